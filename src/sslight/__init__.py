@@ -1,0 +1,53 @@
+"""Self-supervised pre-training for small vision networks.
+
+Public names are imported on first use, so that ``import sslight`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sslight.api import PretrainResult, pretrain
+    from sslight.backbones import load_backbone
+    from sslight.evaluate import knn_classify
+    from sslight.methods import dino_loss, update_center
+    from sslight.optim import LARS, cosine_schedule
+    from sslight.views import MultiCrop
+
+_HOMES = {
+    "LARS": "sslight.optim",
+    "MultiCrop": "sslight.views",
+    "PretrainResult": "sslight.api",
+    "cosine_schedule": "sslight.optim",
+    "dino_loss": "sslight.methods",
+    "knn_classify": "sslight.evaluate",
+    "load_backbone": "sslight.backbones",
+    "pretrain": "sslight.api",
+    "update_center": "sslight.methods",
+}
+
+__all__ = [
+    "LARS",
+    "MultiCrop",
+    "PretrainResult",
+    "__version__",
+    "cosine_schedule",
+    "dino_loss",
+    "knn_classify",
+    "load_backbone",
+    "pretrain",
+    "update_center",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'sslight' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
