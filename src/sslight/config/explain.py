@@ -1,0 +1,75 @@
+"""What each setting means, read from the docstrings in settings.py, and the nearest names to a typo."""
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from sslight.config.settings import PretrainSettings
+
+_DOCSTRING = re.compile(r"(?P<meaning>.*?)\s*Unit: (?P<unit>.*?)\.\s*Try: (?P<advice>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One setting in words; ``default`` is that of the settings, which a recipe may replace."""
+
+    key: str
+    meaning: str
+    unit: str
+    default: Any
+    advice: str
+
+
+@cache
+def _fields() -> dict[str, FieldInfo]:
+    fields: dict[str, FieldInfo] = {}
+    for name, field in PretrainSettings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            fields |= {f"{name}.{key}": value for key, value in section.model_fields.items()}
+        else:
+            fields[name] = field
+    return fields
+
+
+def setting_keys() -> list[str]:
+    """Dotted names of all settings, in the order of settings.py."""
+    return list(_fields())
+
+
+def section_keys(section: str) -> list[str]:
+    """Dotted names of the settings in one section such as ``views``; empty if there is no such section."""
+    return [key for key in _fields() if key.startswith(f"{section}.")]
+
+
+def unknown_key(key: str) -> ValueError:
+    """The error for a name that is no setting; it lists the nearest valid ones."""
+    keys = setting_keys()
+    by_last_part = {name.rpartition(".")[2]: name for name in reversed(keys)}
+    close = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
+    close += [
+        by_last_part[n] for n in difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=3, cutoff=0.75)
+    ]
+    nearest = list(dict.fromkeys(close))[:3]
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else "`sslight config` lists all settings."
+    return ValueError(f"{key} is not a setting: {hint}")
+
+
+def explain(key: str) -> Explanation:
+    """Meaning, unit, default and advice for one setting.
+
+    Raises:
+        ValueError: ``key`` is not a setting; the nearest names are listed.
+    """
+    field = _fields().get(key)
+    if field is None:
+        raise unknown_key(key)
+    parts = _DOCSTRING.fullmatch(" ".join((field.description or "").split()))
+    assert parts, f"the docstring of {key} lacks its Unit or Try line"
+    default = field.get_default(call_default_factory=True)
+    return Explanation(key, parts["meaning"], parts["unit"], default, parts["advice"].rstrip("."))

@@ -1,0 +1,102 @@
+"""Recipes: one YAML file is one experiment; a recipe may inherit another one and change some settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sslight.config.overrides import build_settings, flatten
+from sslight.config.settings import PretrainSettings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as written: its comment header, its own changes and the whole flat settings."""
+
+    name: str
+    text: str
+    header: list[str]
+    inherits: str | None
+    changes: dict[str, Any]
+    values: dict[str, Any]
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the program."""
+    return sorted(
+        path.name.removesuffix(".yaml")
+        for path in (files("sslight") / "recipes").iterdir()
+        if path.name.endswith(".yaml")
+    )
+
+
+def read_recipe(name_or_path: str) -> Recipe:
+    """A recipe by name, or by the path of a YAML file (which may inherit one by name).
+
+    Raises:
+        ValueError: no such recipe (the nearest names are listed), YAML that cannot be read, an unknown
+            setting, or recipes that inherit one another in a ring.
+    """
+    return _read(name_or_path, heirs=())
+
+
+def _read(name_or_path: str, heirs: tuple[str, ...]) -> Recipe:
+    if name_or_path in heirs:
+        raise ValueError(f"recipe {name_or_path} inherits itself: {' → '.join((*heirs, name_or_path))}.")
+    text = _recipe_text(name_or_path)
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {name_or_path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"recipe {name_or_path} holds no settings: write lines of the form `name: value`.")
+    parent = content.pop("inherits", None)
+    try:
+        changes = flatten(content)
+    except ValueError as error:
+        raise ValueError(f"recipe {name_or_path}: {error}") from None
+    inherited = _read(str(parent), (*heirs, name_or_path)).values if parent is not None else {}
+    header = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        header.append(line.removeprefix("#").strip())
+    return Recipe(name_or_path, text, header, parent, changes, inherited | changes)
+
+
+def _recipe_text(name_or_path: str) -> str:
+    names = recipe_names()
+    if name_or_path in names:
+        return (files("sslight") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            raise ValueError(f"recipe file {path} cannot be read ({reason}); check the path.") from None
+    close = get_close_matches(name_or_path, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"the recipes are {', '.join(names)}."
+    raise ValueError(f"there is no recipe {name_or_path!r}: {hint}")
+
+
+def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> PretrainSettings:
+    """The settings of a recipe with the user's changes.
+
+    Args:
+        name_or_path: Name of a recipe of this program, or path of a YAML file.
+        overrides: Dotted or nested names to values.
+
+    Raises:
+        ValueError: one sentence for whatever is wrong with the recipe or the changes.
+    """
+    return build_settings(read_recipe(name_or_path).values, flatten(overrides or {}))
+
+
+def to_yaml(settings: PretrainSettings) -> str:
+    """The whole settings as YAML that ``load_recipe`` reads back to equal settings."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

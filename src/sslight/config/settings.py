@@ -1,0 +1,424 @@
+"""The typed settings of a pre-training run: names, units, defaults and rules.
+
+Every docstring below a field is what ``sslight config KEY`` prints. Defaults are those of the
+published DINO recipe for CNNs where the paper has the setting.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+def _ordered_share(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = value
+    if not 0.0 < low <= high <= 1.0:
+        raise ValueError("must be two shares of the image area, 0 < smallest ≤ largest ≤ 1")
+    return value
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = value
+    if not 0.0 < low <= high:
+        raise ValueError("must be two numbers, 0 < smallest ≤ largest")
+    return value
+
+
+def _device(value: str) -> str:
+    if value not in ("auto", "cpu", "gpu") and not (value.isdigit() and int(value) > 0):
+        raise ValueError("must be auto, cpu, gpu or a number of GPUs")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str | Path) else value
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+AreaShares = Annotated[tuple[float, float], AfterValidator(_ordered_share)]
+Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Paths = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are errors, values do not change once built."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataSettings(Section):
+    """Where the images come from and which of them are used."""
+
+    train: Paths = []
+    """Images to train on: a folder of class folders, a folder without classes (flat or nested), an
+    H5 file, or ``synthetic:N`` for N drawn shapes; a list joins several.
+    Unit: path(s). Try: the folder that holds all your images; labels are not needed."""
+
+    val: Paths = []
+    """Labelled images on which the kNN accuracy is measured while training.
+    Unit: path(s). Try: a few thousand images with the same classes as data.train."""
+
+    subset: str | float | None = None
+    """Which part of data.train is used: a list file (one name or index a line, or lines of
+    ``index,label,wnid,filename``) or a share between 0 and 1, drawn with data.subset_seed and
+    stratified by class. null uses all.
+    Unit: path or share. Try: 0.1 for a quick look."""
+
+    subset_seed: NonNegativeInt = 0
+    """Seed of the draw when data.subset is a share.
+    Unit: none. Try: another number for another draw of the same size."""
+
+    max_bad_share: Probability = 0.01
+    """Largest share of unreadable images that a run accepts; each is replaced by another image and
+    listed in bad_images.csv.
+    Unit: share of the images seen. Try: 0 to stop at the first unreadable file."""
+
+
+class ViewSettings(Section):
+    """How views are cut from an image and changed."""
+
+    num_global: Annotated[int, Field(ge=2)] = 2
+    """Global (large) views of each image.
+    Unit: views. Try: 2, as in all published recipes."""
+
+    num_local: NonNegativeInt = 6
+    """Local (small) views of each image; 0 trains on global views only.
+    Unit: views. Try: 6 for CNNs, 10 for ViTs; fewer are faster and a little less accurate."""
+
+    global_size: Annotated[int, Field(ge=8)] = 224
+    """Side of a global view.
+    Unit: px. Try: the size at which the network will be used."""
+
+    local_size: Annotated[int, Field(ge=8)] = 96
+    """Side of a local view.
+    Unit: px. Try: 128 at 224 px global views (SSLight), which gives objects a like pixel size in
+    both kinds of view; a multiple of the patch size for ViTs."""
+
+    global_scale: AreaShares = (0.14, 1.0)
+    """Smallest and largest share of the image area that a global view shows.
+    Unit: share of the area. Try: [0.3, 1.0] (SSLight)."""
+
+    local_scale: AreaShares = (0.05, 0.14)
+    """Smallest and largest share of the image area that a local view shows.
+    Unit: share of the area. Try: [0.05, 0.3] (SSLight)."""
+
+    aspect_ratio: Interval = (3 / 4, 4 / 3)
+    """Narrowest and widest crop, as width over height.
+    Unit: ratio. Try: [0.75, 1.3333], as published."""
+
+    flip_prob: Probability = 0.5
+    """Probability that a view is mirrored left to right.
+    Unit: probability. Try: 0 where left and right differ in meaning (text, digits)."""
+
+    jitter: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, Annotated[float, Field(ge=0, le=0.5)]] = (
+        0.4,
+        0.4,
+        0.2,
+        0.1,
+    )
+    """Strength of the colour jitter: brightness, contrast, saturation (factors are drawn from
+    1 ± value, not below 0) and hue (drawn from ± value of the colour circle, at most 0.5).
+    Unit: factor, factor, factor, turns. Try: smaller values where colour carries the meaning."""
+
+    jitter_prob: Probability = 0.8
+    """Probability that a view gets colour jitter.
+    Unit: probability. Try: 0.8, as published."""
+
+    grey_prob: Probability = 0.2
+    """Probability that a view is turned grey.
+    Unit: probability. Try: 0 where colour carries the meaning."""
+
+    blur_prob: tuple[Probability, Probability, Probability] = (1.0, 0.1, 0.5)
+    """Probability of a Gaussian blur: first global view, other global views, local views.
+    Unit: probability. Try: lower values for small or low-resolution images."""
+
+    blur_radius: Interval = (0.1, 2.0)
+    """Smallest and largest standard deviation of the blur.
+    Unit: px. Try: an upper end below 1 for 32–64 px views."""
+
+    solarise_prob: tuple[Probability, Probability] = (0.0, 0.2)
+    """Probability that pixels of 128 and above are inverted: first global view, other global views.
+    Unit: probability. Try: [0, 0] for medical or other measured images."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean of the red, green and blue channel (of 0–1) that is taken off on the device.
+    Unit: share of full scale. Try: ImageNet's, unless your pixels are very unlike photographs."""
+
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
+    """Standard deviation of the channels, by which they are divided on the device.
+    Unit: share of full scale. Try: ImageNet's, unless your pixels are very unlike photographs."""
+
+
+class ProbeSettings(Section):
+    """What is measured with labels while training; none of it changes the backbone."""
+
+    linear: bool = False
+    """Train a linear classifier on the detached features beside the method (needs labels in
+    data.train).
+    Unit: true or false. Try: true, it costs almost nothing."""
+
+    knn: bool | None = None
+    """Measure kNN accuracy at epoch ends. null means: exactly when data.val is given. Without
+    data.val, the training images are classified by each other, each left out of its own vote.
+    Unit: true, false or null. Try: null."""
+
+    knn_k: PositiveInt = 20
+    """Neighbours that vote.
+    Unit: images. Try: 20 (200 for large sets), as published."""
+
+    knn_temperature: PositiveFloat = 0.07
+    """Temperature of the votes exp(cosine / temperature).
+    Unit: cosine. Try: 0.07, as published."""
+
+    knn_bank: PositiveInt = 10_000
+    """Most training images used as the bank of neighbours, drawn with the run's seed and
+    stratified by class.
+    Unit: images. Try: more for a less noisy accuracy, at the cost of a longer epoch end."""
+
+    every_epochs: PositiveInt = 1
+    """Epochs from one kNN measurement to the next (the last epoch is always measured).
+    Unit: epochs. Try: 5 for long runs."""
+
+
+class OptimSettings(Section):
+    """Optimiser and schedules; every schedule moves by step."""
+
+    name: Literal["lars", "adamw", "sgd"] = "lars"
+    """The optimiser: lars for CNNs at large batches, adamw for ViTs, sgd.
+    Unit: name. Try: the recipe's; adamw is the easier one at batches below 256."""
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of LARS and SGD (AdamW keeps PyTorch's betas 0.9 and 0.999).
+    Unit: share kept a step. Try: 0.9."""
+
+    lars_eta: PositiveFloat = 0.001
+    """Trust coefficient of LARS: the step of a tensor is lr · eta · |weights| / |gradient|.
+    Unit: ratio. Try: 0.001, as published."""
+
+    weight_decay: NonNegativeFloat = 1e-6
+    """Weight decay at the start; biases, norm parameters and depth-wise kernels have none.
+    Unit: per step, times lr. Try: 1e-6 with LARS, 0.04 with AdamW."""
+
+    weight_decay_final: NonNegativeFloat | None = None
+    """Weight decay at the end of a cosine schedule; null keeps it constant.
+    Unit: as optim.weight_decay. Try: 0.4 with AdamW."""
+
+    schedule: Literal["cosine", "multistep"] = "cosine"
+    """How the learning rate falls after the warm-up.
+    Unit: name. Try: cosine."""
+
+    min_lr: NonNegativeFloat = 0.0048
+    """Learning rate at the end of the cosine schedule; not scaled with the batch.
+    Unit: learning rate. Try: a hundredth of lr."""
+
+    milestones: list[PositiveInt] = []
+    """Epochs at which the multi-step schedule multiplies the rate by optim.gamma.
+    Unit: epochs. Try: 60 % and 80 % of the run."""
+
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Factor of the multi-step schedule at each milestone.
+    Unit: factor. Try: 0.1."""
+
+    warmup_epochs: NonNegativeFloat = 10
+    """Length of the linear warm-up of the learning rate; must be shorter than the run.
+    Unit: epochs, also parts of one. Try: 5 % of the run."""
+
+    warmup_start: NonNegativeFloat = 0.0
+    """Learning rate at the first step of the warm-up; not scaled with the batch.
+    Unit: learning rate. Try: 0."""
+
+    clip_grad: PositiveFloat | None = None
+    """Largest L2 norm of each parameter's gradient; null does not clip.
+    Unit: gradient norm. Try: 3 for ViTs that diverge."""
+
+
+class DINOSettings(Section):
+    """DINO (Caron et al., ICCV 2021): self-distillation from a moving average of the network itself."""
+
+    student_temp: PositiveFloat = 0.1
+    """Temperature of the student's softmax.
+    Unit: logit. Try: 0.1, as published."""
+
+    teacher_temp: PositiveFloat = 0.07
+    """Temperature of the teacher's softmax after its warm-up.
+    Unit: logit. Try: lower (0.04–0.06) if the health line reports a flat teacher."""
+
+    warmup_teacher_temp: PositiveFloat = 0.04
+    """Temperature of the teacher's softmax in the first epoch.
+    Unit: logit. Try: 0.04."""
+
+    warmup_teacher_temp_epochs: NonNegativeInt = 50
+    """Epochs over which the teacher's temperature rises; a shorter run stops on the way up.
+    Unit: epochs. Try: a quarter of the run."""
+
+    teacher_momentum: Probability = 0.996
+    """Share of the teacher kept at each step, at the start; rises to 1 along a cosine.
+    Unit: share. Try: 0.996 at batch 1024, less (0.98–0.99) for short runs of few steps."""
+
+    center_momentum: Probability = 0.9
+    """Share of the centre of the teacher's logits kept at each step.
+    Unit: share. Try: 0.9."""
+
+    freeze_last_layer_epochs: NonNegativeFloat = 1
+    """Epochs in which the last layer of the head stays as it was initialised.
+    Unit: epochs, also parts of one. Try: 1; more if the loss does not fall at the start."""
+
+    head_layers: Annotated[int, Field(ge=1)] = 3
+    """Linear layers of the projection head before the last layer.
+    Unit: layers. Try: 3."""
+
+    head_hidden_dim: PositiveInt = 2048
+    """Width of the head's hidden layers.
+    Unit: channels. Try: 2048."""
+
+    head_bottleneck_dim: PositiveInt = 256
+    """Width of the head's normalised output before the last layer.
+    Unit: channels. Try: 256."""
+
+    head_output_dim: Annotated[int, Field(ge=2)] = 4096
+    """Outputs K of the last layer.
+    Unit: channels. Try: 4096 for ImageNet, 1024 for sets below 100,000 images."""
+
+    head_batch_norm: bool = True
+    """Batch normalisation in the head (CNNs: yes, ViTs: no).
+    Unit: true or false. Try: the recipe's."""
+
+    norm_last_layer: bool = True
+    """Keep the norm of the last layer's rows at 1 instead of learning it.
+    Unit: true or false. Try: true where training is unstable."""
+
+
+class CheckpointSettings(Section):
+    """When the whole state of the run is written to the run folder's checkpoints/."""
+
+    every_steps: PositiveInt | None = None
+    """Steps from one write of checkpoints/last.pt to the next; it is always written at epoch ends.
+    Unit: steps. Try: null, or a few hundred for epochs of hours."""
+
+    every_minutes: PositiveFloat | None = 30.0
+    """Longest time from one write of checkpoints/last.pt to the next; null for epoch ends only.
+    Unit: minutes. Try: as much work as you are ready to lose."""
+
+    every_epochs: PositiveInt | None = 20
+    """Epochs from one kept checkpoint (checkpoints/epoch_NNNN.pt) to the next; null keeps none.
+    Unit: epochs. Try: a tenth of the run."""
+
+
+class PretrainSettings(Section):
+    """Everything that determines a pre-training run."""
+
+    method: Literal["dino"] = "dino"
+    """The self-supervised method.
+    Unit: name. Try: dino, the best of the three for small networks in the paper."""
+
+    backbone: str = "mobilenet_v2"
+    """The network to pre-train: mobilenet_v2, resnet18, resnet34, resnet50, vit_tiny or any timm name.
+    Unit: name. Try: the network that will run on your device."""
+
+    patch_size: PositiveInt | None = None
+    """Patch side of a ViT backbone; null keeps the architecture's own.
+    Unit: px. Try: 4 or 8 for 64 px images."""
+
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest rate of stochastic depth in the student, rising linearly over the blocks.
+    Unit: probability. Try: 0.1 for ViTs, 0 for CNNs."""
+
+    epochs: PositiveInt | None = 200
+    """Length of the run; give either epochs or steps.
+    Unit: passes over data.train. Try: 200, as published; more for small sets."""
+
+    steps: PositiveInt | None = None
+    """Length of the run in optimiser steps, instead of epochs.
+    Unit: steps. Try: 100 to see whether everything works."""
+
+    batch_size: Annotated[int, Field(ge=2)] = 1024
+    """Images in one optimiser step, over all devices and all accumulated parts.
+    Unit: images. Try: 256–1024; the learning rate follows by itself."""
+
+    accumulate: PositiveInt = 1
+    """Parts in which a device processes its share of the batch, one after the other, to save memory.
+    Each part has its own batch-norm statistics.
+    Unit: parts. Try: 2, 4, ... when memory runs out."""
+
+    lr: PositiveFloat = 0.48
+    """Peak learning rate for 256 images a step; the rate used is lr · batch_size / 256.
+    Unit: learning rate. Try: the recipe's; a third of it if the loss jumps."""
+
+    seed: NonNegativeInt = 0
+    """Seed of weights, order, views and all else that is random.
+    Unit: none. Try: several, to see how far results vary."""
+
+    output: Path | None = None
+    """The run folder: settings, metrics, checkpoints and the backbone are written here.
+    Unit: path. Try: runs/NAME."""
+
+    resume: bool = False
+    """Continue the run in the folder output from its last checkpoint.
+    Unit: true or false. Try: true after an interruption."""
+
+    init_from: Path | None = None
+    """Start a new run from the weights in this file (a checkpoint or an exported backbone).
+    Unit: path. Try: a backbone.safetensors of an earlier run."""
+
+    devices: Annotated[str, BeforeValidator(_as_text), AfterValidator(_device)] = "auto"
+    """Where to train: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under
+    torchrun and SLURM the number of processes is theirs.
+    Unit: name or number. Try: auto."""
+
+    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(_as_text)] = "32"
+    """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the
+    heads' last layers stay in float32.
+    Unit: name. Try: bf16 on recent GPUs, 16 on older ones."""
+
+    workers: NonNegativeInt | None = None
+    """Processes that decode and augment, per training process; null takes the cores of this
+    machine divided by the training processes on it.
+    Unit: processes. Try: null; 0 loads in the training process, for debugging."""
+
+    log_every: PositiveInt = 10
+    """Steps from one line of metrics.jsonl to the next.
+    Unit: steps. Try: 10; each line makes the host wait for the device once."""
+
+    logger: Literal["tensorboard", "none"] = "tensorboard"
+    """Where metrics go besides metrics.jsonl.
+    Unit: name. Try: tensorboard."""
+
+    global_pair_weight: Probability | None = None
+    """Weight of the global–global pairs of views in the loss, the global–local pairs having the
+    rest; null is the plain mean over all pairs.
+    Unit: share. Try: 0.4 (SSLight)."""
+
+    data: DataSettings = DataSettings()
+    views: ViewSettings = ViewSettings()
+    probe: ProbeSettings = ProbeSettings()
+    optim: OptimSettings = OptimSettings()
+    dino: DINOSettings = DINOSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+
+    @model_validator(mode="after")
+    def _rules_between_settings(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            given = "neither" if self.epochs is None else f"both epochs={self.epochs} and steps={self.steps}"
+            raise ValueError(f"{given} given: set one of epochs and steps, and the other to null")
+        if self.views.num_local and self.views.local_size > self.views.global_size:
+            raise ValueError(
+                f"views.local_size={self.views.local_size} is larger than views.global_size="
+                f"{self.views.global_size}: local views are the small ones; swap the two"
+            )
+        if self.epochs is not None and self.optim.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs={self.optim.warmup_epochs:g} is not shorter than epochs={self.epochs}: "
+                f"set optim.warmup_epochs={0.05 * self.epochs:g}"
+            )
+        if self.optim.schedule == "multistep" and not self.optim.milestones:
+            raise ValueError("optim.schedule=multistep needs optim.milestones: a list of epochs, such as [60, 80]")
+        return self
