@@ -1,0 +1,42 @@
+"""The one view of an image on which a backbone is evaluated."""
+
+import torch
+from torch import Tensor
+
+from sslight.views.geometry import resize_crop
+
+# Images are evaluated at 224 px after their shorter side was made 256 px; other sizes keep the ratio.
+_RESIZE_TO_SIZE = 256 / 224
+
+
+def centre_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
+    """Resize the shorter side and cut out the centre, as torchvision's Resize (bicubic) and CenterCrop.
+
+    Args:
+        image: Pixels [3, H, W], uint8.
+        size: Side of the view in px.
+        resize: Length of the shorter side before cutting in px; by default round(size · 256 / 224).
+
+    Returns:
+        Pixels [3, size, size], uint8, channels-last.
+
+    Raises:
+        ValueError: ``image`` is not uint8 [3, H, W], or ``resize`` is smaller than ``size``.
+    """
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(
+            f"image has shape {tuple(image.shape)} and dtype {image.dtype}: a view is cut from uint8 pixels "
+            f"[3, height, width]; convert the image to RGB first."
+        )
+    shorter = round(size * _RESIZE_TO_SIZE) if resize is None else resize
+    if not 0 < size <= shorter:
+        raise ValueError(f"resize={shorter} is smaller than size={size}: resize to at least the side of the view.")
+    height, width = image.shape[1:]
+    if height <= width:
+        resized_height, resized_width = shorter, int(shorter * width / height)
+    else:
+        resized_height, resized_width = int(shorter * height / width), shorter
+    resized = resize_crop(image, (0, 0, height, width), (resized_height, resized_width))
+    top, left = round((resized_height - size) / 2), round((resized_width - size) / 2)
+    centre = resized[:, top : top + size, left : left + size]
+    return centre.permute(1, 2, 0).contiguous().permute(2, 0, 1)

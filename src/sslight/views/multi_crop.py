@@ -1,0 +1,308 @@
+"""Multi-crop views of one image (Caron et al., SwAV, NeurIPS 2020; sampling of SSLight, ICLR 2023)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import index as as_integer
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sslight.config import ViewSettings, load_recipe
+from sslight.views.geometry import UNIFORMS_PER_BOX, resize_crop_pixels, sample_boxes
+from sslight.views.photometric import DRAWING_ORDER, NO_JITTER, augment_view
+
+UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+Int64Array = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
+
+_MAX_KEY_LENGTH = 4
+# Uniform numbers that a view takes: its box, then one for each of these (jitter has four of both last kinds).
+_FLIP, _JITTER, _GREY, _BLUR, _RADIUS, _SOLARISE = range(UNIFORMS_PER_BOX, UNIFORMS_PER_BOX + 6)
+_FACTORS = slice(_SOLARISE + 1, _SOLARISE + 5)
+_ORDER = slice(_SOLARISE + 5, _SOLARISE + 9)
+_UNIFORMS_PER_VIEW = _SOLARISE + 9
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """Everything random about the V views of one image; row v belongs to view v, global views first.
+
+    Attributes:
+        boxes: [V, 4] int64, (top, left, height, width) in px of the image.
+        flip: [V] bool.
+        jitter: [V] bool, whether there is colour jitter.
+        jitter_order: [V, 4] int64, the order of brightness (0), contrast (1), saturation (2) and hue (3).
+        jitter_factors: [V, 4] float64, the factor of operation k in column k; hue in turns.
+        grey: [V] bool.
+        blur_radius: [V] float64, standard deviation in px of the view; 0 means no blur.
+        solarise: [V] bool.
+    """
+
+    boxes: Int64Array
+    flip: BoolArray
+    jitter: BoolArray
+    jitter_order: Int64Array
+    jitter_factors: Float64Array
+    grey: BoolArray
+    blur_radius: Float64Array
+    solarise: BoolArray
+
+
+class MultiCrop:
+    """Cuts an image into global and local views and changes each: crop, flip, jitter, grey, blur, solarise.
+
+    Everything random comes from one Philox stream that is addressed by the caller's key, so views depend
+    neither on the process that makes them nor on what was drawn before. Instances do not change and may be
+    shared by threads and pickled to processes.
+
+    Args:
+        num_global: Global views of an image.
+        num_local: Local views of an image.
+        global_size: Side of a global view in px.
+        local_size: Side of a local view in px.
+        global_scale: Smallest and largest share of the image area in a global view.
+        local_scale: Smallest and largest share of the image area in a local view.
+        aspect_ratio: Narrowest and widest crop, as width over height.
+        flip_prob: Probability of mirroring left to right.
+        jitter: Strengths of brightness, contrast, saturation (factors from 1 ± value, not below 0) and hue
+            (turns within ± value, at most 0.5); 0 leaves the operation out.
+        jitter_prob: Probability of colour jitter.
+        grey_prob: Probability of turning grey.
+        blur_prob: Probability of blur: first global view, other global views, local views.
+        blur_radius: Smallest and largest standard deviation of the blur in px.
+        solarise_prob: Probability of solarising: first global view, other global views.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        num_global: int = 2,
+        num_local: int = 6,
+        global_size: int = 224,
+        local_size: int = 96,
+        global_scale: tuple[float, float] = (0.14, 1.0),
+        local_scale: tuple[float, float] = (0.05, 0.14),
+        *,
+        aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip_prob: float = 0.5,
+        jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),
+        jitter_prob: float = 0.8,
+        grey_prob: float = 0.2,
+        blur_prob: tuple[float, float, float] = (1.0, 0.1, 0.5),
+        blur_radius: tuple[float, float] = (0.1, 2.0),
+        solarise_prob: tuple[float, float] = (0.0, 0.2),
+    ) -> None:
+        _check_count("num_global", num_global, smallest=1)
+        _check_count("num_local", num_local, smallest=0)
+        _check_count("global_size", global_size, smallest=1)
+        _check_count("local_size", local_size, smallest=1)
+        _check_interval("global_scale", global_scale, largest=1.0)
+        _check_interval("local_scale", local_scale, largest=1.0)
+        _check_interval("aspect_ratio", aspect_ratio)
+        _check_interval("blur_radius", blur_radius)
+        _check_shares("flip_prob", (flip_prob,), length=1)
+        _check_shares("jitter_prob", (jitter_prob,), length=1)
+        _check_shares("grey_prob", (grey_prob,), length=1)
+        _check_shares("blur_prob", blur_prob, length=3)
+        _check_shares("solarise_prob", solarise_prob, length=2)
+        _check_jitter(jitter)
+        self.num_global, self.num_local = num_global, num_local
+        self.global_size, self.local_size = global_size, local_size
+        self._aspect_ratio = (float(aspect_ratio[0]), float(aspect_ratio[1]))
+        self._flip_prob, self._jitter_prob, self._grey_prob = flip_prob, jitter_prob, grey_prob
+        self._blur_radius = blur_radius
+        groups = [1, num_global - 1, num_local]
+        scales = np.repeat([global_scale, global_scale, local_scale], groups, axis=0)
+        self._scale_low, self._scale_high = scales[:, 0], scales[:, 1]
+        self._blur_prob = np.repeat(blur_prob, groups)
+        self._solarise_prob = np.repeat([*solarise_prob, 0.0], groups)
+        strength = np.array(jitter, dtype=np.float64)
+        self._factor_low = np.maximum(NO_JITTER - strength, [0.0, 0.0, 0.0, -0.5])
+        self._factor_span = NO_JITTER + strength - self._factor_low
+
+    @classmethod
+    def from_recipe(cls, name: str) -> "MultiCrop":
+        """The views of a recipe, by its name or by the path of a YAML file.
+
+        Raises:
+            ValueError: there is no such recipe, or it is wrong.
+        """
+        return build_multi_crop(load_recipe(name).views)
+
+    @property
+    def num_views(self) -> int:
+        """Global and local views of an image."""
+        return self.num_global + self.num_local
+
+    def __call__(self, image: UInt8Array | Tensor, key: Sequence[int]) -> list[Tensor]:
+        """The finished views of an image.
+
+        Args:
+            image: Pixels [3, H, W] uint8 RGB; fastest when channels-last in memory.
+            key: One to four integers ≥ 0 that name the random numbers, such as (seed, epoch, index).
+
+        Returns:
+            num_views tensors [3, S, S] uint8, global ones first, channels-last in memory.
+
+        Raises:
+            ValueError: not such an image, or not such a key.
+        """
+        pixels = _pixels(image)
+        parameters = self.draw(pixels.shape[0], pixels.shape[1], key)
+        return self.apply(pixels.transpose(2, 0, 1), parameters)
+
+    def draw(self, height: int, width: int, key: Sequence[int]) -> ViewParameters:
+        """Draw all that is random about the views of an image of this size.
+
+        Args:
+            height: Height of the image in px.
+            width: Width of the image in px.
+            key: One to four integers ≥ 0 that name the random numbers.
+
+        Raises:
+            ValueError: not such a key, or an image without pixels.
+        """
+        if height < 1 or width < 1:
+            raise ValueError(f"the image is {width} × {height} px: views need at least one pixel; leave this file out.")
+        uniforms = _stream(key).random((self.num_views, _UNIFORMS_PER_VIEW))
+        boxes = sample_boxes(
+            height,
+            width,
+            uniforms[:, :UNIFORMS_PER_BOX],
+            scale_low=self._scale_low,
+            scale_high=self._scale_high,
+            aspect_ratio=self._aspect_ratio,
+        )
+        smallest, largest = self._blur_radius
+        radius = smallest + (largest - smallest) * uniforms[:, _RADIUS]
+        return ViewParameters(
+            boxes=boxes,
+            flip=uniforms[:, _FLIP] < self._flip_prob,
+            jitter=uniforms[:, _JITTER] < self._jitter_prob,
+            jitter_order=uniforms[:, _ORDER].argsort(axis=1),
+            jitter_factors=self._factor_low + self._factor_span * uniforms[:, _FACTORS],
+            grey=uniforms[:, _GREY] < self._grey_prob,
+            blur_radius=np.where(uniforms[:, _BLUR] < self._blur_prob, radius, 0.0),
+            solarise=uniforms[:, _SOLARISE] < self._solarise_prob,
+        )
+
+    def apply(self, image: UInt8Array | Tensor, parameters: ViewParameters) -> list[Tensor]:
+        """The views of an image with given parameters; shapes as for a call.
+
+        Raises:
+            ValueError: not such an image, or parameters that were drawn for another image size or MultiCrop.
+        """
+        out_globals = np.empty((self.num_global, self.global_size, self.global_size, 3), np.uint8)
+        out_locals = np.empty((self.num_local, self.local_size, self.local_size, 3), np.uint8)
+        self.apply_into(image, parameters, out_globals, out_locals)
+        groups = (torch.from_numpy(out).permute(0, 3, 1, 2) for out in (out_globals, out_locals))
+        return [view for group in groups for view in group.unbind()]
+
+    def apply_into(
+        self,
+        image: UInt8Array | Tensor,
+        parameters: ViewParameters,
+        out_globals: UInt8Array,
+        out_locals: UInt8Array | None,
+    ) -> None:
+        """Write the views of an image into given memory, without a further copy.
+
+        Args:
+            image: Pixels [3, H, W] uint8 RGB.
+            parameters: Result of ``draw`` for the size of this image.
+            out_globals: [G, S, S, 3] uint8; each view contiguous (as in a slice [:, b] of a batch).
+            out_locals: [L, s, s, 3] uint8, likewise; may be None without local views.
+
+        Raises:
+            ValueError: not such an image, parameters for something else, or memory of another shape.
+        """
+        pixels = _pixels(image)
+        height, width = pixels.shape[:2]
+        boxes = parameters.boxes
+        if len(boxes) != self.num_views or (boxes[:, :2] + boxes[:, 2:] > (height, width)).any():
+            raise ValueError(
+                f"the parameters do not fit an image of {width} × {height} px and {self.num_views} views: "
+                f"draw them for this image with this MultiCrop."
+            )
+        targets = [*out_globals, *(() if out_locals is None else out_locals)]
+        if len(out_globals) != self.num_global or len(targets) != self.num_views:
+            raise ValueError(
+                f"memory for {len(out_globals)} global and {len(targets) - len(out_globals)} local views "
+                f"was given: this MultiCrop makes {self.num_global} and {self.num_local}."
+            )
+        for v, target in enumerate(targets):
+            size = self.global_size if v < self.num_global else self.local_size
+            augment_view(
+                resize_crop_pixels(pixels, boxes[v].tolist(), size),
+                target,
+                flip=bool(parameters.flip[v]),
+                jitter_order=parameters.jitter_order[v] if parameters.jitter[v] else DRAWING_ORDER,
+                jitter_factors=parameters.jitter_factors[v] if parameters.jitter[v] else NO_JITTER,
+                grey=bool(parameters.grey[v]),
+                blur_radius=float(parameters.blur_radius[v]),
+                solarise=bool(parameters.solarise[v]),
+            )
+
+
+def build_multi_crop(settings: ViewSettings) -> MultiCrop:
+    """The views that the settings describe (mean and std are for ``normalise``)."""
+    return MultiCrop(**settings.model_dump(exclude={"mean", "std"}))
+
+
+def _stream(key: Sequence[int]) -> np.random.Generator:
+    """The random numbers of a key: two integers are Philox's key, two its counter; no two streams overlap."""
+    words = [as_integer(part) for part in key]
+    if not 1 <= len(words) <= _MAX_KEY_LENGTH or min(words) < 0 or max(words) >= 1 << 64:
+        raise ValueError(
+            f"key={tuple(key)} does not name random numbers: give one to four integers from 0 to 2^64 - 1, "
+            f"such as (seed, epoch, index)."
+        )
+    first, second, third, fourth = words + [0] * (_MAX_KEY_LENGTH - len(words))
+    # The lowest word of the counter counts the numbers drawn; the next tells (5,) from (5, 0).
+    counter = np.array([0, len(words), third, fourth], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=np.array([first, second], dtype=np.uint64), counter=counter))
+
+
+def _pixels(image: UInt8Array | Tensor) -> UInt8Array:
+    """The image as contiguous pixels [H, W, 3]; copied only where necessary."""
+    is_bytes = image.dtype == (torch.uint8 if isinstance(image, Tensor) else np.uint8)
+    if not is_bytes or image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(
+            f"the image has shape {tuple(image.shape)} and dtype {image.dtype}: views are cut from "
+            f"uint8 pixels [3, height, width]; convert it to RGB first."
+        )
+    if isinstance(image, Tensor):
+        # torch copies a planar image faster than numpy does.
+        return image.permute(1, 2, 0).contiguous().numpy()
+    return np.ascontiguousarray(image.transpose(1, 2, 0))
+
+
+def _check_count(name: str, value: int, smallest: int) -> None:
+    if value < smallest:
+        raise ValueError(f"{name}={value} is too small: give a whole number from {smallest} up.")
+
+
+def _check_interval(name: str, value: Sequence[float], largest: float = float("inf")) -> None:
+    if len(value) != 2 or not 0.0 < value[0] <= value[1] <= largest or value[1] == float("inf"):
+        rule = f"0 < smallest ≤ largest ≤ {largest:g}" if largest < float("inf") else "0 < smallest ≤ largest"
+        raise ValueError(f"{name}={tuple(value)} is not an interval: give two numbers, {rule}.")
+
+
+def _check_shares(name: str, values: Sequence[float], length: int) -> None:
+    if len(values) != length or not all(0.0 <= value <= 1.0 for value in values):
+        shown = values[0] if length == 1 else tuple(values)
+        what = "a probability" if length == 1 else f"{length} probabilities"
+        raise ValueError(f"{name}={shown} is not {what}: give {length} number{'s' * (length > 1)} from 0 to 1.")
+
+
+def _check_jitter(jitter: Sequence[float]) -> None:
+    if len(jitter) != 4 or not all(0.0 <= strength < float("inf") for strength in jitter) or jitter[3] > 0.5:
+        raise ValueError(
+            f"jitter={tuple(jitter)} is not four strengths: give brightness, contrast, saturation "
+            f"(each ≥ 0) and hue (0 to 0.5)."
+        )
