@@ -1,0 +1,72 @@
+"""What the first bytes of an image say, read before a decoder takes memory for it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """Format and size of a picture; ``is_plain`` if it needs neither EXIF orientation nor frames."""
+
+    format: Literal["JPEG", "WEBP"]
+    height: int
+    width: int
+    channels: int = 3
+    is_plain: bool = True
+
+
+def read_header(encoded: bytes) -> ImageHeader | None:
+    """Header of a JPEG (ITU T.81, B.2.2) or WebP (RFC 9649) file; None for all else or if broken."""
+    if encoded.startswith(b"\xff\xd8\xff"):
+        return _jpeg_header(encoded)
+    if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
+        return _webp_header(encoded)
+    return None
+
+
+def _jpeg_header(encoded: bytes) -> ImageHeader | None:
+    position = 2
+    while position + 10 <= len(encoded):
+        if encoded[position] != 0xFF:
+            # Stray bytes between segments, which libjpeg skips.
+            position = encoded.find(b"\xff", position)
+            if position < 0:
+                return None
+            continue
+        marker = encoded[position + 1]
+        if marker in _START_OF_FRAME:
+            height = int.from_bytes(encoded[position + 5 : position + 7])
+            width = int.from_bytes(encoded[position + 7 : position + 9])
+            return ImageHeader("JPEG", height, width, channels=encoded[position + 9])
+        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
+            return None
+        if marker in (0x00, 0xFF):
+            position += 1
+        elif marker in _WITHOUT_LENGTH:
+            position += 2
+        else:
+            position += 2 + int.from_bytes(encoded[position + 2 : position + 4])
+    return None
+
+
+def _webp_header(encoded: bytes) -> ImageHeader | None:
+    kind, body = encoded[12:16], encoded[20:30]
+    if len(body) < 10:
+        return None
+    if kind == b"VP8X":
+        width = 1 + int.from_bytes(body[4:7], "little")
+        height = 1 + int.from_bytes(body[7:10], "little")
+        has_exif_or_frames = bool(body[0] & 0b0000_1010)
+        return ImageHeader("WEBP", height, width, is_plain=not has_exif_or_frames)
+    if kind == b"VP8 ":
+        width = int.from_bytes(body[6:8], "little") & 0x3FFF
+        height = int.from_bytes(body[8:10], "little") & 0x3FFF
+        return ImageHeader("WEBP", height, width)
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return ImageHeader("WEBP", 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF))
+    return None

@@ -1,0 +1,80 @@
+"""Whole images, one view each: for feature extraction, and to see that a set can be read."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from sslight.data.bad_images import BadImage, bad_image, describe, no_readable_image
+from sslight.data.decode import decode
+from sslight.data.slots import Filled, Indices, Pixels, SlotPool
+from sslight.data.source import Source
+from sslight.data.unreadable import UnreadableImage
+from sslight.views import centre_view
+
+
+def image_batches(
+    source: Source,
+    *,
+    size: int,
+    batch_size: int,
+    workers: int,
+    indices: Indices | None = None,
+    resize: int | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]]:
+    """Centre views in order: images uint8 ``[B, 3, size, size]``, labels int64 ``[B]`` or None, indices int64 ``[B]``.
+
+    The last batch may be smaller. ``resize`` is the shorter side before the centre is cut (see
+    ``centre_view``). The images' memory is used again when the second batch after them is asked
+    for. Raises ValueError naming the file if an image is unreadable.
+    """
+    wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
+    batch_size = max(1, min(batch_size, len(wanted)))
+    pool = SlotPool(
+        [(batch_size, size, size, 3)],
+        _FillCentreView(source, size, resize),
+        source.locate,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    try:
+        cut = (wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size))
+        for batch in pool.batches(0, cut):
+            bad = [image for row in batch.rows for image in row.bad]
+            if bad:
+                raise ValueError(f"unreadable image {describe(bad)}; repair it or leave it out of the set")
+            rows = np.array([row.index for row in batch.rows], dtype=np.int64)
+            images = torch.from_numpy(batch.arrays[0][: len(rows)]).permute(0, 3, 1, 2)
+            labels = None if source.labels is None else torch.from_numpy(source.labels[rows])
+            yield images, labels, torch.from_numpy(rows)
+    finally:
+        pool.close()
+
+
+def check_readable(source: Source, *, sample: int = 16) -> None:
+    """Try a few images, evenly spread. Raises ValueError if none of them is readable."""
+    bad: list[BadImage] = []
+    for index in np.unique(np.linspace(0, len(source) - 1, sample).astype(np.int64)).tolist():
+        try:
+            decode(source.read(index))
+        except (UnreadableImage, OSError) as error:
+            bad.append(bad_image(source, index, error))
+        else:
+            return
+    raise ValueError(no_readable_image(bad))
+
+
+class _FillCentreView:
+    def __init__(self, source: Source, size: int, resize: int | None) -> None:
+        self._source = source
+        self._size = size
+        self._resize = resize
+
+    def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> Filled:
+        try:
+            image = decode(self._source.read(index))
+        except (UnreadableImage, OSError) as error:
+            return Filled(index, (bad_image(self._source, index, error),))
+        view = centre_view(image, self._size, self._resize)
+        arrays[0][row] = view.permute(1, 2, 0).numpy()
+        return Filled(index)

@@ -1,0 +1,260 @@
+"""Batches of arrays that worker processes fill in shared memory."""
+
+import atexit
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sslight.data.bad_images import BadImage
+
+Pixels = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+
+LARGEST_TASK = 32
+"""Most images that a worker fills at a time: small enough that all workers end a batch together."""
+
+HELD_BATCHES = 2
+"""Batches whose memory stays untouched at the consumer: the last given and the one before."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What became of one row: the index of the image that fills it and those that could not."""
+
+    index: int | None
+    bad: tuple[BadImage, ...] = ()
+
+
+FillRow = Callable[[Sequence[Pixels], int, int, int], Filled]
+"""``fill(arrays, row, epoch, index)`` writes image ``index`` into row ``row`` of a slot's arrays."""
+
+
+@dataclass(frozen=True)
+class FilledBatch:
+    """One slot's arrays, of which the first ``len(rows)`` rows are filled."""
+
+    arrays: tuple[Pixels, ...]
+    rows: list[Filled]
+
+
+@dataclass(frozen=True)
+class _Task:
+    slot: int
+    first_row: int
+    epoch: int
+    indices: Indices
+
+
+class SlotPool:
+    """A ring of slots (the arrays of one batch) in shared memory, and the processes that fill them.
+
+    Shared anonymous memory is taken and touched once and needs no room in ``/dev/shm``; a worker
+    writes pixels where the consumer reads them, and only a few bytes an image go through a pipe.
+    The memory is bounded by the batch, not by the number of workers. Workers are forked at the
+    first batch and live until ``close``; SIGINT and SIGTERM are left to the main process.
+    ``workers=0`` fills the slots in this process, with the same results.
+
+    ``shapes`` are the shapes of a slot's arrays; ``locate(index)`` names an image in messages.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        fill: FillRow,
+        locate: Callable[[int], str],
+        *,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self._locate = locate
+        self._task_size = min(LARGEST_TASK, -(-batch_size // max(workers, 1)))
+        tasks_a_batch = -(-batch_size // self._task_size)
+        # Two batches ahead, as far as whole tasks for each worker allow.
+        prefetch = max(2, -(-2 * tasks_a_batch // workers)) if workers else 0
+        tasks_ahead = prefetch * workers
+        num_slots = HELD_BATCHES + 1 + max(tasks_ahead - 1, 0) // tasks_a_batch
+        self._slots = [tuple(_shared_array(shape) for shape in shapes) for _ in range(num_slots)]
+        # Process id and image index of each worker, to name the image when one dies.
+        self._reading = np.frombuffer(mmap.mmap(-1, 16 * max(workers, 1)), dtype=np.int64).reshape(-1, 2)
+        self._queue = _TaskQueue()
+        self._filler = _Filler(self._slots, fill, self._reading)
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self._given = 0
+        self._at_exit = _CloseAtExit(self)
+        self._loader: DataLoader[list[Filled]] | None = None
+        self._results: Iterator[list[Filled]] | None = None
+        if workers:
+            self._loader = self._build_loader(workers, prefetch)
+
+    def batches(self, epoch: int, batches: Iterable[Indices]) -> Iterator[FilledBatch]:
+        """Fill one batch after the other; a batch may be shorter than ``batch_size``.
+
+        The arrays of a batch are overwritten when the second batch after it is asked for. Raises
+        RuntimeError naming the images being read if a worker process dies.
+        """
+        underway: deque[tuple[int, int]] = deque()
+        self._queue.tasks = self._tasks(epoch, batches, underway)
+        rows: list[Filled] = []
+        for part in self._parts():
+            rows += part
+            slot, size = underway[0]
+            if len(rows) == size:
+                underway.popleft()
+                self._given += 1
+                yield FilledBatch(self._slots[slot], rows)
+                rows = []
+
+    def close(self) -> None:
+        """End the worker processes. A closed pool cannot be used again."""
+        self._loader = self._results = None  # without references, DataLoader ends its workers
+        for process in self._processes:
+            process.join(timeout=1)
+            if process.is_alive():  # stuck in a read
+                process.kill()
+                process.join()
+        atexit.unregister(self._at_exit)
+        self._processes = []
+
+    def _tasks(self, epoch: int, batches: Iterable[Indices], underway: deque[tuple[int, int]]) -> Iterator[_Task]:
+        # Slots go on from the last batch given, also of an epoch that was left early.
+        for number, indices in enumerate(batches, start=self._given):
+            slot = number % len(self._slots)
+            underway.append((slot, len(indices)))
+            for start in range(0, len(indices), self._task_size):
+                yield _Task(slot, start, epoch, indices[start : start + self._task_size])
+
+    def _build_loader(self, workers: int, prefetch: int) -> DataLoader[list[Filled]]:
+        with _expected_warnings():
+            return DataLoader(
+                self._filler,
+                batch_size=None,
+                sampler=self._queue,
+                num_workers=workers,
+                prefetch_factor=prefetch,
+                persistent_workers=True,
+                collate_fn=_as_it_is,
+                worker_init_fn=self._filler.start_worker,
+                multiprocessing_context="fork",
+                # A generator of its own: otherwise each epoch draws from torch's global stream.
+                generator=torch.Generator(),
+            )
+
+    def _parts(self) -> Iterator[list[Filled]]:
+        if self._loader is None:
+            yield from map(self._filler.__getitem__, self._queue)
+            return
+        self._start()
+        # Not kept in a local variable: an abandoned generator must not keep the workers alive.
+        while self._results is not None:
+            try:
+                part = next(self._results)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                dead = {child.pid: child.exitcode for child in self._processes if child.exitcode is not None}
+                if not dead:
+                    raise
+                raise RuntimeError(self._death_notice(dead)) from error
+            yield part
+
+    def _start(self) -> None:
+        """Start the workers, or, if they live, let them end what is left of an earlier epoch."""
+        assert self._loader is not None
+        before = set(multiprocessing.active_children())
+        with _expected_warnings():
+            self._results = iter(self._loader)
+        self._processes += [child for child in multiprocessing.active_children() if child not in before]
+
+    def _death_notice(self, dead: dict[int | None, int]) -> str:
+        names = ", ".join(self._locate(index) for pid, index in self._reading.tolist() if pid in dead)
+        codes = ", ".join(str(code) for code in dead.values())
+        return (
+            f"{len(dead)} loader process(es) died (exit code {codes}; -9 is mostly too little memory) while reading "
+            f"{names}; try fewer workers, or remove that file"
+        )
+
+
+class _TaskQueue:
+    """The tasks of the running epoch, as the sampler that DataLoader asks for."""
+
+    tasks: Iterator[_Task] = iter(())
+
+    def __iter__(self) -> Iterator[_Task]:
+        return self.tasks
+
+
+class _Filler(Dataset[list[Filled]]):
+    def __init__(self, slots: list[tuple[Pixels, ...]], fill: FillRow, reading: npt.NDArray[np.int64]) -> None:
+        self._slots = slots
+        self._fill = fill
+        self._reading = reading
+        self._worker = 0
+
+    def start_worker(self, worker: int) -> None:
+        """Called in each worker process; torch has already set it to one thread."""
+        self._worker = worker
+        # Ctrl-C and SLURM reach every process of the group; only the main process acts on them, and
+        # it needs live workers to end its step.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def __getitem__(self, task: _Task) -> list[Filled]:
+        filled = []
+        for offset, index in enumerate(task.indices.tolist()):
+            self._reading[self._worker] = os.getpid(), index
+            row = self._fill(self._slots[task.slot], task.first_row + offset, task.epoch, index)
+            filled.append(row)
+        return filled
+
+
+@contextmanager
+def _expected_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # More workers than cores is the user's own choice, and right where reading is slow.
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        # Python 3.12 warns of any fork beside threads; the workers use none of the locks that
+        # torch's idle threads could hold.
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        yield
+
+
+def _as_it_is(part: list[Filled]) -> list[Filled]:
+    return part
+
+
+def _shared_array(shape: tuple[int, ...]) -> Pixels:
+    """Zeros in memory that forked processes share, all pages taken already (on Linux)."""
+    size = int(np.prod(shape))
+    if size == 0:
+        return np.zeros(shape, dtype=np.uint8)
+    if sys.platform == "linux":
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+    else:
+        memory = mmap.mmap(-1, size)
+    return np.frombuffer(memory, dtype=np.uint8).reshape(shape)
+
+
+class _CloseAtExit:
+    """The workers ignore SIGTERM, with which multiprocessing would end them at exit: end them before."""
+
+    def __init__(self, pool: SlotPool) -> None:
+        self._pool = weakref.ref(pool)
+        atexit.register(self)
+
+    def __call__(self) -> None:
+        pool = self._pool()
+        if pool is not None:
+            pool.close()

@@ -1,0 +1,231 @@
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from sslight.data import UnreadableImage, decode
+from tests.data.pictures import encode, jpeg, smooth_pixels
+
+PICTURE = Image.fromarray(smooth_pixels())
+
+
+def with_pil(encoded: bytes) -> npt.NDArray[np.uint8]:
+    with warnings.catch_warnings(), Image.open(io.BytesIO(encoded)) as image:
+        warnings.simplefilter("ignore")  # of palettes with transparency
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def hwc(image: torch.Tensor) -> npt.NDArray[np.uint8]:
+    array: npt.NDArray[np.uint8] = image.permute(1, 2, 0).numpy()
+    return array
+
+
+def translucent(mode: str) -> Image.Image:
+    image = PICTURE.convert("RGBA")
+    image.putalpha(90)
+    return image.convert(mode)
+
+
+def palette_with_transparency() -> bytes:
+    return encode(PICTURE.convert("P"), "PNG", transparency=bytes(range(0, 256)))
+
+
+def ycck_jpeg() -> bytes:
+    """A CMYK file whose Adobe segment says that its values are YCCK."""
+    encoded = bytearray(encode(PICTURE.convert("CMYK"), "JPEG", quality=95))
+    position = encoded.index(b"Adobe")
+    assert encoded[position + 11] == 0
+    encoded[position + 11] = 2
+    return bytes(encoded)
+
+
+ORDINARY = {
+    "jpeg": jpeg(),
+    "jpeg_of_odd_size": jpeg(height=17, width=33),
+    "progressive_jpeg": encode(PICTURE, "JPEG", progressive=True),
+    "grey_jpeg": encode(PICTURE.convert("L"), "JPEG"),
+    "cmyk_jpeg": encode(PICTURE.convert("CMYK"), "JPEG"),
+    "ycck_jpeg": ycck_jpeg(),
+    "png": encode(PICTURE, "PNG"),
+    "grey_png": encode(PICTURE.convert("L"), "PNG"),
+    "grey_png_with_alpha": encode(translucent("LA"), "PNG"),
+    "rgba_png": encode(translucent("RGBA"), "PNG"),
+    "palette_png": encode(PICTURE.convert("P"), "PNG"),
+    "palette_png_with_transparency": palette_with_transparency(),
+    "one_bit_png": encode(PICTURE.convert("1"), "PNG"),
+    "webp": encode(PICTURE, "WEBP", quality=90),
+    "lossless_webp_with_alpha": encode(translucent("RGBA"), "WEBP", lossless=True, exact=True),
+    "gif": encode(PICTURE, "GIF"),
+    "animated_gif": encode(PICTURE, "GIF", save_all=True, append_images=[PICTURE.rotate(180)]),
+    "animated_webp": encode(PICTURE, "WEBP", save_all=True, append_images=[PICTURE.rotate(180)], lossless=True),
+    "bmp": encode(PICTURE, "BMP"),
+    "tiff": encode(PICTURE, "TIFF"),
+    "compressed_tiff": encode(PICTURE, "TIFF", compression="tiff_lzw"),
+    "cmyk_tiff": encode(PICTURE.convert("CMYK"), "TIFF"),
+    "one_bit_tiff": encode(PICTURE.convert("1"), "TIFF", compression="group4"),
+    "ppm": encode(PICTURE, "PPM"),
+    "one_pixel": encode(PICTURE.resize((1, 1)), "PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", ORDINARY)
+def test_pixels_are_those_of_pil_as_rgb(kind: str) -> None:
+    encoded = ORDINARY[kind]
+    expected = with_pil(encoded)
+    image = decode(encoded)
+    assert image.dtype == torch.uint8
+    assert image.shape == (3, *expected.shape[:2])
+    # Lossy formats may differ by a level where another build of the codec rounds differently.
+    tolerance = 2 if "jpeg" in kind or kind == "webp" else 0
+    assert np.abs(hwc(image).astype(int) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("kind", ORDINARY)
+def test_the_memory_is_channels_last_and_writable(kind: str) -> None:
+    image = decode(ORDINARY[kind])
+    assert image.permute(1, 2, 0).is_contiguous()
+    image.add_(1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(image_format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    encoded = encode(PICTURE, image_format, exif=exif, **options)
+    image = decode(encoded)
+    assert image.permute(1, 2, 0).is_contiguous()
+    expected = with_pil(encoded)
+    assert expected.shape[:2] == ((48, 64) if orientation < 5 else (64, 48))
+    assert hwc(image).shape == expected.shape
+    assert np.abs(hwc(image).astype(int) - expected).max() <= (2 if image_format == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(image_format: str) -> None:
+    values = np.linspace(0, 65535, 48 * 64).round().astype(np.uint16).reshape(48, 64)
+    image = hwc(decode(encode(Image.fromarray(values), image_format)))
+    expected = np.round(values / 257)
+    for channel in range(3):
+        np.testing.assert_array_equal(image[:, :, channel], expected)
+
+
+def test_big_endian_sixteen_bit_tiff_is_scaled_too() -> None:
+    values = np.linspace(0, 65535, 48 * 64).round().astype(">u2").reshape(48, 64)
+    image = Image.frombytes("I;16B", (64, 48), values.tobytes())
+    np.testing.assert_array_equal(hwc(decode(encode(image, "TIFF")))[:, :, 0], np.round(values / 257))
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def test_sixteen_bit_colour_png_is_scaled_within_one_level() -> None:
+    values = np.linspace(0, 65535, 16 * 8 * 3).round().astype(">u2").reshape(8, 16, 3)
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 8, 16, 2, 0, 0, 0))
+    encoded = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert np.abs(hwc(decode(encoded)).astype(float) - values / 257).max() <= 1
+
+
+def test_floating_point_and_wide_integers_are_refused_with_a_remedy() -> None:
+    for image in (Image.new("F", (8, 8), 0.5), Image.new("I", (8, 8), 100_000)):
+        with pytest.raises(UnreadableImage, match="no known range; store it with 8 or 16 bits"):
+            decode(encode(image, "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "progressive_jpeg", "grey_jpeg", "cmyk_jpeg", "png", "webp", "tiff", "bmp"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+def test_a_file_that_ends_early_is_unreadable_and_nothing_is_printed(
+    kind: str, share: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    encoded = ORDINARY[kind]
+    with pytest.raises(UnreadableImage) as caught:
+        decode(encoded[: int(share * len(encoded))])
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_jpeg_padded_with_zeros_or_closed_early_is_unreadable(capfd: pytest.CaptureFixture[str]) -> None:
+    encoded = jpeg()
+    half = len(encoded) * 2 // 3
+    for broken in (encoded[:half] + bytes(len(encoded) - half), encoded[:half] + b"\xff\xd9", encoded[:-2]):
+        with pytest.raises(UnreadableImage, match="JPEG"):
+            decode(broken)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (b"", "empty"),
+        (b"not a picture\n" * 100, "not an image in a known format"),
+        (b"\xff\xd8\xff", "not an image|truncated"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image in a known format"),
+    ],
+)
+def test_bytes_that_are_no_picture_are_unreadable(encoded: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableImage, match=reason):
+        decode(encoded)
+
+
+def jpeg_claiming(height: int, width: int) -> bytes:
+    encoded = bytearray(jpeg())
+    position = encoded.index(b"\xff\xc0")
+    encoded[position + 5 : position + 9] = struct.pack(">HH", height, width)
+    return bytes(encoded)
+
+
+def png_claiming(height: int, width: int) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def webp_claiming(height: int, width: int) -> bytes:
+    encoded = bytearray(encode(PICTURE, "WEBP", lossless=True))
+    position = encoded.index(b"VP8L") + 9
+    encoded[position : position + 4] = ((height - 1) << 14 | width - 1).to_bytes(4, "little")
+    return bytes(encoded)
+
+
+@pytest.mark.parametrize("bomb", [jpeg_claiming(60000, 60000), png_claiming(60000, 60000), webp_claiming(16000, 16000)])
+def test_a_picture_that_claims_too_many_pixels_is_refused_before_decoding(bomb: bytes) -> None:
+    with pytest.raises(UnreadableImage, match=r"claims \d+ × \d+ pixels|exceeds limit"):
+        decode(bomb)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "cmyk_jpeg", "png", "webp", "gif", "tiff", "bmp"])
+def test_the_pixel_limit_holds_for_every_format(kind: str) -> None:
+    decode(ORDINARY[kind], max_pixels=48 * 64)
+    with pytest.raises(UnreadableImage, match="claims 64 × 48 pixels, more than the limit of 3,071"):
+        decode(ORDINARY[kind], max_pixels=48 * 64 - 1)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "tiff", "compressed_tiff", "one_bit_tiff", "bmp"])
+def test_damaged_files_decode_or_are_unreadable_and_nothing_else_happens(
+    kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    original = ORDINARY[kind]
+    rng = np.random.default_rng(len(original))
+    reasons = []
+    for _ in range(150):
+        damaged = bytearray(original)
+        for position in rng.integers(0, len(damaged), 3):
+            damaged[position] = rng.integers(256)
+        try:
+            image = decode(bytes(damaged), max_pixels=10**6)
+        except UnreadableImage as error:
+            reasons.append(str(error))
+        else:
+            assert image.dtype == torch.uint8
+            assert image.shape[0] == 3
+    assert reasons
+    assert not any("\n" in reason for reason in reasons)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,128 @@
+import multiprocessing
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sslight.data import H5Source, UnreadableImage
+from tests.data.pictures import jpeg
+
+
+def as_row(encoded: bytes) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(encoded, dtype=np.uint8)
+
+
+def write(path: Path, classes: dict[str, list[str]], **options: bool) -> Path:
+    """The original's layout, in the given order; image number n has the bytes of ``jpeg(n)``."""
+    number = 0
+    with h5py.File(path, "w", **options) as file:
+        for name, images in classes.items():
+            group = file.create_group(name, **options)
+            for image in images:
+                group.create_dataset(image, data=as_row(jpeg(number)))
+                number += 1
+    return path
+
+
+def test_images_follow_sorted_classes_and_names_whatever_the_order_of_creation(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.h5", {"n2": ["b.JPEG", "a.JPEG"], "n1": ["z", "y", "x"]}, track_order=True)
+    source = H5Source(path, labelled=True)
+    assert [source.name(index) for index in range(5)] == ["n1/x", "n1/y", "n1/z", "n2/a.JPEG", "n2/b.JPEG"]
+    assert source.classes == ("n1", "n2")
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, 0, 0, 1, 1]
+    assert [source.read(index) for index in range(5)] == [jpeg(n) for n in (4, 3, 2, 1, 0)]
+    assert source.locate(3) == f"{path}:n2/a.JPEG"
+
+
+def test_without_labels_the_images_are_the_same(tmp_path: Path) -> None:
+    source = H5Source(write(tmp_path / "t.h5", {"b": ["1"], "a": ["1", "0"]}), labelled=False)
+    assert source.labels is None
+    assert source.classes is None
+    assert [source.name(index) for index in range(3)] == ["a/0", "a/1", "b/1"]
+
+
+def test_rows_of_bytes_and_opaque_scalars_are_read_alike(tmp_path: Path) -> None:
+    encoded = jpeg() + b"\0\0"
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["a/0_row"] = as_row(encoded)
+        file["a/1_opaque"] = np.void(encoded)
+        file["a/2_signed"] = as_row(encoded).view(np.int8)
+        file["a/3_text"] = np.bytes_(encoded[:-2] + b"x")
+        file.create_dataset("a/4_compressed", data=as_row(encoded), compression="gzip", chunks=True)
+        file["a/5_empty"] = np.empty(0, np.uint8)
+    source = H5Source(tmp_path / "t.h5", labelled=False)
+    expected = [encoded, encoded, encoded, encoded[:-2] + b"x", encoded, b""]
+    assert [source.read(index) for index in range(6)] == expected
+
+
+def test_forked_processes_read_beside_a_parent_that_has_read(tmp_path: Path) -> None:
+    source = H5Source(write(tmp_path / "t.h5", {"a": [f"{n:02d}" for n in range(20)]}), labelled=False)
+    expected = [source.read(index) for index in range(20)]
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+
+    def read_all() -> None:
+        results.put([source.read(index) for _ in range(10) for index in range(20)])
+
+    children = [context.Process(target=read_all) for _ in range(2)]
+    for child in children:
+        child.start()
+    assert [source.read(index) for index in range(20)] == expected
+    assert [results.get(timeout=30) for _ in children] == [expected * 10] * 2
+    for child in children:
+        child.join()
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    secret = write(tmp_path / "other.h5", {"a": ["0"]})
+    for number, link in enumerate((h5py.ExternalLink(str(secret), "/a/0"), h5py.SoftLink("/a/0"))):
+        path = write(tmp_path / f"{number}.h5", {"a": ["0"]})
+        with h5py.File(path, "a") as file:
+            file["a/1"] = link
+        with pytest.raises(ValueError, match="a/1 is a link, and links are not followed"):
+            H5Source(path, labelled=False)
+
+
+def test_datasets_that_keep_their_bytes_in_another_file_are_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(100))
+    layout = h5py.VirtualLayout(shape=(10,), dtype=np.uint8)
+    other = write(tmp_path / "other.h5", {"a": ["0"]})
+    layout[:] = h5py.VirtualSource(other, "a/0", shape=(len(jpeg(0)),))[:10]
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file.create_dataset("a/0", (10,), np.uint8, external=[(str(tmp_path / "secret"), 0, 10)])
+        file.create_virtual_dataset("a/1", layout)
+    source = H5Source(tmp_path / "t.h5", labelled=False)
+    for index in range(2):
+        with pytest.raises(UnreadableImage, match="keeps its bytes in another file"):
+            source.read(index)
+
+
+def test_datasets_that_are_no_encoded_bytes_are_unreadable(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file["a/0"] = np.zeros((4, 4, 3), np.uint8)
+        file["a/1"] = np.zeros(4, np.float32)
+        file.create_dataset("a/2", (2**40,), np.uint8, chunks=(1024,))
+        file.create_group("a/3")
+    source = H5Source(tmp_path / "t.h5", labelled=False)
+    reasons = ["is not encoded bytes", "is not encoded bytes", "claims 1,099,511,627,776 bytes", "not a dataset"]
+    for index, reason in enumerate(reasons):
+        with pytest.raises(UnreadableImage, match=reason):
+            source.read(index)
+
+
+def test_another_layout_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    cases = {
+        "images": (np.zeros((2, 8, 8, 3), np.uint8), "images lies outside any group; store one group of images"),
+        "a/b/c": (as_row(jpeg()), "a/b/c lies deeper than group/image"),
+    }
+    for number, (name, (value, sentence)) in enumerate(cases.items()):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file[name] = value
+        with pytest.raises(ValueError, match=sentence):
+            H5Source(tmp_path / f"{number}.h5", labelled=False)
+    write(tmp_path / "empty.h5", {"a": []})
+    with pytest.raises(ValueError, match="holds no images"):
+        H5Source(tmp_path / "empty.h5", labelled=False)
