@@ -1,0 +1,27 @@
+"""Networks from images to features: timm models by name, and their weights in files."""
+
+from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, timm_name
+from sslight.backbones.original import to_timm_keys
+from sslight.backbones.weights import (
+    BackboneInfo,
+    load_backbone,
+    load_backbone_weights,
+    load_strictly,
+    read_backbone_info,
+    save_backbone,
+)
+
+__all__ = [
+    "ALIASES",
+    "BackboneInfo",
+    "build_backbone",
+    "check_image_size",
+    "load_backbone",
+    "load_backbone_weights",
+    "load_strictly",
+    "num_features",
+    "read_backbone_info",
+    "save_backbone",
+    "timm_name",
+    "to_timm_keys",
+]

@@ -1,0 +1,137 @@
+"""Backbones by name: any timm model as images in, one feature vector an image out."""
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from timm.models import is_model_in_modules
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from sslight.backbones.initialisation import initialise_as_torchvision
+from sslight.backbones.vit import MultiSizeVisionTransformer
+
+ALIASES = {"mobilenet_v2": "mobilenetv2_100", "vit_tiny": "vit_tiny_patch16_224"}
+"""Friendly names of the paper's backbones that timm calls differently."""
+
+_TORCHVISION_INIT = {"mobilenetv2_100", "resnet18", "resnet34", "resnet50"}
+_VIT_MODULES = {"vision_transformer", "deit", "eva"}  # these take patch_size and dynamic_img_size
+
+
+def build_backbone(
+    name: str, *, image_size: int | None = None, patch_size: int | None = None, drop_path: float = 0.0
+) -> nn.Module:
+    """A timm model without classifier, with new random weights, in training mode.
+
+    It maps normalised images ``[B, 3, H, W]`` to features ``[B, num_features]``. The paper's CNNs start
+    like torchvision's networks, which the original used; all others as timm initialises them. Nothing
+    is downloaded.
+
+    Args:
+        name: mobilenet_v2, resnet18, resnet34, resnet50, vit_tiny or any timm name.
+        image_size: Side in px for which a ViT's position embedding is native (other sizes are
+            interpolated); None keeps the architecture's own. Convolutional networks take any size.
+        patch_size: Patch side in px of a ViT; None keeps the architecture's own.
+        drop_path: Largest rate of stochastic depth, rising linearly from 0 over the blocks.
+
+    Raises:
+        ValueError: the name is unknown, or ``patch_size`` or ``drop_path`` has no meaning for it.
+    """
+    architecture = timm_name(name)
+    is_vit = is_model_in_modules(architecture, _VIT_MODULES)
+    arguments: dict[str, Any] = {}
+    if is_vit:
+        arguments["dynamic_img_size"] = True
+        if image_size is not None:
+            arguments["img_size"] = image_size
+    if patch_size is not None:
+        if not is_vit:
+            raise ValueError(
+                f"patch_size={patch_size} has no meaning for backbone={name}, which has no patches: "
+                f"set patch_size=null or choose a ViT."
+            )
+        arguments["patch_size"] = patch_size
+    if drop_path > 0:
+        arguments["drop_path_rate"] = drop_path
+    try:
+        backbone: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
+    except TypeError as error:
+        if drop_path > 0 and "drop_path_rate" in str(error):
+            raise ValueError(
+                f"drop_path={drop_path:g} has no meaning for backbone={name}, which has no stochastic depth: "
+                f"set drop_path=0."
+            ) from None
+        raise
+    if type(backbone) is VisionTransformer and backbone.pos_embed is not None:
+        MultiSizeVisionTransformer.adopt(backbone)
+    if architecture in _TORCHVISION_INIT:
+        initialise_as_torchvision(backbone)
+    return backbone
+
+
+def timm_name(name: str) -> str:
+    """The name that timm has for a backbone.
+
+    Raises:
+        ValueError: timm does not know it; the message has the nearest names.
+    """
+    architecture = ALIASES.get(name, name)
+    if timm.is_model(architecture):
+        return architecture
+    nearest = difflib.get_close_matches(name, [*ALIASES, *timm.list_models()], n=3, cutoff=0.4)
+    remedy = f"the nearest names are {', '.join(nearest)}" if nearest else "timm.list_models() lists all"
+    raise ValueError(f"backbone={name} is not a known network: {remedy}.")
+
+
+def num_features(backbone: nn.Module) -> int:
+    """Length of a backbone's feature vector: what its forward pass really gives.
+
+    timm's own ``num_features`` is that of the last feature map, to which networks like MobileNetV3
+    add a layer.
+    """
+    features = backbone.head_hidden_size
+    assert isinstance(features, int)
+    return features
+
+
+def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None:
+    """Refuse a view size that the backbone cannot take, by passing one blank image through it.
+
+    Args:
+        backbone: From :func:`build_backbone`; neither its state nor the random stream changes.
+        image_size: Side of a view in px.
+        setting: Name of the setting that holds the size, for the message.
+
+    Raises:
+        ValueError: the size is not a multiple of the patch side, or the network refuses it.
+    """
+    if isinstance(backbone, VisionTransformer):
+        patch = backbone.patch_embed.patch_size[0]
+        if image_size % patch:
+            below = image_size // patch * patch
+            nearest = f"{below} and {below + patch}" if below else f"{patch}"
+            raise ValueError(
+                f"{setting}={image_size} is not a multiple of the patch side {patch} of the backbone: "
+                f"the nearest sizes are {nearest}."
+            )
+    parameter = next(backbone.parameters())
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            blank = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+            shape = tuple(backbone(blank).shape)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{setting}={image_size} does not fit the backbone {type(backbone).__name__} ({reason}): "
+            f"choose another size or a backbone that takes views of any size."
+        ) from error
+    finally:
+        backbone.train(was_training)
+    if shape != (1, num_features(backbone)):
+        raise ValueError(
+            f"the backbone {type(backbone).__name__} gives {list(shape)} for one image instead of one "
+            f"feature vector [1, {num_features(backbone)}]: choose another backbone."
+        )

@@ -1,0 +1,199 @@
+"""Backbone weights in files: the export, and reading it and checkpoints back, safely."""
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from sslight.backbones.build import build_backbone, num_features
+from sslight.files import whole_file
+
+# One entry, since safetensors writes several in random order: equal exports are equal bytes.
+_METADATA_KEY = "sslight"
+_CHECKPOINT_FORMAT = "sslight-checkpoint"
+_REMEDY = "give a backbone.safetensors or a checkpoints/last.pt that sslight wrote"
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What is needed to build a backbone again and to feed it.
+
+    ``name``, ``image_size`` (px) and ``patch_size`` (px or None) as in
+    :func:`~sslight.backbones.build_backbone`; ``mean`` and ``std`` of the channels (of 0–1) by which
+    its input is normalised; ``num_features`` (None where the file does not say); ``notes``: free text.
+    """
+
+    name: str
+    image_size: int
+    patch_size: int | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    num_features: int | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def save_backbone(
+    backbone: nn.Module,
+    path: str | Path,
+    *,
+    name: str,
+    image_size: int,
+    patch_size: int | None,
+    mean: Iterable[float],
+    std: Iterable[float],
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write a backbone as safetensors with all that is needed to rebuild it, whole or not at all.
+
+    Args:
+        backbone: From :func:`~sslight.backbones.build_backbone`; its parameters and buffers are written.
+        path: The file, replaced if it exists.
+        name: As given to ``build_backbone``.
+        image_size: Side in px of the global views.
+        patch_size: As given to ``build_backbone``.
+        mean: Of the three channels, of 0–1.
+        std: The same.
+        notes: Free text to keep in the file, such as the recipe.
+    """
+    info = {
+        "name": name,
+        "image_size": image_size,
+        "patch_size": patch_size,
+        "mean": list(mean),
+        "std": list(std),
+        "num_features": num_features(backbone),
+        "notes": dict(notes or {}),
+    }
+    # The host waits for the device here.
+    tensors = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+    content = safetensors.torch.save(tensors, metadata={_METADATA_KEY: json.dumps(info)})
+    with whole_file(Path(path), "wb") as file:
+        file.write(content)
+
+
+def load_backbone(path: str | Path, *, network: str = "student") -> nn.Module:
+    """A pre-trained backbone as a timm module in eval mode: ``x [B, 3, H, W]`` → ``[B, num_features]``.
+
+    The input is RGB of 0–1, normalised by ``mean`` and ``std`` of :func:`read_backbone_info`. Nothing in
+    the file is executed.
+
+    Args:
+        path: A ``backbone.safetensors`` or a run's checkpoint.
+        network: Which network of a checkpoint: ``student`` or ``teacher``. An export holds one only.
+
+    Raises:
+        ValueError: the file is missing, damaged, or not of these kinds, or has no such network.
+    """
+    info, state = _read(Path(path), network)
+    backbone = build_backbone(info.name, image_size=info.image_size, patch_size=info.patch_size)
+    load_strictly(backbone, state, str(path))
+    return backbone.eval()
+
+
+def load_backbone_weights(backbone: nn.Module, path: str | Path, *, network: str = "student") -> None:
+    """Put the weights of a file into a backbone, matched by name and shape.
+
+    Args:
+        backbone: From :func:`~sslight.backbones.build_backbone`, changed in place.
+        path: As for :func:`load_backbone`.
+        network: As for :func:`load_backbone`.
+
+    Raises:
+        ValueError: as for :func:`load_backbone`, or weights are missing, left over or of another shape
+            (they are listed; ``backbone`` is unchanged).
+    """
+    load_strictly(backbone, _read(Path(path), network)[1], str(path))
+
+
+def read_backbone_info(path: str | Path) -> BackboneInfo:
+    """Name, sizes and normalisation of the backbone in a file; errors as for :func:`load_backbone`."""
+    return _read(Path(path), None)[0]
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict that must match the module entry by entry, in name and shape.
+
+    Raises:
+        ValueError: something is missing, left over or of another shape; all of it is listed.
+    """
+    expected = module.state_dict()
+    problems = {
+        "missing": [key for key in expected if key not in state],
+        "left over": [key for key in state if key not in expected],
+        "of another shape": [
+            f"{key} {list(state[key].shape)} instead of {list(value.shape)}"
+            for key, value in expected.items()
+            if key in state and state[key].shape != value.shape
+        ],
+    }
+    if any(problems.values()):
+        text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+        raise ValueError(f"the weights in {source} do not fit the backbone {type(module).__name__}: {text}.")
+    module.load_state_dict(state)
+
+
+def _read(path: Path, network: str | None) -> tuple[BackboneInfo, dict[str, Tensor]]:
+    """What a file says about its backbone, and the weights of one of its networks (none for None)."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}: {_REMEDY}.")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":  # safetensors: eight bytes of length, then JSON
+        return _read_export(path, load=network is not None)
+    if zipfile.is_zipfile(path):
+        return _read_checkpoint(path, network)
+    raise ValueError(f"{path} is not a file of backbone weights: {_REMEDY}.")
+
+
+def _read_export(path: Path, *, load: bool) -> tuple[BackboneInfo, dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()} if load else {}  # noqa: SIM118
+        return _info(**json.loads(metadata[_METADATA_KEY])), state
+    except KeyError:
+        raise ValueError(f"{path} does not say which backbone it holds: {_REMEDY}.") from None
+    except (safetensors.SafetensorError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {_REMEDY}.") from None
+
+
+def _read_checkpoint(path: Path, network: str | None) -> tuple[BackboneInfo, dict[str, Tensor]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as plain weights ({reason}): {_REMEDY}.") from None
+    if not isinstance(content, dict) or content.get("format") != _CHECKPOINT_FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of sslight: {_REMEDY}.")
+    settings, model = content["settings"], content["model"]
+    info = _info(
+        name=settings["backbone"],
+        image_size=settings["views"]["global_size"],
+        patch_size=settings["patch_size"],
+        mean=settings["views"]["mean"],
+        std=settings["views"]["std"],
+    )
+    networks: dict[str, dict[str, Tensor]] = {}
+    for key, value in model.items():
+        if match := re.fullmatch(r"method\.(\w+)\.backbone\.(.+)", key):
+            networks.setdefault(match[1], {})[match[2]] = value
+    if network is None:
+        return info, {}
+    if network not in networks:
+        raise ValueError(f"{path} has no network {network!r}: choose one of {', '.join(networks)}.")
+    return info, networks[network]
+
+
+def _info(**values: Any) -> BackboneInfo:
+    """Plain data as read from a file, as the typed record."""
+    values["mean"], values["std"] = tuple(values["mean"]), tuple(values["std"])
+    return BackboneInfo(**values)

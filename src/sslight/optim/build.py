@@ -1,0 +1,34 @@
+"""The optimiser that the settings ask for."""
+
+import torch
+from torch.optim import Optimizer
+
+from sslight.config import OptimSettings
+from sslight.optim.groups import ParameterGroup
+from sslight.optim.lars import LARS
+
+
+def build_optimizer(settings: OptimSettings, groups: list[ParameterGroup]) -> Optimizer:
+    """LARS, AdamW or SGD over groups of :func:`~sslight.optim.parameter_groups`.
+
+    Its rate is 0 and its decay that of the settings' start until :func:`set_rates`, which belongs before
+    every step, sets them. AdamW decouples its decay from the gradient (Loshchilov & Hutter, ICLR 2019)
+    and keeps PyTorch's betas.
+    """
+    optimizer: Optimizer
+    match settings.name:
+        case "lars":
+            optimizer = LARS(groups, lr=0.0, momentum=settings.momentum, eta=settings.lars_eta)
+        case "adamw":
+            optimizer = torch.optim.AdamW(groups, lr=0.0, foreach=True)
+        case "sgd":
+            optimizer = torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, foreach=True)
+    set_rates(optimizer, lr=0.0, weight_decay=settings.weight_decay)
+    return optimizer
+
+
+def set_rates(optimizer: Optimizer, *, lr: float, weight_decay: float) -> None:
+    """Set the learning rate and weight decay of every group, times the group's own factors."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+        group["weight_decay"] = weight_decay * group["weight_decay_factor"]
