@@ -1,0 +1,79 @@
+"""What every self-supervised method offers to the training loop."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """The scheduled values of one optimiser step.
+
+    ``momentum``: share of the teacher (DINO) or key network (MoCo) kept, 0 to 1; ``teacher_temp``:
+    temperature of the teacher's softmax (DINO); ``freeze_last_layer``: whether the last layer of the
+    head (DINO) or the prototypes (SwAV) stay as they are; ``use_queue``: whether the queue (SwAV) is
+    filled and used. A method ignores what it has no part for.
+    """
+
+    momentum: float
+    teacher_temp: float
+    freeze_last_layer: bool
+    use_queue: bool
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a forward pass gives.
+
+    ``loss``: scalar to minimise, float32 (float64 from float64 networks); ``scalars``: indicators to
+    show, detached scalars on the device; ``features``: ``[B, num_features]``, detached, of the view
+    that probes look at, in the precision of the loss.
+    """
+
+    loss: Tensor
+    scalars: dict[str, Tensor]
+    features: Tensor
+
+
+class Method(nn.Module, ABC):
+    """A self-supervised method: its networks, its loss, and what it keeps between steps.
+
+    One optimiser step is ``begin_step``, then ``forward`` and backward for each part of the batch (one
+    part unless gradients are accumulated), removal of the gradients of ``frozen_parameters``, the
+    optimiser, and ``end_step``. All learning goes through ``forward``, which DDP wraps; the other
+    members are called on the method itself. Parameters and persistent buffers are the whole state.
+    """
+
+    @abstractmethod
+    def begin_step(self, values: StepValues) -> None:
+        """What comes before the first forward pass of a step."""
+
+    @abstractmethod
+    def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
+        """The loss of one part of the batch.
+
+        Args:
+            global_views: Normalised ``[G·B, 3, S, S]``, views-major: all images of view 0, then of view 1.
+            local_views: ``[L·B, 3, s, s]`` in the same order, or None without local views.
+            values: Of this step.
+        """
+
+    @abstractmethod
+    def end_step(self, values: StepValues) -> None:
+        """What comes after the optimiser's step: moving averages and the like."""
+
+    @abstractmethod
+    def frozen_parameters(self, values: StepValues) -> list[nn.Parameter]:
+        """Parameters whose gradients are removed (not zeroed) before the optimiser's step."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The backbones, that to be exported first; ``state_dict()`` has them under ``{name}.backbone``."""
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The backbone to measure and export."""
+        return next(iter(self.networks.values()))

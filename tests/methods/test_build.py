@@ -1,0 +1,61 @@
+"""From settings to a method."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from sslight.config import PretrainSettings
+from sslight.methods import DINO, StepValues, build_method
+
+
+def test_the_settings_reach_the_method(tiny: Callable[..., PretrainSettings]) -> None:
+    settings = tiny(dino__student_temp=0.2, dino__center_momentum=0.8, global_pair_weight=0.3)
+    method = build_method(settings)
+    assert isinstance(method, DINO)
+    assert (method.student_temp, method.center_momentum, method.global_pair_weight) == (0.2, 0.8, 0.3)
+    assert method.center.shape == (32,)
+    assert (method.num_global, method.num_local) == (2, 2)
+    values = StepValues(momentum=0.9, teacher_temp=0.04, freeze_last_layer=True, use_queue=False)
+    output = method(torch.randn(8, 3, 32, 32), torch.randn(8, 3, 16, 16), values)
+    assert torch.isfinite(output.loss)
+    assert output.features.shape[0] == 4
+
+
+def test_drop_path_is_the_students_alone(tiny: Callable[..., PretrainSettings]) -> None:
+    method = build_method(tiny(backbone="vit_tiny", patch_size=8, drop_path=0.1))
+    rates = {
+        name: max(getattr(module, "drop_prob", 0.0) for module in network.modules())
+        for name, network in method.networks.items()
+    }
+    assert rates == {"student": pytest.approx(0.1), "teacher": 0.0}
+
+
+def test_the_same_seed_builds_the_same_method(tiny: Callable[..., PretrainSettings]) -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        states.append(build_method(tiny()).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "resnet19"}, "backbone=resnet19 is not a known network"),
+        (
+            {"backbone": "vit_tiny", "views__local_size": 20, "patch_size": 8},
+            r"views\.local_size=20 is not a multiple",
+        ),
+        (
+            {"backbone": "vit_tiny", "views__global_size": 36, "patch_size": 8},
+            r"views\.global_size=36 is not a multipl",
+        ),
+        ({"patch_size": 8}, "patch_size=8 has no meaning"),
+    ],
+)
+def test_settings_that_do_not_fit_the_backbone_are_named(
+    tiny: Callable[..., PretrainSettings], changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_method(tiny(**changes))
