@@ -1,0 +1,186 @@
+"""The program's work as Python functions: settings in, results out. Here the rooms are put together."""
+
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sslight.backbones import load_backbone_weights, num_features, save_backbone
+from sslight.config import PretrainSettings, load_recipe
+from sslight.data import (
+    Source,
+    SubsetSource,
+    build_source,
+    build_view_loader,
+    check_readable,
+    labels_in,
+    loader_workers,
+    select_subset,
+)
+from sslight.evaluate import LabelledProbe
+from sslight.methods import build_method
+from sslight.train import (
+    MethodWithProbe,
+    Placement,
+    RunFolder,
+    TrainingResult,
+    batch_size_per_process,
+    build_fabric,
+    place,
+    run_length,
+    train,
+)
+from sslight.views import build_multi_crop
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """A finished run: where it is, the exported backbone, and what was measured.
+
+    ``training.metrics`` holds the last step's figures, ``training.measurements`` the accuracies of the
+    untrained network (step 0) and of every measured epoch; ``protocol`` says how they were measured.
+    """
+
+    output: Path
+    backbone: Path
+    num_features: int
+    num_images: int
+    protocol: str | None
+    training: TrainingResult
+
+
+def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, **more: Any) -> PretrainResult:
+    """Pre-train a backbone and export it.
+
+    Settings have the names of the command line, dotted in a mapping or nested as keywords:
+    ``pretrain("dino_cnn_sslight", {"data.train": "images"}, output="runs/first", epochs=100)``.
+
+    Args:
+        recipe: Name of a recipe, or path of a YAML file.
+        overrides: Settings that differ from the recipe, dotted or nested.
+        more: The same as keywords; sections as dictionaries (``data={"train": "images"}``).
+
+    Raises:
+        ValueError: a setting, a file or the data is wrong; nothing has been written then.
+        TrainingStopped: the loss became non-finite or a signal ended the run.
+    """
+    return run_pretraining(load_recipe(recipe, {**(overrides or {}), **more}))
+
+
+def run_pretraining(settings: PretrainSettings) -> PretrainResult:
+    """:func:`pretrain` with settings that are already resolved."""
+    # Whatever can be refused is refused first, the cheapest first; nothing is written until all is well.
+    if settings.output is None:
+        raise ValueError("output is not set: give the folder of this run, such as output=runs/first.")
+    if not settings.data.train:
+        raise ValueError("data.train is not set: give your images, such as data.train=images (or synthetic:2000).")
+    run = RunFolder(settings.output)
+    run.check(settings)
+    placement = place(settings.devices)
+    torch.manual_seed(settings.seed)
+    method = build_method(settings)
+    if settings.init_from is not None:
+        for network in method.networks.values():
+            load_backbone_weights(network, settings.init_from)
+    source, probe = _sources(settings, placement)
+    batch_size_per_process(settings, placement.world_size)
+
+    fabric = build_fabric(settings, placement)
+    fabric.launch()
+    loader = build_view_loader(
+        settings,
+        source,
+        build_multi_crop(settings.views),
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        local_world_size=placement.processes_per_node,
+        pin_memory=fabric.device.type == "cuda",
+    )
+    run_length(settings, loader.steps_per_epoch)
+    check_readable(source)
+    if fabric.is_global_zero:
+        run.create(settings)
+    fabric.barrier()
+
+    num_classes = len(source.classes) if settings.probe.linear and source.classes is not None else None
+    model = MethodWithProbe(method, num_features=num_features(method.backbone), num_classes=num_classes)
+    torch.manual_seed(settings.seed + fabric.global_rank)  # from here on processes draw differently (drop path)
+
+    def measure(backbone: nn.Module, linear: bool) -> dict[str, float]:
+        assert probe is not None
+        return probe.measure(backbone, fabric.device, linear=linear)
+
+    with closing(loader):  # or its worker processes would outlive a failed run
+        result = train(
+            settings,
+            fabric=fabric,
+            model=model,
+            loader=loader,
+            run=run,
+            measure=None if probe is None else measure,
+        )
+    if fabric.is_global_zero:
+        save_backbone(
+            method.backbone,
+            run.backbone,
+            name=settings.backbone,
+            image_size=settings.views.global_size,
+            patch_size=settings.patch_size,
+            mean=settings.views.mean,
+            std=settings.views.std,
+        )
+    fabric.barrier()
+    return PretrainResult(
+        output=run.path,
+        backbone=run.backbone,
+        num_features=num_features(method.backbone),
+        num_images=len(source),
+        protocol=None if probe is None else probe.protocol,
+        training=result,
+    )
+
+
+def _training_source(settings: PretrainSettings, *, labelled: bool) -> Source:
+    """All of data.train; with labels if they are needed, or if there are some and a share is drawn by class."""
+    if not labelled and isinstance(settings.data.subset, float):
+        with suppress(ValueError):  # no classes: the share is drawn from all images alike
+            return build_source(settings.data.train, labelled=True)
+    return build_source(settings.data.train, labelled=labelled)
+
+
+def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, LabelledProbe | None]:
+    """The images to train on, and the labelled probe if one is asked for."""
+    data, probe = settings.data, settings.probe
+    knn = bool(data.val) if probe.knn is None else probe.knn
+    source = _training_source(settings, labelled=knn or probe.linear)
+    if data.subset is not None:
+        source = SubsetSource(source, select_subset(source, data.subset, data.subset_seed))
+    if not knn:
+        return source, None
+    bank = source
+    if len(source) > probe.knn_bank:
+        bank = SubsetSource(source, select_subset(source, probe.knn_bank / len(source), settings.seed))
+    queries, query_labels = None, None
+    if data.val:
+        queries = build_source(data.val, labelled=True, setting="data.val")
+        query_labels = labels_in(queries, source.classes or ())
+    assert bank.labels is not None
+    return source, LabelledProbe(
+        bank=bank,
+        bank_labels=bank.labels,
+        queries=queries,
+        query_labels=query_labels,
+        num_classes=len(source.classes or ()),
+        k=probe.knn_k,
+        temperature=probe.knn_temperature,
+        image_size=settings.views.global_size,
+        mean=settings.views.mean,
+        std=settings.views.std,
+        batch_size=256,
+        workers=0 if placement.accelerator == "cpu" else loader_workers(settings, placement.processes_per_node),
+        seed=settings.seed,
+    )

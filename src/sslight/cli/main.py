@@ -1,0 +1,62 @@
+"""The ``sslight`` command."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from sslight import __version__
+from sslight.cli.config import config
+from sslight.cli.pretrain import pretrain
+from sslight.cli.recipes import recipes
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    help="Self-supervised pre-training for small vision networks.",
+)
+app.command()(pretrain)
+app.command()(recipes)
+app.command()(config)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a wrong input ends in one sentence and exit code 2, a stopped run in 1."""
+    # Loader workers and training share the cores: idle OpenMP threads must sleep, not spin. Read once,
+    # when torch is imported, which no command does before this line.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except ValueError as error:
+        _end(str(error), code=2)
+    except KeyboardInterrupt:
+        _end("interrupted.", code=130)
+    except RuntimeError as error:
+        from sslight.train import TrainingStopped
+
+        if not isinstance(error, TrainingStopped):
+            raise
+        _end(str(error), code=1)
+
+
+def _end(message: str, *, code: int) -> None:
+    print(f"sslight: {message if message.endswith(('.', '?')) else message + '.'}", file=sys.stderr)
+    sys.exit(code)

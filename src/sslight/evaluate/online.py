@@ -1,0 +1,102 @@
+"""Accuracy with labels while a network trains: the same sets, the same transform, any number of times."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sslight.data import Source
+from sslight.evaluate.features import extract_features
+from sslight.evaluate.knn import knn_classify
+from sslight.evaluate.linear import fit_logistic_regression
+
+
+@dataclass(frozen=True)
+class LabelledProbe:
+    """kNN and linear accuracy of a backbone: bank of training images against validation queries.
+
+    Attributes:
+        bank: Training images.
+        bank_labels: ``[M]``, in ``0 .. num_classes - 1``.
+        queries: Validation images, or None: then the bank is classified by itself, each image left out
+            of its own vote, and the linear accuracy is measured on a held-out fifth.
+        query_labels: ``[N]``, in the same numbering, or None without queries.
+        num_classes: Classes of the bank.
+        k, temperature: As in :func:`knn_classify`; ``k`` is lowered to what the bank allows.
+        image_size, mean, std: The centre view and its normalisation.
+        batch_size, workers: Of the feature extraction.
+        seed: Seed of the held-out parts.
+    """
+
+    bank: Source
+    bank_labels: npt.NDArray[np.int64]
+    queries: Source | None
+    query_labels: npt.NDArray[np.int64] | None
+    num_classes: int
+    k: int
+    temperature: float
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    batch_size: int
+    workers: int
+    seed: int
+
+    @property
+    def protocol(self) -> str:
+        """What is compared with what, in words."""
+        if self.queries is None:
+            return f"leave-one-out on {len(self.bank)} training images (no validation set was given)"
+        return f"{len(self.queries)} validation images against {len(self.bank)} training images"
+
+    def measure(self, backbone: nn.Module, device: torch.device, *, linear: bool) -> dict[str, float]:
+        """``{"knn_top1": %, "linear_top1": %}`` of the backbone in eval mode; linear only if asked for."""
+        bank, bank_labels = self._features(backbone, self.bank, self.bank_labels, device)
+        alone = self.queries is None or self.query_labels is None
+        queries, query_labels = bank, bank_labels
+        if self.queries is not None and self.query_labels is not None:
+            queries, query_labels = self._features(backbone, self.queries, self.query_labels, device)
+        scores = knn_classify(
+            bank,
+            bank_labels,
+            queries,
+            k=min(self.k, len(bank) - alone),
+            temperature=self.temperature,
+            num_classes=self.num_classes,
+            leave_one_out=alone,
+        )
+        result = {"knn_top1": _top1(scores, query_labels)}
+        if linear:
+            if alone:
+                order = torch.from_numpy(np.random.default_rng(self.seed).permutation(len(bank))).to(device)
+                test, train = order[: len(order) // 5], order[len(order) // 5 :]
+                bank, bank_labels, queries, query_labels = (
+                    bank[train],
+                    bank_labels[train],
+                    bank[test],
+                    bank_labels[test],
+                )
+            logits = fit_logistic_regression(bank, bank_labels, queries, num_classes=self.num_classes, seed=self.seed)
+            result["linear_top1"] = _top1(logits, query_labels)
+        return result
+
+    def _features(
+        self, backbone: nn.Module, source: Source, labels: npt.NDArray[np.int64], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        features = extract_features(
+            backbone,
+            source,
+            image_size=self.image_size,
+            mean=self.mean,
+            std=self.std,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            device=device,
+        )
+        return features, torch.from_numpy(labels).to(device)
+
+
+def _top1(scores: Tensor, labels: Tensor) -> float:
+    return 100.0 * float((scores.argmax(1) == labels).float().mean())

@@ -1,0 +1,24 @@
+"""The training loop, its checkpoints and its run folder."""
+
+from sslight.train.checkpoints import load_checkpoint
+from sslight.train.devices import Placement, batch_size_per_process, build_fabric, place
+from sslight.train.loop import TrainingResult, TrainingStopped, train
+from sslight.train.probes import MethodWithProbe
+from sslight.train.progress import duration
+from sslight.train.run_folder import RunFolder
+from sslight.train.schedule import run_length
+
+__all__ = [
+    "MethodWithProbe",
+    "Placement",
+    "RunFolder",
+    "TrainingResult",
+    "TrainingStopped",
+    "batch_size_per_process",
+    "build_fabric",
+    "duration",
+    "load_checkpoint",
+    "place",
+    "run_length",
+    "train",
+]

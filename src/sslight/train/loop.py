@@ -1,0 +1,376 @@
+"""The training loop: one file, read from top to bottom, for every method and number of processes."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from sslight.config import PretrainSettings
+from sslight.data import ViewLoader, merge_bad_images
+from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
+from sslight.train.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from sslight.train.health import feature_health, health_line
+from sslight.train.probes import MethodWithProbe, step_values
+from sslight.train.progress import TrainingProgress, duration
+from sslight.train.run_folder import RunFolder
+from sslight.train.schedule import rates_at, run_length, values_at
+from sslight.views import ViewBatch, normalise
+
+Measure = Callable[[nn.Module, bool], dict[str, float]]
+"""Accuracies of a backbone by name; the flag asks for the slower ones too (at the start and at the end)."""
+
+
+class TrainingStopped(RuntimeError):
+    """Training ended before its last step; the message says why and how to go on."""
+
+
+@dataclass
+class TrainingResult:
+    """What a finished run reports."""
+
+    steps: int
+    seconds: float
+    images_per_second: float
+    data_wait_share: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    measurements: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    settings: PretrainSettings,
+    *,
+    fabric: Fabric,
+    model: MethodWithProbe,
+    loader: ViewLoader,
+    run: RunFolder,
+    measure: Measure | None = None,
+) -> TrainingResult:
+    """Train ``model`` on the batches of ``loader``, from the start or from the run folder's last checkpoint.
+
+    Args:
+        settings: The run's settings; only schedules, logging, checkpoints and accumulation are read here.
+        fabric: Launched Fabric; gives device, precision and processes.
+        model: The method with its online probe, not yet set up.
+        loader: Gives each epoch's view batches to this process.
+        run: An existing run folder.
+        measure: Accuracies of the backbone at epoch ends, or None.
+
+    Raises:
+        TrainingStopped: the loss is not finite, or a signal asked the run to end (a checkpoint is written first).
+        ValueError: the checkpoint is damaged, or more images than ``data.max_bad_share`` are unreadable.
+    """
+    # ---- Set up ---------------------------------------------------------------------------------------------
+    length = run_length(settings, loader.steps_per_epoch)
+    method = model.method
+    optimizer = build_optimizer(settings.optim, parameter_groups(model))
+    model.to(memory_format=torch.channels_last)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    wrapped, optimizer_ = fabric.setup(model, optimizer)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    first_step = 0
+    measurements: list[dict[str, float]] = []
+    if settings.resume:
+        state = load_checkpoint(run.last_checkpoint)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        fabric.strategy.precision.load_state_dict(state["precision"])
+        first_step, measurements = state["step"], state["measurements"]
+        own = state["processes"][fabric.global_rank % len(state["processes"])]
+        restore_random_state(own["random"])
+        loader.load_state_dict(own["loader"])
+        if fabric.is_global_zero:
+            run.drop_metrics_after(first_step)
+        if first_step >= length.total_steps:
+            raise ValueError(f"the run in {run.path} is complete ({first_step} steps): there is nothing to resume.")
+
+    def checkpoint(step: int, *, keep_as: str | None = None) -> None:
+        processes = [{"random": random_state(), "loader": loader.state_dict()}]
+        if fabric.world_size > 1:
+            gathered: list[Any] = [None] * fabric.world_size
+            dist.all_gather_object(gathered, processes[0])
+            processes = gathered
+        if fabric.is_global_zero:
+            state = {
+                "settings": settings.model_dump(mode="json"),
+                "step": step,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "precision": fabric.strategy.precision.state_dict(),
+                "processes": processes,
+                "measurements": measurements,
+            }
+            save_checkpoint(run.last_checkpoint, state)
+            run.write_bad_images(merge_bad_images(process["loader"] for process in processes))
+            if keep_as is not None:
+                save_checkpoint(run.checkpoints / keep_as, state)
+        fabric.barrier()
+
+    def measure_at(step: int, *, linear: bool) -> dict[str, float]:
+        if measure is None:
+            return {}
+        result = measure(method.backbone, linear)
+        measurements.append({"step": float(step), **result})
+        return result
+
+    if settings.logger == "tensorboard" and fabric.is_global_zero:
+        writer = SummaryWriter(str(run.tensorboard), purge_step=first_step if first_step else None)
+    else:
+        writer = None
+
+    def record(step: int, epoch: int, figures: dict[str, float]) -> None:
+        if fabric.is_global_zero:
+            run.append_metrics({"step": step, "epoch": epoch, **figures})
+            if writer is not None:
+                for name, value in figures.items():
+                    writer.add_scalar(name, value, step)
+
+    # ---- Train ----------------------------------------------------------------------------------------------
+    metrics: dict[str, float] = {}
+    started = last_checkpoint = window_start = time.perf_counter()
+    waited = window_waited = measuring = 0.0
+    window_step = first_step
+    progress = TrainingProgress(
+        total_steps=length.total_steps,
+        first_step=first_step,
+        num_epochs=length.num_epochs,
+        shown=fabric.is_global_zero,
+    )
+    with progress, stop_signals() as stop:
+        if measure is not None and first_step == 0:
+            progress.update(step=0, epoch=0, figures="measuring the untrained network")
+            untrained = measure_at(0, linear=True)
+            record(0, 0, untrained)
+            progress.say("untrained: " + accuracies(untrained))
+            measuring += time.perf_counter() - started
+            window_start = time.perf_counter()
+        wrapped.train()
+        batches = None
+
+        for step in range(first_step, length.total_steps):
+            epoch, step_in_epoch = divmod(step, length.steps_per_epoch)
+            if batches is None:
+                batches = loader.epoch(epoch, start_step=step_in_epoch)
+
+            # One step, in ``accumulate`` parts.
+            values = values_at(step, settings, length)
+            rates = rates_at(step, settings, length)
+            set_rates(optimizer, lr=rates.lr, weight_decay=rates.weight_decay)
+            method.begin_step(values)
+            outputs = []
+            for part in range(settings.accumulate):
+                # A batch: uint8 [V, B, 3, S, S] for each view size.
+                waiting = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - waiting
+                batch = batch.to(fabric.device, non_blocking=True)
+                with fabric.no_backward_sync(wrapped, enabled=part + 1 < settings.accumulate):
+                    output = wrapped(*normalised(batch, settings), batch.labels, step_values(values))
+                    fabric.backward(output["loss"] / settings.accumulate)
+                outputs.append(output)
+            if settings.optim.clip_grad is not None:
+                fabric.strategy.precision.unscale_gradients(optimizer)
+                clip_gradients(method.parameters(), settings.optim.clip_grad)
+            for parameter in method.frozen_parameters(values):
+                parameter.grad = None  # removed, not zeroed: the optimiser then leaves it alone altogether
+            logging = (step + 1) % settings.log_every == 0 or step + 1 == length.total_steps
+            grad_norm = gradient_norm(parameters) if logging else None
+            optimizer_.step()
+            optimizer_.zero_grad()
+            method.end_step(values)
+
+            # Look at it. The host waits for the device here and nowhere else in a step.
+            if logging:
+                health = feature_health(outputs[0]["features"])
+                scalars = mean_scalars([output["scalars"] for output in outputs]) | health
+                metrics = {name: float(value) for name, value in reduce_scalars(fabric, scalars).items()}
+                if not math.isfinite(metrics["loss"]):
+                    since = max(first_step, step + 1 - settings.log_every) + 1
+                    raise TrainingStopped(
+                        f"the loss became {metrics['loss']} between step {since} and {step + 1}: "
+                        "resume=true continues from the last checkpoint; a lower lr or precision=32 often helps."
+                    )
+                if grad_norm is not None:
+                    metrics["grad_norm"] = float(grad_norm)
+                now = time.perf_counter()
+                metrics |= {
+                    "lr": rates.lr,
+                    "weight_decay": rates.weight_decay,
+                    "momentum": values.momentum,
+                    "teacher_temp": values.teacher_temp,
+                    "images_per_second": (step + 1 - window_step) * settings.batch_size / (now - window_start),
+                    "data_wait_share": (waited - window_waited) / (now - window_start),
+                }
+                window_start, window_step, window_waited = now, step + 1, waited
+                record(step + 1, epoch, metrics)
+                progress.update(step=step + 1, epoch=epoch, figures=step_figures(metrics))
+            else:
+                progress.update(step=step + 1, epoch=epoch, figures=step_figures(metrics))
+
+            # Keep it.
+            epoch_ends = step_in_epoch + 1 == length.steps_per_epoch
+            run_ends = step + 1 == length.total_steps
+            if epoch_ends or run_ends:
+                batches = None
+                pause = time.perf_counter()
+                if measure is not None and (run_ends or (epoch + 1) % settings.probe.every_epochs == 0):
+                    accuracy = measure_at(step + 1, linear=run_ends)
+                    record(step + 1, epoch, accuracy)
+                    metrics |= accuracy
+                measuring += time.perf_counter() - pause
+                window_start += time.perf_counter() - pause
+                progress.say(epoch_line(epoch, length.num_epochs, metrics))
+                if "feature_spread" in metrics:
+                    progress.say("  " + health_line(metrics, settings.batch_size // fabric.world_size))
+            keep_as = None
+            if settings.checkpoint.every_epochs and epoch_ends and (epoch + 1) % settings.checkpoint.every_epochs == 0:
+                keep_as = f"epoch_{epoch + 1:04}.pt"
+            asked_to_stop = stop_asked(stop, fabric, step)
+            if (
+                epoch_ends
+                or run_ends
+                or asked_to_stop
+                or due_by_step(step + 1, settings.checkpoint.every_steps)
+                or due_by_time(last_checkpoint, settings.checkpoint.every_minutes, fabric)
+            ):
+                pause = time.perf_counter()
+                checkpoint(step + 1, keep_as=keep_as)
+                last_checkpoint = time.perf_counter()
+                window_start += last_checkpoint - pause
+            if asked_to_stop and not run_ends:
+                raise TrainingStopped(
+                    f"stopped by {stop[0]} after step {step + 1} of {length.total_steps}; everything is in "
+                    f"{run.last_checkpoint}: the same command with resume=true continues."
+                )
+
+    if writer is not None:
+        writer.close()
+    seconds = time.perf_counter() - started
+    busy = max(seconds - measuring, 1e-9)
+    return TrainingResult(
+        steps=length.total_steps,
+        seconds=seconds,
+        images_per_second=(length.total_steps - first_step) * settings.batch_size / busy,
+        data_wait_share=waited / busy,
+        metrics=metrics,
+        measurements=measurements,
+    )
+
+
+# ---- Small parts of the loop --------------------------------------------------------------------------------
+
+
+def normalised(batch: ViewBatch, settings: PretrainSettings) -> tuple[Tensor, Tensor | None]:
+    """Global and local views, float32 ``[V·B, 3, S, S]`` on the batch's device."""
+    mean, std = settings.views.mean, settings.views.std
+    local_views = None if batch.local_views is None else normalise(batch.local_views, mean, std)
+    return normalise(batch.global_views, mean, std), local_views
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """L2 norm of all gradients together."""
+    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+    total: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
+    return total
+
+
+def mean_scalars(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of each scalar over the accumulated parts of a step."""
+    return {name: torch.stack([part[name].float() for part in parts]).mean() for name in parts[0]}
+
+
+def reduce_scalars(fabric: Fabric, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean of each scalar over the processes."""
+    values = torch.stack([value.float() for value in scalars.values()])
+    reduced = fabric.all_reduce(values, reduce_op="mean")
+    assert isinstance(reduced, Tensor)
+    return dict(zip(scalars, reduced.cpu(), strict=True))
+
+
+def due_by_step(step: int, every: int | None) -> bool:
+    """Whether a checkpoint is due after so many steps."""
+    return every is not None and step % every == 0
+
+
+def due_by_time(last: float, every_minutes: float | None, fabric: Fabric) -> bool:
+    """Whether a checkpoint is due by the clock of the first process."""
+    due = every_minutes is not None and time.perf_counter() - last > 60 * every_minutes
+    if every_minutes is None or fabric.world_size == 1:
+        return due
+    return bool(fabric.broadcast(due))
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[str]]:
+    """Names of the signals received so far (SIGINT, SIGTERM); a second SIGINT interrupts at once."""
+    received: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number).name)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever owns it handles signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_asked(received: list[str], fabric: Fabric, step: int) -> bool:
+    """Whether any process got a signal; processes agree on it every 10 steps."""
+    if fabric.world_size == 1:
+        return bool(received)
+    if step % 10:
+        return False
+    asked = torch.tensor(float(bool(received)), device=fabric.device)
+    anywhere = fabric.all_reduce(asked, reduce_op="sum")
+    assert isinstance(anywhere, Tensor)
+    if anywhere.item() and not received:
+        received.append("a signal to another process")
+    return bool(received)
+
+
+def step_figures(metrics: dict[str, float]) -> str:
+    """The figures beside the progress bar."""
+    if "loss" not in metrics:
+        return ""
+    return (
+        f"loss {metrics['loss']:.3f} · {metrics['images_per_second']:.0f} images/s · "
+        f"waiting for data {metrics['data_wait_share']:.0%}"
+    )
+
+
+def epoch_line(epoch: int, num_epochs: int, metrics: dict[str, float]) -> str:
+    """One line for a finished epoch."""
+    parts = [f"epoch {epoch + 1}/{num_epochs}", step_figures(metrics)]
+    if "probe_top1" in metrics:
+        parts.append(f"online linear {metrics['probe_top1']:.1f} % (training views)")
+    if "knn_top1" in metrics:
+        parts.append(accuracies(metrics))
+    return " · ".join(part for part in parts if part)
+
+
+def accuracies(metrics: dict[str, Any]) -> str:
+    """The measured accuracies in words."""
+    names = {"knn_top1": "kNN", "linear_top1": "linear"}
+    return " · ".join(f"{label} {metrics[name]:.1f} %" for name, label in names.items() if name in metrics)
+
+
+__all__ = ["Measure", "TrainingResult", "TrainingStopped", "duration", "train"]

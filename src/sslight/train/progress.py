@@ -1,0 +1,63 @@
+"""What a person sees on standard error while a run trains."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class TrainingProgress:
+    """A live bar on a terminal, a line every 15 seconds in a log file, silence on all but the first process."""
+
+    def __init__(self, *, total_steps: int, first_step: int, num_epochs: int, shown: bool) -> None:
+        self.console = Console(stderr=True, quiet=not shown, soft_wrap=True, highlight=False)
+        self._num_epochs = num_epochs
+        self._total_steps = total_steps
+        self._first_step = first_step
+        self._started = self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting", total=total_steps, completed=first_step, figures="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, *, step: int, epoch: int, figures: str) -> None:
+        """Show that ``step`` steps are done, the last in ``epoch`` (from 0), with the latest figures."""
+        description = f"epoch {epoch + 1}/{self._num_epochs}"
+        self._bar.update(self._task, completed=step, description=description, figures=figures)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            done = step - self._first_step
+            left = (now - self._started) * (self._total_steps - step) / max(1, done)
+            self.say(f"{description} · step {step}/{self._total_steps} · {figures} · {duration(left)} left")
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(text, markup=False)
+
+
+def duration(seconds: float) -> str:
+    """``3:07:42``, ``7:42``: hours only where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,162 @@
+"""The run folder: everything a run writes, and the rules that keep an earlier run safe."""
+
+import csv
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslight.config import PretrainSettings, load_recipe, to_yaml
+from sslight.data import BadImage
+from sslight.files import whole_file, write_whole
+
+_PACKAGES = (
+    "sslight",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning-fabric",
+    "numpy",
+    "numba",
+    "pillow",
+    "h5py",
+)
+_FREE_TO_CHANGE = (
+    "output",
+    "resume",
+    "devices",
+    "workers",
+    "logger",
+    "log_every",
+    "checkpoint.",
+    "data.max_bad_share",
+)
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    ``config.yaml`` (resolved settings, re-runnable), ``environment.json``, ``metrics.jsonl``,
+    ``bad_images.csv``, ``backbone.safetensors``, ``checkpoints/`` and TensorBoard events.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.bad_images = path / "bad_images.csv"
+        self.backbone = path / "backbone.safetensors"
+        self.checkpoints = path / "checkpoints"
+        self.last_checkpoint = self.checkpoints / "last.pt"
+        self.tensorboard = path / "tensorboard"
+
+    def check(self, settings: PretrainSettings) -> None:
+        """Refuse, before any work and without writing, a folder that this run must not or cannot use.
+
+        Raises:
+            ValueError: the folder holds something and ``resume`` is off; there is nothing to resume, or
+                it was made with other settings; it cannot be written to.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"output={self.path} is a file: give a folder.")
+        used = self.path.is_dir() and any(self.path.iterdir())
+        if settings.resume:
+            if not self.last_checkpoint.is_file():
+                raise ValueError(f"resume=true, but {self.last_checkpoint} does not exist: check output={self.path}.")
+            self._check_same_settings(settings)
+        elif used and self.last_checkpoint.is_file():
+            raise ValueError(
+                f"output={self.path} already holds a run: add resume=true to continue it, or choose another folder."
+            )
+        elif used:
+            raise ValueError(f"output={self.path} is not empty: choose a new or an empty folder.")
+        parent = next(folder for folder in (self.path.absolute(), *self.path.absolute().parents) if folder.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise ValueError(f"output={self.path} cannot be written: {parent} is not a writable folder.")
+
+    def _check_same_settings(self, settings: PretrainSettings) -> None:
+        before, now = _flat(load_recipe(str(self.config))), _flat(settings)
+        changed = [
+            f"{key} was {before[key]} and is now {now[key]}"
+            for key in now
+            if before[key] != now[key] and not key.startswith(_FREE_TO_CHANGE)
+        ]
+        if changed:
+            raise ValueError(
+                f"resume=true continues {self.path} with its own settings, but {'; '.join(changed)}: "
+                "leave these as they were, or start a new run with init_from=."
+            )
+
+    def create(self, settings: PretrainSettings) -> None:
+        """Make the folder and write ``config.yaml`` and ``environment.json``.
+
+        Raises:
+            ValueError: the file system refuses.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            if not settings.resume:
+                write_whole(self.config, to_yaml(settings))
+                write_whole(self.environment, json.dumps(_environment(), indent=2) + "\n")
+        except OSError as error:
+            raise ValueError(
+                f"output={self.path} cannot be written ({error.strerror}): choose another folder."
+            ) from None
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Add one line to ``metrics.jsonl``."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Remove the lines of steps that a resumed run will do again."""
+        if self.metrics.exists():
+            lines = self.metrics.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= step]
+            write_whole(self.metrics, "".join(f"{line}\n" for line in kept))
+
+    def write_bad_images(self, images: Iterable[BadImage]) -> None:
+        """Write ``bad_images.csv``: index, name, reason and how often each was met."""
+        with whole_file(self.bad_images, "w") as file:
+            writer = csv.writer(file)
+            writer.writerow(["index", "name", "reason", "count"])
+            writer.writerows([image.index, image.name, image.reason, image.count] for image in images)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line that a crash cut short
+
+
+def _flat(settings: PretrainSettings) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.model_dump(mode="json").items():
+        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_cores": len(os.sched_getaffinity(0)),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

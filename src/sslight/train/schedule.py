@@ -1,0 +1,99 @@
+"""Every scheduled value of a run as a function of its step."""
+
+from dataclasses import dataclass
+
+from sslight.config import PretrainSettings
+from sslight.methods import StepValues
+from sslight.optim import cosine_schedule, multistep_schedule, teacher_temperature
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """Steps of an epoch (complete global batches) and of the whole run."""
+
+    steps_per_epoch: int
+    total_steps: int
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs begun; the last one may be a part."""
+        return -(-self.total_steps // self.steps_per_epoch)
+
+    def in_steps(self, epochs: float) -> int:
+        """A length in epochs, whole or in parts, as steps."""
+        return round(epochs * self.steps_per_epoch)
+
+
+def run_length(settings: PretrainSettings, steps_per_epoch: int) -> RunLength:
+    """The length of a run on a set with that many steps an epoch.
+
+    Raises:
+        ValueError: the warm-up of the learning rate is not shorter than the run.
+    """
+    total = settings.steps if settings.steps is not None else (settings.epochs or 0) * steps_per_epoch
+    length = RunLength(steps_per_epoch, total)
+    warmup = length.in_steps(settings.optim.warmup_epochs)
+    if warmup >= total:
+        raise ValueError(
+            f"optim.warmup_epochs={settings.optim.warmup_epochs:g} is {warmup} steps of {steps_per_epoch} an epoch, "
+            f"not shorter than the run of {total} steps: set optim.warmup_epochs={0.05 * total / steps_per_epoch:.3g}."
+        )
+    return length
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rate and weight decay of one step."""
+
+    lr: float
+    weight_decay: float
+
+
+def rates_at(step: int, settings: PretrainSettings, length: RunLength) -> Rates:
+    """Learning rate and weight decay of a step, counted from 0.
+
+    The peak rate is lr · batch_size / 256 (Goyal et al., 2017); its minimum and the start of the
+    warm-up are absolute.
+    """
+    optim = settings.optim
+    peak = settings.lr * settings.batch_size / 256
+    warmup_steps = length.in_steps(optim.warmup_epochs)
+    match optim.schedule:
+        case "cosine":
+            lr = cosine_schedule(
+                step,
+                base=peak,
+                final=optim.min_lr,
+                total_steps=length.total_steps,
+                warmup_steps=warmup_steps,
+                warmup_start=optim.warmup_start,
+            )
+        case "multistep":
+            lr = multistep_schedule(
+                step,
+                base=peak,
+                milestones=[length.in_steps(epoch) for epoch in optim.milestones],
+                gamma=optim.gamma,
+                warmup_steps=warmup_steps,
+                warmup_start=optim.warmup_start,
+            )
+    decay = optim.weight_decay
+    if optim.weight_decay_final is not None:
+        decay = cosine_schedule(step, base=decay, final=optim.weight_decay_final, total_steps=length.total_steps)
+    return Rates(lr, decay)
+
+
+def values_at(step: int, settings: PretrainSettings, length: RunLength) -> StepValues:
+    """What the method's forward and update take at a step, counted from 0."""
+    dino = settings.dino
+    return StepValues(
+        momentum=cosine_schedule(step, base=dino.teacher_momentum, final=1.0, total_steps=length.total_steps),
+        teacher_temp=teacher_temperature(
+            step // length.steps_per_epoch,
+            start=dino.warmup_teacher_temp,
+            end=dino.teacher_temp,
+            warmup_epochs=dino.warmup_teacher_temp_epochs,
+        ),
+        freeze_last_layer=step < length.in_steps(dino.freeze_last_layer_epochs),
+        use_queue=False,
+    )

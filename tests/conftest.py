@@ -1,0 +1,60 @@
+"""Shared by all tests: small settings that train in about a second."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sslight.config import PretrainSettings, load_recipe
+
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+
+TINY = {
+    "backbone": "test_resnet",
+    "data.train": ["synthetic:40"],
+    "batch_size": 8,
+    "steps": 4,
+    "workers": 0,
+    "devices": "cpu",
+    "log_every": 1,
+    "logger": "none",
+    "views.num_local": 2,
+    "views.global_size": 32,
+    "views.local_size": 16,
+    "optim.warmup_epochs": 0.2,
+    "dino.head_hidden_dim": 16,
+    "dino.head_bottleneck_dim": 8,
+    "dino.head_output_dim": 32,
+}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., PretrainSettings]:
+    """Settings of a run of a second; keyword ``changes`` are dotted names."""
+
+    def settings(**changes: Any) -> PretrainSettings:
+        dotted = {key.replace("__", "."): value for key, value in changes.items()}
+        return load_recipe("dino_cnn_sslight_64", {**TINY, "output": str(tmp_path / "run"), **dotted})
+
+    return settings
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Writes JPEGs of noise: ``image_folder("name", classes=("a", "b"), each=3)``; no classes make it flat."""
+
+    def write(name: str, classes: tuple[str, ...] = (), each: int = 12, size: int = 40) -> Path:
+        root = tmp_path / name
+        rng = np.random.default_rng(len(name))
+        for folder in [root / label for label in classes] or [root]:
+            folder.mkdir(parents=True)
+            for i in range(each):
+                coarse = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+                Image.fromarray(coarse).resize((size, size + 8)).save(folder / f"{i:03}.jpg", quality=90)
+        return root
+
+    return write

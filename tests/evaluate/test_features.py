@@ -1,0 +1,33 @@
+"""Features of many images at once against one image at a time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sslight.data import build_source, decode
+from sslight.evaluate import extract_features
+from sslight.views import centre_view, normalise
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+class Pooled(nn.Module):
+    """The mean of each channel in each quarter of the view."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, 3, H, W]`` to ``[B, 12]``."""
+        return nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
+
+
+def test_features_are_those_of_one_image_at_a_time_in_order(image_folder: Callable[..., Path]) -> None:
+    source = build_source([str(image_folder("images", each=11))], labelled=False)
+    backbone = Pooled().train()
+    features = extract_features(backbone, source, image_size=24, mean=MEAN, std=STD, batch_size=4)
+    assert backbone.training
+    assert features.shape == (11, 12)
+    for index in range(11):
+        view = centre_view(decode(source.read(index)), 24)
+        alone = backbone(normalise(view[None, None], MEAN, STD))
+        torch.testing.assert_close(features[index], alone[0])

@@ -1,0 +1,70 @@
+"""kNN against the original's recorded accuracies, a loop over queries, and itself in blocks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sslight.evaluate import knn, knn_classify
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "knn"
+CASES = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_accuracies_are_the_recorded_ones(name: str) -> None:
+    case = CASES[name]
+    arrays = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / case["file"]).items()}
+    scores = knn_classify(
+        arrays["in.train_features"],
+        arrays["in.train_labels"],
+        arrays["in.test_features"],
+        k=case["k"],
+        temperature=case["T"],
+        num_classes=case["num_classes"],
+        leave_one_out=bool(case["offset"]),
+    )
+    ranked = scores.argsort(1, descending=True)
+    hits = ranked[:, :5] == arrays["in.test_labels"][:, None]
+    assert 100 * float(hits[:, 0].double().mean()) == pytest.approx(float(arrays["out.top1"]), abs=1e-9)
+    assert 100 * float(hits.any(1).double().mean()) == pytest.approx(float(arrays["out.top5"]), abs=1e-9)
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+def test_scores_are_those_of_a_loop_over_the_queries(leave_one_out: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(40, 6, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 5, (40,), generator=generator)
+    queries = bank if leave_one_out else torch.randn(7, 6, generator=generator, dtype=torch.float64)
+    scores = knn_classify(bank, labels, queries, k=6, temperature=0.07, num_classes=5, leave_one_out=leave_one_out)
+    for i, query in enumerate(queries):
+        cosines = [float(F.cosine_similarity(query, row, dim=0)) for row in bank]
+        others = [j for j in range(40) if not (leave_one_out and j == i)]
+        expected = [0.0] * 5
+        for j in sorted(others, key=lambda j: -cosines[j])[:6]:
+            expected[int(labels[j])] += float(np.exp(cosines[j] / 0.07))
+        assert scores[i].tolist() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+def test_blocks_do_not_change_the_scores(monkeypatch: pytest.MonkeyPatch, leave_one_out: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank, labels = torch.randn(30, 4, generator=generator), torch.arange(30) % 3
+
+    def scores() -> torch.Tensor:
+        return knn_classify(bank, labels, bank, k=5, temperature=0.1, num_classes=3, leave_one_out=leave_one_out)
+
+    whole = scores()
+    monkeypatch.setattr(knn, "_SIMILARITIES_AT_ONCE", 30 * 7)
+    torch.testing.assert_close(scores(), whole, rtol=1e-5, atol=0)
+
+
+def test_more_neighbours_than_images_are_refused() -> None:
+    bank, labels = torch.randn(5, 2), torch.zeros(5, dtype=torch.int64)
+    with pytest.raises(ValueError, match="k=6 neighbours cannot be drawn from 5 images: choose k from 1 to 5"):
+        knn_classify(bank, labels, bank, k=6, temperature=0.07, num_classes=1)
+    with pytest.raises(ValueError, match="from 4 images"):
+        knn_classify(bank, labels, bank, k=5, temperature=0.07, num_classes=1, leave_one_out=True)

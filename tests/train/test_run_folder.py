@@ -1,0 +1,49 @@
+"""What a run folder accepts, refuses and keeps."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sslight.config import PretrainSettings, load_recipe
+from sslight.data import BadImage
+from sslight.train import RunFolder
+
+Settings = Callable[..., PretrainSettings]
+
+
+def test_a_new_folder_holds_settings_and_environment(tiny: Settings, tmp_path: Path) -> None:
+    run, settings = RunFolder(tmp_path / "a" / "b"), tiny()
+    run.check(settings)
+    assert not run.path.exists()
+    run.create(settings)
+    assert load_recipe(str(run.config)) == settings
+    environment = json.loads(run.environment.read_text(encoding="utf-8"))
+    assert environment["cpu_cores"] >= 1
+    assert {"torch", "timm", "numba"} <= environment["packages"].keys()
+
+
+def test_resume_accepts_other_machines_and_refuses_other_mathematics(tiny: Settings, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create(tiny())
+    run.last_checkpoint.touch()
+    run.check(tiny(resume=True, workers=3, log_every=7, checkpoint__every_steps=2))
+    with pytest.raises(ValueError, match=r"lr was 0\.48 and is now 0\.1; views\.flip_prob was 0\.5 and is now 0\.0"):
+        run.check(tiny(resume=True, lr=0.1, views__flip_prob=0.0))
+
+
+def test_metrics_after_a_checkpoint_are_dropped_with_a_line_cut_short(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for step in (10, 20, 30):
+        run.append_metrics({"step": step, "loss": 1.0})
+    with run.metrics.open("a", encoding="utf-8") as file:
+        file.write('{"step": 40, "lo')
+    run.drop_metrics_after(20)
+    assert [json.loads(line)["step"] for line in run.metrics.read_text(encoding="utf-8").splitlines()] == [10, 20]
+
+
+def test_bad_images_are_a_table(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_bad_images([BadImage(index=3, name='odd, "name".jpg', location="x", reason="truncated", count=2)])
+    assert run.bad_images.read_text(encoding="utf-8") == 'index,name,reason,count\n3,"odd, ""name"".jpg",truncated,2\n'
