@@ -10,7 +10,11 @@ from sslight.config import load_recipe, parse_assignments, read_recipe, recipe_n
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CODE = re.findall(r"`([^`\n]+)`", README) + re.findall(r"^(?:\.venv/bin/)?sslight .*$", README, flags=re.MULTILINE)
-COMMANDS = [code.replace(".venv/bin/", "") for code in CODE if "sslight pretrain" in code and "..." not in code]
+COMMANDS = [
+    code.replace(".venv/bin/", "")
+    for code in CODE
+    if "sslight pretrain" in code and "..." not in code and "--cfg" not in code
+]
 ASSIGNMENTS = sorted({code for code in CODE if re.fullmatch(r"[a-z_.]+=[^\s]+", code)})
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sslight.api import PretrainResult, pretrain
     from sslight.backbones import load_backbone
     from sslight.evaluate import knn_classify
-    from sslight.methods import dino_loss, update_center
+    from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
     from sslight.views import MultiCrop
 
@@ -24,7 +24,10 @@ _HOMES = {
     "dino_loss": "sslight.methods",
     "knn_classify": "sslight.evaluate",
     "load_backbone": "sslight.backbones",
+    "moco_loss": "sslight.methods",
     "pretrain": "sslight.api",
+    "sinkhorn": "sslight.methods",
+    "swav_loss": "sslight.methods",
     "update_center": "sslight.methods",
 }
 
@@ -37,7 +40,10 @@ __all__ = [
     "dino_loss",
     "knn_classify",
     "load_backbone",
+    "moco_loss",
     "pretrain",
+    "sinkhorn",
+    "swav_loss",
     "update_center",
 ]
 

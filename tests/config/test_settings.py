@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,12 @@ from sslight.config import (
     to_yaml,
 )
 
-FOUR = ["dino_cnn_baseline", "dino_cnn_sslight", "dino_vit_baseline", "dino_vit_sslight"]
+PUBLISHED = [
+    f"{family}_{views}"
+    for family in ("dino_cnn", "dino_vit", "swav_cnn", "moco_cnn")
+    for views in ("baseline", "sslight")
+]
+OWN_GROUP = {"dino": "DINO", "swav": "SWAV", "moco": "MOCO"}  # the original's names
 
 
 def settings_of(recipe: str, *assignments: str):  # type: ignore[no-untyped-def]
@@ -38,13 +44,10 @@ def test_every_recipe_has_a_title_source_command_cost_and_expectation(name: str)
     assert f"sslight pretrain {name} " in rest[1]
 
 
-@pytest.mark.parametrize(
-    ("baseline", "sslight"),
-    [("dino_cnn_baseline", "dino_cnn_sslight"), ("dino_vit_baseline", "dino_vit_sslight")],
-)
-def test_sslight_differs_from_its_baseline_in_the_four_settings_of_the_paper(baseline: str, sslight: str) -> None:
-    recipe = read_recipe(sslight)
-    assert recipe.inherits == baseline
+@pytest.mark.parametrize("family", ["dino_cnn", "dino_vit", "swav_cnn", "moco_cnn"])
+def test_sslight_differs_from_its_baseline_in_the_four_settings_of_the_paper(family: str) -> None:
+    recipe = read_recipe(f"{family}_sslight")
+    assert recipe.inherits == f"{family}_baseline"
     assert recipe.changes == {
         "global_pair_weight": 0.4,
         "views.global_scale": [0.3, 1.0],
@@ -53,7 +56,7 @@ def test_sslight_differs_from_its_baseline_in_the_four_settings_of_the_paper(bas
     }
 
 
-@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_64_px_recipes_change_sizes_only(name: str) -> None:
     full, small = load_recipe(name), load_recipe(f"{name}_64")
     assert small.views.global_size == 64
@@ -123,6 +126,20 @@ def test_a_recipe_file_may_inherit_and_use_dotted_names(tmp_path: Path) -> None:
         (["epochs=null"], "neither given: set one of epochs and steps"),
         (["epochs=2"], "optim.warmup_epochs=10 is not shorter than epochs=2: set optim.warmup_epochs=0.1"),
         (["optim.schedule=multistep"], "needs optim.milestones"),
+        (
+            ["method=moco", "batch_size=96"],
+            "moco.queue_size=65536 is not a multiple of the global batch 96; the nearest sizes are 65472 and 65568",
+        ),
+        (
+            ["method=moco", "batch_size=96", "moco.queue_size=64"],
+            "moco.queue_size=64 is not a multiple of the global batch 96; the nearest size is 96",
+        ),
+        (["method=moco", "views.num_global=3"], "views.num_global=3, but MoCo takes one global view for the key"),
+        (
+            ["method=swav", "swav.queue_size=512"],
+            "swav.queue_size=512 is smaller than the global batch 1024: set 0 for no queue, or 1024 or more",
+        ),
+        (["method=byol"], "method=byol: input should be 'dino', 'swav' or 'moco'"),
         (["optim.name=adam"], "optim.name=adam: input should be 'lars', 'adamw' or 'sgd'"),
     ],
 )
@@ -148,6 +165,11 @@ def test_a_wrong_setting_ends_in_a_sentence(assignments: list[str], sentence: st
         ["probe.knn=false", "data.val=images"],
         ["dino.warmup_teacher_temp_epochs=0", "dino.warmup_teacher_temp=0.05"],
         ["resume=true", "init_from=weights"],
+        ["moco.queue_size=1024"],
+        ["swav.queue_size=0"],
+        ["method=moco", "dino.student_temp=0.2"],
+        ["method=swav", "moco.temperature=0.1"],
+        ["method=swav", "swav.queue_size=0", "swav.queue_start_epoch=3"],
     ],
 )
 def test_a_setting_without_effect_is_an_error(assignments: list[str]) -> None:
@@ -199,62 +221,98 @@ def test_recipes_that_inherit_in_a_ring_are_refused(tmp_path: Path) -> None:
         load_recipe(str(first))
 
 
-def test_the_recipes_hold_the_recorded_settings_of_the_original() -> None:
+def theirs_flat(recorded: dict[str, Any], name: str) -> dict[str, Any]:
+    """The original's settings of a recipe that are in no group."""
+    merged = {**recorded["pretraining_defaults"], **recorded["pretraining"][name]}
+    return {key: value for key, value in merged.items() if not isinstance(value, dict)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_recipes_hold_the_recorded_settings_of_the_original(name: str) -> None:
     recorded = json.loads((Path(__file__).parents[1] / "golden" / "recipes.json").read_text(encoding="utf-8"))
-    for name in FOUR:
-        settings = load_recipe(name)
-        theirs = {
-            section: {**values, **recorded["pretraining"][name].get(section, {})}
-            for section, values in recorded["pretraining_defaults"].items()
-            if isinstance(values, dict)
-        }
-        solver, views, dino, head = (
-            theirs["SOLVER"],
-            theirs["MULTI_VIEWS_TRANSFORMS"],
-            theirs["DINO"],
-            theirs["DINOHead"],
+    settings = load_recipe(name)
+    theirs = {
+        section: {**values, **recorded["pretraining"][name].get(section, {})}
+        for section, values in recorded["pretraining_defaults"].items()
+        if isinstance(values, dict)
+    }
+    solver, views, dino, head = (
+        theirs["SOLVER"],
+        theirs["MULTI_VIEWS_TRANSFORMS"],
+        theirs["DINO"],
+        theirs["DINOHead"],
+    )
+    ours = settings.views
+    assert [*ours.global_scale, *ours.local_scale] == views["GLOBAL_CROPS_SCALE"] + views["LOCAL_CROPS_SCALE"]
+    assert [ours.global_size, ours.local_size, ours.num_local] == [
+        views["GLOBAL_CROP_SIZE"],
+        views["LOCAL_CROP_SIZE"],
+        views["LOCAL_CROPS_NUMBER"],
+    ]
+    assert list(ours.blur_prob) == views["GAUSSIAN_BLUR_PROB"]
+    assert list(ours.solarise_prob) == views["SOLARIZATION_PROB"]
+    assert list(ours.jitter) == views["COLOR_JITTER_INTENSITY"]
+    assert [ours.jitter_prob, ours.grey_prob, ours.flip_prob] == [
+        views["COLOR_JITTER_PROB"][0],
+        views["GREYSCALE_PROB"][0],
+        views["RANDOM_HORIZONTAL_FLIP_PROB"][0],
+    ]
+    num_local = ours.num_local
+    weight = settings.global_pair_weight
+    assert (2 / (2 + 2 * num_local) if weight is None else weight) == pytest.approx(views["LAMBDAS"][0], abs=1e-6)
+    optim = settings.optim
+    final = optim.weight_decay if optim.weight_decay_final is None else optim.weight_decay_final
+    assert [
+        settings.lr,
+        optim.min_lr,
+        optim.weight_decay,
+        final,
+        optim.warmup_epochs,
+        optim.warmup_start,
+    ] == [
+        solver[key]
+        for key in (
+            "BASE_LR",
+            "MIN_LR",
+            "WEIGHT_DECAY",
+            "WEIGHT_DECAY_END",
+            "WARMUP_EPOCHS",
+            "START_WARMUP",
         )
-        ours = settings.views
-        assert [*ours.global_scale, *ours.local_scale] == views["GLOBAL_CROPS_SCALE"] + views["LOCAL_CROPS_SCALE"]
-        assert [ours.global_size, ours.local_size, ours.num_local] == [
-            views["GLOBAL_CROP_SIZE"],
-            views["LOCAL_CROP_SIZE"],
-            views["LOCAL_CROPS_NUMBER"],
-        ]
-        assert list(ours.blur_prob) == views["GAUSSIAN_BLUR_PROB"]
-        assert list(ours.solarise_prob) == views["SOLARIZATION_PROB"]
-        assert list(ours.jitter) == views["COLOR_JITTER_INTENSITY"]
-        assert [ours.jitter_prob, ours.grey_prob, ours.flip_prob] == [
-            views["COLOR_JITTER_PROB"][0],
-            views["GREYSCALE_PROB"][0],
-            views["RANDOM_HORIZONTAL_FLIP_PROB"][0],
-        ]
-        num_local = ours.num_local
-        weight = settings.global_pair_weight
-        assert (2 / (2 + 2 * num_local) if weight is None else weight) == pytest.approx(views["LAMBDAS"][0], abs=1e-6)
-        optim = settings.optim
-        final = optim.weight_decay if optim.weight_decay_final is None else optim.weight_decay_final
-        assert [
-            settings.lr,
-            optim.min_lr,
-            optim.weight_decay,
-            final,
-            optim.warmup_epochs,
-            optim.warmup_start,
-        ] == [
-            solver[key]
-            for key in (
-                "BASE_LR",
-                "MIN_LR",
-                "WEIGHT_DECAY",
-                "WEIGHT_DECAY_END",
-                "WARMUP_EPOCHS",
-                "START_WARMUP",
-            )
-        ]
-        assert optim.name == solver["OPTIMIZING_METHOD"].lower()
-        assert optim.momentum == solver["MOMENTUM"]
-        assert settings.epochs == solver["TOTAL_EPOCHS"]
+    ]
+    assert optim.name == solver["OPTIMIZING_METHOD"].lower()
+    assert optim.momentum == solver["MOMENTUM"]
+    assert settings.epochs == solver["TOTAL_EPOCHS"]
+    assert settings.method == theirs_flat(recorded, name)["SSL_METHOD"].lower()
+    group = theirs[OWN_GROUP[settings.method]]
+    if settings.method == "swav":
+        swav = settings.swav
+        assert group == {
+            "EPOCH_QUEUE_STARTS": swav.queue_start_epoch,
+            "EPSILON": swav.epsilon,
+            "FREEZE_PROTOTYPES_EPOCHS": swav.freeze_prototypes_epochs,
+            "HIDDEN_SIZE": swav.head_hidden_dim,
+            "NMB_PROTOTYPES": swav.num_prototypes,
+            "NUM_LAYERS": swav.head_layers,
+            "OUTPUT_DIM": swav.head_output_dim,
+            "QUEUE_LENGTH": swav.queue_size,
+            "SINKHORN_ITERATIONS": swav.sinkhorn_iterations,
+            "TEMPERATURE": swav.temperature,
+            "USE_BN_IN_HEAD": swav.head_batch_norm,
+        }
+    elif settings.method == "moco":
+        moco = settings.moco
+        assert group == {
+            "GLOBAL_ONLY": False,
+            "HIDDEN_SIZE": moco.head_hidden_dim,
+            "MOMENTUM": moco.key_momentum,
+            "NUM_LAYERS": moco.head_layers,
+            "OUTPUT_DIM": moco.head_output_dim,
+            "QUEUE_LENGTH": moco.queue_size,
+            "TEMPERATURE": moco.temperature,
+            "USE_BN_IN_HEAD": moco.head_batch_norm,
+        }
+    else:
         assert settings.dino.freeze_last_layer_epochs == solver["FREEZE_LAST_LAYER"]
         assert settings.dino.teacher_momentum == theirs["MODEL"]["MODEL_MOMENTUM"]
         assert [
@@ -291,5 +349,5 @@ def test_the_recipes_hold_the_recorded_settings_of_the_original() -> None:
                 "NORM_LAST_YEAR",
             )
         ]
-        assert settings.batch_size == 8 * recorded["pretraining_defaults"]["TRAIN"]["BATCH_SIZE"]
-        assert settings.drop_path == (0.1 if "vit" in name else 0.0)
+    assert settings.batch_size == 8 * recorded["pretraining_defaults"]["TRAIN"]["BATCH_SIZE"]
+    assert settings.drop_path == (0.1 if "vit" in name else 0.0)

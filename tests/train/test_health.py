@@ -29,7 +29,13 @@ def test_non_finite_features_give_nan_and_no_error() -> None:
     assert feature_health(torch.full((4, 3), torch.inf))["effective_rank"].isnan()
 
 
+FIGURES = {"feature_spread": 0.5, "effective_rank": 12.3}
+
+
 def test_the_line_names_what_there_is() -> None:
     line = health_line({"feature_spread": 0.5, "effective_rank": 12.3, "teacher_entropy": 0.91}, 64)
     assert line == "health: teacher entropy 0.910 of ln K · feature spread 0.50 · effective rank 12 of 63"
+    assert "prototypes used 40 %" in health_line({**FIGURES, "prototypes_used": 0.4}, 64)
+    line = health_line({**FIGURES, "key_similarity": 0.812, "contrast_top1": 93.4}, 64)
+    assert "key similarity 0.81 · own key nearest 93 %" in line
     assert "entropy" not in health_line({"feature_spread": 0.5, "effective_rank": 12.3}, 64)

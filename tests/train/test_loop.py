@@ -41,6 +41,18 @@ def assert_same(a: Any, b: Any) -> None:
         assert a == b
 
 
+SMALL_HEADS: dict[str, dict[str, int]] = {
+    "dino": {"dino.head_hidden_dim": 32, "dino.head_bottleneck_dim": 16, "dino.head_output_dim": 64},
+    "swav": {
+        "swav.head_hidden_dim": 32,
+        "swav.num_prototypes": 64,
+        "swav.queue_size": 2,
+        "swav.queue_start_epoch": 0,
+    },
+    "moco": {"moco.head_hidden_dim": 32, "moco.queue_size": 8},
+}
+
+
 @pytest.mark.parametrize("recipe", [name for name in recipe_names() if name != "quickstart"])
 def test_every_recipe_takes_two_steps(recipe: str, tmp_path: Path) -> None:
     changes = {
@@ -51,9 +63,7 @@ def test_every_recipe_takes_two_steps(recipe: str, tmp_path: Path) -> None:
         "optim.warmup_epochs": 0,
         "workers": 0,
         "logger": "none",
-        "dino.head_hidden_dim": 32,
-        "dino.head_bottleneck_dim": 16,
-        "dino.head_output_dim": 64,
+        **SMALL_HEADS[recipe.split("_")[0]],
     }
     result = run_pretraining(load_recipe(recipe, changes))
     assert result.training.steps == 2

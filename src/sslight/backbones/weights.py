@@ -1,7 +1,6 @@
 """Backbone weights in files: the export, and reading it and checkpoints back, safely."""
 
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -11,16 +10,22 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from sslight.backbones.build import build_backbone, num_features
+from sslight.backbones.original_checkpoint import OriginalCheckpoint, load_plain, parse_original
 from sslight.files import whole_file
 
 # One entry, since safetensors writes several in random order: equal exports are equal bytes.
 _METADATA_KEY = "sslight"
 _CHECKPOINT_FORMAT = "sslight-checkpoint"
-_REMEDY = "give a backbone.safetensors or a checkpoints/last.pt that sslight wrote"
+_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # how torch.save began its files before PyTorch 1.6
+_REMEDY = (
+    "give a backbone.safetensors or a checkpoints/last.pt that sslight wrote, or a .pth.tar of the original "
+    "implementation"
+)
+# What is learnt by gradients, and what follows it as a mean, whatever the method calls them.
+_SAME_PART = {"student": ("student", "network", "query"), "teacher": ("teacher", "key")}
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,9 @@ def load_backbone(path: str | Path, *, network: str = "student") -> nn.Module:
     the file is executed.
 
     Args:
-        path: A ``backbone.safetensors`` or a run's checkpoint.
-        network: Which network of a checkpoint: ``student`` or ``teacher``. An export holds one only.
+        path: A ``backbone.safetensors``, a run's checkpoint, or a ``.pth.tar`` of the original implementation.
+        network: Which network of a checkpoint: ``student``, the one that was trained (in SwAV the only one, in
+            MoCo the query network), or ``teacher`` (in MoCo the key network). An export holds one only.
 
     Raises:
         ValueError: the file is missing, damaged, or not of these kinds, or has no such network.
@@ -149,7 +155,7 @@ def _read(path: Path, network: str | None) -> tuple[BackboneInfo, dict[str, Tens
         start = file.read(9)
     if start[8:] == b"{":  # safetensors: eight bytes of length, then JSON
         return _read_export(path, load=network is not None)
-    if zipfile.is_zipfile(path):
+    if zipfile.is_zipfile(path) or start == _LEGACY_TORCH:
         return _read_checkpoint(path, network)
     raise ValueError(f"{path} is not a file of backbone weights: {_REMEDY}.")
 
@@ -168,12 +174,14 @@ def _read_export(path: Path, *, load: bool) -> tuple[BackboneInfo, dict[str, Ten
 
 def _read_checkpoint(path: Path, network: str | None) -> tuple[BackboneInfo, dict[str, Tensor]]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as plain weights ({reason}): {_REMEDY}.") from None
+        content = load_plain(path)
+        original = parse_original(content)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as plain weights ({error}): {_REMEDY}.") from None
+    if original is not None:
+        return _read_original(path, original, network)
     if not isinstance(content, dict) or content.get("format") != _CHECKPOINT_FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of sslight: {_REMEDY}.")
+        raise ValueError(f"{path} is not a checkpoint of sslight, nor of the original implementation: {_REMEDY}.")
     settings, model = content["settings"], content["model"]
     info = _info(
         name=settings["backbone"],
@@ -186,11 +194,38 @@ def _read_checkpoint(path: Path, network: str | None) -> tuple[BackboneInfo, dic
     for key, value in model.items():
         if match := re.fullmatch(r"method\.(\w+)\.backbone\.(.+)", key):
             networks.setdefault(match[1], {})[match[2]] = value
+    return info, {} if network is None else networks[_part(network, networks, path)]
+
+
+def _read_original(
+    path: Path, original: OriginalCheckpoint, network: str | None
+) -> tuple[BackboneInfo, dict[str, Tensor]]:
+    info = _info(
+        name=original.backbone,
+        image_size=original.image_size,
+        patch_size=original.patch_size,
+        mean=original.mean,
+        std=original.std,
+        notes={
+            "source": "checkpoint of the original implementation (saic-fi/SSLight)",
+            "method": original.method,
+            **({} if original.epoch is None else {"epoch": str(original.epoch)}),
+        },
+    )
     if network is None:
         return info, {}
-    if network not in networks:
-        raise ValueError(f"{path} has no network {network!r}: choose one of {', '.join(networks)}.")
-    return info, networks[network]
+    try:
+        return info, original.state(_part(network, original.networks, path))
+    except ValueError as error:
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from None
+
+
+def _part(network: str, networks: Mapping[str, Mapping[str, Tensor]], path: Path) -> str:
+    """The name under which a checkpoint has the network that was asked for."""
+    for name in _SAME_PART.get(network, (network,)):
+        if name in networks:
+            return name
+    raise ValueError(f"{path} has no network {network!r}: choose one of {', '.join(networks)}.")
 
 
 def _info(**values: Any) -> BackboneInfo:

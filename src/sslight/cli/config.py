@@ -2,13 +2,22 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from sslight.config import Explanation, explain, section_keys, setting_keys
+from sslight.config import (
+    Explanation,
+    build_settings,
+    explain,
+    section_keys,
+    setting_keys,
+    to_yaml,
+    translate_original,
+)
 
 
 def config(
@@ -18,9 +27,15 @@ def config(
             help="A setting such as lr, or a group such as views; without it, list all.", show_default=False
         ),
     ] = None,
+    from_original: Annotated[
+        Path | None, typer.Option(help="Print a configuration of the original implementation as a recipe file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
     """Explain a setting: meaning, unit, default, what to try."""
+    if from_original is not None:
+        _print_translation(from_original, as_json=as_json)
+        return
     keys = setting_keys() if key is None else section_keys(key) or [key]
     found = [explain(each) for each in keys]
     if as_json:
@@ -29,6 +44,18 @@ def config(
         _print_one(found[0])
     else:
         _print_table(found)
+
+
+def _print_translation(path: Path, *, as_json: bool) -> None:
+    translation = translate_original(path)
+    settings = build_settings(translation.settings, {})
+    if as_json:
+        print(json.dumps({"settings": settings.model_dump(mode="json"), "notes": translation.notes}))
+        return
+    print(f"# {path.name} of the original implementation, as settings of this program")
+    for note in translation.notes:
+        print(f"# - {note}")
+    print(to_yaml(settings), end="")
 
 
 def _print_one(setting: Explanation) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from sslight import __version__
 from sslight.cli.config import config
+from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(pretrain)
 app.command()(recipes)
 app.command()(config)
+app.command("import")(import_checkpoint)
 
 
 def _print_version(wanted: bool) -> None:
@@ -40,9 +42,12 @@ def _options(
 
 def main() -> None:
     """Run the command line; a wrong input ends in one sentence and exit code 2, a stopped run in 1."""
-    # Loader workers and training share the cores: idle OpenMP threads must sleep, not spin. Read once,
-    # when torch is imported, which no command does before this line.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Idle OpenMP threads spin for milliseconds before they sleep. On cores that are shared with other work a
+    # training step then takes several times as long; without any spinning, a step of many small operations on
+    # quiet cores takes twice as long. Some microseconds of it keep most of both. Read once, when torch is
+    # imported, which no command does before this line.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except ValueError as error:

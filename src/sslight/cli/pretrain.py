@@ -2,28 +2,37 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from sslight.config import load_recipe, parse_assignments
+from sslight.config import PretrainSettings, build_settings, load_recipe, parse_assignments, translate_original
 
 if TYPE_CHECKING:
     from sslight.api import PretrainResult
 
 
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="A recipe (see `sslight recipes`) or the path of a YAML file.")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A recipe (see `sslight recipes`) or the path of a YAML file.", show_default=False),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Settings that differ from the recipe (see `sslight config`)."),
     ] = None,
+    cfg: Annotated[
+        Path | None,
+        typer.Option(help="A configuration of the original implementation, instead of a recipe; then KEY VALUE pairs."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
     """Pre-train a backbone on images without labels, and export it."""
-    resolved = load_recipe(recipe, parse_assignments(settings or []))
+    words = [word for word in (recipe, *(settings or [])) if word is not None]
+    resolved = _from_recipe(words) if cfg is None else _from_original(cfg, words)
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
     from sslight.api import run_pretraining
@@ -35,6 +44,26 @@ def pretrain(
         print(json.dumps(dataclasses.asdict(result), default=str))
     else:
         _print_result(result)
+
+
+def _from_recipe(words: list[str]) -> PretrainSettings:
+    if not words or "=" in words[0]:
+        raise ValueError("no recipe given: `sslight recipes` lists them, such as sslight pretrain dino_cnn_sslight ...")
+    return load_recipe(words[0], parse_assignments(words[1:]))
+
+
+def _from_original(path: Path, words: list[str]) -> PretrainSettings:
+    """Settings from the original's file and pairs; ``key=value`` words are of this program and come last."""
+    translation = translate_original(path, [word for word in words if "=" not in word])
+    overrides = parse_assignments(word for word in words if "=" in word)
+    settings = build_settings(translation.settings, overrides)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"{path} became these settings:", markup=False)
+    for key, value in (translation.settings | overrides).items():
+        console.print(f"  {key}={json.dumps(value)}", markup=False)
+    for note in translation.notes:
+        console.print(note, markup=False)
+    return settings
 
 
 def _print_result(result: "PretrainResult") -> None:

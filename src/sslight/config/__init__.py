@@ -1,12 +1,13 @@
 """Typed settings, recipes and overrides: the only room that knows YAML."""
 
 from sslight.config.explain import Explanation, explain, section_keys, setting_keys
-from sslight.config.overrides import parse_assignments
+from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
+from sslight.config.original import Translation, translate_original
+from sslight.config.overrides import build_settings, parse_assignments
 from sslight.config.recipes import Recipe, load_recipe, read_recipe, recipe_names, to_yaml
 from sslight.config.settings import (
     CheckpointSettings,
     DataSettings,
-    DINOSettings,
     OptimSettings,
     PretrainSettings,
     ProbeSettings,
@@ -18,11 +19,15 @@ __all__ = [
     "DINOSettings",
     "DataSettings",
     "Explanation",
+    "MoCoSettings",
     "OptimSettings",
     "PretrainSettings",
     "ProbeSettings",
     "Recipe",
+    "SwAVSettings",
+    "Translation",
     "ViewSettings",
+    "build_settings",
     "explain",
     "load_recipe",
     "parse_assignments",
@@ -31,4 +36,5 @@ __all__ = [
     "section_keys",
     "setting_keys",
     "to_yaml",
+    "translate_original",
 ]

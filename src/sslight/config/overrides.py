@@ -127,6 +127,21 @@ def _refuse_settings_without_effect(settings: PretrainSettings, overrides: Mappi
 _Rule = tuple[set[str], Callable[[PretrainSettings], bool], str]
 _WITHOUT_EFFECT: list[_Rule] = [
     (
+        set(section_keys("dino")),
+        lambda s: s.method != "dino",
+        "the method is another one; leave it out or set method=dino",
+    ),
+    (
+        set(section_keys("swav")),
+        lambda s: s.method != "swav",
+        "the method is another one; leave it out or set method=swav",
+    ),
+    (
+        set(section_keys("moco")),
+        lambda s: s.method != "moco",
+        "the method is another one; leave it out or set method=moco",
+    ),
+    (
         {"global_pair_weight", "views.local_size", "views.local_scale"},
         lambda s: s.views.num_local == 0,
         "there are no local views; set views.num_local above 0 or leave it out",
@@ -167,6 +182,11 @@ _WITHOUT_EFFECT: list[_Rule] = [
         {"dino.warmup_teacher_temp"},
         lambda s: s.dino.warmup_teacher_temp_epochs == 0,
         "the teacher's temperature has no warm-up; set dino.warmup_teacher_temp_epochs",
+    ),
+    (
+        {"swav.queue_start_epoch"},
+        lambda s: s.swav.queue_size == 0,
+        "there is no queue; set swav.queue_size or leave it out",
     ),
     (
         {"init_from"},

@@ -7,52 +7,27 @@ published DINO recipe for CNNs where the paper has the setting.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-
-
-def _ordered_share(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = value
-    if not 0.0 < low <= high <= 1.0:
-        raise ValueError("must be two shares of the image area, 0 < smallest ≤ largest ≤ 1")
-    return value
-
-
-def _ordered(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = value
-    if not 0.0 < low <= high:
-        raise ValueError("must be two numbers, 0 < smallest ≤ largest")
-    return value
+from sslight.config.fields import (
+    AreaShares,
+    Interval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Paths,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+    as_text,
+)
+from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 
 
 def _device(value: str) -> str:
     if value not in ("auto", "cpu", "gpu") and not (value.isdigit() and int(value) > 0):
         raise ValueError("must be auto, cpu, gpu or a number of GPUs")
     return value
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str | Path) else value
-
-
-def _as_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-AreaShares = Annotated[tuple[float, float], AfterValidator(_ordered_share)]
-Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
-Paths = Annotated[list[str], BeforeValidator(_as_list)]
-
-
-class Section(BaseModel):
-    """A group of settings; unknown names are errors, values do not change once built."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DataSettings(Section):
@@ -241,62 +216,6 @@ class OptimSettings(Section):
     Unit: gradient norm. Try: 3 for ViTs that diverge."""
 
 
-class DINOSettings(Section):
-    """DINO (Caron et al., ICCV 2021): self-distillation from a moving average of the network itself."""
-
-    student_temp: PositiveFloat = 0.1
-    """Temperature of the student's softmax.
-    Unit: logit. Try: 0.1, as published."""
-
-    teacher_temp: PositiveFloat = 0.07
-    """Temperature of the teacher's softmax after its warm-up.
-    Unit: logit. Try: lower (0.04–0.06) if the health line reports a flat teacher."""
-
-    warmup_teacher_temp: PositiveFloat = 0.04
-    """Temperature of the teacher's softmax in the first epoch.
-    Unit: logit. Try: 0.04."""
-
-    warmup_teacher_temp_epochs: NonNegativeInt = 50
-    """Epochs over which the teacher's temperature rises; a shorter run stops on the way up.
-    Unit: epochs. Try: a quarter of the run."""
-
-    teacher_momentum: Probability = 0.996
-    """Share of the teacher kept at each step, at the start; rises to 1 along a cosine.
-    Unit: share. Try: 0.996 at batch 1024, less (0.98–0.99) for short runs of few steps."""
-
-    center_momentum: Probability = 0.9
-    """Share of the centre of the teacher's logits kept at each step.
-    Unit: share. Try: 0.9."""
-
-    freeze_last_layer_epochs: NonNegativeFloat = 1
-    """Epochs in which the last layer of the head stays as it was initialised.
-    Unit: epochs, also parts of one. Try: 1; more if the loss does not fall at the start."""
-
-    head_layers: Annotated[int, Field(ge=1)] = 3
-    """Linear layers of the projection head before the last layer.
-    Unit: layers. Try: 3."""
-
-    head_hidden_dim: PositiveInt = 2048
-    """Width of the head's hidden layers.
-    Unit: channels. Try: 2048."""
-
-    head_bottleneck_dim: PositiveInt = 256
-    """Width of the head's normalised output before the last layer.
-    Unit: channels. Try: 256."""
-
-    head_output_dim: Annotated[int, Field(ge=2)] = 4096
-    """Outputs K of the last layer.
-    Unit: channels. Try: 4096 for ImageNet, 1024 for sets below 100,000 images."""
-
-    head_batch_norm: bool = True
-    """Batch normalisation in the head (CNNs: yes, ViTs: no).
-    Unit: true or false. Try: the recipe's."""
-
-    norm_last_layer: bool = True
-    """Keep the norm of the last layer's rows at 1 instead of learning it.
-    Unit: true or false. Try: true where training is unstable."""
-
-
 class CheckpointSettings(Section):
     """When the whole state of the run is written to the run folder's checkpoints/."""
 
@@ -316,7 +235,7 @@ class CheckpointSettings(Section):
 class PretrainSettings(Section):
     """Everything that determines a pre-training run."""
 
-    method: Literal["dino"] = "dino"
+    method: Literal["dino", "swav", "moco"] = "dino"
     """The self-supervised method.
     Unit: name. Try: dino, the best of the three for small networks in the paper."""
 
@@ -369,12 +288,12 @@ class PretrainSettings(Section):
     """Start a new run from the weights in this file (a checkpoint or an exported backbone).
     Unit: path. Try: a backbone.safetensors of an earlier run."""
 
-    devices: Annotated[str, BeforeValidator(_as_text), AfterValidator(_device)] = "auto"
+    devices: Annotated[str, BeforeValidator(as_text), AfterValidator(_device)] = "auto"
     """Where to train: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under
     torchrun and SLURM the number of processes is theirs.
     Unit: name or number. Try: auto."""
 
-    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(_as_text)] = "32"
+    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(as_text)] = "32"
     """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the
     heads' last layers stay in float32.
     Unit: name. Try: bf16 on recent GPUs, 16 on older ones."""
@@ -402,6 +321,8 @@ class PretrainSettings(Section):
     probe: ProbeSettings = ProbeSettings()
     optim: OptimSettings = OptimSettings()
     dino: DINOSettings = DINOSettings()
+    swav: SwAVSettings = SwAVSettings()
+    moco: MoCoSettings = MoCoSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
 
     @model_validator(mode="after")
@@ -421,4 +342,32 @@ class PretrainSettings(Section):
             )
         if self.optim.schedule == "multistep" and not self.optim.milestones:
             raise ValueError("optim.schedule=multistep needs optim.milestones: a list of epochs, such as [60, 80]")
+        match self.method:
+            case "swav":
+                self._check_swav()
+            case "moco":
+                self._check_moco()
+            case "dino":
+                pass
         return self
+
+    def _check_swav(self) -> None:
+        if 0 < self.swav.queue_size < self.batch_size:
+            raise ValueError(
+                f"swav.queue_size={self.swav.queue_size} is smaller than the global batch {self.batch_size}: "
+                f"set 0 for no queue, or {self.batch_size} or more"
+            )
+
+    def _check_moco(self) -> None:
+        if self.views.num_global != 2:
+            raise ValueError(
+                f"views.num_global={self.views.num_global}, but MoCo takes one global view for the key and one as a "
+                f"query: set views.num_global=2"
+            )
+        size, batch = self.moco.queue_size, self.batch_size
+        if size % batch:
+            sizes = [n for n in (size // batch * batch, (size // batch + 1) * batch) if n]
+            nearest = f"sizes are {sizes[0]} and {sizes[1]}" if len(sizes) == 2 else f"size is {sizes[0]}"
+            raise ValueError(
+                f"moco.queue_size={size} is not a multiple of the global batch {batch}; the nearest {nearest}"
+            )

@@ -5,16 +5,21 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 Plane = npt.NDArray[np.floating]
 """``[H, W]``."""
 
-TILT = 0.2
+TILT = 0.12
 """Largest rotation to either side, in radians."""
 
-PERIOD = (9.0, 18.0)
+PERIOD = (8.0, 22.0)
 """Shortest and longest side of one cell of the pattern, in px at 64 px."""
+
+NOISE = np.float32(0.1)
+"""Width of the uniform noise on each channel, of full scale; one for all images, or it would tell them apart."""
 
 _SPLITS = ("train", "val")
 
@@ -105,23 +110,22 @@ class SyntheticSource:
         cells = 64 / np.exp(rng.uniform(*np.log(PERIOD)))
         inside = self._inside(PATTERNS[self._kinds[index % len(self._kinds)]], tilt, cells, rng)
         background = self._colour_field(rng)
-        contrast = rng.choice((-1, 1)) * rng.uniform(0.3, 0.6) * (1 + rng.uniform(-0.3, 0.3, size=3))
-        picture = background + contrast.astype(np.float32) * (inside[:, :, None] - np.float32(0.5))
+        contrast = rng.uniform(0.3, 0.6)
+        picture = background + np.float32(contrast) * (inside - inside.mean())[:, :, None]
         noise = rng.random(picture.shape, dtype=np.float32) - np.float32(0.5)
-        picture += noise * np.float32(rng.uniform(0.0, 0.25))
+        picture += noise * NOISE
         pixels: npt.NDArray[np.uint8] = (picture.clip(0, 1) * 255 + 0.5).astype(np.uint8)
         return pixels
 
     def _colour_field(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-        """A colour at each corner and the mixtures between: ``[size, size, 3]``, within 0.2 to 0.8.
+        """Colours at 4 × 4 points and the mixtures between: ``[size, size, 3]``, within 0.1 to 0.9.
 
         Two crops of one picture differ in colour, so that colour does not tell which picture it was.
         """
-        corners = rng.uniform(0.2, 0.8, size=(2, 2, 3)).astype(np.float32)
-        along, down = self._x[:, :, None] + np.float32(0.5), self._y[:, :, None] + np.float32(0.5)
-        upper, lower = (corner[0] * (1 - along) + corner[1] * along for corner in corners)
-        field: npt.NDArray[np.float32] = upper * (1 - down) + lower * down
-        return field
+        colours = torch.from_numpy(rng.uniform(0.1, 0.9, size=(1, 3, 4, 4)).astype(np.float32))
+        field = F.interpolate(colours, size=(self._size, self._size), mode="bilinear", align_corners=True)
+        pixels: npt.NDArray[np.float32] = field[0].permute(1, 2, 0).numpy()
+        return pixels
 
     def _inside(
         self, distance: Callable[[Plane, Plane], Plane], tilt: float, cells: float, rng: np.random.Generator

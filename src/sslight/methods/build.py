@@ -6,6 +6,8 @@ from sslight.backbones import build_backbone, check_image_size, num_features
 from sslight.config import PretrainSettings
 from sslight.methods.dino import DINO
 from sslight.methods.method import Method
+from sslight.methods.moco import MoCo
+from sslight.methods.swav import SwAV
 
 
 def build_method(settings: PretrainSettings) -> Method:
@@ -19,23 +21,34 @@ def build_method(settings: PretrainSettings) -> Method:
     match settings.method:
         case "dino":
             return _build_dino(settings)
+        case "swav":
+            return _build_swav(settings)
+        case "moco":
+            return _build_moco(settings)
+
+
+def _trained_backbone(settings: PretrainSettings) -> nn.Module:
+    """The backbone that learns from gradients; it takes views of the asked-for sizes."""
+    views = settings.views
+    backbone = _backbone(settings, settings.drop_path)
+    check_image_size(backbone, views.global_size, "views.global_size")
+    if views.num_local:
+        check_image_size(backbone, views.local_size, "views.local_size")
+    return backbone
+
+
+def _backbone(settings: PretrainSettings, drop_path: float) -> nn.Module:
+    return build_backbone(
+        settings.backbone,
+        image_size=settings.views.global_size,
+        patch_size=settings.patch_size,
+        drop_path=drop_path,
+    )
 
 
 def _build_dino(settings: PretrainSettings) -> DINO:
     views, dino = settings.views, settings.dino
-
-    def backbone(drop_path: float) -> nn.Module:
-        return build_backbone(
-            settings.backbone,
-            image_size=views.global_size,
-            patch_size=settings.patch_size,
-            drop_path=drop_path,
-        )
-
-    student, teacher = backbone(settings.drop_path), backbone(0.0)
-    check_image_size(student, views.global_size, "views.global_size")
-    if views.num_local:
-        check_image_size(student, views.local_size, "views.local_size")
+    student, teacher = _trained_backbone(settings), _backbone(settings, drop_path=0.0)
     return DINO(
         student,
         teacher,
@@ -50,5 +63,45 @@ def _build_dino(settings: PretrainSettings) -> DINO:
         norm_last_layer=dino.norm_last_layer,
         student_temp=dino.student_temp,
         center_momentum=dino.center_momentum,
+        global_pair_weight=settings.global_pair_weight,
+    )
+
+
+def _build_swav(settings: PretrainSettings) -> SwAV:
+    views, swav = settings.views, settings.swav
+    backbone = _trained_backbone(settings)
+    return SwAV(
+        backbone,
+        num_features=num_features(backbone),
+        num_global=views.num_global,
+        num_local=views.num_local,
+        head_layers=swav.head_layers,
+        head_hidden_dim=swav.head_hidden_dim,
+        head_output_dim=swav.head_output_dim,
+        num_prototypes=swav.num_prototypes,
+        head_batch_norm=swav.head_batch_norm,
+        temperature=swav.temperature,
+        epsilon=swav.epsilon,
+        num_iterations=swav.sinkhorn_iterations,
+        queue_size=swav.queue_size,
+        global_pair_weight=settings.global_pair_weight,
+    )
+
+
+def _build_moco(settings: PretrainSettings) -> MoCo:
+    views, moco = settings.views, settings.moco
+    query, key = _trained_backbone(settings), _backbone(settings, drop_path=0.0)
+    return MoCo(
+        query,
+        key,
+        num_features=num_features(query),
+        num_global=views.num_global,
+        num_local=views.num_local,
+        head_layers=moco.head_layers,
+        head_hidden_dim=moco.head_hidden_dim,
+        head_output_dim=moco.head_output_dim,
+        head_batch_norm=moco.head_batch_norm,
+        temperature=moco.temperature,
+        queue_size=moco.queue_size,
         global_pair_weight=settings.global_pair_weight,
     )

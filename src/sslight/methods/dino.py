@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from sslight.methods.method import Method, StepOutput, StepValues
 from sslight.methods.network import Network
 from sslight.methods.pairs import combine_pair_means, cross_view_means
 from sslight.methods.precision import full_precision
+from sslight.methods.processes import mean_over_processes
 
 
 def dino_loss(
@@ -92,11 +92,7 @@ def update_center(center: Tensor, teacher_logits: Tensor, *, momentum: float) ->
 
 
 def _blend(center: Tensor, batch_mean: Tensor, momentum: float) -> Tensor:
-    if dist.is_available() and dist.is_initialized():
-        batch_mean = batch_mean.clone()
-        dist.all_reduce(batch_mean)
-        batch_mean /= dist.get_world_size()
-    return center * momentum + batch_mean * (1 - momentum)
+    return center * momentum + mean_over_processes(batch_mean) * (1 - momentum)
 
 
 class DINO(Method):
@@ -195,6 +191,7 @@ class DINO(Method):
         ``target_spread``, entropy of the mean target as a share of ln K (near 0: all images have the
         same target); ``divergence``, mean Kullback–Leibler divergence of student from teacher in nats.
         """
+        assert values.teacher_temp is not None
         batch = len(global_views) // self.num_global
         assert len(global_views) == self.num_global * batch
         assert (0 if local_views is None else len(local_views)) == self.num_local * batch
@@ -230,6 +227,7 @@ class DINO(Method):
     def end_step(self, values: StepValues) -> None:
         """Move the centre by what this step's forward passes saw, then the teacher towards the student."""
         assert self._num_logits > 0
+        assert values.momentum is not None
         self.center.copy_(_blend(self.center, self._logit_sum / self._num_logits, self.center_momentum))
         teacher: list[Tensor] = list(self.teacher.parameters())
         student: list[Tensor] = list(self.student.parameters())

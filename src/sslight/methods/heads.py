@@ -17,10 +17,11 @@ def projection_mlp(
     out_dim: int,
     batch_norm: bool,
     activation: Callable[[], nn.Module],
+    init_std: float = 0.02,
 ) -> nn.Sequential:
     """An MLP ``[N, in_dim]`` → ``[N, out_dim]``: [batch norm and] activation after all but the last layer.
 
-    Weights start normal with standard deviation 0.02, biases at 0. (DINO writes this as a truncated
+    Weights start normal with standard deviation ``init_std``, biases at 0. (DINO writes this as a truncated
     normal, but truncates at ±2, a hundred standard deviations.)
     """
     layers: list[nn.Module] = []
@@ -33,7 +34,7 @@ def projection_mlp(
     layers.append(nn.Linear(in_dim, out_dim))
     for layer in layers:
         if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.normal_(layer.weight, std=init_std)
             nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
 

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class StepValues:
-    """The scheduled values of one optimiser step.
+    """The scheduled values of one optimiser step; a value that the method has no part for is left out.
 
     ``momentum``: share of the teacher (DINO) or key network (MoCo) kept, 0 to 1; ``teacher_temp``:
     temperature of the teacher's softmax (DINO); ``freeze_last_layer``: whether the last layer of the
     head (DINO) or the prototypes (SwAV) stay as they are; ``use_queue``: whether the queue (SwAV) is
-    filled and used. A method ignores what it has no part for.
+    filled and, once full, used.
     """
 
-    momentum: float
-    teacher_temp: float
-    freeze_last_layer: bool
-    use_queue: bool
+    momentum: float | None = None
+    teacher_temp: float | None = None
+    freeze_last_layer: bool = False
+    use_queue: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Method(nn.Module, ABC):
     One optimiser step is ``begin_step``, then ``forward`` and backward for each part of the batch (one
     part unless gradients are accumulated), removal of the gradients of ``frozen_parameters``, the
     optimiser, and ``end_step``. All learning goes through ``forward``, which DDP wraps; the other
-    members are called on the method itself. Parameters and persistent buffers are the whole state.
+    members are called on the method itself. ``state_dict()`` is the whole state.
     """
 
     @abstractmethod

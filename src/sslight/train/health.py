@@ -34,6 +34,11 @@ def health_line(scalars: dict[str, float], batch: int) -> str:
     parts = []
     if "teacher_entropy" in scalars:
         parts.append(f"teacher entropy {scalars['teacher_entropy']:.3f} of ln K")
+    if "prototypes_used" in scalars:
+        parts.append(f"prototypes used {100 * scalars['prototypes_used']:.0f} %")
+    if "key_similarity" in scalars:
+        parts.append(f"key similarity {scalars['key_similarity']:.2f}")
+        parts.append(f"own key nearest {scalars['contrast_top1']:.0f} %")
     parts.append(f"feature spread {scalars['feature_spread']:.2f}")
     parts.append(f"effective rank {scalars['effective_rank']:.0f} of {min(batch, _MAX_ROWS) - 1}")
     return "health: " + " · ".join(parts)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -75,7 +76,7 @@ def train(
     optimizer = build_optimizer(settings.optim, parameter_groups(model))
     model.to(memory_format=torch.channels_last)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        model = convert_sync_batchnorm(model)  # timm's: torch's own drops the activation in BatchNormAct2d
     wrapped, optimizer_ = fabric.setup(model, optimizer)
     parameters = [p for p in model.parameters() if p.requires_grad]
 
@@ -204,11 +205,11 @@ def train(
                 if grad_norm is not None:
                     metrics["grad_norm"] = float(grad_norm)
                 now = time.perf_counter()
+                scheduled = {"momentum": values.momentum, "teacher_temp": values.teacher_temp}
                 metrics |= {
                     "lr": rates.lr,
                     "weight_decay": rates.weight_decay,
-                    "momentum": values.momentum,
-                    "teacher_temp": values.teacher_temp,
+                    **{name: value for name, value in scheduled.items() if value is not None},
                     "images_per_second": (step + 1 - window_step) * settings.batch_size / (now - window_start),
                     "data_wait_share": (waited - window_waited) / (now - window_start),
                 }

@@ -85,15 +85,24 @@ def rates_at(step: int, settings: PretrainSettings, length: RunLength) -> Rates:
 
 def values_at(step: int, settings: PretrainSettings, length: RunLength) -> StepValues:
     """What the method's forward and update take at a step, counted from 0."""
-    dino = settings.dino
-    return StepValues(
-        momentum=cosine_schedule(step, base=dino.teacher_momentum, final=1.0, total_steps=length.total_steps),
-        teacher_temp=teacher_temperature(
-            step // length.steps_per_epoch,
-            start=dino.warmup_teacher_temp,
-            end=dino.teacher_temp,
-            warmup_epochs=dino.warmup_teacher_temp_epochs,
-        ),
-        freeze_last_layer=step < length.in_steps(dino.freeze_last_layer_epochs),
-        use_queue=False,
-    )
+    match settings.method:
+        case "dino":
+            dino = settings.dino
+            return StepValues(
+                momentum=cosine_schedule(step, base=dino.teacher_momentum, final=1.0, total_steps=length.total_steps),
+                teacher_temp=teacher_temperature(
+                    step // length.steps_per_epoch,
+                    start=dino.warmup_teacher_temp,
+                    end=dino.teacher_temp,
+                    warmup_epochs=dino.warmup_teacher_temp_epochs,
+                ),
+                freeze_last_layer=step < length.in_steps(dino.freeze_last_layer_epochs),
+            )
+        case "swav":
+            swav = settings.swav
+            return StepValues(
+                freeze_last_layer=step < length.in_steps(swav.freeze_prototypes_epochs),
+                use_queue=step >= length.in_steps(swav.queue_start_epoch),
+            )
+        case "moco":
+            return StepValues(momentum=settings.moco.key_momentum)

@@ -1,0 +1,46 @@
+"""What all settings are made of: a strict section and the ranges that fields share."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+def _ordered_share(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = value
+    if not 0.0 < low <= high <= 1.0:
+        raise ValueError("must be two shares of the image area, 0 < smallest ≤ largest ≤ 1")
+    return value
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = value
+    if not 0.0 < low <= high:
+        raise ValueError("must be two numbers, 0 < smallest ≤ largest")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str | Path) else value
+
+
+def as_text(value: object) -> object:
+    """A number that YAML made of a word that consists of digits, as that word again."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+AreaShares = Annotated[tuple[float, float], AfterValidator(_ordered_share)]
+Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Paths = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are errors, values do not change once built."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
