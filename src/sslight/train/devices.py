@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 
 from sslight.config import PretrainSettings
 
@@ -72,8 +71,7 @@ def build_fabric(settings: PretrainSettings, placement: Placement) -> Fabric:
         accelerator=placement.accelerator,
         devices=placement.processes_per_node,
         num_nodes=placement.num_nodes,
-        # Queues and centres are equal on all processes by themselves: nothing to send around at each forward pass.
-        strategy=DDPStrategy(broadcast_buffers=False) if placement.world_size > 1 else "auto",
+        strategy="ddp" if placement.world_size > 1 else "auto",
         precision=_PRECISIONS[settings.precision],  # type: ignore[arg-type]
     )
 

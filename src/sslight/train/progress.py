@@ -18,7 +18,8 @@ class TrainingProgress:
         self._num_epochs = num_epochs
         self._total_steps = total_steps
         self._first_step = first_step
-        self._started = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._first_done: tuple[float, int] | None = None
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -45,11 +46,18 @@ class TrainingProgress:
         description = f"epoch {epoch + 1}/{self._num_epochs}"
         self._bar.update(self._task, completed=step, description=description, figures=figures)
         now = time.monotonic()
+        if step > self._first_step and self._first_done is None:
+            self._first_done = now, step  # the first step also compiles and starts workers: it says nothing of the rest
         if not self.console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            done = step - self._first_step
-            left = (now - self._started) * (self._total_steps - step) / max(1, done)
-            self.say(f"{description} · step {step}/{self._total_steps} · {figures} · {duration(left)} left")
+            parts = [description, f"step {step}/{self._total_steps}", figures, self._time_left(now, step)]
+            self.say(" · ".join(part for part in parts if part))
+
+    def _time_left(self, now: float, step: int) -> str:
+        if self._first_done is None or step == self._first_done[1]:
+            return ""
+        since, first = self._first_done
+        return f"{duration((now - since) / (step - first) * (self._total_steps - step))} left"
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
