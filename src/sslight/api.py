@@ -83,7 +83,7 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
     placement = place(settings.devices)
     torch.manual_seed(settings.seed)
     method = build_method(settings)
-    if settings.init_from is not None:
+    if settings.init_from is not None and not settings.resume:
         for network in method.networks.values():
             load_backbone_weights(network, settings.init_from)
     source, probe = _sources(settings, placement)

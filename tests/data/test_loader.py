@@ -16,7 +16,7 @@ from sslight.data import (
     build_view_loader,
     decode,
 )
-from sslight.data.loader import _available_cores
+from sslight.data.loader import available_cores
 from sslight.views import MultiCrop, ViewBatch
 from tests.data.pictures import write_class_folders
 
@@ -284,4 +284,4 @@ def test_workers_follow_from_the_cores_unless_they_are_set(monkeypatch: pytest.M
         build_view_loader(
             settings, source, CROPS, rank=0, world_size=1, local_world_size=local_world_size, pin_memory=False
         )
-    assert asked == [_available_cores(), 1, 5]
+    assert asked == [available_cores(), 1, 5]

@@ -14,7 +14,7 @@ Settings = Callable[..., PretrainSettings]
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"):
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_STEP_ID"):
         monkeypatch.delenv(name, raising=False)
 
     def have(number: int) -> None:
@@ -59,7 +59,7 @@ def test_torchrun_gives_the_number_of_processes(gpus: Callable[[int], None], mon
 
 def test_slurm_gives_the_number_of_processes(gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(4)
-    for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_NNODES": "2"}.items():
+    for name, value in {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "8", "SLURM_NNODES": "2"}.items():
         monkeypatch.setenv(name, value)
     assert place("auto") == Placement("cuda", 4, 2)
 

@@ -29,8 +29,8 @@ def test_resume_accepts_other_machines_and_refuses_other_mathematics(tiny: Setti
     run.create(tiny())
     run.last_checkpoint.touch()
     run.check(tiny(resume=True, workers=3, log_every=7, checkpoint__every_steps=2))
-    with pytest.raises(ValueError, match=r"lr was 0\.48 and is now 0\.1; views\.flip_prob was 0\.5 and is now 0\.0"):
-        run.check(tiny(resume=True, lr=0.1, views__flip_prob=0.0))
+    with pytest.raises(ValueError, match=r"lr was 0\.48 and is now 0\.2; views\.flip_prob was 0\.5 and is now 0\.0"):
+        run.check(tiny(resume=True, lr=0.2, views__flip_prob=0.0))
 
 
 def test_metrics_after_a_checkpoint_are_dropped_with_a_line_cut_short(tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def timm_name(name: str) -> str:
         ValueError: timm does not know it; the message has the nearest names.
     """
     architecture = ALIASES.get(name, name)
+    if "." in architecture:
+        raise ValueError(
+            f"backbone={name} has a tag, which names pre-trained weights, and training starts from new ones: "
+            f"write {architecture.split('.')[0]}."
+        )
     if timm.is_model(architecture):
         return architecture
     nearest = difflib.get_close_matches(name, [*ALIASES, *timm.list_models()], n=3, cutoff=0.4)

@@ -52,6 +52,8 @@ def main() -> None:
         app()
     except ValueError as error:
         _end(str(error), code=2)
+    except OSError as error:
+        _end(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}", code=1)
     except KeyboardInterrupt:
         _end("interrupted.", code=130)
     except RuntimeError as error:

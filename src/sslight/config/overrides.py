@@ -33,6 +33,8 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def _parse_value(key: str, text: str) -> Any:
+    if not text:
+        raise ValueError(f"{key}= has no value: give one, or null for none.")
     if key in _TEXT_KEYS and text != "null" and not text.startswith("["):
         return text
     try:
@@ -187,10 +189,5 @@ _WITHOUT_EFFECT: list[_Rule] = [
         {"swav.queue_start_epoch"},
         lambda s: s.swav.queue_size == 0,
         "there is no queue; set swav.queue_size or leave it out",
-    ),
-    (
-        {"init_from"},
-        lambda s: s.resume,
-        "resume=true continues from the run's own checkpoint; leave out one of the two",
     ),
 ]

@@ -340,6 +340,12 @@ class PretrainSettings(Section):
                 f"optim.warmup_epochs={self.optim.warmup_epochs:g} is not shorter than epochs={self.epochs}: "
                 f"set optim.warmup_epochs={0.05 * self.epochs:g}"
             )
+        peak = self.lr * self.batch_size / 256
+        if self.optim.schedule == "cosine" and peak <= self.optim.min_lr:
+            raise ValueError(
+                f"lr · batch_size / 256 = {peak:g} is not above optim.min_lr={self.optim.min_lr:g}, to which it "
+                f"should fall: set optim.min_lr={peak / 100:g}, or a higher lr"
+            )
         if self.optim.schedule == "multistep" and not self.optim.milestones:
             raise ValueError("optim.schedule=multistep needs optim.milestones: a list of epochs, such as [60, 80]")
         match self.method:

@@ -1,13 +1,13 @@
 """Sources of encoded images, decoding, and the loader of view batches."""
 
-from sslight.data.bad_images import BadImage, merge_bad_images
+from sslight.data.bad_images import BadImage, merge_bad_images, no_readable_image
 from sslight.data.build import build_source
 from sslight.data.combine import ConcatSource, SubsetSource
 from sslight.data.decode import decode
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
 from sslight.data.images import check_readable, image_batches
-from sslight.data.loader import ViewLoader, build_view_loader, loader_workers
+from sslight.data.loader import ViewLoader, available_cores, build_view_loader, loader_workers
 from sslight.data.source import Source, labels_in
 from sslight.data.subset import select_subset
 from sslight.data.synthetic import SyntheticSource
@@ -23,6 +23,7 @@ __all__ = [
     "SyntheticSource",
     "UnreadableImage",
     "ViewLoader",
+    "available_cores",
     "build_source",
     "build_view_loader",
     "check_readable",
@@ -31,5 +32,6 @@ __all__ = [
     "labels_in",
     "loader_workers",
     "merge_bad_images",
+    "no_readable_image",
     "select_subset",
 ]

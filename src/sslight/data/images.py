@@ -21,12 +21,14 @@ def image_batches(
     workers: int,
     indices: Indices | None = None,
     resize: int | None = None,
+    bad: list[BadImage] | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]]:
     """Centre views in order: images uint8 ``[B, 3, size, size]``, labels int64 ``[B]`` or None, indices int64 ``[B]``.
 
     The last batch may be smaller. ``resize`` is the shorter side before the centre is cut (see
     ``centre_view``). The images' memory is used again when the second batch after them is asked
-    for. Raises ValueError naming the file if an image is unreadable.
+    for. An unreadable image is left out and added to ``bad``; without that list it raises ValueError
+    naming the file.
     """
     wanted = np.arange(len(source)) if indices is None else np.asarray(indices, dtype=np.int64)
     batch_size = max(1, min(batch_size, len(wanted)))
@@ -40,11 +42,18 @@ def image_batches(
     try:
         cut = (wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size))
         for batch in pool.batches(0, cut):
-            bad = [image for row in batch.rows for image in row.bad]
-            if bad:
-                raise ValueError(f"unreadable image {describe(bad)}; repair it or leave it out of the set")
+            unreadable = [image for row in batch.rows for image in row.bad]
+            if unreadable and bad is None:
+                raise ValueError(f"unreadable image {describe(unreadable)}; repair it or leave it out of the set")
             rows = np.array([row.index for row in batch.rows], dtype=np.int64)
-            images = torch.from_numpy(batch.arrays[0][: len(rows)]).permute(0, 3, 1, 2)
+            pixels = batch.arrays[0][: len(rows)]
+            if unreadable and bad is not None:
+                bad += unreadable
+                readable = np.array([not row.bad for row in batch.rows])
+                rows, pixels = rows[readable], pixels[readable]
+                if not len(rows):
+                    continue
+            images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
             labels = None if source.labels is None else torch.from_numpy(source.labels[rows])
             yield images, labels, torch.from_numpy(rows)
     finally:

@@ -221,9 +221,9 @@ def loader_workers(settings: PretrainSettings, local_world_size: int) -> int:
     """Worker processes of one of ``local_world_size`` training processes on this machine: as set, else its cores."""
     if settings.workers is not None:
         return settings.workers
-    return max(1, _available_cores() // local_world_size)
+    return max(1, available_cores() // local_world_size)
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
     """Cores that this process may use, which containers and schedulers restrict."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -68,7 +68,7 @@ class LabelledProbe:
             leave_one_out=alone,
         )
         result = {"knn_top1": _top1(scores, query_labels)}
-        if linear:
+        if linear and len(bank) >= 5:  # fewer cannot be split
             if alone:
                 order = torch.from_numpy(np.random.default_rng(self.seed).permutation(len(bank))).to(device)
                 test, train = order[: len(order) // 5], order[len(order) // 5 :]
@@ -85,7 +85,7 @@ class LabelledProbe:
     def _features(
         self, backbone: nn.Module, source: Source, labels: npt.NDArray[np.int64], device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        features = extract_features(
+        features, readable = extract_features(
             backbone,
             source,
             image_size=self.image_size,
@@ -95,7 +95,7 @@ class LabelledProbe:
             workers=self.workers,
             device=device,
         )
-        return features, torch.from_numpy(labels).to(device)
+        return features[readable], torch.from_numpy(labels).to(device)[readable]
 
 
 def _top1(scores: Tensor, labels: Tensor) -> float:

@@ -1,5 +1,6 @@
 """Checkpoints: the whole state of a run in one file that loads with ``weights_only=True``."""
 
+import errno
 import pickle
 import random
 from pathlib import Path
@@ -14,9 +15,18 @@ FORMAT = "sslight-checkpoint"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors and plain data) to ``path``, whole or not at all."""
-    with whole_file(path, "wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
+    """Write ``state`` (tensors and plain data) to ``path``, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; the file that was there is intact.
+    """
+    try:
+        with whole_file(path, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+        reason = getattr(error, "strerror", None) or "the disk may be full"
+        kept = "; the checkpoint before it is intact" if path.exists() else ""
+        raise OSError(errno.EIO, f"{reason}{kept}", str(path)) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -59,14 +59,20 @@ def _launched() -> tuple[int, int] | None:
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
         return int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
-    if "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
+    if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
         tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", "1"))
         return tasks, max(1, tasks // nodes)
     return None
 
 
 def build_fabric(settings: PretrainSettings, placement: Placement) -> Fabric:
-    """Fabric for these settings, not yet launched."""
+    """Fabric for these settings, not yet launched.
+
+    Raises:
+        ValueError: half precision with a loss scale is asked for on a CPU.
+    """
+    if settings.precision == "16" and placement.accelerator == "cpu":
+        raise ValueError("precision=16 needs a GPU: set precision=bf16 or 32.")
     return Fabric(
         accelerator=placement.accelerator,
         devices=placement.processes_per_node,

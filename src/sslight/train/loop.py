@@ -22,7 +22,7 @@ from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set
 from sslight.train.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from sslight.train.health import feature_health, health_line
 from sslight.train.probes import MethodWithProbe, step_values
-from sslight.train.progress import TrainingProgress, duration
+from sslight.train.progress import TrainingProgress
 from sslight.train.run_folder import RunFolder
 from sslight.train.schedule import rates_at, run_length, values_at
 from sslight.views import ViewBatch, normalise
@@ -82,19 +82,28 @@ def train(
 
     first_step = 0
     measurements: list[dict[str, float]] = []
+    metrics: dict[str, float] = {}
     if settings.resume:
         state = load_checkpoint(run.last_checkpoint)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        fabric.strategy.precision.load_state_dict(state["precision"])
-        first_step, measurements = state["step"], state["measurements"]
-        own = state["processes"][fabric.global_rank % len(state["processes"])]
-        restore_random_state(own["random"])
-        loader.load_state_dict(own["loader"])
+        try:
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            fabric.strategy.precision.load_state_dict(state["precision"])
+            first_step, measurements, metrics = state["step"], state["measurements"], state["metrics"]
+            processes = state["processes"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{run.last_checkpoint} does not belong to this run ({str(error).splitlines()[0]}): start a new run."
+            ) from None
+        if first_step >= length.total_steps and run.backbone.exists():
+            raise ValueError(f"the run in {run.path} is complete ({first_step} steps): there is nothing to resume.")
+        if len(processes) == fabric.world_size:
+            restore_random_state(processes[fabric.global_rank]["random"])
+            loader.load_state_dict(processes[fabric.global_rank]["loader"])
+        else:  # another number of processes: each goes on with a stream of its own
+            torch.manual_seed(settings.seed + first_step + fabric.global_rank)
         if fabric.is_global_zero:
             run.drop_metrics_after(first_step)
-        if first_step >= length.total_steps:
-            raise ValueError(f"the run in {run.path} is complete ({first_step} steps): there is nothing to resume.")
 
     def checkpoint(step: int, *, keep_as: str | None = None) -> None:
         processes = [{"random": random_state(), "loader": loader.state_dict()}]
@@ -111,6 +120,7 @@ def train(
                 "precision": fabric.strategy.precision.state_dict(),
                 "processes": processes,
                 "measurements": measurements,
+                "metrics": metrics,
             }
             save_checkpoint(run.last_checkpoint, state)
             run.write_bad_images(merge_bad_images(process["loader"] for process in processes))
@@ -121,12 +131,15 @@ def train(
     def measure_at(step: int, *, linear: bool) -> dict[str, float]:
         if measure is None:
             return {}
+        if fabric.world_size > 1:  # without synchronised batch norm each process has its own statistics
+            for buffer in method.backbone.buffers():
+                dist.broadcast(buffer, src=0)
         result = measure(method.backbone, linear)
         measurements.append({"step": float(step), **result})
         return result
 
     if settings.logger == "tensorboard" and fabric.is_global_zero:
-        writer = SummaryWriter(str(run.tensorboard), purge_step=first_step if first_step else None)
+        writer = SummaryWriter(str(run.tensorboard), purge_step=first_step + 1 if first_step else None)
     else:
         writer = None
 
@@ -138,7 +151,6 @@ def train(
                     writer.add_scalar(name, value, step)
 
     # ---- Train ----------------------------------------------------------------------------------------------
-    metrics: dict[str, float] = {}
     started = last_checkpoint = window_start = time.perf_counter()
     waited = window_waited = measuring = 0.0
     window_step = first_step
@@ -180,27 +192,41 @@ def train(
                     output = wrapped(*normalised(batch, settings), batch.labels, step_values(values))
                     fabric.backward(output["loss"] / settings.accumulate)
                 outputs.append(output)
-            if settings.optim.clip_grad is not None:
+            epoch_ends = step_in_epoch + 1 == length.steps_per_epoch
+            run_ends = step + 1 == length.total_steps
+            asked_to_stop, time_is_up = agreed(
+                [bool(stop), due_by_time(last_checkpoint, settings.checkpoint.every_minutes)], fabric, step
+            )
+            saving = (
+                epoch_ends
+                or run_ends
+                or asked_to_stop
+                or time_is_up
+                or due_by_step(step + 1, settings.checkpoint.every_steps)
+            )
+            logging = saving or (step + 1) % settings.log_every == 0  # nothing is saved without a look at it
+            if logging or settings.optim.clip_grad is not None:
                 fabric.strategy.precision.unscale_gradients(optimizer)
+            if settings.optim.clip_grad is not None:
                 clip_gradients(method.parameters(), settings.optim.clip_grad)
             for parameter in method.frozen_parameters(values):
                 parameter.grad = None  # removed, not zeroed: the optimiser then leaves it alone altogether
-            logging = (step + 1) % settings.log_every == 0 or step + 1 == length.total_steps
             grad_norm = gradient_norm(parameters) if logging else None
             optimizer_.step()
             optimizer_.zero_grad()
             method.end_step(values)
 
-            # Look at it. The host waits for the device here and nowhere else in a step.
+            # Look at it. The host waits for the device here and, with several processes, in agreed().
             if logging:
                 health = feature_health(outputs[0]["features"])
                 scalars = mean_scalars([output["scalars"] for output in outputs]) | health
                 metrics = {name: float(value) for name, value in reduce_scalars(fabric, scalars).items()}
                 if not math.isfinite(metrics["loss"]):
+                    from_last = f", or from init_from={run.last_checkpoint}" if run.last_checkpoint.exists() else ""
                     since = max(first_step, step + 1 - settings.log_every) + 1
                     raise TrainingStopped(
                         f"the loss became {metrics['loss']} between step {since} and {step + 1}: "
-                        "resume=true continues from the last checkpoint; a lower lr or precision=32 often helps."
+                        f"start a new run with a lower lr or precision=32{from_last}."
                     )
                 if grad_norm is not None:
                     metrics["grad_norm"] = float(grad_norm)
@@ -220,8 +246,6 @@ def train(
                 progress.update(step=step + 1, epoch=epoch, figures=step_figures(metrics))
 
             # Keep it.
-            epoch_ends = step_in_epoch + 1 == length.steps_per_epoch
-            run_ends = step + 1 == length.total_steps
             if epoch_ends or run_ends:
                 batches = None
                 pause = time.perf_counter()
@@ -237,21 +261,15 @@ def train(
             keep_as = None
             if settings.checkpoint.every_epochs and epoch_ends and (epoch + 1) % settings.checkpoint.every_epochs == 0:
                 keep_as = f"epoch_{epoch + 1:04}.pt"
-            asked_to_stop = stop_asked(stop, fabric, step)
-            if (
-                epoch_ends
-                or run_ends
-                or asked_to_stop
-                or due_by_step(step + 1, settings.checkpoint.every_steps)
-                or due_by_time(last_checkpoint, settings.checkpoint.every_minutes, fabric)
-            ):
+            if saving:
                 pause = time.perf_counter()
                 checkpoint(step + 1, keep_as=keep_as)
                 last_checkpoint = time.perf_counter()
                 window_start += last_checkpoint - pause
             if asked_to_stop and not run_ends:
+                who = stop[0] if stop else "a signal to another process"
                 raise TrainingStopped(
-                    f"stopped by {stop[0]} after step {step + 1} of {length.total_steps}; everything is in "
+                    f"stopped by {who} after step {step + 1} of {length.total_steps}; everything is in "
                     f"{run.last_checkpoint}: the same command with resume=true continues."
                 )
 
@@ -304,12 +322,20 @@ def due_by_step(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def due_by_time(last: float, every_minutes: float | None, fabric: Fabric) -> bool:
-    """Whether a checkpoint is due by the clock of the first process."""
-    due = every_minutes is not None and time.perf_counter() - last > 60 * every_minutes
-    if every_minutes is None or fabric.world_size == 1:
-        return due
-    return bool(fabric.broadcast(due))
+def due_by_time(last: float, every_minutes: float | None) -> bool:
+    """Whether a checkpoint is due by the clock of this process."""
+    return every_minutes is not None and time.perf_counter() - last > 60 * every_minutes
+
+
+def agreed(flags: list[bool], fabric: Fabric, step: int) -> list[bool]:
+    """Each flag if any process has it; several processes ask one another, and wait, every 10 steps only."""
+    if fabric.world_size == 1:
+        return flags
+    if step % 10:
+        return [False] * len(flags)
+    anywhere = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
+    assert isinstance(anywhere, Tensor)
+    return [count > 0 for count in anywhere.tolist()]
 
 
 @contextmanager
@@ -332,20 +358,6 @@ def stop_signals() -> Iterator[list[str]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def stop_asked(received: list[str], fabric: Fabric, step: int) -> bool:
-    """Whether any process got a signal; processes agree on it every 10 steps."""
-    if fabric.world_size == 1:
-        return bool(received)
-    if step % 10:
-        return False
-    asked = torch.tensor(float(bool(received)), device=fabric.device)
-    anywhere = fabric.all_reduce(asked, reduce_op="sum")
-    assert isinstance(anywhere, Tensor)
-    if anywhere.item() and not received:
-        received.append("a signal to another process")
-    return bool(received)
 
 
 def step_figures(metrics: dict[str, float]) -> str:
@@ -372,6 +384,3 @@ def accuracies(metrics: dict[str, Any]) -> str:
     """The measured accuracies in words."""
     names = {"knn_top1": "kNN", "linear_top1": "linear"}
     return " · ".join(f"{label} {metrics[name]:.1f} %" for name, label in names.items() if name in metrics)
-
-
-__all__ = ["Measure", "TrainingResult", "TrainingStopped", "duration", "train"]

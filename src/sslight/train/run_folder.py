@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import platform
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from sslight.config import PretrainSettings, load_recipe, to_yaml
-from sslight.data import BadImage
+from sslight.data import BadImage, available_cores
 from sslight.files import whole_file, write_whole
 
 _PACKAGES = (
@@ -29,6 +30,7 @@ _PACKAGES = (
 )
 _FREE_TO_CHANGE = (
     "output",
+    "init_from",
     "resume",
     "devices",
     "workers",
@@ -69,11 +71,19 @@ class RunFolder:
         used = self.path.is_dir() and any(self.path.iterdir())
         if settings.resume:
             if not self.last_checkpoint.is_file():
-                raise ValueError(f"resume=true, but {self.last_checkpoint} does not exist: check output={self.path}.")
+                reason = "the run there ended before its first checkpoint" if used else "there is no run"
+                raise ValueError(
+                    f"resume=true, but {self.last_checkpoint} does not exist ({reason}): leave out resume."
+                )
             self._check_same_settings(settings)
         elif used and self.last_checkpoint.is_file():
             raise ValueError(
                 f"output={self.path} already holds a run: add resume=true to continue it, or choose another folder."
+            )
+        elif used and self.config.is_file():
+            raise ValueError(
+                f"output={self.path} holds a run that ended before its first checkpoint: "
+                "delete the folder, or choose another one."
             )
         elif used:
             raise ValueError(f"output={self.path} is not empty: choose a new or an empty folder.")
@@ -113,7 +123,8 @@ class RunFolder:
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one line to ``metrics.jsonl``."""
         with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+            file.write(json.dumps(finite) + "\n")
 
     def drop_metrics_after(self, step: int) -> None:
         """Remove the lines of steps that a resumed run will do again."""
@@ -149,7 +160,7 @@ def _environment() -> dict[str, Any]:
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu_cores": len(os.sched_getaffinity(0)),
+        "cpu_cores": available_cores(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": {name: _version(name) for name in _PACKAGES},
     }
