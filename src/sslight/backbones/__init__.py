@@ -3,6 +3,7 @@
 from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, timm_name
 from sslight.backbones.original import to_timm_keys
 from sslight.backbones.weights import (
+    CHECKPOINT_FORMAT,
     BackboneInfo,
     load_backbone,
     load_backbone_weights,
@@ -13,6 +14,7 @@ from sslight.backbones.weights import (
 
 __all__ = [
     "ALIASES",
+    "CHECKPOINT_FORMAT",
     "BackboneInfo",
     "build_backbone",
     "check_image_size",

@@ -18,7 +18,7 @@ from sslight.files import whole_file
 
 # One entry, since safetensors writes several in random order: equal exports are equal bytes.
 _METADATA_KEY = "sslight"
-_CHECKPOINT_FORMAT = "sslight-checkpoint"
+CHECKPOINT_FORMAT = "sslight-checkpoint"
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # how torch.save began its files before PyTorch 1.6
 _REMEDY = (
     "give a backbone.safetensors or a checkpoints/last.pt that sslight wrote, or a .pth.tar of the original "
@@ -180,7 +180,7 @@ def _read_checkpoint(path: Path, network: str | None) -> tuple[BackboneInfo, dic
         raise ValueError(f"{path} cannot be read as plain weights ({error}): {_REMEDY}.") from None
     if original is not None:
         return _read_original(path, original, network)
-    if not isinstance(content, dict) or content.get("format") != _CHECKPOINT_FORMAT:
+    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path} is not a checkpoint of sslight, nor of the original implementation: {_REMEDY}.")
     settings, model = content["settings"], content["model"]
     info = _info(

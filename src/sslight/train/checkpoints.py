@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sslight.backbones import CHECKPOINT_FORMAT
 from sslight.files import whole_file
-
-FORMAT = "sslight-checkpoint"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -22,7 +21,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     try:
         with whole_file(path, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            torch.save({"format": CHECKPOINT_FORMAT, **state}, file)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
         reason = getattr(error, "strerror", None) or "the disk may be full"
         kept = "; the checkpoint before it is intact" if path.exists() else ""
@@ -40,7 +39,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint {path} cannot be read ({reason}): use another one.") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this program.")
     return state
 
