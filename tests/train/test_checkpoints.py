@@ -3,6 +3,8 @@
 import os
 import pickle
 import random
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +71,19 @@ def test_all_random_streams_go_on_where_they_were(tmp_path: Path) -> None:
     assert draw() != expected
     restore_random_state(load_checkpoint(tmp_path / "last.pt")["random"])
     assert draw() == expected
+
+
+def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"step": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # as a disk with that much left
+        with pytest.raises(OSError, match="the checkpoint before it is intact"):
+            save_checkpoint(path, {"step": 2, "weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert load_checkpoint(path)["step"] == 1
+    assert list(tmp_path.iterdir()) == [path]

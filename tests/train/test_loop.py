@@ -205,10 +205,19 @@ def test_init_from_starts_from_the_weights_only(tiny: Settings, tmp_path: Path) 
             torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-6, msg=key)
 
 
-def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_checkpoint(tiny: Settings) -> None:
+def test_a_non_finite_loss_stops_the_run(tiny: Settings) -> None:
     settings = tiny(optim__name="sgd", lr=1e30, steps=10)
     with pytest.raises(TrainingStopped, match=r"the loss became (nan|inf).*start a new run with a lower lr"):
         run_pretraining(settings)
+
+
+def test_weights_that_one_update_broke_are_never_saved(tiny: Settings) -> None:
+    # One step an epoch: the loss before the first update is fine, and a checkpoint is due right after it.
+    settings = tiny(data__train=["synthetic:8"], optim__name="sgd", lr=1e38, steps=3, optim__warmup_epochs=0)
+    with pytest.raises(TrainingStopped, match=r"the weights became non-finite between step 1 and 1"):
+        run_pretraining(settings)
+    assert settings.output is not None
+    assert not (settings.output / "checkpoints" / "last.pt").exists()
 
 
 def test_checkpoints_are_kept_as_asked(tiny: Settings) -> None:

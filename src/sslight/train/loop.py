@@ -221,11 +221,15 @@ def train(
                 health = feature_health(outputs[0]["features"])
                 scalars = mean_scalars([output["scalars"] for output in outputs]) | health
                 metrics = {name: float(value) for name, value in reduce_scalars(fabric, scalars).items()}
-                if not math.isfinite(metrics["loss"]):
+                # The update may have gone wrong where the loss before it was fine: look at what would be saved, too.
+                broken = None if math.isfinite(metrics["loss"]) else f"the loss became {metrics['loss']}"
+                if broken is None and saving and not all_finite(parameters):
+                    broken = "the weights became non-finite"
+                if broken is not None:
                     from_last = f", or from init_from={run.last_checkpoint}" if run.last_checkpoint.exists() else ""
                     since = max(first_step, step + 1 - settings.log_every) + 1
                     raise TrainingStopped(
-                        f"the loss became {metrics['loss']} between step {since} and {step + 1}: "
+                        f"{broken} between step {since} and {step + 1}: "
                         f"start a new run with a lower lr or precision=32{from_last}."
                     )
                 if grad_norm is not None:
@@ -295,6 +299,12 @@ def normalised(batch: ViewBatch, settings: PretrainSettings) -> tuple[Tensor, Te
     mean, std = settings.views.mean, settings.views.std
     local_views = None if batch.local_views is None else normalise(batch.local_views, mean, std)
     return normalise(batch.global_views, mean, std), local_views
+
+
+def all_finite(parameters: list[nn.Parameter]) -> bool:
+    """Whether every weight is a finite number; the host waits for the device."""
+    norms = torch._foreach_norm([p.detach() for p in parameters])
+    return bool(torch.stack(list(norms)).isfinite().all())
 
 
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
