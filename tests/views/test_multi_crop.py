@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sslight.config import ViewSettings, load_recipe
-from sslight.views import MultiCrop, ViewParameters, build_multi_crop
+from sslight.views import MultiCrop, ViewParameters, build_multi_crop, warm_up
 from tests.views.pillow import bias, mean_difference, photograph, pillow_view
 
 SMALL = MultiCrop(num_local=3, global_size=32, local_size=16)
@@ -206,5 +206,17 @@ def test_parameters_and_memory_for_something_else_are_refused() -> None:
     parameters = SMALL.draw(48, 60, key=(0,))
     with pytest.raises(ValueError, match="this MultiCrop makes 2 and 3"):
         SMALL.apply_into(IMAGE, parameters, np.zeros((2, 32, 32, 3), np.uint8), None)
-    with pytest.raises(ValueError, match="target has shape"):
+    with pytest.raises(ValueError, match=r"out_globals has shape \(2, 30, 30, 3\) .*uint8 \[views, 32, 32, 3\]"):
         SMALL.apply_into(IMAGE, parameters, np.zeros((2, 30, 30, 3), np.uint8), np.zeros((3, 16, 16, 3), np.uint8))
+
+
+def test_memory_of_views_that_are_not_contiguous_is_refused() -> None:
+    parameters = SMALL.draw(48, 60, key=(0,))
+    planar = np.zeros((2, 3, 32, 32), np.uint8).transpose(0, 2, 3, 1)
+    with pytest.raises(ValueError, match="each of them contiguous"):
+        SMALL.apply_into(IMAGE, parameters, planar, np.zeros((3, 16, 16, 3), np.uint8))
+
+
+def test_warm_up_can_be_called_again() -> None:
+    warm_up()
+    warm_up()

@@ -2,8 +2,7 @@
 
 from sslight.views.batch import ViewBatch, collate, normalise
 from sslight.views.eval_view import centre_view
-from sslight.views.multi_crop import MultiCrop, ViewParameters, build_multi_crop
-from sslight.views.photometric import warm_up
+from sslight.views.multi_crop import MultiCrop, ViewParameters, build_multi_crop, warm_up
 
 __all__ = [
     "MultiCrop",

@@ -1,9 +1,10 @@
 """The one view of an image on which a backbone is evaluated."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.views.geometry import resize_crop
+from sslight.views.filters import columns_of
 
 # Images are evaluated at 224 px after their shorter side was made 256 px; other sizes keep the ratio.
 _RESIZE_TO_SIZE = 256 / 224
@@ -36,7 +37,9 @@ def centre_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
         resized_height, resized_width = shorter, int(shorter * width / height)
     else:
         resized_height, resized_width = int(shorter * height / width), shorter
-    resized = resize_crop(image, (0, 0, height, width), (resized_height, resized_width))
+    planes = np.empty((3, resized_height, resized_width), np.uint8)
+    columns = columns_of(image.permute(1, 2, 0).contiguous().numpy())
+    resize_box(columns, height, (0, 0, height, width), False, planes)
     top, left = round((resized_height - size) / 2), round((resized_width - size) / 2)
-    centre = resized[:, top : top + size, left : left + size]
+    centre = torch.from_numpy(planes)[:, top : top + size, left : left + size]
     return centre.permute(1, 2, 0).contiguous().permute(2, 0, 1)

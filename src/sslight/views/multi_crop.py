@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from sslight.config import ViewSettings, load_recipe
-from sslight.views.geometry import UNIFORMS_PER_BOX, resize_crop_pixels, sample_boxes
-from sslight.views.photometric import DRAWING_ORDER, NO_JITTER, augment_view
+from sslight.views.filters import blur, columns_of, resize_boxes
+from sslight.views.geometry import UNIFORMS_PER_BOX, sample_boxes
+from sslight.views.photometric import NO_JITTER, interleave, recolour
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -118,7 +119,7 @@ class MultiCrop:
         self._blur_radius = blur_radius
         groups = [1, num_global - 1, num_local]
         scales = np.repeat([global_scale, global_scale, local_scale], groups, axis=0)
-        self._scale_low, self._scale_high = scales[:, 0], scales[:, 1]
+        self._scale_low, self._scale_high = np.ascontiguousarray(scales.T)
         self._blur_prob = np.repeat(blur_prob, groups)
         self._solarise_prob = np.repeat([*solarise_prob, 0.0], groups)
         strength = np.array(jitter, dtype=np.float64)
@@ -170,14 +171,7 @@ class MultiCrop:
         if height < 1 or width < 1:
             raise ValueError(f"the image is {width} × {height} px: views need at least one pixel; leave this file out.")
         uniforms = _stream(key).random((self.num_views, _UNIFORMS_PER_VIEW))
-        boxes = sample_boxes(
-            height,
-            width,
-            uniforms[:, :UNIFORMS_PER_BOX],
-            scale_low=self._scale_low,
-            scale_high=self._scale_high,
-            aspect_ratio=self._aspect_ratio,
-        )
+        boxes = sample_boxes(height, width, uniforms, self._scale_low, self._scale_high, self._aspect_ratio)
         smallest, largest = self._blur_radius
         radius = smallest + (largest - smallest) * uniforms[:, _RADIUS]
         return ViewParameters(
@@ -229,24 +223,34 @@ class MultiCrop:
                 f"the parameters do not fit an image of {width} × {height} px and {self.num_views} views: "
                 f"draw them for this image with this MultiCrop."
             )
-        targets = [*out_globals, *(() if out_locals is None else out_locals)]
-        if len(out_globals) != self.num_global or len(targets) != self.num_views:
+        given = (out_globals, np.empty((0, 0, 0, 3), np.uint8) if out_locals is None else out_locals)
+        if (len(given[0]), len(given[1])) != (self.num_global, self.num_local):
             raise ValueError(
-                f"memory for {len(out_globals)} global and {len(targets) - len(out_globals)} local views "
+                f"memory for {len(given[0])} global and {len(given[1])} local views "
                 f"was given: this MultiCrop makes {self.num_global} and {self.num_local}."
             )
-        for v, target in enumerate(targets):
-            size = self.global_size if v < self.num_global else self.local_size
-            augment_view(
-                resize_crop_pixels(pixels, boxes[v].tolist(), size),
-                target,
-                flip=bool(parameters.flip[v]),
-                jitter_order=parameters.jitter_order[v] if parameters.jitter[v] else DRAWING_ORDER,
-                jitter_factors=parameters.jitter_factors[v] if parameters.jitter[v] else NO_JITTER,
-                grey=bool(parameters.grey[v]),
-                blur_radius=float(parameters.blur_radius[v]),
-                solarise=bool(parameters.solarise[v]),
-            )
+        sizes = (self.global_size, self.local_size)
+        for name, out, size in zip(("out_globals", "out_locals"), given, sizes, strict=True):
+            _check_memory(name, out, size)
+        columns = columns_of(pixels)
+        factors = np.where(parameters.jitter[:, None], parameters.jitter_factors, NO_JITTER)
+        groups = (slice(0, self.num_global), slice(self.num_global, self.num_views))
+        for out, size, group in zip(given, sizes, groups, strict=True):
+            planes = np.empty((len(out), 3, size, size), np.uint8)
+            resize_boxes(columns, height, boxes[group], parameters.flip[group], planes)
+            flat = planes.reshape(len(out), 3, size * size)
+            recolour(flat, parameters.jitter_order[group], factors[group], parameters.grey[group])
+            blur(planes, parameters.blur_radius[group])
+            for v, solarise in enumerate(parameters.solarise[group].tolist()):
+                interleave(flat[v], solarise, out[v])
+
+
+def warm_up() -> None:
+    """Compile all kernels, or load them from numba's cache: seconds the first time, then well below one.
+
+    Call it before worker processes are forked, so that they inherit the machine code.
+    """
+    MultiCrop(global_size=4, local_size=4)(np.zeros((3, 4, 4), np.uint8), (0,))
 
 
 def build_multi_crop(settings: ViewSettings) -> MultiCrop:
@@ -280,6 +284,14 @@ def _pixels(image: UInt8Array | Tensor) -> UInt8Array:
         # torch copies a planar image faster than numpy does.
         return image.permute(1, 2, 0).contiguous().numpy()
     return np.ascontiguousarray(image.transpose(1, 2, 0))
+
+
+def _check_memory(name: str, out: UInt8Array, size: int) -> None:
+    if len(out) and (out.shape[1:] != (size, size, 3) or out.dtype != np.uint8 or not out[0].flags.c_contiguous):
+        raise ValueError(
+            f"{name} has shape {out.shape} and dtype {out.dtype}: views are written as uint8 "
+            f"[views, {size}, {size}, 3], each of them contiguous; give such memory."
+        )
 
 
 def _check_count(name: str, value: int, smallest: int) -> None:

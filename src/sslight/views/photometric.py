@@ -13,7 +13,6 @@ of branches, float32 throughout (numba widens small integers to 64 bits).
 import numpy as np
 import numpy.typing as npt
 
-from sslight.views.blur import blur
 from sslight.views.compiled import compiled
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
@@ -22,8 +21,8 @@ UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
-DRAWING_ORDER: Int64Array = np.arange(4, dtype=np.int64)
 NO_JITTER: Float64Array = np.array([1.0, 1.0, 1.0, 0.0])
 
 _F = np.float32
@@ -44,41 +43,15 @@ def _luma(red: np.float32, green: np.float32, blue: np.float32) -> np.float32:
 
 
 @compiled
-def _widen(channel8: UInt8Array, width: int, flip: bool, channel: Float32Array) -> None:
-    if flip:
-        for start in range(0, channel.shape[0], width):
-            last = start + width - 1
-            for x in range(width):
-                channel[np.uint64(start + x)] = _F(channel8[np.uint64(last - x)])
-    else:
-        for x in range(channel.shape[0]):
-            channel[x] = _F(channel8[x])
+def _widen(source: UInt8Array, target: Float32Array) -> None:
+    for x in range(target.shape[0]):
+        target[x] = _F(source[x])
 
 
 @compiled
-def _load(
-    pixels: UInt8Array, width: int, flip: bool, red: Float32Array, green: Float32Array, blue: Float32Array
-) -> None:
-    """Split the interleaved pixels of whole rows into channels."""
-    # Splitting bytes first and widening them afterwards is twice as fast as both at once.
-    n = red.shape[0]
-    planes = np.empty(3 * n, np.uint8)
-    red8, green8, blue8 = planes[:n], planes[n : 2 * n], planes[2 * n :]
-    for x in range(n):
-        red8[x] = pixels[3 * x]
-        green8[x] = pixels[3 * x + 1]
-        blue8[x] = pixels[3 * x + 2]
-    _widen(red8, width, flip, red)
-    _widen(green8, width, flip, green)
-    _widen(blue8, width, flip, blue)
-
-
-@compiled
-def _store(red: Float32Array, green: Float32Array, blue: Float32Array, pixels: UInt8Array) -> None:
-    for x in range(red.shape[0]):
-        pixels[3 * x] = np.uint8(np.int32(red[x]))
-        pixels[3 * x + 1] = np.uint8(np.int32(green[x]))
-        pixels[3 * x + 2] = np.uint8(np.int32(blue[x]))
+def _narrow(source: Float32Array, target: UInt8Array) -> None:
+    for x in range(target.shape[0]):
+        target[x] = np.uint8(np.int32(source[x]))
 
 
 @compiled
@@ -173,116 +146,71 @@ def _jitter(
 
 @compiled
 def _sweep(
-    source: UInt8Array,
-    target: UInt8Array,
-    width: int,
-    flip: bool,
-    order: Int64Array,
-    factors: Float64Array,
-    mean: np.float32,
-    grey: bool,
-    measure: bool,
+    planes: UInt8Array, order: Int64Array, factors: Float64Array, mean: np.float32, grey: bool, measure: bool
 ) -> np.int64:
-    """Run the jitter operations in order, and grey, over flat HWC pixels, some rows at a time.
+    """Run the jitter operations in order, and grey, over the planes [3, H · W] of a view, a strip at a time.
 
     Returns:
         The sum of the grey levels of the result if ``measure``, else 0.
     """
     total = np.int64(0)
-    strip = width * max(1, _STRIP_PIXELS // width)
-    channels = np.empty((3, strip), np.float32)
-    for start in range(0, source.shape[0], 3 * strip):
-        end = min(start + 3 * strip, source.shape[0])
-        n = (end - start) // 3
-        red, green, blue = channels[0, :n], channels[1, :n], channels[2, :n]
-        _load(source[start:end], width, flip, red, green, blue)
+    num_pixels = planes.shape[1]
+    channels = np.empty((3, _STRIP_PIXELS), np.float32)
+    for start in range(0, num_pixels, _STRIP_PIXELS):
+        end = min(start + _STRIP_PIXELS, num_pixels)
+        red, green, blue = channels[0, : end - start], channels[1, : end - start], channels[2, : end - start]
+        _widen(planes[0, start:end], red)
+        _widen(planes[1, start:end], green)
+        _widen(planes[2, start:end], blue)
         for i in range(order.shape[0]):
             _jitter(red, green, blue, order[i], factors[order[i]], mean)
         if grey:
             _to_grey(red, green, blue)
-        _store(red, green, blue, target[start:end])
+        if grey or order.shape[0]:
+            _narrow(red, planes[0, start:end])
+            _narrow(green, planes[1, start:end])
+            _narrow(blue, planes[2, start:end])
         if measure:
             total += _sum_of_luma(red, green, blue)
     return total
 
 
 @compiled
-def _jitter_and_grey(
-    source: UInt8Array,
-    target: UInt8Array,
-    width: int,
-    flip: bool,
-    order: Int64Array,
-    factors: Float64Array,
-    grey: bool,
-) -> None:
-    if factors[CONTRAST] == 1.0:
-        _sweep(source, target, width, flip, order, factors, _F(0), grey, False)
-        return
-    # Contrast needs the mean grey level of all that comes before it.
-    first = 0
-    while order[first] != CONTRAST:
-        first += 1
-    total = _sweep(source, target, width, flip, order[:first], factors, _F(0), False, True)
-    mean = np.floor(total / (target.shape[0] // 3) + 0.5)
-    _sweep(target, target, width, False, order[first:], factors, _F(mean), grey, False)
+def recolour(planes: UInt8Array, jitter_order: Int64Array, jitter_factors: Float64Array, grey: BoolArray) -> None:
+    """Jitter views in place, then turn some grey.
+
+    Args:
+        planes: Pixels [V, 3, H · W], contiguous.
+        jitter_order: [V, 4], the operations (``BRIGHTNESS``, ``CONTRAST``, ``SATURATION``, ``HUE``) in the
+            order in which they are done.
+        jitter_factors: [V, 4], factor of each operation by its number: ≥ 0 for the first three, in turns
+            within ± 0.5 for hue. 1 (0 for hue) leaves the operation out.
+        grey: [V], whether to replace the colours by their grey level (ITU-R 601, three equal channels).
+    """
+    for v in range(planes.shape[0]):
+        order, factors = jitter_order[v], jitter_factors[v]
+        first = 0
+        mean = _F(0)
+        if factors[CONTRAST] != 1.0:
+            # Contrast needs the mean grey level of all that comes before it.
+            while order[first] != CONTRAST:
+                first += 1
+            total = _sweep(planes[v], order[:first], factors, mean, False, True)
+            mean = _F(np.floor(total / planes.shape[2] + 0.5))
+        if grey[v] or (factors != NO_JITTER).any():
+            _sweep(planes[v], order[first:], factors, mean, grey[v], False)
 
 
 @compiled
-def _solarise(pixels: UInt8Array) -> None:
-    for i in range(pixels.shape[0]):
-        pixels[i] = pixels[i] if pixels[i] < 128 else np.uint8(255 - pixels[i])
-
-
-def augment_view(
-    source: UInt8Array,
-    target: UInt8Array,
-    *,
-    flip: bool = False,
-    jitter_order: Int64Array = DRAWING_ORDER,
-    jitter_factors: Float64Array = NO_JITTER,
-    grey: bool = False,
-    blur_radius: float = 0.0,
-    solarise: bool = False,
-) -> None:
-    """Write the augmented ``source`` to ``target``: flip, jitter, grey, blur, solarise, in this order.
-
-    Args:
-        source: Pixels [H, W, 3], contiguous.
-        target: Memory for the result, of the same shape, contiguous; not ``source`` itself.
-        flip: Mirror left to right.
-        jitter_order: The four operations (``BRIGHTNESS``, ``CONTRAST``, ``SATURATION``, ``HUE``) in the
-            order in which they are done.
-        jitter_factors: Factor of each operation by its number: ≥ 0 for the first three, in turns within
-            ± 0.5 for hue. 1 (0 for hue) leaves the operation out.
-        grey: Replace the colours by their grey level (ITU-R 601, three equal channels).
-        blur_radius: Standard deviation of the Gaussian in px; 0 does not blur.
-        solarise: Invert values of 128 and above.
-
-    Raises:
-        ValueError: shapes differ, or memory is not contiguous.
-    """
-    for name, pixels in (("source", source), ("target", target)):
-        if pixels.shape != source.shape or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-            raise ValueError(
-                f"{name} has shape {pixels.shape} and dtype {pixels.dtype}: source and target must both be "
-                f"uint8 of one shape [height, width, 3]; make them so."
-            )
-        if not pixels.flags.c_contiguous:
-            raise ValueError(f"{name} is not contiguous: pass numpy.ascontiguousarray of it.")
-    width = source.shape[1]
-    result = target.reshape(-1)
-    _jitter_and_grey(source.reshape(-1), result, width, flip, jitter_order, jitter_factors, grey)
-    if blur_radius > 0.0:
-        blur(target, blur_radius)
+def interleave(planes: UInt8Array, solarise: bool, pixels: UInt8Array) -> None:
+    """Write the planes [3, H · W] of a view to pixels [H · W, 3]; ``solarise`` inverts values of 128 and above."""
+    red, green, blue = planes[0], planes[1], planes[2]
+    target = pixels.reshape(-1)
     if solarise:
-        _solarise(result)
-
-
-def warm_up() -> None:
-    """Compile all kernels, or load them from numba's cache: seconds the first time, then well below one.
-
-    Call it before worker processes are forked, so that they inherit the machine code.
-    """
-    pixels = np.zeros((4, 4, 3), np.uint8)
-    augment_view(pixels, pixels.copy(), jitter_factors=np.array([1.1, 1.1, 1.1, 0.1]), blur_radius=1.0, solarise=True)
+        for plane in (red, green, blue):
+            for x in range(plane.shape[0]):
+                plane[x] = plane[x] if plane[x] < 128 else np.uint8(255 - plane[x])
+    for x in range(red.shape[0]):
+        target[3 * x] = red[x]
+        target[3 * x + 1] = green[x]
+        target[3 * x + 2] = blue[x]
