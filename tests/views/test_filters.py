@@ -11,7 +11,7 @@ Box = tuple[int, int, int, int]
 
 
 def resized(image: Pixels, box: Box, size: tuple[int, int], flip: bool = False) -> Pixels:
-    planes = np.empty((3, *size), np.uint8)
+    planes: Pixels = np.empty((3, *size), np.uint8)
     resize_box(columns_of(image), image.shape[0], box, flip, planes)
     return planes.transpose(1, 2, 0)
 
@@ -70,7 +70,7 @@ def test_a_flipped_view_is_the_mirror_image() -> None:
 
 
 def blurred(image: Pixels, radius: float) -> Pixels:
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
+    planes: Pixels = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
     blur(planes, np.array([radius]))
     return planes[0].transpose(1, 2, 0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.views.filters import columns_of
+from sslight.views.filters import columns_of, resize_box
 
 # Images are evaluated at 224 px after their shorter side was made 256 px; other sizes keep the ratio.
 _RESIZE_TO_SIZE = 256 / 224

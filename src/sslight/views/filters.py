@@ -43,7 +43,7 @@ def _sum_lines(
     typing_context: Any, source: Any, start: Any, pitch: Any, weights: Any, first: Any, step: Any, taps: Any,
     half: Any, target: Any, at: Any,
 ) -> Any:  # fmt: skip
-    """64 bytes ``target[at:]`` = ``half`` + Σ over ``taps`` lines, ``pitch`` apart, of weights[first + k step] · line."""
+    """64 bytes ``target[at:]`` = ``half`` + Σ of weights[first + k step] · line k, with lines ``pitch`` apart."""
     places = (types.intp, types.intp)
     signature = types.void(source, *places, weights, *places, types.intp, types.float32, target, types.intp)
 
