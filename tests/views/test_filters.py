@@ -72,7 +72,8 @@ def test_a_flipped_view_is_the_mirror_image() -> None:
 def blurred(image: Pixels, radius: float) -> Pixels:
     planes: Pixels = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
     blur(planes, np.array([radius]))
-    return planes[0].transpose(1, 2, 0)
+    result: Pixels = planes[0].transpose(1, 2, 0)
+    return result
 
 
 def test_blur_equals_pillow_at_random_radii() -> None:

@@ -4,8 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from sslight.views.compiled import compiled
+
+UInt8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,14 @@ def _stack(views_by_image: Sequence[Sequence[Tensor]]) -> Tensor:
     return stacked.view(num_views, num_images, *stacked.shape[1:]).permute(0, 1, 4, 2, 3)
 
 
-def normalise(views: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32) -> Tensor:
+def normalise(
+    views: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
     """Network input from pixels: (views / 255 - mean) / std, in float32 whatever ``dtype`` is.
 
     Args:
@@ -111,17 +125,57 @@ def normalise(views: Tensor, mean: Sequence[float], std: Sequence[float], dtype:
         mean: Mean of each channel, share of full scale.
         std: Standard deviation of each channel, share of full scale.
         dtype: Type of the result.
+        out: Memory for a float32 result, such as that of an earlier step whose gradients are done; on a CPU
+            fresh memory costs as much as the arithmetic.
 
     Returns:
         [V · B, 3, S, S], views-major (all images of view 0, then of view 1, ...), channels-last.
+
+    Raises:
+        ValueError: ``out`` is not such memory.
     """
-    pixels = views.flatten(0, 1).to(torch.float32, memory_format=torch.channels_last)
-    offset, spread = _channel_constants(tuple(mean), tuple(std), views.device)
-    return pixels.div_(255).sub_(offset).div_(spread).to(dtype)
+    pixels = views.flatten(0, 1)
+    if out is None:
+        out = torch.empty(pixels.shape, device=views.device, memory_format=torch.channels_last)
+    elif (
+        out.shape != pixels.shape
+        or out.dtype != torch.float32
+        or out.device != views.device
+        or not out.is_contiguous(memory_format=torch.channels_last)
+    ):
+        raise ValueError(
+            f"out has shape {tuple(out.shape)} and dtype {out.dtype} on {out.device}: the normalised views are "
+            f"float32 {tuple(pixels.shape)} on {views.device}, channels-last; give such memory or none."
+        )
+    if views.device.type == "cpu":
+        factor, offset = _row_constants(tuple(mean), tuple(std), pixels.shape[3])
+        rows = pixels.permute(0, 2, 3, 1).contiguous().numpy().reshape(-1, len(factor))
+        _scale_rows(rows, factor, offset, out.permute(0, 2, 3, 1).numpy().reshape(rows.shape))
+    else:
+        offset_on_device, factor_on_device = _channel_constants(tuple(mean), tuple(std), views.device)
+        torch.addcmul(offset_on_device, pixels, factor_on_device, out=out)
+    return out.to(dtype)
+
+
+@compiled
+def _scale_rows(pixels: UInt8Array, factor: Float32Array, offset: Float32Array, target: Float32Array) -> None:
+    # One pass; torch takes three or four over memory that is larger than the cache.
+    for y in range(pixels.shape[0]):
+        source, result = pixels[y], target[y]
+        for x in range(factor.shape[0]):
+            result[x] = np.float32(source[x]) * factor[x] + offset[x]
+
+
+@lru_cache(maxsize=8)
+def _row_constants(mean: tuple[float, ...], std: tuple[float, ...], width: int) -> tuple[Float32Array, Float32Array]:
+    """Factor and offset of every value in a row of ``width`` pixels."""
+    factor = np.array([1 / (255 * s) for s in std], np.float32)
+    offset = np.array([-m / s for m, s in zip(mean, std, strict=True)], np.float32)
+    return np.tile(factor, width), np.tile(offset, width)
 
 
 @lru_cache(maxsize=8)
 def _channel_constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     # Kept, because a copy of ordinary memory to a GPU makes the host wait.
-    both = torch.tensor([mean, std], dtype=torch.float32, device=device).view(2, 1, -1, 1, 1)
-    return both[0], both[1]
+    factor, offset = (torch.from_numpy(row).to(device).view(1, -1, 1, 1) for row in _row_constants(mean, std, 1))
+    return offset, factor
