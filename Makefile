@@ -30,7 +30,7 @@ format: $(VENV)/.developing
 
 ## Speed against other implementations on this machine.
 bench: $(VENV)/.developing
-	$(BIN)/python benchmarks/views.py
+	$(BIN)/python benchmarks/loader.py
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
