@@ -16,7 +16,7 @@ from sslight.data import (
     build_view_loader,
     decode,
 )
-from sslight.data.loader import available_cores
+from sslight.data.loader import available_cores, loader_workers
 from sslight.views import MultiCrop, ViewBatch
 from tests.data.pictures import write_class_folders
 
@@ -270,7 +270,14 @@ def test_the_loader_of_the_settings_has_their_share_of_the_batch() -> None:
     assert torch.equal(first.indices[6:8], batches[1].indices)
 
 
-def test_workers_follow_from_the_cores_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_take_the_cores_but_one_unless_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sslight.data.loader.available_cores", lambda: 16)
+    for workers, local_world_size, expected in ((None, 1, 15), (None, 4, 3), (None, 16, 1), (None, 100, 1), (5, 2, 5)):
+        settings = PretrainSettings(batch_size=4, workers=workers)
+        assert loader_workers(settings, local_world_size) == expected
+
+
+def test_the_loader_of_the_settings_has_these_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     class Recorder:
@@ -278,10 +285,21 @@ def test_workers_follow_from_the_cores_unless_they_are_set(monkeypatch: pytest.M
             asked.append(workers)
 
     monkeypatch.setattr("sslight.data.loader.ViewLoader", Recorder)
-    source = SyntheticSource(30)
-    for workers, local_world_size in ((None, 1), (None, 10_000), (5, 2)):
-        settings = PretrainSettings(batch_size=4, workers=workers)
-        build_view_loader(
-            settings, source, CROPS, rank=0, world_size=1, local_world_size=local_world_size, pin_memory=False
-        )
-    assert asked == [available_cores(), 1, 5]
+    settings = PretrainSettings(batch_size=4, workers=7)
+    build_view_loader(settings, SyntheticSource(30), CROPS, rank=0, world_size=1, local_world_size=1, pin_memory=False)
+    assert asked == [7]
+
+
+def test_the_time_that_a_container_may_use_limits_the_cores(tmp_path: Path) -> None:
+    file = tmp_path / "cpu.max"
+    cores = available_cores(file)
+    assert cores >= 1
+    for text, expected in (
+        ("max 100000\n", cores),
+        ("100000 100000\n", 1),
+        ("50000 100000\n", 1),
+        (f"{10 * cores}00000 100000\n", cores),
+        ("nonsense\n", cores),
+    ):
+        file.write_text(text)
+        assert available_cores(file) == expected

@@ -300,7 +300,7 @@ class PretrainSettings(Section):
 
     workers: NonNegativeInt | None = None
     """Processes that decode and augment, per training process; null takes the cores of this
-    machine divided by the training processes on it.
+    machine divided by the training processes on it, less the one of that process.
     Unit: processes. Try: null; 0 loads in the training process, for debugging."""
 
     log_every: PositiveInt = 10

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -218,12 +219,25 @@ def _as_views(array: Pixels) -> torch.Tensor:
 
 
 def loader_workers(settings: PretrainSettings, local_world_size: int) -> int:
-    """Worker processes of one of ``local_world_size`` training processes on this machine: as set, else its cores."""
+    """Worker processes of one of ``local_world_size`` training processes on this machine.
+
+    As set; else its share of the cores, of which one is left to the training process itself: it
+    must never wait for a core to hand the device its next step.
+    """
     if settings.workers is not None:
         return settings.workers
-    return max(1, available_cores() // local_world_size)
+    return max(1, available_cores() // local_world_size - 1)
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which containers and schedulers restrict."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use, which schedulers restrict by cores and containers by time.
+
+    ``quota`` is where Linux states the time: microseconds of all cores together ("max": no limit)
+    and of the period that they are counted in (cgroup v2; without such a file there is no limit).
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        allowed, period = quota.read_text().split()
+        return cores if allowed == "max" else max(1, min(cores, int(allowed) // int(period)))
+    except (OSError, ValueError):
+        return cores
