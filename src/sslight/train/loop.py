@@ -21,6 +21,7 @@ from sslight.data import ViewLoader, merge_bad_images
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
 from sslight.train.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from sslight.train.health import feature_health, health_line
+from sslight.train.memory import keep_freed_memory
 from sslight.train.probes import MethodWithProbe, step_values
 from sslight.train.progress import TrainingProgress
 from sslight.train.run_folder import RunFolder
@@ -72,6 +73,8 @@ def train(
     """
     # ---- Set up ---------------------------------------------------------------------------------------------
     length = run_length(settings, loader.steps_per_epoch)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     method = model.method
     optimizer = build_optimizer(settings.optim, parameter_groups(model))
     model.to(memory_format=torch.channels_last)
