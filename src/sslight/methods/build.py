@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from sslight.backbones import build_backbone, check_image_size, num_features
+from sslight.backbones import adopt_depthwise_convolutions, build_backbone, check_image_size, num_features
 from sslight.config import PretrainSettings
 from sslight.methods.dino import DINO
 from sslight.methods.method import Method
@@ -34,6 +34,7 @@ def _trained_backbone(settings: PretrainSettings) -> nn.Module:
     check_image_size(backbone, views.global_size, "views.global_size")
     if views.num_local:
         check_image_size(backbone, views.local_size, "views.local_size")
+    adopt_depthwise_convolutions(backbone)
     return backbone
 
 

@@ -1,0 +1,71 @@
+"""Depth-wise convolutions in bfloat16 on a CPU."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sslight.backbones import adopt_depthwise_convolutions, build_backbone
+from sslight.backbones.depthwise import DepthwiseConv2d
+
+
+def depthwise(stride: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(16, 16, 3, stride=stride, padding=1, groups=16, bias=False)
+    adopted = copy.deepcopy(plain)
+    adopt_depthwise_convolutions(adopted)
+    assert type(adopted) is DepthwiseConv2d
+    return plain, adopted
+
+
+def gradients(layer: nn.Conv2d, x: torch.Tensor, *, bf16: bool) -> tuple[torch.Tensor, ...]:
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        y = layer(x)
+        (y.float() * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum().backward()
+    assert x.grad is not None
+    assert layer.weight.grad is not None
+    return y, x.grad, layer.weight.grad
+
+
+CASES = [(1, 8), (2, 9), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(("stride", "side"), CASES)
+def test_in_float32_nothing_changes(stride: int, side: int) -> None:
+    plain, adopted = depthwise(stride)
+    x = torch.randn(4, 16, side, side)
+    for a, b in zip(gradients(plain, x, bf16=False), gradients(adopted, x, bf16=False), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("stride", "side"), CASES)
+def test_in_bfloat16_the_output_is_the_same_and_the_gradients_are_as_near_to_float32(stride: int, side: int) -> None:
+    plain, adopted = depthwise(stride)
+    x = torch.randn(4, 16, side, side).to(memory_format=torch.channels_last)
+    exact = gradients(copy.deepcopy(plain), x, bf16=False)
+    before, after = gradients(plain, x, bf16=True), gradients(adopted, x, bf16=True)
+    assert torch.equal(before[0], after[0])
+    assert after[0].dtype is torch.bfloat16
+    for truth, a, b in zip(exact[1:], before[1:], after[1:], strict=True):
+        assert b.dtype is torch.float32
+        assert (b - truth).norm() <= 1.05 * (a - truth).norm() + 1e-6
+        assert (b - truth).norm() < 0.01 * truth.norm()
+
+
+def test_a_layer_whose_input_needs_no_gradient_still_learns() -> None:
+    _, adopted = depthwise(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        adopted(torch.randn(4, 16, 8, 8)).float().sum().backward()
+    assert adopted.weight.grad is not None
+
+
+def test_adopting_keeps_the_state_of_a_network() -> None:
+    network = build_backbone("mobilenet_v2")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    adopt_depthwise_convolutions(network)
+    after = network.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert sum(type(module) is DepthwiseConv2d for module in network.modules()) == 17
