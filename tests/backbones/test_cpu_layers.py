@@ -1,20 +1,21 @@
-"""Depth-wise convolutions in bfloat16 on a CPU."""
+"""Linear layers and depth-wise convolutions on a CPU."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from sslight.backbones import adopt_depthwise_convolutions, build_backbone
-from sslight.backbones.depthwise import DepthwiseConv2d
+from sslight.backbones import adopt_cpu_layers, build_backbone, cpu_layers
+from sslight.backbones.cpu_layers import DepthwiseConv2d, Linear
 
 
 def depthwise(stride: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     torch.manual_seed(0)
     plain = nn.Conv2d(16, 16, 3, stride=stride, padding=1, groups=16, bias=False)
     adopted = copy.deepcopy(plain)
-    adopt_depthwise_convolutions(adopted)
+    adopt_cpu_layers(adopted)
     assert type(adopted) is DepthwiseConv2d
     return plain, adopted
 
@@ -64,8 +65,58 @@ def test_a_layer_whose_input_needs_no_gradient_still_learns() -> None:
 def test_adopting_keeps_the_state_of_a_network() -> None:
     network = build_backbone("mobilenet_v2")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    adopt_depthwise_convolutions(network)
+    adopt_cpu_layers(network)
     after = network.state_dict()
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert sum(type(module) is DepthwiseConv2d for module in network.modules()) == 17
+
+
+@pytest.fixture(params=[True, False], ids=["oneDNN", "PyTorch's own"])
+def through_onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(cpu_layers, "onednn_is_faster", lambda: request.param)
+    return bool(request.param)
+
+
+@pytest.mark.parametrize("shape", [(300, 64), (6, 50, 64)], ids=["rows", "batches of rows"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_a_linear_layer_and_its_gradients_are_those_of_double_precision(
+    shape: tuple[int, ...], bias: bool, through_onednn: bool
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 80, bias=bias)
+    exact = copy.deepcopy(layer).double()
+    adopt_cpu_layers(layer)
+    assert type(layer) is Linear
+    x = torch.randn(shape, requires_grad=True)
+    exact_x = x.detach().double().requires_grad_()
+    y, exact_y = layer(x), exact(exact_x)
+    assert ("OneDNN" in _chain(y.grad_fn)) == through_onednn
+    direction = torch.randn_like(exact_y)
+    y.backward(direction.float())
+    exact_y.backward(direction)
+    pairs = [(y, exact_y), (x.grad, exact_x.grad)]
+    pairs += [(p.grad, q.grad) for p, q in zip(layer.parameters(), exact.parameters(), strict=True)]
+    for ours, truth in pairs:
+        assert ours is not None
+        assert truth is not None
+        assert (ours.double() - truth).norm() <= 1e-6 * truth.norm()
+
+
+def test_only_float32_on_a_cpu_goes_through_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_layers, "onednn_is_faster", lambda: True)
+    weight = torch.randn(1024, 64)
+    x = torch.randn(64, 64, requires_grad=True)
+    names = {
+        "float32": cpu_layers.linear(x, weight).grad_fn,
+        "float64": cpu_layers.linear(x.double(), weight.double()).grad_fn,
+        "small": cpu_layers.linear(x[:1], weight).grad_fn,
+    }
+    with torch.autocast("cpu", torch.bfloat16):
+        names["bfloat16"] = cpu_layers.linear(x, weight).grad_fn
+    through = {name for name, function in names.items() if "OneDNN" in _chain(function)}
+    assert through == {"float32"}
+
+
+def _chain(function: Any) -> str:
+    return "" if function is None else function.name() + "".join(_chain(f) for f, _ in function.next_functions[:1])
