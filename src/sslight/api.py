@@ -122,6 +122,7 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
             loader=loader,
             run=run,
             measure=None if probe is None else measure,
+            local_world_size=placement.processes_per_node,
         )
     if fabric.is_global_zero:
         save_backbone(
