@@ -85,7 +85,7 @@ def build_fabric(settings: PretrainSettings, placement: Placement) -> Fabric:
 
 
 def compilation_gains_nothing(placement: Placement) -> bool:
-    """Whether torch.compile would only cost time: on a CPU the convolutions, which stay as they are, are what counts."""
+    """Whether torch.compile only costs time: on a CPU the convolutions count, which it leaves as they are."""
     return placement.accelerator == "cpu"
 
 
