@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sslight.backbones import adopt_cpu_layers, build_backbone, cpu_layers
-from sslight.backbones.cpu_layers import DepthwiseConv2d, Linear
+from sslight.backbones.cpu_layers import Conv2d, Linear
 
 
 def depthwise(stride: int) -> tuple[nn.Conv2d, nn.Conv2d]:
@@ -16,7 +16,7 @@ def depthwise(stride: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     plain = nn.Conv2d(16, 16, 3, stride=stride, padding=1, groups=16, bias=False)
     adopted = copy.deepcopy(plain)
     adopt_cpu_layers(adopted)
-    assert type(adopted) is DepthwiseConv2d
+    assert type(adopted) is Conv2d
     return plain, adopted
 
 
@@ -62,6 +62,21 @@ def test_a_layer_whose_input_needs_no_gradient_still_learns() -> None:
     assert adopted.weight.grad is not None
 
 
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_in_bfloat16_the_gradient_on_maps_of_one_pixel_takes_nothing_from_unwritten_memory(kernel: int) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(48, 48, kernel, stride=2, padding=kernel // 2, bias=False)
+    adopt_cpu_layers(layer)
+    x = torch.randn(16, 48, 1, 1)
+    exact = gradients(layer, x, bf16=False)
+    for _ in range(10):
+        layer.weight.grad = None
+        spoilt = [torch.full((1 << bits,), torch.nan) for bits in range(10, 20)]
+        del spoilt  # what is allocated next holds these
+        ours = gradients(layer, x, bf16=True)
+        assert (ours[2] - exact[2]).norm() < 0.01 * exact[2].norm()
+
+
 def test_adopting_keeps_the_state_of_a_network() -> None:
     network = build_backbone("mobilenet_v2")
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -69,7 +84,7 @@ def test_adopting_keeps_the_state_of_a_network() -> None:
     after = network.state_dict()
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert sum(type(module) is DepthwiseConv2d for module in network.modules()) == 17
+    assert sum(type(module) is Conv2d for module in network.modules()) == 52
 
 
 @pytest.fixture(params=[True, False], ids=["oneDNN", "PyTorch's own"])

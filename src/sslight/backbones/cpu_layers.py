@@ -14,15 +14,15 @@ _SMALLEST_PRODUCT = 1 << 20  # multiplications; below, the cost is that of calli
 
 
 def adopt_cpu_layers(network: nn.Module) -> None:
-    """Turn a network's plain linear layers and depth-wise convolutions into those of this file, in place.
+    """Turn a network's plain linear layers and convolutions into those of this file, in place.
 
     Parameters and state-dict names stay as they were; on other devices nothing changes.
     """
     for module in network.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
-        elif type(module) is nn.Conv2d and _is_plain_depthwise(module):
-            module.__class__ = DepthwiseConv2d
+        elif type(module) is nn.Conv2d and _is_plain(module):
+            module.__class__ = Conv2d
 
 
 # ---- Linear layers in float32 -------------------------------------------------------------------------------
@@ -93,22 +93,29 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return product
 
 
-# ---- Depth-wise convolutions in bfloat16 --------------------------------------------------------------------
+# ---- Convolutions in bfloat16 -------------------------------------------------------------------------------
 
 
-class DepthwiseConv2d(nn.Conv2d):
-    """A depth-wise convolution whose gradients under bfloat16 autocast are computed in float32 where that is faster.
+class Conv2d(nn.Conv2d):
+    """A convolution whose gradients under bfloat16 autocast are computed in float32 where oneDNN's are poor.
 
-    oneDNN's bfloat16 ones take 7 to 200 times as long with a stride of 2 or on maps smaller than the kernel.
+    Those of depth-wise convolutions with a stride of 2, or on maps smaller than the kernel, take 7 to 200 times as
+    long as in float32. Those of any convolution with a stride of 2 on maps of one pixel are wrong: the weight's
+    gradient takes in memory that was never written, and so is NaN now and then.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """``[N, C, H, W]`` → ``[N, C, h, w]``."""
-        slow_in_bf16 = self.stride != (1, 1) or min(input.shape[-2:]) < self.kernel_size[0]
-        if slow_in_bf16 and torch.is_grad_enabled() and _bf16_on_cpu(input):
+        """``[N, C, H, W]`` → ``[N, D, h, w]``."""
+        if torch.is_grad_enabled() and _bf16_on_cpu(input) and self._gradient_is_poor(min(input.shape[-2:])):
             with torch.autocast("cpu", enabled=False):
                 return _Float32Gradient.apply(input, self.weight, self)  # type: ignore[no-any-return]
         return super().forward(input)
+
+    def _gradient_is_poor(self, side: int) -> bool:
+        strided, kernel = self.stride != (1, 1), self.kernel_size[0]
+        if self.groups == self.in_channels > 1:
+            return strided or side < kernel
+        return strided and side <= kernel // 2
 
 
 class _Float32Gradient(torch.autograd.Function):
@@ -145,10 +152,5 @@ def _bf16_on_cpu(x: Tensor) -> bool:
     )
 
 
-def _is_plain_depthwise(layer: nn.Conv2d) -> bool:
-    return (
-        layer.groups == layer.in_channels > 1
-        and layer.bias is None
-        and layer.padding_mode == "zeros"
-        and not isinstance(layer.padding, str)
-    )
+def _is_plain(layer: nn.Conv2d) -> bool:
+    return layer.bias is None and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
