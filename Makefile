@@ -31,6 +31,7 @@ format: $(VENV)/.developing
 ## Speed against other implementations on this machine.
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/step.py
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -24,14 +24,18 @@ from sslight.data import (
 from sslight.evaluate import LabelledProbe
 from sslight.methods import build_method
 from sslight.train import (
+    LoaderSpeed,
     MethodWithProbe,
     Placement,
     RunFolder,
+    StepSpeed,
     TrainingResult,
     batch_size_per_process,
     build_fabric,
+    loader_speed,
     place,
     run_length,
+    step_speed,
     train,
 )
 from sslight.views import build_multi_crop
@@ -122,6 +126,7 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
             loader=loader,
             run=run,
             measure=None if probe is None else measure,
+            local_world_size=placement.processes_per_node,
         )
     if fabric.is_global_zero:
         save_backbone(
@@ -142,6 +147,32 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
         protocol=None if probe is None else probe.protocol,
         training=result,
     )
+
+
+def bench_loader(settings: PretrainSettings, *, seconds: float) -> LoaderSpeed:
+    """How fast the loader is alone on the data and settings of a run.
+
+    Raises:
+        ValueError: a setting or the data is wrong.
+    """
+    source, _ = _sources(_without_probe(settings), place("cpu"))
+    check_readable(source)
+    return loader_speed(settings, source, seconds=seconds)
+
+
+def bench_step(settings: PretrainSettings, *, steps: int) -> StepSpeed:
+    """How fast a training step is on the data and settings of a run, and its parts.
+
+    Raises:
+        ValueError: a setting or the data is wrong.
+    """
+    source, _ = _sources(_without_probe(settings), place("cpu"))
+    check_readable(source)
+    return step_speed(settings, source, steps=steps)
+
+
+def _without_probe(settings: PretrainSettings) -> PretrainSettings:
+    return settings.model_copy(update={"probe": settings.probe.model_copy(update={"knn": False})})
 
 
 def _training_source(settings: PretrainSettings, *, labelled: bool) -> Source:

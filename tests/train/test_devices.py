@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslight.config import PretrainSettings
-from sslight.train import batch_size_per_process, place
+from sslight.train import batch_size_per_process, build_fabric, place
 from sslight.train.devices import Placement
 
 Settings = Callable[..., PretrainSettings]
@@ -70,3 +70,15 @@ def test_a_batch_that_does_not_divide_names_the_nearest_sizes(tiny: Settings) ->
         batch_size_per_process(tiny(batch_size=25, accumulate=3), 2)
     with pytest.raises(ValueError, match=r"leaves one image.*set batch_size=8 or more"):
         batch_size_per_process(tiny(batch_size=4), 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "16"}, "precision=16 needs a GPU: set precision=bf16 or 32."),
+        ({"compile": True}, "compile=true gains nothing on a CPU: leave it out, or train on a GPU."),
+    ],
+)
+def test_what_only_a_gpu_can_do_is_refused_on_a_cpu(tiny: Settings, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_fabric(tiny(**changes), Placement("cpu", 1, 1))

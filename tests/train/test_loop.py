@@ -246,9 +246,9 @@ def test_unreadable_images_are_replaced_and_listed(tiny: Settings, image_folder:
     assert "broken.jpg" in rows[0]
 
 
-def test_bfloat16_trains_on_the_cpu_and_exports_float32(tiny: Settings) -> None:
-    # Not test_resnet: the CPU's bfloat16 gradient of its 48-channel convolutions is now and then NaN.
-    result = run_pretraining(tiny(precision="bf16", backbone="test_vit"))
+@pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])
+def test_bfloat16_trains_on_the_cpu_and_exports_float32(tiny: Settings, backbone: str) -> None:
+    result = run_pretraining(tiny(precision="bf16", backbone=backbone))
     assert np.isfinite(result.training.metrics["loss"])
     assert all(
         value.dtype == torch.float32
@@ -292,3 +292,27 @@ def test_a_checkpoint_of_another_network_ends_in_a_sentence(tiny: Settings, tmp_
     (first.output / "checkpoints" / "last.pt").replace(other.output / "checkpoints" / "last.pt")
     with pytest.raises(ValueError, match=r"last\.pt does not belong to this run"):
         run_pretraining(tiny(output=str(tmp_path / "other"), dino__head_output_dim=16, steps=8, resume=True))
+
+
+def test_gradient_checkpointing_leaves_the_run_as_it_is(tiny: Settings, tmp_path: Path) -> None:
+    plain = run_pretraining(tiny(output=str(tmp_path / "plain")))
+    checkpointed = run_pretraining(tiny(output=str(tmp_path / "checkpointed"), grad_checkpointing=True))
+    assert_same(without_times(lines(plain.output)), without_times(lines(checkpointed.output)))
+    states = [load_checkpoint(r.output / "checkpoints" / "last.pt")["model"] for r in (plain, checkpointed)]
+    assert_same(*(dict(state) for state in states))
+
+
+def test_the_loop_compiles_the_backbones_where_it_is_asked_to(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+    monkeypatch.setattr("sslight.train.devices.compilation_gains_nothing", lambda placement: False)
+    run_pretraining(tiny(compile=True))
+    assert compiled == ["ResNet", "ResNet"]
+
+
+def test_waiting_for_data_is_told_once_with_what_helps(
+    tiny: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "waiting_advice", lambda share, **machine: f"waiting with {machine['workers']} workers")
+    run_pretraining(tiny(epochs=2, steps=None, optim__warmup_epochs=0))
+    assert capsys.readouterr().err.count("waiting with 0 workers") == 1

@@ -1,6 +1,8 @@
 """Networks from images to features: timm models by name, and their weights in files."""
 
 from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, timm_name
+from sslight.backbones.checkpointing import checkpoint_gradients
+from sslight.backbones.cpu_layers import adopt_cpu_layers, linear
 from sslight.backbones.original import to_timm_keys
 from sslight.backbones.weights import (
     CHECKPOINT_FORMAT,
@@ -16,8 +18,11 @@ __all__ = [
     "ALIASES",
     "CHECKPOINT_FORMAT",
     "BackboneInfo",
+    "adopt_cpu_layers",
     "build_backbone",
     "check_image_size",
+    "checkpoint_gradients",
+    "linear",
     "load_backbone",
     "load_backbone_weights",
     "load_strictly",

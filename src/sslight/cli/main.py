@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sslight import __version__
+from sslight.cli.bench import bench
 from sslight.cli.config import config
 from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
@@ -23,6 +24,7 @@ app.command()(pretrain)
 app.command()(recipes)
 app.command()(config)
 app.command("import")(import_checkpoint)
+app.add_typer(bench, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

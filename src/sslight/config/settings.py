@@ -298,6 +298,17 @@ class PretrainSettings(Section):
     heads' last layers stay in float32.
     Unit: name. Try: bf16 on recent GPUs, 16 on older ones."""
 
+    compile: bool = False
+    """Compile the backbones with torch.compile, which fuses their small operations; the first steps
+    take longer. GPUs only: on a CPU it gains nothing.
+    Unit: true or false. Try: true for runs of an hour and more on a GPU."""
+
+    grad_checkpointing: bool = False
+    """Keep only some of the student's activations and compute the others again in the backward pass:
+    the same result with much less memory, about a quarter slower.
+    Unit: true or false. Try: true when memory runs out; it keeps the batch-norm statistics of the
+    whole batch, which accumulate does not."""
+
     workers: NonNegativeInt | None = None
     """Processes that decode and augment, per training process; null takes the cores of this
     machine divided by the training processes on it, less the one of that process.

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from sslight.backbones import build_backbone, check_image_size, num_features
+from sslight.backbones import adopt_cpu_layers, build_backbone, check_image_size, checkpoint_gradients, num_features
 from sslight.config import PretrainSettings
 from sslight.methods.dino import DINO
 from sslight.methods.method import Method
@@ -18,6 +18,12 @@ def build_method(settings: PretrainSettings) -> Method:
     Raises:
         ValueError: the backbone is unknown, or a view size or another setting does not fit it.
     """
+    method = _build(settings)
+    adopt_cpu_layers(method)
+    return method
+
+
+def _build(settings: PretrainSettings) -> Method:
     match settings.method:
         case "dino":
             return _build_dino(settings)
@@ -34,6 +40,8 @@ def _trained_backbone(settings: PretrainSettings) -> nn.Module:
     check_image_size(backbone, views.global_size, "views.global_size")
     if views.num_local:
         check_image_size(backbone, views.local_size, "views.local_size")
+    if settings.grad_checkpointing:
+        checkpoint_gradients(backbone, settings.backbone)
     return backbone
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslight.backbones import linear
 from sslight.methods.precision import full_precision
 
 
@@ -57,7 +58,7 @@ class WeightNormLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[N, in_dim]`` → ``[N, out_dim]``."""
         norms = torch.linalg.vector_norm(self.weight_v, dim=1, keepdim=True)
-        return F.linear(x, self.weight_v * (self.weight_g / norms))
+        return linear(x, self.weight_v * (self.weight_g / norms))
 
 
 class DINOHead(nn.Module):

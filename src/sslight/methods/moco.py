@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslight.backbones import linear
 from sslight.methods.heads import projection_mlp
 from sslight.methods.method import Method, StepOutput, StepValues
 from sslight.methods.network import Network
@@ -45,9 +46,10 @@ def moco_loss(
 
 def moco_logits(queries: Tensor, keys: Tensor, queue: Tensor, *, temperature: float) -> Tensor:
     """Similarities / temperature ``[V-1, B, 1+Q]``: the key of the same image first, then the queue."""
-    queries, keys = full_precision(queries), full_precision(keys.detach())
+    queries = full_precision(queries) / temperature  # here, not below: the logits are a hundred times as many
+    keys = full_precision(keys.detach())
     positive = torch.einsum("vbd,bd->vb", queries, keys)[..., None]
-    return torch.cat([positive, queries @ queue], dim=-1) / temperature
+    return torch.cat([positive, linear(queries, queue.T)], dim=-1)
 
 
 def moco_view_losses(logits: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslight.backbones import linear
 from sslight.methods.heads import projection_mlp
 from sslight.methods.method import Method, StepOutput, StepValues
 from sslight.methods.network import Network
@@ -109,7 +110,7 @@ class SwAVHead(nn.Module):
 
     def score(self, embeddings: Tensor) -> Tensor:
         """Similarities ``[..., P]`` of embeddings ``[..., D]`` to the prototypes."""
-        return F.linear(embeddings, self.prototypes.weight)
+        return linear(embeddings, self.prototypes.weight)
 
     @torch.no_grad()
     def normalise_prototypes(self) -> None:

@@ -1,5 +1,6 @@
 """The training loop, its checkpoints and its run folder."""
 
+from sslight.train.benchmark import LoaderSpeed, StepSpeed, loader_speed, step_speed
 from sslight.train.checkpoints import load_checkpoint
 from sslight.train.devices import Placement, batch_size_per_process, build_fabric, place
 from sslight.train.loop import TrainingResult, TrainingStopped, train
@@ -9,16 +10,20 @@ from sslight.train.run_folder import RunFolder
 from sslight.train.schedule import run_length
 
 __all__ = [
+    "LoaderSpeed",
     "MethodWithProbe",
     "Placement",
     "RunFolder",
+    "StepSpeed",
     "TrainingResult",
     "TrainingStopped",
     "batch_size_per_process",
     "build_fabric",
     "duration",
     "load_checkpoint",
+    "loader_speed",
     "place",
     "run_length",
+    "step_speed",
     "train",
 ]

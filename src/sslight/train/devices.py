@@ -69,10 +69,12 @@ def build_fabric(settings: PretrainSettings, placement: Placement) -> Fabric:
     """Fabric for these settings, not yet launched.
 
     Raises:
-        ValueError: half precision with a loss scale is asked for on a CPU.
+        ValueError: half precision with a loss scale, or compilation, is asked for on a CPU.
     """
     if settings.precision == "16" and placement.accelerator == "cpu":
         raise ValueError("precision=16 needs a GPU: set precision=bf16 or 32.")
+    if settings.compile and compilation_gains_nothing(placement):
+        raise ValueError("compile=true gains nothing on a CPU: leave it out, or train on a GPU.")
     return Fabric(
         accelerator=placement.accelerator,
         devices=placement.processes_per_node,
@@ -80,6 +82,11 @@ def build_fabric(settings: PretrainSettings, placement: Placement) -> Fabric:
         strategy="ddp" if placement.world_size > 1 else "auto",
         precision=_PRECISIONS[settings.precision],  # type: ignore[arg-type]
     )
+
+
+def compilation_gains_nothing(placement: Placement) -> bool:
+    """Whether torch.compile only costs time: on a CPU the convolutions count, which it leaves as they are."""
+    return placement.accelerator == "cpu"
 
 
 def batch_size_per_process(settings: PretrainSettings, world_size: int) -> int:

@@ -17,10 +17,14 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from sslight.config import PretrainSettings
-from sslight.data import ViewLoader, merge_bad_images
+from sslight.data import ViewLoader, available_cores, loader_workers, merge_bad_images
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
+from sslight.train.advice import waiting_advice
 from sslight.train.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from sslight.train.clock import DataWait, StepClock
 from sslight.train.health import feature_health, health_line
+from sslight.train.memory import keep_freed_memory
+from sslight.train.prefetch import DeviceBatches
 from sslight.train.probes import MethodWithProbe, step_values
 from sslight.train.progress import TrainingProgress
 from sslight.train.run_folder import RunFolder
@@ -55,6 +59,8 @@ def train(
     loader: ViewLoader,
     run: RunFolder,
     measure: Measure | None = None,
+    local_world_size: int = 1,
+    clock: StepClock | None = None,
 ) -> TrainingResult:
     """Train ``model`` on the batches of ``loader``, from the start or from the run folder's last checkpoint.
 
@@ -65,6 +71,8 @@ def train(
         loader: Gives each epoch's view batches to this process.
         run: An existing run folder.
         measure: Accuracies of the backbone at epoch ends, or None.
+        local_world_size: Training processes on this machine.
+        clock: Notes the time of the parts of each step; None does not.
 
     Raises:
         TrainingStopped: the loss is not finite, or a signal asked the run to end (a checkpoint is written first).
@@ -72,7 +80,13 @@ def train(
     """
     # ---- Set up ---------------------------------------------------------------------------------------------
     length = run_length(settings, loader.steps_per_epoch)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     method = model.method
+    clock = StepClock() if clock is None else clock
+    if settings.compile:
+        for network in method.networks.values():
+            network.compile()  # in place: names and state stay; one graph for each view size
     optimizer = build_optimizer(settings.optim, parameter_groups(model))
     model.to(memory_format=torch.channels_last)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
@@ -152,7 +166,9 @@ def train(
 
     # ---- Train ----------------------------------------------------------------------------------------------
     started = last_checkpoint = window_start = time.perf_counter()
-    waited = window_waited = measuring = 0.0
+    data_wait = DataWait(fabric.device)
+    waited = measuring = 0.0
+    advised = False
     window_step = first_step
     progress = TrainingProgress(
         total_steps=length.total_steps,
@@ -174,24 +190,33 @@ def train(
         for step in range(first_step, length.total_steps):
             epoch, step_in_epoch = divmod(step, length.steps_per_epoch)
             if batches is None:
-                batches = loader.epoch(epoch, start_step=step_in_epoch)
+                batches = DeviceBatches(loader.epoch(epoch, start_step=step_in_epoch), fabric.device)
 
             # One step, in ``accumulate`` parts.
+            clock.begin_step()
             values = values_at(step, settings, length)
             rates = rates_at(step, settings, length)
             set_rates(optimizer, lr=rates.lr, weight_decay=rates.weight_decay)
-            method.begin_step(values)
+            with clock.part("teacher update"):
+                method.begin_step(values)
             outputs = []
             for part in range(settings.accumulate):
+                last_part = part + 1 == settings.accumulate
                 # A batch: uint8 [V, B, 3, S, S] for each view size.
-                waiting = time.perf_counter()
-                batch = next(batches)
-                waited += time.perf_counter() - waiting
-                batch = batch.to(fabric.device, non_blocking=True)
-                with fabric.no_backward_sync(wrapped, enabled=part + 1 < settings.accumulate):
-                    output = wrapped(*normalised(batch, settings), batch.labels, step_values(values))
-                    fabric.backward(output["loss"] / settings.accumulate)
+                with clock.part("data wait"), data_wait.measured():
+                    batch = next(batches)
+                with clock.part("normalisation"):
+                    inputs = normalised(batch, settings)
+                with fabric.no_backward_sync(wrapped, enabled=not last_part):
+                    with clock.part("loss"):
+                        output = wrapped(*inputs, batch.labels, step_values(values))
+                    with clock.part("backward"):
+                        fabric.backward(output["loss"] / settings.accumulate)
                 outputs.append(output)
+                del inputs
+                if not last_part:
+                    with clock.part("data wait"), data_wait.measured():
+                        batches.prefetch()
             epoch_ends = step_in_epoch + 1 == length.steps_per_epoch
             run_ends = step + 1 == length.total_steps
             asked_to_stop, time_is_up = agreed(
@@ -204,6 +229,9 @@ def train(
                 or time_is_up
                 or due_by_step(step + 1, settings.checkpoint.every_steps)
             )
+            if not saving:  # or the loader's state in the checkpoint would be ahead of the step
+                with clock.part("data wait"), data_wait.measured():
+                    batches.prefetch()
             logging = saving or (step + 1) % settings.log_every == 0  # nothing is saved without a look at it
             if logging or settings.optim.clip_grad is not None:
                 fabric.strategy.precision.unscale_gradients(optimizer)
@@ -212,9 +240,12 @@ def train(
             for parameter in method.frozen_parameters(values):
                 parameter.grad = None  # removed, not zeroed: the optimiser then leaves it alone altogether
             grad_norm = gradient_norm(parameters) if logging else None
-            optimizer_.step()
-            optimizer_.zero_grad()
-            method.end_step(values)
+            with clock.part("optimiser"):
+                optimizer_.step()
+                optimizer_.zero_grad()
+            with clock.part("teacher update"):
+                method.end_step(values)
+            clock.end_step()
 
             # Look at it. The host waits for the device here and, with several processes, in agreed().
             if logging:
@@ -241,9 +272,9 @@ def train(
                     "weight_decay": rates.weight_decay,
                     **{name: value for name, value in scheduled.items() if value is not None},
                     "images_per_second": (step + 1 - window_step) * settings.batch_size / (now - window_start),
-                    "data_wait_share": (waited - window_waited) / (now - window_start),
+                    "data_wait_share": (data_wait.seconds() - waited) / (now - window_start),
                 }
-                window_start, window_step, window_waited = now, step + 1, waited
+                window_start, window_step, waited = now, step + 1, data_wait.seconds()
                 record(step + 1, epoch, metrics)
                 progress.update(step=step + 1, epoch=epoch, figures=step_figures(metrics))
             else:
@@ -260,6 +291,15 @@ def train(
                 measuring += time.perf_counter() - pause
                 window_start += time.perf_counter() - pause
                 progress.say(epoch_line(epoch, length.num_epochs, metrics))
+                advice = waiting_advice(
+                    waited / (time.perf_counter() - started - measuring),
+                    workers=loader_workers(settings, local_world_size),
+                    cores=max(1, available_cores() // local_world_size),
+                    on_gpu=fabric.device.type == "cuda",
+                )
+                if advice is not None and not advised:
+                    progress.say("  " + advice)
+                    advised = True
                 if "feature_spread" in metrics:
                     progress.say("  " + health_line(metrics, settings.batch_size // fabric.world_size))
             keep_as = None

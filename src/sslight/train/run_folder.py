@@ -34,6 +34,8 @@ _FREE_TO_CHANGE = (
     "resume",
     "devices",
     "workers",
+    "compile",
+    "grad_checkpointing",
     "logger",
     "log_every",
     "checkpoint.",

@@ -1,0 +1,119 @@
+"""Where the time of training goes: waiting for data, and the parts of a step."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class DataWait:
+    """Seconds that a device stood still because its next batch was not there.
+
+    On a CPU these are the seconds between asking and getting. A GPU has work queued while the host asks, and only
+    stands still when that ends first: two events in its queue, before and after, tell how long that was.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._seconds = 0.0
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Around asking for a batch."""
+        start = time.perf_counter()
+        before = self._event()
+        yield
+        after = self._event()
+        if before is not None and after is not None:
+            self._events.append((before, after))
+        else:
+            self._seconds += time.perf_counter() - start
+
+    def seconds(self) -> float:
+        """All of it so far; the host waits for the GPU."""
+        for before, after in self._events:
+            after.synchronize()
+            self._seconds += before.elapsed_time(after) / 1000
+        self._events.clear()
+        return self._seconds
+
+    def _event(self) -> torch.cuda.Event | None:
+        if not self._on_gpu:
+            return None
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+
+class StepClock:
+    """Seconds of the parts of each step; a part within another one is not counted in the outer one.
+
+    A clock that does not run costs nothing. A running one waits for the device wherever a part begins or ends, so
+    the parts of a step on a GPU no longer overlap.
+    """
+
+    def __init__(self, *, runs: bool = False) -> None:
+        self._runs = runs
+        self._open: list[str] = []
+        self._since = 0.0
+        self._parts: dict[str, float] = defaultdict(float)
+        self._step_began = 0.0
+        self.steps: list[dict[str, float]] = []
+        """For each step, seconds by part, and of the ``whole``."""
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the seconds inside towards ``name``."""
+        if not self._runs:
+            yield
+            return
+        self._begin(name)
+        try:
+            yield
+        finally:
+            self._end()
+
+    def watch(self, module: nn.Module, name: str) -> None:
+        """Count a module's forward passes towards ``name``."""
+
+        def begin(*_: Any) -> None:
+            self._begin(name)
+
+        def end(*_: Any) -> None:
+            self._end()
+
+        module.register_forward_pre_hook(begin)
+        module.register_forward_hook(end)
+
+    def begin_step(self) -> None:
+        """A step begins."""
+        if self._runs:
+            self._parts.clear()
+            self._step_began = self._now()
+
+    def end_step(self) -> None:
+        """It ends."""
+        if self._runs:
+            self.steps.append({**self._parts, "whole": self._now() - self._step_began})
+
+    def _begin(self, name: str) -> None:
+        now = self._now()
+        if self._open:
+            self._parts[self._open[-1]] += now - self._since
+        self._open.append(name)
+        self._since = now
+
+    def _end(self) -> None:
+        now = self._now()
+        self._parts[self._open.pop()] += now - self._since
+        self._since = now
+
+    def _now(self) -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()

@@ -1,0 +1,52 @@
+"""View batches on the device, copied there while it works on the one before."""
+
+from collections.abc import Iterator
+
+import torch
+
+from sslight.views import ViewBatch
+
+
+class DeviceBatches:
+    """The batches of an epoch on a device.
+
+    On a GPU :meth:`prefetch`, called when a step's work is queued, asks for the next batch and starts its copy on a
+    stream of its own. On a CPU there is nothing to copy, and the loader's memory for a batch is only good until
+    the second batch after it is asked for, so nothing is asked for early.
+    """
+
+    def __init__(self, batches: Iterator[ViewBatch], device: torch.device) -> None:
+        self._batches = batches
+        self._device = device
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._next: ViewBatch | None = None
+
+    def prefetch(self) -> None:
+        """Start on the next batch, if there is one; the host waits for the loader, not for the device."""
+        if self._stream is not None and self._next is None:
+            self._next = self._copied(next(self._batches, None))
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        return self
+
+    def __next__(self) -> ViewBatch:
+        batch = self._next
+        self._next = None
+        if batch is None:
+            batch = self._copied(next(self._batches))
+            assert batch is not None
+        if self._stream is not None:
+            working = torch.cuda.current_stream(self._device)
+            working.wait_stream(self._stream)
+            for tensor in (batch.global_views, batch.local_views, batch.indices, batch.labels):
+                if tensor is not None:
+                    tensor.record_stream(working)  # its memory stays until the work on it is done
+        return batch
+
+    def _copied(self, batch: ViewBatch | None) -> ViewBatch | None:
+        if batch is None or self._stream is None:
+            return batch
+        with torch.cuda.stream(self._stream):
+            return batch.to(self._device, non_blocking=True)

@@ -1,0 +1,24 @@
+"""What the program says about waiting for data."""
+
+from sslight.train.advice import waiting_advice
+
+
+def test_up_to_a_tenth_nothing_is_said() -> None:
+    assert waiting_advice(0.10, workers=1, cores=8, on_gpu=True) is None
+
+
+def test_idle_cores_call_for_workers() -> None:
+    advice = waiting_advice(0.42, workers=3, cores=8, on_gpu=True)
+    assert advice == (
+        "42% of the time went into waiting for data: workers=3 leaves cores idle; set workers=8, or null."
+    )
+
+
+def test_busy_cores_call_for_less_work() -> None:
+    on_gpu = waiting_advice(0.42, workers=8, cores=8, on_gpu=True)
+    on_cpu = waiting_advice(0.42, workers=2, cores=2, on_gpu=False)
+    assert on_gpu is not None
+    assert on_cpu is not None
+    assert "views.num_local" in on_gpu
+    assert "a machine with more cores" in on_gpu
+    assert "training and 2 workers share 2 cores" in on_cpu
