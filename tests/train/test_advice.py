@@ -4,21 +4,21 @@ from sslight.train.advice import waiting_advice
 
 
 def test_up_to_a_tenth_nothing_is_said() -> None:
-    assert waiting_advice(0.10, workers=1, cores=8, on_gpu=True) is None
+    assert waiting_advice(0.10, workers=1, usual=7, cores=8, on_gpu=True) is None
 
 
 def test_idle_cores_call_for_workers() -> None:
-    advice = waiting_advice(0.42, workers=3, cores=8, on_gpu=True)
+    advice = waiting_advice(0.42, workers=3, usual=7, cores=8, on_gpu=True)
     assert advice == (
-        "42% of the time went into waiting for data: workers=3 leaves cores idle; set workers=8, or null."
+        "42% of the time went into waiting for data: workers=3 leaves cores idle; leave it out, which means 7 here."
     )
 
 
 def test_busy_cores_call_for_less_work() -> None:
-    on_gpu = waiting_advice(0.42, workers=8, cores=8, on_gpu=True)
-    on_cpu = waiting_advice(0.42, workers=2, cores=2, on_gpu=False)
+    on_gpu = waiting_advice(0.42, workers=7, usual=7, cores=8, on_gpu=True)
+    on_cpu = waiting_advice(0.42, workers=1, usual=1, cores=2, on_gpu=False)
     assert on_gpu is not None
     assert on_cpu is not None
     assert "views.num_local" in on_gpu
     assert "a machine with more cores" in on_gpu
-    assert "training and 2 workers share 2 cores" in on_cpu
+    assert "training and 1 worker share 2 cores" in on_cpu

@@ -64,14 +64,14 @@ def test_the_loader_is_measured_over_epochs(tiny: Settings) -> None:
 @pytest.mark.parametrize(
     ("parts", "workers", "start"),
     [
-        ((1.0, 2.0, 3.0), 1, "the number of workers: workers=1 leaves cores idle"),
+        ((1.0, 2.0, 3.0), 1, "the number of workers: workers=1 leaves cores idle; leave it out, which means 2 here."),
         ((3.0, 2.0, 1.0), 2, "reading (reading 50%, decoding 33%, views 17% of an image)"),
         ((1.0, 3.0, 2.0), 2, "decoding (reading 17%, decoding 50%, views 33% of an image)"),
         ((1.0, 2.0, 3.0), 2, "the views (reading 17%, decoding 33%, views 50% of an image)"),
     ],
 )
 def test_the_loaders_bottleneck_is_named(parts: tuple[float, float, float], workers: int, start: str) -> None:
-    assert loader_bottleneck(*parts, workers=workers, cores=2).startswith(start)
+    assert loader_bottleneck(*parts, workers=workers, usual=2).startswith(start)
 
 
 @pytest.mark.parametrize(

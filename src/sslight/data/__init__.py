@@ -7,7 +7,7 @@ from sslight.data.decode import decode
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
 from sslight.data.images import check_readable, image_batches
-from sslight.data.loader import ViewLoader, available_cores, build_view_loader, loader_workers
+from sslight.data.loader import ViewLoader, available_cores, build_view_loader, loader_workers, usual_workers
 from sslight.data.source import Source, labels_in
 from sslight.data.subset import select_subset
 from sslight.data.synthetic import SyntheticSource
@@ -34,4 +34,5 @@ __all__ = [
     "merge_bad_images",
     "no_readable_image",
     "select_subset",
+    "usual_workers",
 ]

@@ -219,13 +219,16 @@ def _as_views(array: Pixels) -> torch.Tensor:
 
 
 def loader_workers(settings: PretrainSettings, local_world_size: int) -> int:
-    """Worker processes of one of ``local_world_size`` training processes on this machine.
+    """Worker processes of one of ``local_world_size`` training processes on this machine: as set, or as usual."""
+    return usual_workers(local_world_size) if settings.workers is None else settings.workers
 
-    As set; else its share of the cores, of which one is left to the training process itself: it
-    must never wait for a core to hand the device its next step.
+
+def usual_workers(local_world_size: int) -> int:
+    """Worker processes of one of ``local_world_size`` training processes on this machine, if not set.
+
+    Its share of the cores, of which one is left to the training process itself: it must never wait
+    for a core to hand the device its next step.
     """
-    if settings.workers is not None:
-        return settings.workers
     return max(1, available_cores() // local_world_size - 1)
 
 

@@ -3,21 +3,32 @@
 _WORTH_A_WORD = 0.10
 
 
-def waiting_advice(share: float, *, workers: int, cores: int, on_gpu: bool) -> str | None:
+def waiting_advice(share: float, *, workers: int, usual: int, cores: int, on_gpu: bool) -> str | None:
     """One sentence that names the setting that helps, or None up to a tenth of the time.
 
     Args:
         share: Of the time, in which the device waited for data.
         workers: Worker processes of this training process.
+        usual: Their number if the setting is left out.
         cores: Of this machine, for each training process on it.
         on_gpu: Whether training leaves the cores to the workers.
     """
     if share <= _WORTH_A_WORD:
         return None
     waiting = f"{share:.0%} of the time went into waiting for data"
-    if workers < cores:
-        return f"{waiting}: workers={workers} leaves cores idle; set workers={cores}, or null."
+    if workers < usual:
+        return f"{waiting}: {too_few_workers(workers, usual)}"
     smaller = "images stored at a smaller size (sslight data pack) and fewer views (views.num_local) make it faster"
     if on_gpu:
-        return f"{waiting} with {workers} workers on {cores} cores: {smaller}; so does a machine with more cores."
-    return f"{waiting}, for training and {workers} workers share {cores} cores: {smaller}."
+        return f"{waiting} with {counted(workers)} on {cores} cores: {smaller}; so does a machine with more cores."
+    return f"{waiting}, for training and {counted(workers)} share {cores} cores: {smaller}."
+
+
+def too_few_workers(workers: int, usual: int) -> str:
+    """The remedy for a number of workers below the usual one."""
+    return f"workers={workers} leaves cores idle; leave it out, which means {usual} here."
+
+
+def counted(workers: int) -> str:
+    """``1 worker``, ``2 workers``."""
+    return f"{workers} worker{'' if workers == 1 else 's'}"

@@ -13,9 +13,9 @@ import torch
 
 from sslight.backbones import num_features
 from sslight.config import CheckpointSettings, PretrainSettings
-from sslight.data import Source, available_cores, build_view_loader, decode, loader_workers
+from sslight.data import Source, available_cores, build_view_loader, decode, loader_workers, usual_workers
 from sslight.methods import build_method
-from sslight.train.advice import waiting_advice
+from sslight.train.advice import too_few_workers, waiting_advice
 from sslight.train.clock import StepClock
 from sslight.train.devices import build_fabric, place
 from sslight.train.loop import train
@@ -105,7 +105,7 @@ def loader_speed(settings: PretrainSettings, source: Source, *, seconds: float) 
         ms_reading=reading,
         ms_decoding=decoding,
         ms_views=views,
-        bottleneck=loader_bottleneck(reading, decoding, views, workers=workers, cores=available_cores()),
+        bottleneck=loader_bottleneck(reading, decoding, views, workers=workers, usual=usual_workers(1)),
     )
 
 
@@ -132,10 +132,10 @@ def _parts_of_an_image(settings: PretrainSettings, source: Source, *, seconds: f
     return reading, decoding, views
 
 
-def loader_bottleneck(reading: float, decoding: float, views: float, *, workers: int, cores: int) -> str:
+def loader_bottleneck(reading: float, decoding: float, views: float, *, workers: int, usual: int) -> str:
     """What to change first, in a sentence; milliseconds an image of the three parts."""
-    if workers < cores:
-        return f"the number of workers: workers={workers} leaves cores idle; set workers={cores}, or null."
+    if workers < usual:
+        return f"the number of workers: {too_few_workers(workers, usual)}"
     whole = reading + decoding + views
     shares = f"reading {reading / whole:.0%}, decoding {decoding / whole:.0%}, views {views / whole:.0%} of an image"
     if reading == max(reading, decoding, views):
@@ -222,7 +222,9 @@ _PARTS = [
 def step_bottleneck(parts: dict[str, float], *, workers: int, on_gpu: bool, precision: str) -> str:
     """What to change first, in a sentence; milliseconds by part."""
     whole = sum(parts.values())
-    waiting = waiting_advice(parts["data wait"] / whole, workers=workers, cores=available_cores(), on_gpu=on_gpu)
+    waiting = waiting_advice(
+        parts["data wait"] / whole, workers=workers, usual=usual_workers(1), cores=available_cores(), on_gpu=on_gpu
+    )
     if waiting is not None:
         return f"the loader: {waiting}"
     largest = max((name for name in parts if name != "data wait"), key=lambda name: parts[name])

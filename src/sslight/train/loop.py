@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from sslight.config import PretrainSettings
-from sslight.data import ViewLoader, available_cores, loader_workers, merge_bad_images
+from sslight.data import ViewLoader, available_cores, loader_workers, merge_bad_images, usual_workers
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
-from sslight.train.advice import waiting_advice
+from sslight.train.advice import counted, waiting_advice
 from sslight.train.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from sslight.train.clock import DataWait, StepClock
 from sslight.train.health import feature_health, health_line
@@ -169,6 +169,7 @@ def train(
     data_wait = DataWait(fabric.device)
     waited = measuring = 0.0
     advised = False
+    workers, cores = loader_workers(settings, local_world_size), max(1, available_cores() // local_world_size)
     window_step = first_step
     progress = TrainingProgress(
         total_steps=length.total_steps,
@@ -185,7 +186,9 @@ def train(
             measuring += time.perf_counter() - started
             window_start = time.perf_counter()
         wrapped.train()
+        progress.say(placement_line(fabric, workers=workers, cores=cores))
         batches = None
+        inputs = None
 
         for step in range(first_step, length.total_steps):
             epoch, step_in_epoch = divmod(step, length.steps_per_epoch)
@@ -206,14 +209,13 @@ def train(
                 with clock.part("data wait"), data_wait.measured():
                     batch = next(batches)
                 with clock.part("normalisation"):
-                    inputs = normalised(batch, settings)
+                    inputs = normalised(batch, settings, memory=inputs)  # of the step before: its gradients are done
                 with fabric.no_backward_sync(wrapped, enabled=not last_part):
                     with clock.part("loss"):
                         output = wrapped(*inputs, batch.labels, step_values(values))
                     with clock.part("backward"):
                         fabric.backward(output["loss"] / settings.accumulate)
                 outputs.append(output)
-                del inputs
                 if not last_part:
                     with clock.part("data wait"), data_wait.measured():
                         batches.prefetch()
@@ -293,8 +295,9 @@ def train(
                 progress.say(epoch_line(epoch, length.num_epochs, metrics))
                 advice = waiting_advice(
                     waited / (time.perf_counter() - started - measuring),
-                    workers=loader_workers(settings, local_world_size),
-                    cores=max(1, available_cores() // local_world_size),
+                    workers=workers,
+                    usual=usual_workers(local_world_size),
+                    cores=cores,
                     on_gpu=fabric.device.type == "cuda",
                 )
                 if advice is not None and not advised:
@@ -334,11 +337,24 @@ def train(
 # ---- Small parts of the loop --------------------------------------------------------------------------------
 
 
-def normalised(batch: ViewBatch, settings: PretrainSettings) -> tuple[Tensor, Tensor | None]:
-    """Global and local views, float32 ``[V·B, 3, S, S]`` on the batch's device."""
+Inputs = tuple[Tensor, Tensor | None]
+"""Normalised global and local views, float32 ``[V·B, 3, S, S]``."""
+
+
+def normalised(batch: ViewBatch, settings: PretrainSettings, *, memory: Inputs | None) -> Inputs:
+    """The views of a batch on its device, written over those in ``memory`` if there are any."""
     mean, std = settings.views.mean, settings.views.std
-    local_views = None if batch.local_views is None else normalise(batch.local_views, mean, std)
-    return normalise(batch.global_views, mean, std), local_views
+    out_globals, out_locals = (None, None) if memory is None else memory
+    local_views = None if batch.local_views is None else normalise(batch.local_views, mean, std, out=out_locals)
+    return normalise(batch.global_views, mean, std, out=out_globals), local_views
+
+
+def placement_line(fabric: Fabric, *, workers: int, cores: int) -> str:
+    """Where this run computes, for its first line."""
+    on_gpu = fabric.device.type == "cuda"
+    device = torch.cuda.get_device_name(fabric.device) if on_gpu else f"{torch.get_num_threads()} CPU threads"
+    processes = "" if fabric.world_size == 1 else f"{fabric.world_size} processes, each with "
+    return f"training with {processes}{device} and {counted(workers)} that load images; {cores} cores for both"
 
 
 def all_finite(parameters: list[nn.Parameter]) -> bool:
