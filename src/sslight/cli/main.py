@@ -8,6 +8,7 @@ import typer
 
 from sslight import __version__
 from sslight.cli.config import config
+from sslight.cli.data import data
 from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
@@ -23,6 +24,7 @@ app.command()(pretrain)
 app.command()(recipes)
 app.command()(config)
 app.command("import")(import_checkpoint)
+app.add_typer(data, name="data")
 
 
 def _print_version(wanted: bool) -> None:

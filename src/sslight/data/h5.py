@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -9,9 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sslight.data.names import NameTable
+from sslight.data.tables import CachedFile, Table
 from sslight.data.unreadable import UnreadableImage
 
 MAX_ENCODED_BYTES = 2**30
+
+SMALLEST_CACHED = 1000
+"""Images from which on the listing of a file is kept between runs."""
 
 
 class H5Source:
@@ -26,9 +31,7 @@ class H5Source:
 
     def __init__(self, path: str | Path, *, labelled: bool) -> None:
         self._path = os.fspath(path)
-        with h5py.File(self._path, "r") as file:
-            counts = _class_sizes(file, self._path)
-            self._names = NameTable(_dataset_names(file, list(counts)))
+        counts, self._names = _listing(self._path)
         assert len(self._names) == sum(counts.values())
         self.classes: tuple[str, ...] | None = None
         self.labels: npt.NDArray[np.int64] | None = None
@@ -61,6 +64,21 @@ class H5Source:
         if self._file is None or self._opened_by != os.getpid():
             self._file, self._opened_by = h5py.File(self._path, "r"), os.getpid()
         return self._file
+
+
+def _listing(path: str) -> tuple[dict[str, int], NameTable]:
+    """Images in each class, and all names; of a large file kept between runs while the file is unchanged."""
+    cache = CachedFile("h5", Path(path))
+    known = cache.read()
+    if known is not None:
+        with suppress(KeyError, ValueError):
+            return known.head["classes"], NameTable.from_arrays(known.arrays)
+    with h5py.File(path, "r") as file:
+        counts = _class_sizes(file, path)
+        names = NameTable(_dataset_names(file, list(counts)))
+    if len(names) >= SMALLEST_CACHED:
+        cache.keep(Table({"classes": counts}, names.arrays()))
+    return counts, names
 
 
 def _class_sizes(file: h5py.File, path: str) -> dict[str, int]:

@@ -1,8 +1,10 @@
 """Compact storage for millions of names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 class NameTable:
@@ -20,16 +22,39 @@ class NameTable:
             text += name.encode("utf-8", "surrogateescape")
             ends.append(len(text))
         self._text = bytes(text)
-        self._ends = np.array(ends, dtype=np.int64)
+        self._ends: npt.NDArray[np.int64] = np.array(ends, dtype=np.int64)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], prefix: str = "") -> "NameTable":
+        """What :meth:`arrays` gave. Raises ValueError if an array is missing or they do not fit."""
+        text, ends = arrays.get(f"{prefix}text"), arrays.get(f"{prefix}ends")
+        if (
+            text is None
+            or ends is None
+            or np.any(np.diff(ends, prepend=0) < 0)
+            or (ends[-1] if len(ends) else 0) != len(text)
+        ):
+            raise ValueError("the arrays are no table of names")
+        table = cls(())
+        table._text, table._ends = text.tobytes(), ends
+        return table
+
+    def arrays(self, prefix: str = "") -> dict[str, npt.NDArray[Any]]:
+        """``text`` (uint8 ``[T]``) and ``ends`` (int64 ``[N]``); name ``i`` is ``text[ends[i - 1] : ends[i]]``."""
+        return {f"{prefix}text": np.frombuffer(self._text, dtype=np.uint8), f"{prefix}ends": self._ends}
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def __getitem__(self, index: int) -> str:
+        return self.encoded(index).decode("utf-8", "surrogateescape")
+
+    def encoded(self, index: int) -> bytes:
+        """The name as it is stored."""
         if not 0 <= index < len(self._ends):
             raise IndexError(index)
         start = self._ends[index - 1] if index else 0
-        return self._text[start : self._ends[index]].decode("utf-8", "surrogateescape")
+        return self._text[start : self._ends[index]]
 
 
 def printable(name: str) -> str:
