@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.names import NameTable
+from sslight.data.names import NameTable, printable
 from sslight.data.tables import CachedFile, Table
 from sslight.data.unreadable import UnreadableImage
 
@@ -57,7 +57,7 @@ class H5Source:
 
     def locate(self, index: int) -> str:
         """``file:group/dataset``."""
-        return f"{self._path}:{self._names[index]}"
+        return printable(f"{self._path}:{self._names[index]}")
 
     def _open(self) -> h5py.File:
         # A handle that a fork inherited belongs to the parent; each process opens its own.
@@ -87,7 +87,7 @@ def _class_sizes(file: h5py.File, path: str) -> dict[str, int]:
     problems: list[str] = []
 
     def look(name: bytes, info: h5py.h5l.LinkInfo) -> bool:
-        parts = name.decode("utf-8", "surrogateescape").split("/")
+        parts = _text(name).split("/")
         if info.type != h5py.h5l.TYPE_HARD:
             problems.append(f"{'/'.join(parts)} is a link, and links are not followed; store the image itself")
         elif len(parts) == 1:
@@ -102,7 +102,7 @@ def _class_sizes(file: h5py.File, path: str) -> dict[str, int]:
     if problems:
         raise ValueError(f"{path}: {problems[0]}")
     for name, size in sizes.items():
-        if not size and not isinstance(file[name], h5py.Group):
+        if not size and h5py.h5o.get_info(file.id, encoded_name(name)).type != h5py.h5o.TYPE_GROUP:
             raise ValueError(f"{path}: {name} lies outside any group; store one group of images for each class")
     filled = {name: sizes[name] for name in sorted(sizes) if sizes[name]}
     if not filled:
@@ -112,13 +112,24 @@ def _class_sizes(file: h5py.File, path: str) -> dict[str, int]:
 
 def _dataset_names(file: h5py.File, classes: list[str]) -> Iterator[str]:
     for name in classes:
-        for image in sorted(file[name].keys()):
+        images = h5py.Group(h5py.h5g.open(file.id, encoded_name(name))).keys()
+        # h5py gives names that are not UTF-8 as bytes.
+        for image in sorted(_text(image) for image in images):
             yield f"{name}/{image}"
+
+
+def encoded_name(name: str) -> bytes:
+    """The name as it stands in the file."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _text(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
 
 
 def _read_bytes(file: h5py.File, name: str) -> bytes:
     # The low-level call and [...] take a quarter of the time of file[name] and read_direct.
-    dataset = h5py.Dataset(h5py.h5d.open(file.id, name.encode("utf-8", "surrogateescape")))
+    dataset = h5py.Dataset(h5py.h5d.open(file.id, encoded_name(name)))
     is_one_block_here = dataset.id.get_offset() is not None
     if not is_one_block_here and (dataset.external or dataset.is_virtual):
         raise UnreadableImage("the H5 dataset keeps its bytes in another file")

@@ -109,8 +109,7 @@ class JournaledFile:
         data = memoryview(data).cast("B")
         start, end = self._position, self._position + len(data)
         if not self._abandoned:
-            # Whole pages from this offset on lie beyond the committed length.
-            open_from = -(-self._committed // PAGE) * PAGE
+            open_from = self._open_from()
             for number in range(start // PAGE, -(-min(end, open_from) // PAGE)):
                 self._pages[number] = page = self._page(number)
                 first, last = max(start, number * PAGE), min(end, (number + 1) * PAGE)
@@ -123,12 +122,26 @@ class JournaledFile:
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length; nothing is cut off before the next commit."""
-        self._num_bytes = self._position if size is None else size
-        return self._num_bytes
+        """Set the length; nothing that was committed is cut off before the next commit."""
+        size = self._position if size is None else size
+        if size < self._num_bytes and not self._abandoned:
+            # What is cut off must read as zeros if the file grows again.
+            open_from = self._open_from()
+            if os.fstat(self._descriptor).st_size > max(size, open_from):
+                os.ftruncate(self._descriptor, max(size, open_from))
+            for number in range(size // PAGE, -(-min(self._num_bytes, open_from) // PAGE)):
+                self._pages[number] = page = self._page(number)
+                first = max(0, size - number * PAGE)
+                page[first:] = bytes(PAGE - first)
+        self._num_bytes = size
+        return size
 
     def flush(self) -> None:
         """Nothing: :meth:`commit` is what makes changes durable."""
+
+    def _open_from(self) -> int:
+        """From this offset on, nothing is committed, in whole pages."""
+        return -(-self._committed // PAGE) * PAGE
 
     def _page(self, number: int) -> bytearray:
         page = self._pages.get(number)

@@ -119,7 +119,7 @@ def pack(
                 raise
             text = (
                 f"the disk is full after {tally.num_images:,} of {len(source):,} images; make room and give the same "
-                "command again, which goes on from there"
+                "command again: it goes on"
             )
             raise OSError(error.errno, text, str(output)) from error
 
@@ -180,12 +180,13 @@ def _look_ahead(source: Source, output: Path, format: Format, short_side: int | 
     images = [image for _, image in prepare_images(source, indices, short_side)]
     sizes = [len(image.encoded) for image in images if not isinstance(image, BadImage)]
     if not sizes:
-        raise ValueError(no_readable_image([image for image in images if isinstance(image, BadImage)]))
+        raise ValueError(no_readable_image([image for image in images if isinstance(image, BadImage)], setting="IN"))
+    folder = output.absolute().parent
     each = sum(sizes) / len(sizes) + (H5_BYTES if format == "h5" else TAR_BYTES)
-    needed, free = each * len(source), shutil.disk_usage(output.absolute().parent).free
+    needed, free = each * len(source), shutil.disk_usage(folder).free
     if 0.9 * needed > free:  # a tenth for the chance of the sample
         raise ValueError(
-            f"{output} needs about {needed / 1e9:.1f} GB and {output.absolute().parent} has {free / 1e9:.1f} GB free; "
+            f"{output} needs about {needed / 1e6:,.0f} MB and {folder} has {free / 1e6:,.0f} MB free; "
             "make room, choose another disk, or set a smaller short_side"
         )
     if shard_images is not None:
@@ -197,7 +198,7 @@ def _look_ahead(source: Source, output: Path, format: Format, short_side: int | 
 def _finish(source: Source, output: Path, work: Work, plan: dict[str, Any], tally: Tally) -> PackResult:
     bad = sorted(tally.bad, key=lambda image: image.index)
     if not tally.num_stored:
-        raise ValueError(no_readable_image(bad))
+        raise ValueError(no_readable_image(bad, setting="IN"))
     is_tar = plan["format"] == "tar"
     if is_tar:
         write_shard_list(work.content, work.done, source.classes)

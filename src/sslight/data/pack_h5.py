@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 
 from sslight.data.bad_images import BadImage
+from sslight.data.h5 import encoded_name
 from sslight.data.journal import JournaledFile
+from sslight.data.names import printable
 from sslight.data.pack_tally import Tally, prepare_images
 from sslight.data.parallel import map_in_order
 from sslight.data.reencode import Stored
@@ -36,7 +38,6 @@ def write_h5(
     *,
     short_side: int | None,
     workers: int,
-    commit_seconds: float = COMMIT_SECONDS,
 ) -> Iterator[Tally]:
     """Write or go on writing the file at ``path``; gives the tally so far, first that of earlier attempts.
 
@@ -58,7 +59,7 @@ def write_h5(
                     for index, image in images:
                         _store(target, source, index, image)
                         tally.count(image)
-                    if time.monotonic() - last_commit >= commit_seconds:
+                    if time.monotonic() - last_commit >= COMMIT_SECONDS:
                         target.flush()
                         file.commit(tally.as_plain())
                         last_commit = time.monotonic()
@@ -79,14 +80,27 @@ def _prepare(source: Source, short_side: int | None, indices: range) -> list[tup
 def _store(file: h5py.File, source: Source, index: int, image: Stored | BadImage) -> None:
     if isinstance(image, BadImage):
         return
-    group, name = (part.encode("utf-8", "surrogateescape") for part in _place(source, index, image.name))
-    folder = file.require_group(group)
-    if name in folder:
+    group, name = _place(source, index, image.name)
+    if not _holds(file, group):
+        file.create_group(_name(group))
+    folder = h5py.Group(h5py.h5g.open(file.id, encoded_name(group)))
+    if _holds(folder, name):
         raise ValueError(
-            f"{image.name} would be stored twice as {_place(source, index, image.name)}: the layout has only one level "
+            f"{image.name} would be stored twice as {group}/{name}: the layout has only one level "
             "of groups; use format=tar"
         )
-    folder.create_dataset(name, data=np.frombuffer(image.encoded, dtype=np.uint8))
+    folder.create_dataset(_name(name), data=np.frombuffer(image.encoded, dtype=np.uint8))
+
+
+def _holds(group: h5py.Group, name: str) -> bool:
+    # h5py's own test fails for names that are not UTF-8.
+    held: bool = group.id.links.exists(encoded_name(name))
+    return held
+
+
+def _name(name: str) -> str | bytes:
+    """The name as h5py takes it: text is marked as UTF-8 in the file, anything else goes as bytes."""
+    return name if name == printable(name) else encoded_name(name)
 
 
 def _place(source: Source, index: int, name: str) -> tuple[str, str]:
