@@ -128,17 +128,33 @@ def _text(name: str | bytes) -> str:
 
 
 def _read_bytes(file: h5py.File, name: str) -> bytes:
-    # The low-level call and [...] take a quarter of the time of file[name] and read_direct.
-    dataset = h5py.Dataset(h5py.h5d.open(file.id, encoded_name(name)))
-    is_one_block_here = dataset.id.get_offset() is not None
-    if not is_one_block_here and (dataset.external or dataset.is_virtual):
+    dataset = h5py.h5d.open(file.id, encoded_name(name))
+    offset = dataset.get_offset()
+    kind = dataset.get_type()
+    is_row = kind.get_class() == h5py.h5t.INTEGER and kind.get_size() == 1 and dataset.rank == 1
+    if offset is None or not is_row:
+        return _read_through_hdf5(h5py.Dataset(dataset))
+    # The bytes lie in one piece: without HDF5's machinery reading them takes a third of the time.
+    num_bytes = dataset.get_storage_size()
+    _refuse_too_large(num_bytes)
+    encoded = os.pread(file.id.get_vfd_handle(), num_bytes, offset)
+    if len(encoded) < num_bytes:
+        raise UnreadableImage(f"the H5 file ends within the dataset of {num_bytes:,} bytes")
+    return encoded
+
+
+def _read_through_hdf5(dataset: h5py.Dataset) -> bytes:
+    if dataset.id.get_offset() is None and (dataset.external or dataset.is_virtual):
         raise UnreadableImage("the H5 dataset keeps its bytes in another file")
     dtype, shape = dataset.dtype, dataset.shape
     is_opaque = dtype.kind in "VS" and shape == ()
     if not is_opaque and not (dtype.kind in "ui" and dtype.itemsize == 1 and len(shape) == 1):
         raise UnreadableImage(f"the H5 dataset ({dtype}, shape {shape}) is not encoded bytes")
-    num_bytes = dtype.itemsize if is_opaque else shape[0]
-    if num_bytes > MAX_ENCODED_BYTES:
-        raise UnreadableImage(f"the H5 dataset claims {num_bytes:,} bytes")
+    _refuse_too_large(dtype.itemsize if is_opaque else shape[0])
     encoded: bytes = dataset[...].tobytes()
     return encoded
+
+
+def _refuse_too_large(num_bytes: int) -> None:
+    if num_bytes > MAX_ENCODED_BYTES:
+        raise UnreadableImage(f"the H5 dataset claims {num_bytes:,} bytes")
