@@ -24,12 +24,12 @@ def died(child: Callable[[], None]) -> int:
 
 
 def add_groups(folder: Path, number: int) -> None:
-    """Go on until there are ``number`` groups of 9 images, with a commit after each."""
+    """Go on until there are ``number`` groups of 3 images, with a commit after each."""
     file = JournaledFile(folder / "content", folder / "journal")
     done = 0 if file.state is None else file.state["done"]
     target = h5py.File(file, "r+" if done else "w")
     for group in range(done, number):
-        for image in range(9):
+        for image in range(3):
             target.create_dataset(f"g{group}/{image}", data=np.full(100 + image, group, np.uint8))
         target.flush()
         file.commit({"done": group + 1})
@@ -42,8 +42,8 @@ def check(path: Path, groups: int) -> None:
     with h5py.File(path) as file:
         assert sorted(file) == [f"g{group}" for group in range(groups)]
         for group in range(groups):
-            assert len(file[f"g{group}"]) == 9
-            for image in range(9):
+            assert len(file[f"g{group}"]) == 3
+            for image in range(3):
                 assert file[f"g{group}/{image}"][...].tolist() == [group] * (100 + image)
 
 
@@ -74,7 +74,7 @@ def test_a_process_killed_at_any_write_loses_only_what_was_not_committed(
             pwrite = os.pwrite
             for name in ("pwrite", "ftruncate", "fsync"):
                 monkeypatch.setattr(os, name, counted(getattr(os, name)))
-            add_groups(folder, 3)
+            add_groups(folder, 2)
             os._exit(0)
 
         code = died(child)
@@ -87,11 +87,11 @@ def test_a_process_killed_at_any_write_loses_only_what_was_not_committed(
         if done:
             check(folder / "content", done)
             interrupted += 1
-        add_groups(folder, 4)
-        check(folder / "content", 4)
+        add_groups(folder, 3)
+        check(folder / "content", 3)
         fatal += 1
     assert interrupted > 10
-    check(folder / "content", 3)
+    check(folder / "content", 2)
 
 
 def test_any_writes_and_reads_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
