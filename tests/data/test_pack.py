@@ -1,6 +1,7 @@
 import csv
 import errno
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -285,11 +286,34 @@ def test_nothing_is_overwritten(folder: Path, tmp_path: Path, format: Literal["h
             pack(source, tmp_path / name, format=format)
     (tmp_path / "out.packing").mkdir()
     (tmp_path / "out.packing" / "mine.txt").write_text("precious")
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(ValueError, match="out exists and is not replaced"):
+        pack(source, tmp_path / "out", format=format)
+    (tmp_path / "out").unlink()
     with pytest.raises(ValueError, match=r"out.packing is in the way: it holds no work of this command; move it"):
         pack(source, tmp_path / "out", format=format)
     assert (tmp_path / "out.packing" / "mine.txt").read_text() == "precious"
     with pytest.raises(ValueError, match="there is no folder"):
         pack(source, tmp_path / "no" / "where", format=format)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupted_packing_leaves_no_process_and_goes_on(
+    folder: Path, tmp_path: Path, format: Literal["h5", "tar"], workers: int
+) -> None:
+    source = FolderSource(folder, labelled=True)
+    for after in (0, 1):
+
+        def interrupt(done: int, total: int, after: int = after) -> None:
+            if done >= after:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            pack(source, tmp_path / "out", format=format, workers=workers, progress=interrupt)
+        assert not multiprocessing.active_children()
+    pack(source, tmp_path / "out", format=format, workers=workers)
+    assert contents(build_source([str(tmp_path / "out")], labelled=True)) == readable(folder)
 
 
 def test_two_packings_of_one_output_exclude_each_other(folder: Path, tmp_path: Path) -> None:

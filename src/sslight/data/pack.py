@@ -5,8 +5,8 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -109,9 +109,9 @@ def pack(
         work.done.mkdir(parents=True, exist_ok=True)
         write_whole(work.plan, json.dumps(plan))
     tally = Tally()
-    with work.locked():
+    with work.locked(), closing(_write(source, work, plan, workers)) as tallies:
         try:
-            for tally in _write(source, work, plan, workers):
+            for tally in tallies:
                 progress(tally.num_images, len(source))
             return _finish(source, output, work, plan, tally)
         except OSError as error:
@@ -124,7 +124,7 @@ def pack(
             raise OSError(error.errno, text, str(output)) from error
 
 
-def _write(source: Source, work: Work, plan: dict[str, Any], workers: int) -> Iterator[Tally]:
+def _write(source: Source, work: Work, plan: dict[str, Any], workers: int) -> Generator[Tally, None, None]:
     match plan["format"]:
         case "h5":
             return write_h5(source, work.content, work.journal, short_side=plan["short_side"], workers=workers)
@@ -142,7 +142,7 @@ def _write(source: Source, work: Work, plan: dict[str, Any], workers: int) -> It
 
 def _refuse_existing(output: Path, work: Work) -> None:
     if output.exists() or output.is_symlink():
-        if work.folder.exists() and not work.content.exists():
+        if work.plan.exists() and not work.content.exists():
             shutil.rmtree(work.folder)  # stopped between the last two steps
         raise ValueError(f"{output} exists and is not replaced: choose another name, or remove it")
     if not output.absolute().parent.is_dir():

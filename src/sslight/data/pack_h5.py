@@ -1,7 +1,7 @@
 """Packing into one H5 file of the original implementation's layout."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ def write_h5(
     *,
     short_side: int | None,
     workers: int,
-) -> Iterator[Tally]:
+) -> Generator[Tally, None, None]:
     """Write or go on writing the file at ``path``; gives the tally so far, first that of earlier attempts.
 
     HDF5 cannot be written by several processes: workers read, check and re-encode, and this process
@@ -48,11 +48,11 @@ def write_h5(
     with closing(JournaledFile(path, journal)) as file:
         tally = Tally() if file.state is None else Tally.from_plain(file.state)
         target = h5py.File(file, "w" if file.state is None else "r+")
-        yield tally
         indices = range(tally.num_images, len(source))
         chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
         prepared = map_in_order(partial(_prepare, source, short_side), chunks, workers=workers)
         try:
+            yield tally
             with closing(prepared):
                 last_commit = time.monotonic()
                 for images in prepared:

@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ def write_shards(
     short_side: int | None,
     images_per_shard: int,
     workers: int,
-) -> Iterator[Tally]:
+) -> Generator[Tally, None, None]:
     """Write the shards that ``done`` does not list into ``folder``; gives the tally so far, first that of earlier ones.
 
     Images are spread over the shards in one random order, the same every time, so that a reader who
