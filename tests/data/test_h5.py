@@ -8,6 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from sslight.data import H5Source, UnreadableImage
+from sslight.data.h5_index import h5_index_path, write_h5_index
+from sslight.data.names import NameTable
+from sslight.data.tables import Table, read_table, write_table
 from tests.data.pictures import jpeg
 
 
@@ -91,12 +94,12 @@ def test_names_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
 def test_the_listing_of_a_large_file_is_kept_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sslight.data.h5.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.h5_index.SMALLEST_CACHED", 1)
     monkeypatch.setattr("sslight.data.tables.SETTLED_NS", -(10**12))
     path = write(tmp_path / "t.h5", {"b": ["1"], "a": ["1", "0"]})
     first = H5Source(path, labelled=True)
     with monkeypatch.context() as patch:
-        patch.setattr("sslight.data.h5._class_sizes", lambda *_: pytest.fail("the file was listed"))
+        patch.setattr("sslight.data.h5_index._listing", lambda path: pytest.fail("the file was listed"))
         again = H5Source(path, labelled=True)
     assert [again.name(index) for index in range(3)] == ["a/0", "a/1", "b/1"]
     assert again.classes == first.classes
@@ -105,6 +108,54 @@ def test_the_listing_of_a_large_file_is_kept_until_the_file_changes(
     with h5py.File(path, "a") as file:
         file["c/0"] = as_row(jpeg(9))
     assert len(H5Source(path, labelled=True)) == 4
+
+
+def test_an_index_beside_the_file_gives_names_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "t.h5", {"b": ["1"], "a": ["1", "0"]})
+    with h5py.File(path, "a") as file:
+        file["a/2"] = np.void(b"opaque")
+    expected = H5Source(path, labelled=True)
+    write_h5_index(path)
+    monkeypatch.setattr("sslight.data.h5_index._listing", lambda path: pytest.fail("the file was listed"))
+    source = H5Source(path, labelled=True)
+    assert [source.name(index) for index in range(4)] == ["a/0", "a/1", "a/2", "b/1"]
+    monkeypatch.setattr("sslight.data.h5.place_of", lambda file, name: pytest.fail(name) if name != "a/2" else None)
+    assert [source.read(index) for index in range(4)] == [jpeg(2), jpeg(1), b"opaque", jpeg(0)]
+    assert source.classes == expected.classes
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, 0, 0, 1]
+
+
+def test_an_index_that_does_not_fit_its_file_is_not_used(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.h5", {"a": ["0", "1"], "b": ["2"]})
+    write_h5_index(path)
+    right = read_table(h5_index_path(path))
+    assert right is not None
+    arrays = right.arrays
+    wrong = [
+        Table(right.head, arrays | {"offsets": arrays["offsets"] + 1}),
+        Table(right.head, arrays | {"offsets": arrays["offsets"] + 2**40}),
+        Table(right.head, arrays | {"offsets": -arrays["offsets"]}),
+        Table(right.head, arrays | {"sizes": arrays["sizes"] + 1}),
+        Table(right.head, arrays | {"sizes": -arrays["sizes"]}),
+        Table(right.head, arrays | {"sizes": arrays["sizes"][:2]}),
+        Table(right.head | {"classes": {"a": 3}}, NameTable(["x/1", "x/2", "x/3"]).arrays() | places(arrays)),
+        Table(right.head | {"classes": {"a": 2}}, arrays),
+        Table(right.head | {"classes": {"a": 1, "b": 2}}, arrays),
+        Table(right.head | {"classes": {"a": 3, "b": 0}}, arrays),
+        Table(right.head | {"classes": 5}, arrays),
+        Table(right.head | {"num_bytes": 9}, arrays),
+    ]
+    for table in wrong:
+        write_table(h5_index_path(path), table)
+        source = H5Source(path, labelled=True)
+        assert [source.read(index) for index in range(3)] == [jpeg(n) for n in range(3)]
+        assert [source.name(index) for index in range(3)] == ["a/0", "a/1", "b/2"]
+        assert source.classes == ("a", "b")
+
+
+def places(arrays: dict[str, npt.NDArray[np.int64]]) -> dict[str, npt.NDArray[np.int64]]:
+    return {"offsets": arrays["offsets"], "sizes": arrays["sizes"]}
 
 
 def test_forked_processes_read_beside_a_parent_that_has_read(tmp_path: Path) -> None:

@@ -1,22 +1,17 @@
 """Images in an H5 file with the layout of the original implementation."""
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.names import NameTable, printable
-from sslight.data.tables import CachedFile, Table
+from sslight.data.h5_index import encoded_name, load_h5_index, place_of
+from sslight.data.names import printable
 from sslight.data.unreadable import UnreadableImage
 
 MAX_ENCODED_BYTES = 2**30
-
-SMALLEST_CACHED = 1000
-"""Images from which on the listing of a file is kept between runs."""
 
 
 class H5Source:
@@ -31,13 +26,14 @@ class H5Source:
 
     def __init__(self, path: str | Path, *, labelled: bool) -> None:
         self._path = os.fspath(path)
-        counts, self._names = _listing(self._path)
-        assert len(self._names) == sum(counts.values())
+        index = load_h5_index(Path(path))
+        self._names, self._places = index.names, index.places
         self.classes: tuple[str, ...] | None = None
         self.labels: npt.NDArray[np.int64] | None = None
         if labelled:
-            self.classes = tuple(counts)
-            self.labels = np.repeat(np.arange(len(counts), dtype=np.int64), list(counts.values()))
+            self.classes = tuple(index.classes)
+            counts = list(index.classes.values())
+            self.labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         self._file: h5py.File | None = None
         self._opened_by = -1
 
@@ -46,8 +42,15 @@ class H5Source:
 
     def read(self, index: int) -> bytes:
         """The dataset's bytes. Raises OSError or UnreadableImage."""
+        name, file = self._names[index], self._open()
         try:
-            return _read_bytes(self._open(), self._names[index])
+            if self._places is not None and self._places.offsets[index] >= 0:
+                place = int(self._places.offsets[index]), int(self._places.sizes[index])
+            else:
+                place = place_of(file, name) or (-1, 0)
+            if place[0] >= 0:
+                return _read_piece(file, *place)
+            return _read_through_hdf5(h5py.Dataset(h5py.h5d.open(file.id, encoded_name(name))))
         except (KeyError, RuntimeError) as error:
             raise UnreadableImage(f"the H5 dataset cannot be read: {' '.join(str(error).split())}") from error
 
@@ -66,76 +69,8 @@ class H5Source:
         return self._file
 
 
-def _listing(path: str) -> tuple[dict[str, int], NameTable]:
-    """Images in each class, and all names; of a large file kept between runs while the file is unchanged."""
-    cache = CachedFile("h5", Path(path))
-    known = cache.read()
-    if known is not None:
-        with suppress(KeyError, ValueError):
-            return known.head["classes"], NameTable.from_arrays(known.arrays)
-    with h5py.File(path, "r") as file:
-        counts = _class_sizes(file, path)
-        names = NameTable(_dataset_names(file, list(counts)))
-    if len(names) >= SMALLEST_CACHED:
-        cache.keep(Table({"classes": counts}, names.arrays()))
-    return counts, names
-
-
-def _class_sizes(file: h5py.File, path: str) -> dict[str, int]:
-    """Images in each class that has any, by sorted class name; checks the layout of the whole file."""
-    sizes: dict[str, int] = {}
-    problems: list[str] = []
-
-    def look(name: bytes, info: h5py.h5l.LinkInfo) -> bool:
-        parts = _text(name).split("/")
-        if info.type != h5py.h5l.TYPE_HARD:
-            problems.append(f"{'/'.join(parts)} is a link, and links are not followed; store the image itself")
-        elif len(parts) == 1:
-            sizes[parts[0]] = 0
-        elif len(parts) == 2:
-            sizes[parts[0]] += 1
-        else:
-            problems.append(f"{'/'.join(parts)} lies deeper than group/image; store one group for each class")
-        return bool(problems)
-
-    file.id.links.visit(look, info=True)
-    if problems:
-        raise ValueError(f"{path}: {problems[0]}")
-    for name, size in sizes.items():
-        if not size and h5py.h5o.get_info(file.id, encoded_name(name)).type != h5py.h5o.TYPE_GROUP:
-            raise ValueError(f"{path}: {name} lies outside any group; store one group of images for each class")
-    filled = {name: sizes[name] for name in sorted(sizes) if sizes[name]}
-    if not filled:
-        raise ValueError(f"{path} holds no images; it needs one group for each class with one dataset an image")
-    return filled
-
-
-def _dataset_names(file: h5py.File, classes: list[str]) -> Iterator[str]:
-    for name in classes:
-        images = h5py.Group(h5py.h5g.open(file.id, encoded_name(name))).keys()
-        # h5py gives names that are not UTF-8 as bytes.
-        for image in sorted(_text(image) for image in images):
-            yield f"{name}/{image}"
-
-
-def encoded_name(name: str) -> bytes:
-    """The name as it stands in the file."""
-    return name.encode("utf-8", "surrogateescape")
-
-
-def _text(name: str | bytes) -> str:
-    return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
-
-
-def _read_bytes(file: h5py.File, name: str) -> bytes:
-    dataset = h5py.h5d.open(file.id, encoded_name(name))
-    offset = dataset.get_offset()
-    kind = dataset.get_type()
-    is_row = kind.get_class() == h5py.h5t.INTEGER and kind.get_size() == 1 and dataset.rank == 1
-    if offset is None or not is_row:
-        return _read_through_hdf5(h5py.Dataset(dataset))
-    # The bytes lie in one piece: without HDF5's machinery reading them takes a third of the time.
-    num_bytes = dataset.get_storage_size()
+def _read_piece(file: h5py.File, offset: int, num_bytes: int) -> bytes:
+    """Bytes that lie in one piece: without HDF5's machinery this takes a third of the time or less."""
     _refuse_too_large(num_bytes)
     encoded = os.pread(file.id.get_vfd_handle(), num_bytes, offset)
     if len(encoded) < num_bytes:

@@ -15,6 +15,7 @@ import numpy as np
 
 from sslight.data.bad_images import BadImage, no_readable_image, write_bad_images
 from sslight.data.build import build_source
+from sslight.data.h5_index import h5_index_path, write_h5_index
 from sslight.data.names import printable
 from sslight.data.pack_h5 import BYTES_AN_IMAGE as H5_BYTES
 from sslight.data.pack_h5 import write_h5
@@ -208,6 +209,9 @@ def _finish(source: Source, output: Path, work: Work, plan: dict[str, Any], tall
     listed = output / "bad_images.csv" if is_tar else output.with_name(f"{output.name}.bad_images.csv")
     if bad:
         write_bad_images(work.content / listed.name if is_tar else listed, bad)
+    if not is_tar:
+        write_h5_index(work.content)
+        h5_index_path(work.content).replace(h5_index_path(output))
     if output.exists():
         raise ValueError(f"{output} came into being meanwhile and is not replaced: move it and give the command again")
     work.content.replace(output)

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from sslight.data.bad_images import BadImage
-from sslight.data.h5 import encoded_name
+from sslight.data.h5_index import encoded_name
 from sslight.data.journal import JournaledFile
 from sslight.data.names import printable
 from sslight.data.pack_tally import Tally, prepare_images
