@@ -1,9 +1,9 @@
 """Images in tar shards with the layout of WebDataset, read at random."""
 
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +40,11 @@ class TarSource:
         self._shard = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
         self._offsets = np.concatenate([index.offsets for index in indices])
         self._sizes = np.concatenate([index.sizes for index in indices])
-        self._names, order = _sorted_names(self._shards, indices)
-        if not len(self._names):
+        names = _unique_names(shards, indices)
+        if not names:
             raise ValueError(f"{_listed(shards)} holds no images; give shards with members such as KEY.jpg")
+        order = _order_of_parts(names)
+        self._names = NameTable.from_encoded([names[place] for place in order.tolist()])
         self._shard, self._offsets, self._sizes = self._shard[order], self._offsets[order], self._sizes[order]
         self._open = _OpenFiles()
         self.classes: tuple[str, ...] | None = None
@@ -137,23 +139,22 @@ def _load(shard: Path) -> ShardIndex:
         raise ValueError(f"{shard} {printable(str(error))}") from error
 
 
-def _sorted_names(shards: Sequence[Path], indices: list[ShardIndex]) -> tuple[NameTable, npt.NDArray[np.int64]]:
-    """All names by their components, and the place in which each stands in the shards one after the other."""
-    names = [index.names.encoded(number) for index in indices for number in range(len(index.names))]
-    # Twice the same name: in two shards it is told apart by the shard's name, in one shard it is an error.
-    if len(set(names)) < len(names):
-        names = [
-            os.fsencode(shard.name) + b"/" + index.names.encoded(number)
-            for shard, index in zip(shards, indices, strict=True)
-            for number in range(len(index.names))
-        ]
+def _unique_names(shards: Sequence[Path], indices: list[ShardIndex]) -> list[bytes]:
+    """All names, shard after shard; if shards share some, with the shard's file name in front."""
+    names = [index.names.all_encoded() for index in indices]
+    joined = list(chain.from_iterable(names))
+    if len(set(joined)) == len(joined):
+        return joined
+    for shard, own in zip(shards, names, strict=True):
+        if len(set(own)) < len(own):
+            twice = printable(os.fsdecode(Counter(own).most_common(1)[0][0]))
+            raise ValueError(f"{shard} holds {twice} twice; make it again with each name once")
+    return [os.fsencode(shard.name) + b"/" + name for shard, own in zip(shards, names, strict=True) for name in own]
+
+
+def _order_of_parts(names: list[bytes]) -> npt.NDArray[np.int64]:
     keys = [name.replace(b"/", b"\0") for name in names]  # so that a/1 comes before a-b/1
-    order = sorted(range(len(names)), key=keys.__getitem__)
-    for first, second in pairwise(order):
-        if names[first] == names[second]:
-            raise ValueError(f"{_listed(shards)} holds {names[first]!r} twice; make it again with each name once")
-    ordered = NameTable(names[place].decode("utf-8", "surrogateescape") for place in order)
-    return ordered, np.array(order, dtype=np.int64)
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
 def _listed(shards: Sequence[Path]) -> str:
