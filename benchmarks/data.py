@@ -115,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     packing: dict[str, float] = {}
     for kind in ("h5", "tar"):
         if not paths[kind].exists():
+            shutil.rmtree(f"{paths[kind]}.packing", ignore_errors=True)  # a rest would not be timed
             start = time.perf_counter()
             pack(FolderSource(paths["folder"], labelled=True), paths[kind], format=kind, workers=available_cores())
             packing[kind] = options.num_images / (time.perf_counter() - start)
