@@ -2,7 +2,7 @@ import io
 import tarfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sslight.data.tar_members import DamagedTar, Member, tar_members
@@ -28,7 +28,7 @@ _NAME = st.lists(_PART, min_size=1, max_size=3).map("/".join).filter(lambda name
 
 
 @pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(_NAME, st.binary(max_size=1500)), max_size=5))
 def test_members_are_those_that_pythons_own_module_finds(tar_format: int, wanted: list[tuple[str, bytes]]) -> None:
     try:
@@ -51,7 +51,7 @@ def test_a_tar_file_cut_off_anywhere_is_refused() -> None:
             members(content[:length])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_damage_anywhere_is_refused_or_harmless(data: st.DataObject) -> None:
     content = bytearray(tar_bytes([("a.jpg", b"x" * 600), ("ü" * 80, b"y")], tarfile.PAX_FORMAT))
@@ -88,6 +88,19 @@ def test_a_size_beyond_the_file_is_refused_before_anything_is_read() -> None:
             members(entry(tarfile.REGTYPE, size=size))
     with pytest.raises(DamagedTar, match=r"part is missing|has a header of"):
         members(entry(tarfile.GNUTYPE_LONGNAME, size=2**40))
+
+
+@pytest.mark.parametrize("size", ["9" * 21, "9" * 5000, "-1", "", "1.5"])
+def test_a_size_in_a_pax_header_must_be_a_number(size: str) -> None:
+    record = f" size={size}\n"
+    length = len(record) + 1
+    while len(f"{length}{record}") != length:
+        length += 1
+    extension = f"{length}{record}".encode()
+    header = entry(tarfile.XHDTYPE, size=len(extension))[:512]
+    content = header + extension.ljust(-(-len(extension) // 512) * 512, b"\0") + entry(tarfile.REGTYPE)
+    with pytest.raises(DamagedTar, match="pax header with a size that is none"):
+        members(content)
 
 
 def test_a_huge_extension_header_is_refused() -> None:

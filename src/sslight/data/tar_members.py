@@ -52,7 +52,7 @@ def tar_members(read_at: ReadAt, num_bytes: int) -> Iterator[Member]:
         if not _has_valid_checksum(header):
             raise DamagedTar(f"has no valid header at byte {position:,}")
         kind = header[156:157]
-        size = int(pax[b"size"]) if pax.get(b"size", b"").isdigit() else _number(header[124:136])
+        size = _pax_size(pax[b"size"]) if b"size" in pax else _number(header[124:136])
         offset = position + BLOCK
         stored = 0 if kind in _WITHOUT_DATA else size
         position = offset + -(-stored // BLOCK) * BLOCK
@@ -98,6 +98,12 @@ def _number(field: bytes) -> int:
     if digits and (digits.strip(b"01234567") or len(digits) > 12):
         raise DamagedTar("has a header with a number that is none")
     return int(digits or b"0", 8)
+
+
+def _pax_size(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 20:
+        raise DamagedTar("has a pax header with a size that is none")
+    return int(text)
 
 
 def _name(header: bytes, long_name: bytes | None, pax: dict[bytes, bytes]) -> str:
