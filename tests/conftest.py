@@ -32,6 +32,14 @@ TINY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the program keeps between runs lies in a folder of this test alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., PretrainSettings]:
     """Settings of a run of a second; keyword ``changes`` are dotted names."""

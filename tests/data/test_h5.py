@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 from pathlib import Path
 
 import h5py
@@ -7,6 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from sslight.data import H5Source, UnreadableImage
+from sslight.data.h5_index import h5_index_path, write_h5_index
+from sslight.data.names import NameTable
+from sslight.data.tables import Table, read_table, write_table
 from tests.data.pictures import jpeg
 
 
@@ -56,6 +60,102 @@ def test_rows_of_bytes_and_opaque_scalars_are_read_alike(tmp_path: Path) -> None
     source = H5Source(tmp_path / "t.h5", labelled=False)
     expected = [encoded, encoded, encoded, encoded[:-2] + b"x", encoded, b""]
     assert [source.read(index) for index in range(6)] == expected
+
+
+def test_a_file_with_a_block_of_its_user_in_front_is_read_alike(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w", userblock_size=1024) as file:
+        file["a/0"] = as_row(jpeg(3))
+    assert H5Source(tmp_path / "t.h5", labelled=False).read(0) == jpeg(3)
+
+
+def test_a_dataset_beyond_the_end_of_the_file_is_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "t.h5"
+    with h5py.File(path, "w") as file:
+        file["a/0"] = as_row(bytes(100_000))
+        end = file["a/0"].id.get_offset() + 100_000
+    source = H5Source(path, labelled=False)
+    assert source.read(0) == bytes(100_000)
+    with path.open("r+b") as raw:
+        raw.truncate(end - 10)
+    with pytest.raises(UnreadableImage, match="ends within the dataset of 100,000 bytes"):
+        source.read(0)
+
+
+def test_names_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file.create_group(b"a\xff").create_dataset(b"\xfe.jpg", data=as_row(jpeg()))
+        file["b/0"] = as_row(jpeg(1))
+    source = H5Source(tmp_path / "t.h5", labelled=True)
+    assert source.name(0) == os.fsdecode(b"a\xff/\xfe.jpg")
+    assert [source.read(index) for index in range(2)] == [jpeg(), jpeg(1)]
+    source.locate(0).encode("utf-8")
+
+
+def test_the_listing_of_a_large_file_is_kept_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sslight.data.h5_index.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.tables.SETTLED_NS", -(10**12))
+    path = write(tmp_path / "t.h5", {"b": ["1"], "a": ["1", "0"]})
+    first = H5Source(path, labelled=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("sslight.data.h5_index._listing", lambda path: pytest.fail("the file was listed"))
+        again = H5Source(path, labelled=True)
+    assert [again.name(index) for index in range(3)] == ["a/0", "a/1", "b/1"]
+    assert again.classes == first.classes
+    assert again.labels is not None
+    assert again.labels.tolist() == [0, 0, 1]
+    with h5py.File(path, "a") as file:
+        file["c/0"] = as_row(jpeg(9))
+    assert len(H5Source(path, labelled=True)) == 4
+
+
+def test_an_index_beside_the_file_gives_names_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "t.h5", {"b": ["1"], "a": ["1", "0"]})
+    with h5py.File(path, "a") as file:
+        file["a/2"] = np.void(b"opaque")
+    expected = H5Source(path, labelled=True)
+    write_h5_index(path)
+    monkeypatch.setattr("sslight.data.h5_index._listing", lambda path: pytest.fail("the file was listed"))
+    source = H5Source(path, labelled=True)
+    assert [source.name(index) for index in range(4)] == ["a/0", "a/1", "a/2", "b/1"]
+    monkeypatch.setattr("sslight.data.h5.place_of", lambda file, name: pytest.fail(name) if name != "a/2" else None)
+    assert [source.read(index) for index in range(4)] == [jpeg(2), jpeg(1), b"opaque", jpeg(0)]
+    assert source.classes == expected.classes
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, 0, 0, 1]
+
+
+def test_an_index_that_does_not_fit_its_file_is_not_used(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.h5", {"a": ["0", "1"], "b": ["2"]})
+    write_h5_index(path)
+    right = read_table(h5_index_path(path))
+    assert right is not None
+    arrays = right.arrays
+    wrong = [
+        Table(right.head, arrays | {"offsets": arrays["offsets"] + 1}),
+        Table(right.head, arrays | {"offsets": arrays["offsets"] + 2**40}),
+        Table(right.head, arrays | {"offsets": -arrays["offsets"]}),
+        Table(right.head, arrays | {"sizes": arrays["sizes"] + 1}),
+        Table(right.head, arrays | {"sizes": -arrays["sizes"]}),
+        Table(right.head, arrays | {"sizes": arrays["sizes"][:2]}),
+        Table(right.head | {"classes": {"a": 3}}, NameTable(["x/1", "x/2", "x/3"]).arrays() | places(arrays)),
+        Table(right.head | {"classes": {"a": 2}}, arrays),
+        Table(right.head | {"classes": {"a": 1, "b": 2}}, arrays),
+        Table(right.head | {"classes": {"a": 3, "b": 0}}, arrays),
+        Table(right.head | {"classes": 5}, arrays),
+        Table(right.head | {"num_bytes": 9}, arrays),
+    ]
+    for table in wrong:
+        write_table(h5_index_path(path), table)
+        source = H5Source(path, labelled=True)
+        assert [source.read(index) for index in range(3)] == [jpeg(n) for n in range(3)]
+        assert [source.name(index) for index in range(3)] == ["a/0", "a/1", "b/2"]
+        assert source.classes == ("a", "b")
+
+
+def places(arrays: dict[str, npt.NDArray[np.int64]]) -> dict[str, npt.NDArray[np.int64]]:
+    return {"offsets": arrays["offsets"], "sizes": arrays["sizes"]}
 
 
 def test_forked_processes_read_beside_a_parent_that_has_read(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 from sslight import __version__
 from sslight.cli.bench import bench
 from sslight.cli.config import config
+from sslight.cli.data import data
 from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
@@ -25,6 +26,7 @@ app.command()(recipes)
 app.command()(config)
 app.command("import")(import_checkpoint)
 app.add_typer(bench, name="bench")
+app.add_typer(data, name="data")
 
 
 def _print_version(wanted: bool) -> None:

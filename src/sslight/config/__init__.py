@@ -4,6 +4,7 @@ from sslight.config.explain import Explanation, explain, section_keys, setting_k
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 from sslight.config.original import Translation, translate_original
 from sslight.config.overrides import build_settings, parse_assignments
+from sslight.config.pack import PackSettings, build_pack_settings
 from sslight.config.recipes import Recipe, load_recipe, read_recipe, recipe_names, to_yaml
 from sslight.config.settings import (
     CheckpointSettings,
@@ -21,12 +22,14 @@ __all__ = [
     "Explanation",
     "MoCoSettings",
     "OptimSettings",
+    "PackSettings",
     "PretrainSettings",
     "ProbeSettings",
     "Recipe",
     "SwAVSettings",
     "Translation",
     "ViewSettings",
+    "build_pack_settings",
     "build_settings",
     "explain",
     "load_recipe",

@@ -21,6 +21,11 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     Raises:
         ValueError: a word without ``=``, a name that is no setting, or one given twice.
     """
+    return flatten(parse_words(assignments))
+
+
+def parse_words(assignments: Iterable[str]) -> dict[str, Any]:
+    """``key=value`` words as a dictionary, whatever the keys. Raises ValueError."""
     values: dict[str, Any] = {}
     for word in assignments:
         key, equals, text = word.partition("=")
@@ -29,7 +34,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         if key in values:
             raise ValueError(f"{key} is given twice: once as {values[key]!r} and once as {text!r}; keep one.")
         values[key] = _parse_value(key, text)
-    return flatten(values)
+    return values
 
 
 def _parse_value(key: str, text: str) -> Any:

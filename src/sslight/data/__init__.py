@@ -1,16 +1,19 @@
-"""Sources of encoded images, decoding, and the loader of view batches."""
+"""Sources of encoded images, decoding, packing, and the loader of view batches."""
 
-from sslight.data.bad_images import BadImage, merge_bad_images, no_readable_image
+from sslight.data.bad_images import BadImage, merge_bad_images, no_readable_image, write_bad_images
 from sslight.data.build import build_source
 from sslight.data.combine import ConcatSource, SubsetSource
 from sslight.data.decode import decode
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
 from sslight.data.images import check_readable, image_batches
+from sslight.data.inspect import Inspection, inspect_source
 from sslight.data.loader import ViewLoader, available_cores, build_view_loader, loader_workers, usual_workers
+from sslight.data.pack import PackResult, pack
 from sslight.data.source import Source, labels_in
 from sslight.data.subset import select_subset
 from sslight.data.synthetic import SyntheticSource
+from sslight.data.tar import TarSource
 from sslight.data.unreadable import UnreadableImage
 
 __all__ = [
@@ -18,9 +21,12 @@ __all__ = [
     "ConcatSource",
     "FolderSource",
     "H5Source",
+    "Inspection",
+    "PackResult",
     "Source",
     "SubsetSource",
     "SyntheticSource",
+    "TarSource",
     "UnreadableImage",
     "ViewLoader",
     "available_cores",
@@ -29,10 +35,13 @@ __all__ = [
     "check_readable",
     "decode",
     "image_batches",
+    "inspect_source",
     "labels_in",
     "loader_workers",
     "merge_bad_images",
     "no_readable_image",
+    "pack",
     "select_subset",
     "usual_workers",
+    "write_bad_images",
 ]

@@ -1,12 +1,15 @@
 """Unreadable images: what is known of each, and how many are too many."""
 
+import csv
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sslight.data.names import printable
 from sslight.data.source import Source
 from sslight.data.unreadable import UnreadableImage
+from sslight.files import whole_file
 
 HANDFUL = 3
 """So many unreadable images are never too many, unless none is accepted."""
@@ -99,15 +102,23 @@ def merge_bad_images(states: Iterable[dict[str, Any]]) -> list[BadImage]:
     return log.images
 
 
+def write_bad_images(path: Path, images: Iterable[BadImage]) -> None:
+    """Write a CSV file with index, name, reason and how often each was met."""
+    with whole_file(path, "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["index", "name", "reason", "count"])
+        writer.writerows([image.index, image.name, image.reason, image.count] for image in images)
+
+
 def describe(images: list[BadImage]) -> str:
     """The first three, with reasons."""
     listed = "; ".join(f"{image.location} ({image.reason})" for image in images[:3])
     return listed if len(images) <= 3 else f"{listed}; and {len(images) - 3} more"
 
 
-def no_readable_image(images: list[BadImage]) -> str:
+def no_readable_image(images: list[BadImage], *, setting: str = "data.train") -> str:
     """The sentence for a set in which none of the images tried could be read."""
     return (
         f"no readable image among the {len(images)} tried: {describe(images)}; "
-        "check that data.train points at intact image files"
+        f"check that {setting} points at intact image files"
     )

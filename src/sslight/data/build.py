@@ -8,19 +8,23 @@ import h5py
 from sslight.data.combine import ConcatSource
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
+from sslight.data.shards import expand, is_pattern, shards_in
 from sslight.data.source import Source
 from sslight.data.synthetic import SyntheticSource
+from sslight.data.tar import TarSource
+
+_KINDS = "a folder of images, an H5 file, tar shards"
 
 
 def build_source(paths: Sequence[str], *, labelled: bool, setting: str = "data.train") -> Source:
-    """The images at ``paths``: folders, H5 files or ``synthetic:N[:val]``; several are joined.
+    """The images at ``paths``: folders, H5 files, tar shards or ``synthetic:N[:val]``; several are joined.
 
-    With ``labelled`` the classes are the direct sub-folders of a folder and the groups of an H5
-    file; without it no class mapping is built. ``setting`` is the name that errors show. Raises
-    ValueError for anything that gives no images.
+    With ``labelled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
+    the ``KEY.cls`` of tar shards; without it no class mapping is built. ``setting`` is the name that
+    errors show. Raises ValueError for anything that gives no images.
     """
     if not paths:
-        raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file or synthetic:N")
+        raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file, tar shards or synthetic:N")
     parts = [_one_source(path, labelled=labelled, setting=setting) for path in paths]
     return parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
 
@@ -28,20 +32,38 @@ def build_source(paths: Sequence[str], *, labelled: bool, setting: str = "data.t
 def _one_source(path: str, *, labelled: bool, setting: str) -> Source:
     if path.startswith("synthetic:"):
         return _synthetic(path, labelled=labelled, setting=setting)
-    where = Path(path).expanduser()
     try:
+        if is_pattern(path) and not Path(path).expanduser().exists():
+            return _shards_of_pattern(path, labelled=labelled, setting=setting)
+        where = Path(path).expanduser()
         if where.is_dir():
-            return FolderSource(where, labelled=labelled)
+            shards = shards_in(where)
+            return TarSource(shards, labelled=labelled) if shards else FolderSource(where, labelled=labelled)
         if where.is_file():
-            if not h5py.is_hdf5(where):
-                raise ValueError(
-                    f"{setting}={path} is a file but not an H5 file; give a folder of images or an H5 file"
-                )
-            return H5Source(where, labelled=labelled)
+            return _one_file(where, path, labelled=labelled, setting=setting)
     except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
         reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
         raise ValueError(f"{setting}={path} cannot be read ({reason}); check the path and its rights") from error
-    raise ValueError(f"{setting}={path} does not exist; give a folder of images, an H5 file or synthetic:N")
+    raise ValueError(f"{setting}={path} does not exist; give {_KINDS} or synthetic:N")
+
+
+def _one_file(where: Path, path: str, *, labelled: bool, setting: str) -> Source:
+    if h5py.is_hdf5(where):
+        return H5Source(where, labelled=labelled)
+    if where.suffix.lower() == ".tar":
+        return TarSource([where], labelled=labelled)
+    raise ValueError(f"{setting}={path} is a file but neither an H5 file nor a .tar; give {_KINDS}")
+
+
+def _shards_of_pattern(pattern: str, *, labelled: bool, setting: str) -> TarSource:
+    shards = [Path(path).expanduser() for path in expand(pattern)]
+    missing = [shard for shard in shards if not shard.is_file()]
+    if missing:
+        raise ValueError(
+            f"{setting}={pattern}: {len(missing)} of {len(shards)} shards do not exist (first: {missing[0]}); "
+            "check the pattern"
+        )
+    return TarSource(shards, labelled=labelled)
 
 
 def _synthetic(path: str, *, labelled: bool, setting: str) -> SyntheticSource:

@@ -1,15 +1,13 @@
 """Images in a folder: class folders, a flat folder or a nested one."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.names import NameTable, printable
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+from sslight.data.listing import list_images
+from sslight.data.names import printable
 
 
 class FolderSource:
@@ -19,12 +17,12 @@ class FolderSource:
     files and folders are followed, except to a folder that contains the link. With ``labelled``
     the direct sub-folders that hold images are the classes, and images at any depth below belong
     to them. Raises ValueError if there is no image, or no class folders where labels are asked for;
-    OSError if a folder cannot be listed.
+    OSError if a folder cannot be listed. Large listings are kept between runs (see ``list_images``).
     """
 
     def __init__(self, root: str | Path, *, labelled: bool) -> None:
         self._root = os.fspath(root)
-        self._names = NameTable(_list_images(self._root, "", ()))
+        self._names = list_images(self._root)
         if not len(self._names):
             raise ValueError(
                 f"{self._root} holds no images; give a folder with files named *.jpg, *.png, *.webp or the like"
@@ -71,18 +69,3 @@ class FolderSource:
             )
         # The listing is sorted, so the classes were met in sorted order.
         return tuple(found), labels
-
-
-def _list_images(folder: str, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Names of the images in ``folder``, with ``prefix`` (the folder's own relative path and separator)."""
-    status = Path(folder).stat()
-    identity = (status.st_dev, status.st_ino)
-    if identity in ancestors:
-        return
-    with os.scandir(folder) as listing:
-        entries = sorted((entry for entry in listing if entry.name[0] != "."), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
-            yield prefix + entry.name
-        elif entry.is_dir():
-            yield from _list_images(entry.path, prefix + entry.name + os.sep, (*ancestors, identity))

@@ -1,8 +1,10 @@
 """Compact storage for millions of names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 class NameTable:
@@ -14,13 +16,38 @@ class NameTable:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        text = bytearray()
-        ends: list[int] = []
-        for name in names:
-            text += name.encode("utf-8", "surrogateescape")
-            ends.append(len(text))
-        self._text = bytes(text)
-        self._ends = np.array(ends, dtype=np.int64)
+        self._text, self._ends = _joined(name.encode("utf-8", "surrogateescape") for name in names)
+
+    @classmethod
+    def from_encoded(cls, names: Iterable[bytes]) -> "NameTable":
+        """The table of names that are bytes already."""
+        table = cls(())
+        table._text, table._ends = _joined(names)
+        return table
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], prefix: str = "") -> "NameTable":
+        """What :meth:`arrays` gave. Raises ValueError if an array is missing or they do not fit."""
+        text, ends = arrays.get(f"{prefix}text"), arrays.get(f"{prefix}ends")
+        if (
+            text is None
+            or ends is None
+            or np.any(np.diff(ends, prepend=0) < 0)
+            or (ends[-1] if len(ends) else 0) != len(text)
+        ):
+            raise ValueError("the arrays are no table of names")
+        table = cls(())
+        table._text, table._ends = text.tobytes(), ends
+        return table
+
+    def arrays(self, prefix: str = "") -> dict[str, npt.NDArray[Any]]:
+        """``text`` (uint8 ``[T]``) and ``ends`` (int64 ``[N]``); name ``i`` is ``text[ends[i - 1] : ends[i]]``."""
+        return {f"{prefix}text": np.frombuffer(self._text, dtype=np.uint8), f"{prefix}ends": self._ends}
+
+    def all_encoded(self) -> list[bytes]:
+        """All names as they are stored; several times faster than one by one."""
+        ends = self._ends.tolist()
+        return [self._text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -30,6 +57,15 @@ class NameTable:
             raise IndexError(index)
         start = self._ends[index - 1] if index else 0
         return self._text[start : self._ends[index]].decode("utf-8", "surrogateescape")
+
+
+def _joined(names: Iterable[bytes]) -> tuple[bytes, npt.NDArray[np.int64]]:
+    text = bytearray()
+    ends: list[int] = []
+    for name in names:
+        text += name
+        ends.append(len(text))
+    return bytes(text), np.array(ends, dtype=np.int64)
 
 
 def printable(name: str) -> str:

@@ -1,6 +1,5 @@
 """The run folder: everything a run writes, and the rules that keep an earlier run safe."""
 
-import csv
 import json
 import math
 import os
@@ -14,8 +13,8 @@ from typing import Any
 import torch
 
 from sslight.config import PretrainSettings, load_recipe, to_yaml
-from sslight.data import BadImage, available_cores
-from sslight.files import whole_file, write_whole
+from sslight.data import BadImage, available_cores, write_bad_images
+from sslight.files import write_whole
 
 _PACKAGES = (
     "sslight",
@@ -137,10 +136,7 @@ class RunFolder:
 
     def write_bad_images(self, images: Iterable[BadImage]) -> None:
         """Write ``bad_images.csv``: index, name, reason and how often each was met."""
-        with whole_file(self.bad_images, "w") as file:
-            writer = csv.writer(file)
-            writer.writerow(["index", "name", "reason", "count"])
-            writer.writerows([image.index, image.name, image.reason, image.count] for image in images)
+        write_bad_images(self.bad_images, images)
 
 
 def _step_of(line: str) -> float:

@@ -1,0 +1,171 @@
+"""``sslight data``: pack a set of images, and say what it holds."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sslight.config import build_pack_settings
+
+if TYPE_CHECKING:
+    from sslight.data import Inspection, PackResult, Source
+
+data = typer.Typer(no_args_is_help=True, help="Pack a set of images, and say what it holds.")
+
+_SHOWN_UNREADABLE = 10
+
+
+@data.command()
+def pack(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Images: whatever data.train takes.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The H5 file or the folder of shards to write.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="format=h5|tar (without it by OUT's name: *.h5, else tar) · short_side=PX: larger images are made "
+            "smaller · shard_images=N · workers=N",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
+) -> None:
+    """Write all readable images into one H5 file or tar shards; the same command goes on after an interruption."""
+    chosen = build_pack_settings(settings or [])
+    form: Literal["h5", "tar"] = chosen.format or ("h5" if output.suffix.lower() in (".h5", ".hdf5") else "tar")
+    if form == "h5" and chosen.shard_images is not None:
+        raise ValueError(f"shard_images={chosen.shard_images} would have no effect: format=h5 writes one file")
+    from sslight.data import available_cores
+    from sslight.data import pack as pack_source
+
+    images = _build(source, setting="IN")
+    with _progress("packed") as progress:
+        try:
+            result = pack_source(
+                images,
+                output,
+                format=form,
+                short_side=chosen.short_side,
+                shard_images=chosen.shard_images,
+                workers=available_cores() if chosen.workers is None else chosen.workers,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            Console(stderr=True).print("stopped; the same command goes on from here", markup=False)
+            raise
+    if as_json:
+        print(json.dumps(asdict(result), default=str))
+    else:
+        _print_packed(result)
+
+
+@data.command()
+def inspect(
+    source: Annotated[str, typer.Argument(metavar="PATH", help="Images: whatever data.train takes.")],
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="Decode so many images, evenly spread; without it all.", show_default=False),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode.", show_default="cores")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """Count images and classes, sum up sizes, formats and colour modes, and find unreadable files."""
+    from sslight.data import available_cores, inspect_source
+
+    images = _build(source, setting="PATH")
+    with _progress("decoded") as progress:
+        found = inspect_source(
+            images, sample=sample, workers=available_cores() if workers is None else workers, progress=progress
+        )
+    if as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        _print_inspection(found)
+
+
+def _build(path: str, *, setting: str) -> "Source":
+    """The images with their classes if there are any."""
+    from sslight.data import build_source
+
+    try:
+        return build_source([path], labelled=True, setting=setting)
+    except ValueError:  # no classes, or no images: then the second attempt says so
+        return build_source([path], labelled=False, setting=setting)
+
+
+@contextmanager
+def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, once there is something to show."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(f"{verb}, {{task.fields[rate]}} images/s"))
+    bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+    task = bar.add_task(verb, total=None, rate="–")
+
+    def show(done: int, total: int) -> None:
+        bar.start()
+        speed = bar.tasks[0].speed
+        bar.update(task, completed=done, total=total, rate="–" if speed is None else f"{speed:,.0f}")
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _print_packed(result: "PackResult") -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_row("images", f"{result.num_images:,}, {result.num_reencoded:,} of them made smaller")
+    table.add_row("classes", "none" if result.num_classes is None else f"{result.num_classes:,}")
+    table.add_row("bytes", f"{result.num_bytes / 1e6:,.1f} MB of images")
+    if result.num_bad:
+        table.add_row("left out", f"{result.num_bad:,} unreadable, listed in {result.bad_images_file}")
+    table.add_row("output", f"{result.output}   (data.train={result.output})")
+    Console(soft_wrap=True, highlight=False).print(table, markup=False)
+
+
+def _print_inspection(found: "Inspection") -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    facts = Table(box=None, pad_edge=False, show_header=False)
+    facts.add_row("images", f"{found.num_images:,}")
+    if found.num_inspected < found.num_images:
+        facts.add_row("decoded", f"{found.num_inspected:,}, evenly spread; what follows is of these")
+    if found.images_a_class is None:
+        facts.add_row("classes", "none")
+    else:
+        a_class = found.images_a_class
+        facts.add_row(
+            "classes",
+            f"{found.num_classes:,} of {a_class['smallest']:,} to {a_class['largest']:,} images, "
+            f"median {a_class['median']:,}",
+        )
+    facts.add_row("bytes", f"{found.num_bytes / 1e6:,.1f} MB")
+    facts.add_row("formats", _counts(found.formats))
+    facts.add_row("modes", _counts(found.modes))
+    facts.add_row("EXIF-rotated", f"{found.num_rotated:,}")
+    facts.add_row("unreadable", f"{len(found.unreadable):,}")
+    console.print(facts, markup=False)
+    if found.distributions:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("")
+        for name in next(iter(found.distributions.values())):
+            table.add_column(name, justify="right")
+        for name, quantiles in found.distributions.items():
+            table.add_row(
+                name, *(f"{value:,.2f}" if name == "megapixels" else f"{value:,}" for value in quantiles.values())
+            )
+        console.print()
+        console.print(table, markup=False)
+    for image in found.unreadable[:_SHOWN_UNREADABLE]:
+        console.print(f"unreadable: {image.location} ({image.reason})", markup=False)
+    if len(found.unreadable) > _SHOWN_UNREADABLE:
+        console.print(f"… and {len(found.unreadable) - _SHOWN_UNREADABLE:,} more; --json lists all", markup=False)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return " · ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -1,0 +1,129 @@
+"""Arrays kept in a file between runs, with a checksum; and the user's cache of such files."""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sslight.files import whole_file
+
+_MAGIC = b"sslight table 1\n"
+
+SETTLED_NS = 2_000_000_000
+"""Age from which on a time stamp tells every later change apart: the coarsest clocks (FAT) count two seconds."""
+
+_KINDS = frozenset({"|u1", "<i4", "<i8"})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named one-dimensional arrays (uint8, int32 or int64) and a head of plain data."""
+
+    head: dict[str, Any]
+    arrays: dict[str, npt.NDArray[Any]]
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Write the table whole or not at all. Raises OSError."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in table.arrays.items()}
+    assert all(array.ndim == 1 and array.dtype.str in _KINDS for array in arrays.values())
+    described = [[name, array.dtype.str, len(array)] for name, array in arrays.items()]
+    head = json.dumps({"head": table.head, "arrays": described}).encode()
+    parts = [len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in arrays.values())]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    with whole_file(path, "wb") as file:
+        file.writelines([_MAGIC, digest.digest(), *parts])
+
+
+def read_table(path: Path) -> Table | None:
+    """The table in the file; None if there is none, it is damaged or of another format."""
+    try:
+        content = memoryview(path.read_bytes())
+    except OSError:
+        return None
+    start = len(_MAGIC) + hashlib.sha256().digest_size
+    if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:
+        return None
+    try:
+        # The checksum holds against damage, not against malice: what follows trusts no number.
+        first = start + 8
+        end = first + int.from_bytes(content[start:first], "little")
+        described = json.loads(bytes(content[first:end]))
+        arrays = {}
+        for name, kind, length in described["arrays"]:
+            dtype = np.dtype(kind if kind in _KINDS else "|u1")
+            arrays[str(name)] = np.frombuffer(content, dtype, length, end)  # raises ValueError beyond the end
+            end += dtype.itemsize * length
+        return Table(dict(described["head"]), arrays)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+
+
+def identity(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes with a file or a directory: inode, time of the last change of its content and of the inode, in ns.
+
+    The last cannot be set back, as copying programs do with the one before.
+    """
+    return status.st_ino & 0x7FFF_FFFF_FFFF_FFFF, status.st_mtime_ns, status.st_ctime_ns
+
+
+def is_settled(identities: Iterable[tuple[int, int, int]], now_ns: int) -> bool:
+    """Whether all were last changed so long before ``now_ns`` that any change after it shows in the time stamps."""
+    return all(max(mtime, ctime) < now_ns - SETTLED_NS for _, mtime, ctime in identities)
+
+
+class CachedFile:
+    """What the user's cache keeps about one file; of use only while the file is unchanged."""
+
+    def __init__(self, kind: str, path: Path) -> None:
+        status = path.stat()
+        self._kind, self._path = kind, path
+        self._identity = identity(status)
+        self._key = [*self._identity, status.st_size]
+        self._now_ns = time.time_ns()
+
+    def read(self) -> Table | None:
+        """The table kept for the file as it is now."""
+        table = cached_table(self._kind, self._path)
+        return table if table is not None and table.head.get("file") == self._key else None
+
+    def keep(self, table: Table) -> None:
+        """Keep a table made from the file since this object was built."""
+        if is_settled([self._identity], self._now_ns):
+            cache_table(self._kind, self._path, Table({**table.head, "file": self._key}, table.arrays))
+
+
+def cached_table(kind: str, subject: Path) -> Table | None:
+    """What :func:`cache_table` kept for ``subject``; None if there is nothing of this user's or it is damaged."""
+    path = _cache_file(kind, subject)
+    try:
+        is_own = path.stat().st_uid == os.getuid()
+    except OSError:
+        return None
+    return read_table(path) if is_own else None
+
+
+def cache_table(kind: str, subject: Path, table: Table) -> None:
+    """Keep a table for the next run. Where the cache cannot be written, nothing is kept."""
+    path = _cache_file(kind, subject)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_table(path, table)
+
+
+def _cache_file(kind: str, subject: Path) -> Path:
+    default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(default)  # noqa: PTH111 - never raises
+    name = hashlib.sha256(os.fsencode(os.path.realpath(subject))).hexdigest()[:32]
+    return Path(base, "sslight", kind, name)
