@@ -7,8 +7,10 @@ from sslight.backbones.weights import (
     BackboneInfo,
     load_backbone,
     load_backbone_weights,
+    load_projection_head,
     load_strictly,
     read_backbone_info,
+    read_state_dict,
     save_backbone,
 )
 
@@ -20,9 +22,11 @@ __all__ = [
     "check_image_size",
     "load_backbone",
     "load_backbone_weights",
+    "load_projection_head",
     "load_strictly",
     "num_features",
     "read_backbone_info",
+    "read_state_dict",
     "save_backbone",
     "timm_name",
     "to_timm_keys",

@@ -8,6 +8,7 @@ import typer
 
 from sslight import __version__
 from sslight.cli.config import config
+from sslight.cli.evaluate import evaluate
 from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
@@ -20,6 +21,7 @@ app = typer.Typer(
     help="Self-supervised pre-training for small vision networks.",
 )
 app.command()(pretrain)
+app.command()(evaluate)
 app.command()(recipes)
 app.command()(config)
 app.command("import")(import_checkpoint)

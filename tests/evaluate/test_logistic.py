@@ -19,7 +19,7 @@ def blobs(num: int, seed: int, num_classes: int = 6, dim: int = 20) -> tuple[tor
 def test_accuracy_is_within_a_point_of_scikit_learns_best() -> None:
     train, train_labels = blobs(1500, 1)
     test, test_labels = blobs(4000, 2)
-    logits = fit_logistic_regression(train, train_labels, test, num_classes=6)
+    logits = fit_logistic_regression(train, train_labels, num_classes=6).logits(test)
     ours = float((logits.argmax(1) == test_labels).float().mean())
     scaler = StandardScaler().fit(train.numpy())
     theirs = max(
@@ -37,9 +37,9 @@ def test_a_constant_feature_changes_nothing() -> None:
     test, _ = blobs(50, 2)
     train, test = train.double(), test.double()  # L-BFGS in float32 ends in another place on another processor
     with_constant = [torch.cat([x, torch.full((len(x), 1), 3.0, dtype=x.dtype)], 1) for x in (train, test)]
-    expected = fit_logistic_regression(train, labels, test, num_classes=6)
+    expected = fit_logistic_regression(train, labels, num_classes=6).logits(test)
     torch.testing.assert_close(
-        fit_logistic_regression(with_constant[0], labels, with_constant[1], num_classes=6),
+        fit_logistic_regression(with_constant[0], labels, num_classes=6).logits(with_constant[1]),
         expected,
         rtol=1e-3,
         atol=1e-3,
