@@ -1,11 +1,13 @@
 """Logistic regression against scikit-learn's on the same features."""
 
 import numpy as np
+import pytest
 import torch
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from sslight.evaluate import fit_logistic_regression
+from sslight.evaluate import fit_logistic_regression, logistic
 
 
 def blobs(num: int, seed: int, num_classes: int = 6, dim: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,3 +46,38 @@ def test_a_constant_feature_changes_nothing() -> None:
         rtol=1e-3,
         atol=1e-3,
     )
+
+
+@pytest.mark.parametrize(("l2", "tolerance"), [(1e-4, 0.1), (1e-2, 0.005)])  # 100 iterations end early for the weaker
+def test_accuracy_and_probabilities_are_scikit_learns_at_the_same_strength(l2: float, tolerance: float) -> None:
+    digits, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
+    features = digits.astype(np.float32)
+    train, test = slice(0, 1000), slice(1000, None)
+    fitted = fit_logistic_regression(
+        torch.from_numpy(features[train]), torch.from_numpy(labels[train]), num_classes=10, l2=l2
+    )
+    scores = fitted.logits(torch.from_numpy(features[test]))
+    std = np.where(features[train].std(0, ddof=1) > 0, features[train].std(0, ddof=1), 1)
+    scaled = (features - features[train].mean(0)) / std
+    theirs = LogisticRegression(C=1 / (l2 * 1000), max_iter=5000, tol=1e-8).fit(scaled[train], labels[train])
+    ours = float((scores.argmax(1).numpy() == labels[test]).mean())
+    assert abs(ours - theirs.score(scaled[test], labels[test])) <= 0.002
+    np.testing.assert_allclose(scores.softmax(1).numpy(), theirs.predict_proba(scaled[test]), atol=tolerance)
+
+
+def test_blocks_do_not_change_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, labels = blobs(300, 1)
+    whole = fit_logistic_regression(train, labels, num_classes=6, l2=1e-2)
+    monkeypatch.setattr(logistic, "_BLOCK", 7)
+    in_blocks = fit_logistic_regression(train, labels, num_classes=6, l2=1e-2)
+    torch.testing.assert_close(in_blocks.logits(train), whole.logits(train), rtol=1e-2, atol=1e-2)
+
+
+def test_the_strength_is_chosen_without_a_look_at_other_features() -> None:
+    """Noise whose labels mean nothing wants the strongest penalty, separable blobs a weak one."""
+    generator = torch.Generator().manual_seed(0)
+    noise, labels = torch.randn(400, 30, generator=generator), torch.randint(0, 4, (400,), generator=generator)
+    clear = torch.eye(4)[labels] * 5 + 0.1 * noise[:, :4]
+    assert fit_logistic_regression(noise, labels, num_classes=4).l2 >= 1e-2
+    fitted = fit_logistic_regression(clear, labels, num_classes=4)
+    assert bool((fitted.logits(clear).argmax(1) == labels).all())

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sslight import __version__
+from sslight.cli.compare import compare
 from sslight.cli.config import config
 from sslight.cli.evaluate import evaluate
 from sslight.cli.import_ import import_checkpoint
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(pretrain)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(recipes)
 app.command()(config)
 app.command("import")(import_checkpoint)

@@ -241,7 +241,7 @@ _WITHOUT_EFFECT_IN_EVALUATION: list[_Rule[EvaluateSettings]] = [
         lambda s: s.linear.lr is not None and len(s.linear.lr) == 1,
         "there is one learning rate only and nothing to choose; leave it out",
     ),
-    ({"cache", "feature_batch_size"}, lambda s: s.protocol == "semi", "no features are kept; leave it out"),
+    ({"cache"}, lambda s: s.protocol == "semi", "no features are kept; leave it out"),
     (
         {"network"},
         lambda s: s.checkpoint.startswith("timm:"),

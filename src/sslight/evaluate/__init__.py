@@ -1,6 +1,7 @@
 """Measuring a backbone by the field's protocols: kNN, linear, semi-supervised. Knows nothing of the methods."""
 
 from sslight.evaluate.cache import CachedFeatures, cached_features
+from sslight.evaluate.compare import compare_results, to_markdown
 from sslight.evaluate.features import EvalTransform, extract_features
 from sslight.evaluate.knn import knn_classify, nearest_neighbours
 from sslight.evaluate.logistic import LogisticRegression, fit_logistic_regression
@@ -17,11 +18,13 @@ __all__ = [
     "LabelledProbe",
     "LogisticRegression",
     "cached_features",
+    "compare_results",
     "extract_features",
     "fit_logistic_regression",
     "knn_classify",
     "nearest_neighbours",
     "read_result",
     "run_evaluation",
+    "to_markdown",
     "wilson_interval",
 ]

@@ -47,6 +47,14 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sslight" / "features"
 
 
+def check_cache(folder: Path) -> None:
+    """Make the cache's folder. Raises ValueError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cache={folder} cannot be written ({error.strerror}): choose another folder.") from None
+
+
 def cached_features(
     backbone: nn.Module,
     source: Source,
@@ -71,7 +79,7 @@ def cached_features(
 
     Raises:
         ValueError: no image can be read, or the backbone gives numbers that are not finite.
-        OSError: the folder cannot be written.
+        OSError: the folder is full or cannot be written.
     """
     key = _key(backbone, source, transform, precision)
     place = folder / key

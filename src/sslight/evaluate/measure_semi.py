@@ -13,6 +13,7 @@ from sslight.data import BadImage
 from sslight.evaluate.crops import RandomCrops
 from sslight.evaluate.features import eval_mode, feature_batches
 from sslight.evaluate.metrics import accuracy_of_ranks, label_ranks
+from sslight.evaluate.model import is_timm
 from sslight.evaluate.processes import own_share, rank_and_size, sum_over_processes
 from sslight.evaluate.semi import (
     PUBLISHED_BATCH,
@@ -63,7 +64,7 @@ def measure_semi(task: Task) -> Measurement | None:
     kept = torch.from_numpy(np.flatnonzero(readable.cpu().numpy()))
     accuracy = accuracy_of_ranks(ranks.cpu()[kept], torch.from_numpy(sets.val_labels)[kept], sets.classes)
     notes = []
-    if projection is None and settings.head == "auto":
+    if projection is None and settings.head == "auto" and not is_timm(task.settings.checkpoint):
         notes.append(
             "the checkpoint has no DINO projection head with batch norm, so the classifier is one new linear layer; "
             "the published protocol carries the head over (give checkpoints/last.pt of a run, not an export)."

@@ -50,7 +50,7 @@ def load_model(checkpoint: str, *, network: str, seed: int) -> EvaluatedModel:
     Raises:
         ValueError: there is no such file or network, it is damaged, or the weights are of another network.
     """
-    if checkpoint.startswith(_TIMM):
+    if is_timm(checkpoint):
         name, _, file = checkpoint.removeprefix(_TIMM).partition("@")
         return _timm_model(name, file, seed)
     path = Path(checkpoint).expanduser()
@@ -64,9 +64,14 @@ def load_model(checkpoint: str, *, network: str, seed: int) -> EvaluatedModel:
     )
 
 
+def is_timm(checkpoint: str) -> bool:
+    """Whether the setting names a timm model instead of a file of this program or the original."""
+    return checkpoint.startswith(_TIMM)
+
+
 def default_folder(checkpoint: str) -> Path:
     """Where results go if nothing else is said: beside the file, or in the current folder."""
-    if checkpoint.startswith(_TIMM):
+    if is_timm(checkpoint):
         return Path("evaluation")
     path = Path(checkpoint).expanduser()
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent

@@ -53,8 +53,9 @@ def write_result(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "per_class": {name: {"accuracy": share, "images": n} for name, (share, n) in accuracy.per_class.items()},
     }
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    return EvaluationResult(path, protocol, accuracy, by_k, notes, content)
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    write_whole(path, f"{text}\n")
+    return EvaluationResult(path, protocol, accuracy, by_k, notes, json.loads(text))
 
 
 def read_result(path: Path) -> dict[str, Any]:

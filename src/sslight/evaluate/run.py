@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from sslight.backbones import num_features
 from sslight.config import EvaluateSettings
 from sslight.data import Source, check_readable
-from sslight.evaluate.cache import default_cache
+from sslight.evaluate.cache import check_cache, default_cache
 from sslight.evaluate.features import EvalTransform
 from sslight.evaluate.fingerprint import data_fingerprint, weights_fingerprint
 from sslight.evaluate.measure_frozen import measure_knn, measure_linear_exact, measure_linear_fast
@@ -53,38 +54,64 @@ def run_evaluation(
     started = time.perf_counter()
     task = prepare(settings, device=device, workers=workers, show_progress=show_progress)
     folder, identity = _result_folder(task)
-    _check_writable(folder, "output")
-    measured = _measure(task)
-    if measured is None:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
+    with _folder_for_results(folder):
+        measured = _measure(task)
+        if measured is None:
+            return None
+        try:
+            result = write_result(
+                folder / FILE_NAME,
+                protocol=measured.protocol,
+                accuracy=measured.accuracy,
+                by_k=measured.by_k,
+                notes=[*task.sets.notes, *measured.notes],
+                details=measured.details,
+                **identity,
+                settings=settings.model_dump(mode="json", exclude={"knn", "linear", "semi"} - {settings.protocol}),
+                transform=asdict(task.transform),
+                seconds=round(time.perf_counter() - started, 1),
+                peak_memory_mib=_peak_memory(device),
+            )
+        except OSError:
+            task.progress.say(f"the result cannot be written; it is {measured.accuracy}, {measured.details}")
+            raise
+        _write_what_belongs_to_it(task, measured, folder)
+    return result
+
+
+@contextmanager
+def _folder_for_results(folder: Path) -> Iterator[None]:
+    """Make the folder before the work, so that no result is lost for want of it; a failure leaves no empty one.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output={folder} cannot be written ({error.strerror}): choose another folder.") from None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -> None:
+    """The trained classifier, and the names of the training images if they are a part of a set."""
     if measured.tensors:
+        tensors = {name: value.detach().cpu().contiguous() for name, value in measured.tensors.items()}
         with whole_file(folder / "classifier.safetensors", "wb") as file:
-            file.write(safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in measured.tensors.items()}))
-    if settings.data.subset is not None:
-        names = (task.sets.train.name(index) for index in range(len(task.sets.train)))
-        write_whole(folder / "train_subset.txt", "".join(f"{name}\n" for name in names))
-    return write_result(
-        folder / FILE_NAME,
-        protocol=measured.protocol,
-        accuracy=measured.accuracy,
-        by_k=measured.by_k,
-        notes=[*task.sets.notes, *measured.notes],
-        details=measured.details,
-        **identity,
-        settings=settings.model_dump(mode="json"),
-        transform=asdict(task.transform),
-        seconds=round(time.perf_counter() - started, 1),
-        peak_memory_mib=_peak_memory(device),
-    )
+            file.write(safetensors.torch.save(tensors))
+    if task.settings.data.subset is not None:
+        train = task.sets.train
+        write_whole(folder / "train_subset.txt", "".join(f"{train.name(index)}\n" for index in range(len(train))))
 
 
 def prepare(settings: EvaluateSettings, *, device: torch.device, workers: int, show_progress: bool) -> Task:
     """Whatever can be refused is refused here, the cheapest first; nothing is computed or written."""
     sets = build_sets(settings)
-    cache = settings.cache or default_cache()
-    if settings.protocol != "semi":
-        _check_writable(cache.expanduser(), "cache")
     if settings.output is not None and (settings.output / FILE_NAME).exists():
         raise ValueError(f"output={settings.output} already holds {FILE_NAME}: choose another folder.")
     model = load_model(settings.checkpoint, network=settings.network, seed=settings.seed)
@@ -96,13 +123,15 @@ def prepare(settings: EvaluateSettings, *, device: torch.device, workers: int, s
         model=model,
         sets=sets,
         transform=EvalTransform(size, model.info.mean, model.info.std, settings.resize),
-        cache=cache.expanduser(),
+        cache=(settings.cache or default_cache()).expanduser(),
         device=device,
         workers=workers,
         progress=Progress(shown=show_progress and rank_and_size()[0] == 0),
     )
     if settings.protocol == "semi":
         check_head(task)
+    else:
+        check_cache(task.cache)
     for source in (sets.train, sets.val):
         check_readable(source)
     model.backbone.to(device)
@@ -150,14 +179,6 @@ def _described(paths: list[str], source: Source, num_classes: int) -> dict[str, 
         "num_classes": num_classes,
         "sha256": data_fingerprint(source),
     }
-
-
-def _check_writable(folder: Path, setting: str) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{setting}={folder} is a file: give a folder.")
-    parent = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{setting}={folder} cannot be written: {parent} is not a writable folder.")
 
 
 def _peak_memory(device: torch.device) -> dict[str, int]:
