@@ -84,8 +84,8 @@ def test_results_are_the_same(protocol: str, folder: Path) -> None:
     one, two = (json.loads((folder / n / protocol / "results.json").read_text()) for n in ("one", "two"))
     for part in ("accuracy", "by_k", "per_class", "checkpoint", "data"):
         assert one.get(part) == two.get(part), part
-    if protocol != "knn":
-        states = [safetensors.torch.load_file(folder / n / protocol / "classifier.safetensors") for n in ("one", "two")]
+    for file in {"knn": [], "linear": ["classifier"], "semi": ["classifier", "backbone"]}[protocol]:
+        states = [safetensors.torch.load_file(folder / n / protocol / f"{file}.safetensors") for n in ("one", "two")]
         for name, value in states[0].items():
             torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
 

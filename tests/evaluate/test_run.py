@@ -127,8 +127,8 @@ def test_fine_tuning_takes_the_projection_head_of_a_run_unless_told_otherwise(
     assert (details["head"], details["train_share"], details["batch_size"]) == (expected, 0.5, 7)
     assert result.notes == []
     before = sslight.load_backbone(checkpoint).state_dict()
-    after = safetensors.torch.load_file(tmp_path / "result" / "classifier.safetensors")
-    assert all(not torch.equal(after[f"backbone.{name}"], value) for name, value in before.items() if value.ndim > 1)
+    after = sslight.load_backbone(tmp_path / "result" / "backbone.safetensors").state_dict()
+    assert all(not torch.equal(after[name], value) for name, value in before.items() if value.ndim > 1)
     export = tmp_path / "run" / "backbone.safetensors"
     other = evaluate("semi", str(export), tmp_path, **changes, output=tmp_path / "other")
     assert other.content["details"]["head"] == "linear"

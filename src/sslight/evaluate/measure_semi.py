@@ -80,7 +80,8 @@ def measure_semi(task: Task) -> Measurement | None:
             "unreadable_val": len(readable) - len(kept),
         },
         notes=notes,
-        tensors=dict(classifier.state_dict()),
+        tensors=dict(classifier.head.state_dict()),
+        fine_tuned=classifier.backbone,
     )
 
 

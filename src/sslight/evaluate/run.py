@@ -14,7 +14,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from sslight.backbones import num_features
+from sslight.backbones import num_features, save_backbone
 from sslight.config import EvaluateSettings
 from sslight.data import Source, check_readable
 from sslight.evaluate.cache import check_cache, default_cache
@@ -99,11 +99,23 @@ def _folder_for_results(folder: Path) -> Iterator[None]:
 
 
 def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -> None:
-    """The trained classifier, and the names of the training images if they are a part of a set."""
+    """What was trained, and the names of the training images if they are a part of a set."""
     if measured.tensors:
         tensors = {name: value.detach().cpu().contiguous() for name, value in measured.tensors.items()}
         with whole_file(folder / "classifier.safetensors", "wb") as file:
             file.write(safetensors.torch.save(tensors))
+    if measured.fine_tuned is not None:
+        info = task.model.info
+        save_backbone(
+            measured.fine_tuned,
+            folder / "backbone.safetensors",
+            name=info.name,
+            image_size=info.image_size,
+            patch_size=info.patch_size,
+            mean=info.mean,
+            std=info.std,
+            notes={"source": f"fine-tuned with labels of {len(task.sets.train)} images"},
+        )
     if task.settings.data.subset is not None:
         train = task.sets.train
         write_whole(folder / "train_subset.txt", "".join(f"{train.name(index)}\n" for index in range(len(train))))

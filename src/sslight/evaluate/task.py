@@ -27,7 +27,8 @@ class Measurement:
         by_k: Of kNN: the accuracies for all k.
         details: What was decided on the way, plain data.
         notes: What a reader must know, a sentence each.
-        tensors: What was trained, to be saved beside the result.
+        tensors: The trained classifier, to be saved beside the result.
+        fine_tuned: The backbone, if it was trained too.
     """
 
     protocol: str
@@ -36,6 +37,7 @@ class Measurement:
     by_k: dict[int, Accuracy] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    fine_tuned: nn.Module | None = None
 
 
 @dataclass(frozen=True)
