@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from sslight.backbones import build_backbone, save_backbone
-from sslight.config import EvaluateSettings, setting_keys
+from sslight.config import EvaluateSettings, build_evaluate_settings, parse_assignments, setting_keys
 from tests.cli.test_bad_input import run
 from tests.cli.test_commands import output_of
 
@@ -200,3 +200,13 @@ def test_compare_takes_results_only(
 ) -> None:
     assert run(monkeypatch, "compare", str(tmp_path)) == 2
     assert "results.json cannot be read" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/evaluation.md"])
+def test_what_the_pages_tell_people_to_type_resolves(page: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    commands = [line.split() for line in text.splitlines() if line.startswith("sslight evaluate ")]
+    assert len(commands) == 4
+    for _, _, protocol, checkpoint, *assignments in commands:
+        settings = build_evaluate_settings(protocol, checkpoint, parse_assignments(assignments, EvaluateSettings))
+        assert settings.data.val == ["VAL"]

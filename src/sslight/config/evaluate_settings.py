@@ -89,7 +89,7 @@ class LinearSettings(Section):
 
     epochs: PositiveInt = 100
     """Length of the exact protocol.
-    Unit: passes over data.train. Try: 100, as published; 10 is mostly within a point."""
+    Unit: passes over data.train. Try: 100, as published; 10 for a first look."""
 
     batch_size: PositiveInt | None = None
     """Images in one step of the exact protocol, over all devices. null: 4096 with LARS, 1024 with
