@@ -23,7 +23,7 @@ from sslight.data import (
     loader_workers,
     select_subset,
 )
-from sslight.evaluate import EvaluationResult, LabelledProbe, run_evaluation
+from sslight.evaluate import EvaluationResult, LabelledProbe, check_evaluation, run_evaluation
 from sslight.methods import build_method
 from sslight.train import (
     MethodWithProbe,
@@ -214,6 +214,8 @@ def evaluate_backbone(
 def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:
     """:func:`evaluate_backbone` with settings that are already resolved."""
     placement = place(settings.devices)
+    if placement.world_size > 1:
+        check_evaluation(settings)  # before this process starts others
     fabric = Fabric(
         accelerator=placement.accelerator,
         devices=placement.processes_per_node,

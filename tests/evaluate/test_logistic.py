@@ -51,7 +51,7 @@ def test_a_constant_feature_changes_nothing() -> None:
 @pytest.mark.parametrize(("l2", "tolerance"), [(1e-4, 0.1), (1e-2, 0.005)])  # 100 iterations end early for the weaker
 def test_accuracy_and_probabilities_are_scikit_learns_at_the_same_strength(l2: float, tolerance: float) -> None:
     digits, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
-    features = digits.astype(np.float32)
+    features = digits.astype(np.float64)
     train, test = slice(0, 1000), slice(1000, None)
     fitted = fit_logistic_regression(
         torch.from_numpy(features[train]), torch.from_numpy(labels[train]), num_classes=10, l2=l2
@@ -67,6 +67,7 @@ def test_accuracy_and_probabilities_are_scikit_learns_at_the_same_strength(l2: f
 
 def test_blocks_do_not_change_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     train, labels = blobs(300, 1)
+    train = train.double()
     whole = fit_logistic_regression(train, labels, num_classes=6, l2=1e-2)
     monkeypatch.setattr(logistic, "_BLOCK", 7)
     in_blocks = fit_logistic_regression(train, labels, num_classes=6, l2=1e-2)

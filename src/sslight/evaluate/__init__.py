@@ -8,7 +8,7 @@ from sslight.evaluate.logistic import LogisticRegression, fit_logistic_regressio
 from sslight.evaluate.metrics import Accuracy, wilson_interval
 from sslight.evaluate.online import LabelledProbe
 from sslight.evaluate.results import EvaluationResult, read_result
-from sslight.evaluate.run import run_evaluation
+from sslight.evaluate.run import check_evaluation, run_evaluation
 
 __all__ = [
     "Accuracy",
@@ -18,6 +18,7 @@ __all__ = [
     "LabelledProbe",
     "LogisticRegression",
     "cached_features",
+    "check_evaluation",
     "compare_results",
     "extract_features",
     "fit_logistic_regression",

@@ -33,6 +33,7 @@ def measure_knn(task: Task) -> Measurement | None:
     settings, classes = task.settings.knn, task.sets.classes
     if settings.k[-1] > len(train):
         raise ValueError(f"knn.k={settings.k[-1]} is more than the {len(train)} readable training images: lower it.")
+    task.progress.say(f"searching the neighbours of {len(val):,} images among {len(train):,}")
     ranks = knn_ranks(
         train,
         train_labels,
@@ -61,6 +62,7 @@ def measure_linear_fast(task: Task) -> Measurement | None:
     train, train_labels, val, val_labels = task.both_features(represented)
     if rank_and_size()[0] > 0:
         return None
+    task.progress.say(f"fitting logistic regressions to {len(train):,} images")
     fitted = fit_logistic_regression(
         train.to(task.device),
         train_labels.to(task.device),
@@ -89,14 +91,7 @@ def measure_linear_exact(task: Task) -> Measurement | None:
     batch_size = settings.batch_size or min(PUBLISHED_BATCH[kind], max(1, len(sets.train) // 8))
     base_rates = settings.lr or default_rates(kind)
     val, val_labels = task.features(represented, sets.val, torch.from_numpy(sets.val_labels), "data.val")
-    held_out = torch.zeros(len(sets.train), dtype=torch.bool)
-    held_out_set: tuple[Tensor, Tensor] | None = None
-    if len(base_rates) > 1:
-        rows, _ = draw_held_out(len(sets.train), settings.held_out_share, seed)
-        held_out[torch.from_numpy(rows)] = True
-        held_out_set = task.features(
-            represented, SubsetSource(sets.train, rows), torch.from_numpy(sets.train_labels[rows]), "the held-out part"
-        )
+    held_out, held_out_set = _held_out_part(task, represented, wanted=len(base_rates) > 1)
     probes = LinearProbes.build(
         [rate * batch_size / 256 for rate in base_rates],
         new_linear(val.shape[1], len(sets.classes), seed=seed),
@@ -130,6 +125,18 @@ def measure_linear_exact(task: Task) -> Measurement | None:
         notes=notes,
         tensors=dict(layer.state_dict()),
     )
+
+
+def _held_out_part(task: Task, represented: nn.Module, *, wanted: bool) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    """Which training images are held out (``[M]`` bool), and the features and labels of their centre crops."""
+    sets = task.sets
+    held_out = torch.zeros(len(sets.train), dtype=torch.bool)
+    if not wanted:
+        return held_out, None
+    rows, _ = draw_held_out(len(sets.train), task.settings.linear.held_out_share, task.settings.seed)
+    held_out[torch.from_numpy(rows)] = True
+    labels = torch.from_numpy(sets.train_labels[rows])
+    return held_out, task.features(represented, SubsetSource(sets.train, rows), labels, "the held-out part")
 
 
 def _train_probes(task: Task, represented: nn.Module, probes: LinearProbes, held_out: Tensor, batch_size: int) -> int:

@@ -121,6 +121,11 @@ def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -
         write_whole(folder / "train_subset.txt", "".join(f"{train.name(index)}\n" for index in range(len(train))))
 
 
+def check_evaluation(settings: EvaluateSettings) -> None:
+    """Refuse what can be refused before any work (ValueError), for a caller that then starts several processes."""
+    prepare(settings, device=torch.device("cpu"), workers=0, show_progress=False)
+
+
 def prepare(settings: EvaluateSettings, *, device: torch.device, workers: int, show_progress: bool) -> Task:
     """Whatever can be refused is refused here, the cheapest first; nothing is computed or written."""
     sets = build_sets(settings)
