@@ -45,6 +45,13 @@ def test_weights_of_a_whole_classification_network_are_loaded_without_its_classi
     assert model.notes == f"weights from {file}"
 
 
+def test_a_tag_gives_the_normalisation_of_its_weights() -> None:
+    models = [load_model(f"timm:vit_tiny_patch16_224{tag}", network="student", seed=0) for tag in ("", ".augreg_in21k")]
+    tagged = timm.get_pretrained_cfg("vit_tiny_patch16_224.augreg_in21k")
+    assert models[1].info.mean == tagged.mean
+    assert models[0].info.name == models[1].info.name == "vit_tiny_patch16_224"
+
+
 def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save(timm.create_model("test_vit", pretrained=False).state_dict(), file)
@@ -57,6 +64,7 @@ def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path: Path) 
     ("checkpoint", "sentence"),
     [
         ("timm:mobilnetv2_100", "the nearest names are"),
+        ("timm:resnet18.nonsense", r"has a tag that timm does not know: write timm:resnet18\."),
         ("timm:test_resnet@nowhere.pth", r"there is no file nowhere\.pth"),
         ("nowhere.safetensors", r"there is no file nowhere\.safetensors"),
     ],

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sslight.evaluate.held_out import draw_held_out
 
-_L2_STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # from smooth to free: each fit starts from the one before
+_L2_STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # from smooth to free: each fit starts from the one before
 _BLOCK = 1 << 14
 _MAX_ITERATIONS = 100
 
@@ -48,7 +48,7 @@ def fit_logistic_regression(
         features: ``[M, D]``, M at least 2; read a block at a time, never copied whole.
         labels: ``[M]`` integers in ``0 .. num_classes - 1``.
         num_classes: Number of classes C.
-        l2: Strength of the penalty; None chooses it from 1e-5 to 0.1 on a held-out part of these
+        l2: Strength of the penalty; None chooses it from 1e-5 to 1 on a held-out part of these
             features (never on others), and then fits to all of them.
         held_out_share: Share that is held out for the choice.
         seed: Seed of the draw of the held-out part.

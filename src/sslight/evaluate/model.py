@@ -16,6 +16,7 @@ from sslight.backbones import (
     load_projection_head,
     read_backbone_info,
     read_state_dict,
+    timm_name,
 )
 
 _TIMM = "timm:"
@@ -86,28 +87,29 @@ def choose_image_size(model: EvaluatedModel, image_size: int | None) -> int:
 
 
 def _timm_model(name: str, file: str, seed: int) -> EvaluatedModel:
-    architecture = name.split(".")[0]
+    architecture, *tag = name.split(".")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(architecture).eval()
-    wanted = getattr(backbone, "default_cfg", {}) if "." not in name else timm.get_pretrained_cfg(name).to_dict()
+    try:
+        wanted = timm.get_pretrained_cfg(".".join([timm_name(architecture), *tag]))
+    except RuntimeError:
+        raise ValueError(f"timm:{name} has a tag that timm does not know: write timm:{architecture}.") from None
     info = BackboneInfo(
-        name=architecture,
-        image_size=int(wanted["input_size"][-1]),
-        patch_size=None,
-        mean=tuple(wanted["mean"]),
-        std=tuple(wanted["std"]),
+        name=architecture, image_size=wanted.input_size[-1], patch_size=None, mean=wanted.mean, std=wanted.std
     )
     if file:
-        _load_classifier_weights(backbone, file, name, wanted.get("classifier"))
+        _load_classifier_weights(backbone, file, name, wanted.classifier)
     notes = f"weights from {file}" if file else f"untrained, weights drawn with seed {seed}"
     return EvaluatedModel(backbone, info, notes, projection=None)
 
 
-def _load_classifier_weights(backbone: nn.Module, file: str, name: str, classifier: object) -> None:
+def _load_classifier_weights(
+    backbone: nn.Module, file: str, name: str, classifier: str | tuple[str, ...] | None
+) -> None:
     """Load a state dict of a whole classification network into its backbone; its classifier is left out."""
     state = read_state_dict(file)
-    classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())  # type: ignore[arg-type]
+    classifiers = (classifier,) if isinstance(classifier, str) else classifier or ()
     state = {key: value for key, value in state.items() if key.rpartition(".")[0] not in classifiers}
     expected = backbone.state_dict()
     fitting = [key for key, value in expected.items() if key in state and state[key].shape == value.shape]
