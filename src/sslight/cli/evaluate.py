@@ -18,7 +18,8 @@ def evaluate(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="An export, a checkpoint (of this program or the original), or timm:NAME[@FILE].", show_default=False
+            help="An export, a checkpoint (of this program or the original), timm:NAME or timm:NAME@FILE.",
+            show_default=False,
         ),
     ],
     settings: Annotated[

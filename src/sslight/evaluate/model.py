@@ -56,11 +56,11 @@ def load_model(checkpoint: str, *, network: str, seed: int) -> EvaluatedModel:
         return _timm_model(name, file, seed)
     path = Path(checkpoint).expanduser()
     info = read_backbone_info(path)
-    origin = info.notes.get("source", "")
+    origin = info.notes.get("source", "pre-trained weights")
     return EvaluatedModel(
         backbone=load_backbone(path, network=network),
         info=info,
-        notes=origin or f"pre-trained weights, the {network} network",
+        notes=f"{origin}, the {network} network",
         projection=load_projection_head(path, network=network),
     )
 
