@@ -99,8 +99,10 @@ def test_new_classifiers_start_as_published_and_rates_begin_with_the_published_o
     layer = new_linear(2000, 50, seed=3)
     assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.01)
     assert not layer.bias.any()
-    assert default_rates("lars")[0] == 0.05
-    assert default_rates("sgd")[0] == 0.01
+    imagenet = 1_281_167 * 100
+    assert default_rates("lars", image_passes=imagenet) == [0.05, 0.15, 0.5, 1.5]
+    assert default_rates("sgd", image_passes=imagenet // 100) == [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
+    assert default_rates("lars", image_passes=1)[-1] == 150
 
 
 def test_the_loss_is_the_mean_cross_entropy() -> None:

@@ -103,7 +103,8 @@ class LinearSettings(Section):
     lr: Annotated[list[PositiveFloat], BeforeValidator(_as_numbers), AfterValidator(_not_empty)] | None = None
     """Learning rates for 256 images a step that are trained side by side on the same features; the
     best on a part of data.train that is held out for it gives the result. null: the published rate
-    (0.05 with LARS, 0.01 with SGD) and 3, 10, 30, 100 and 300 times as much, since small sets take few steps.
+    (0.05 with LARS, 0.01 with SGD) and 3, 10, 30, ... times as much, the further the fewer images
+    times epochs there are than in the published run.
     Unit: learning rate. Try: [0.05] or [0.01] for exactly the published rate."""
 
     min_lr: NonNegativeFloat = 1e-6

@@ -18,13 +18,25 @@ PUBLISHED_RATE = {"lars": 0.05, "sgd": 0.01}
 PUBLISHED_BATCH = {"lars": 4096, "sgd": 1024}
 """Images in a step of the published protocol (8 GPUs)."""
 
-_RATE_FACTORS = (1, 3, 10, 30, 100, 300)
+_RATE_FACTORS = (1, 3, 10, 30, 100, 300, 1000, 3000)
+_PUBLISHED_PASSES = 1_281_167 * 100  # images of ImageNet-1k, epochs
+_LEAST_SPAN = 30
 _MOMENTUM = 0.9
 
 
-def default_rates(optimizer: Literal["lars", "sgd"]) -> list[float]:
-    """The learning rates for 256 images that are tried if none are given: the published one and larger ones."""
-    return [round(factor * PUBLISHED_RATE[optimizer], 6) for factor in _RATE_FACTORS]
+def default_rates(optimizer: Literal["lars", "sgd"], *, image_passes: int) -> list[float]:
+    """The learning rates for 256 images that are tried if none are given: the published one and larger ones.
+
+    With rates in proportion to the batch, what a run moves the weights by goes with its images times epochs.
+    The rates reach to three times what makes up for having fewer than the published run, and at least to 30
+    times the published one.
+
+    Args:
+        optimizer: Its published rate is the smallest.
+        image_passes: Training images times epochs.
+    """
+    largest = max(_LEAST_SPAN, 3 * _PUBLISHED_PASSES / image_passes)
+    return [round(factor * PUBLISHED_RATE[optimizer], 6) for factor in _RATE_FACTORS if factor <= largest]
 
 
 def new_linear(in_features: int, num_classes: int, *, seed: int) -> nn.Linear:

@@ -89,7 +89,7 @@ def measure_linear_exact(task: Task) -> Measurement | None:
     represented = represented.to(task.device)
     kind = settings.optimizer or ("sgd" if has_class_token(task.model.backbone) else "lars")
     batch_size = settings.batch_size or min(PUBLISHED_BATCH[kind], max(1, len(sets.train) // 8))
-    base_rates = settings.lr or default_rates(kind)
+    base_rates = settings.lr or default_rates(kind, image_passes=settings.epochs * len(sets.train))
     val, val_labels = task.features(represented, sets.val, torch.from_numpy(sets.val_labels), "data.val")
     held_out, held_out_set = _held_out_part(task, represented, wanted=len(base_rates) > 1)
     probes = LinearProbes.build(
