@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from sslight.backbones import load_backbone_weights, num_features, save_backbone
-from sslight.config import PretrainSettings, load_recipe
+from sslight.config import EvaluateSettings, PretrainSettings, build_evaluate_settings, load_recipe
 from sslight.data import (
     Source,
     SubsetSource,
+    available_cores,
     build_source,
     build_view_loader,
     check_readable,
@@ -21,7 +23,7 @@ from sslight.data import (
     loader_workers,
     select_subset,
 )
-from sslight.evaluate import LabelledProbe
+from sslight.evaluate import EvaluationResult, LabelledProbe, check_evaluation, run_evaluation
 from sslight.methods import build_method
 from sslight.train import (
     LoaderSpeed,
@@ -215,3 +217,44 @@ def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, 
         workers=0 if placement.accelerator == "cpu" else loader_workers(settings, placement.processes_per_node),
         seed=settings.seed,
     )
+
+
+def evaluate_backbone(
+    protocol: str, checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any
+) -> EvaluationResult | None:
+    """Measure a backbone by a protocol and write ``results.json``.
+
+    ``evaluate_backbone("knn", "runs/first/backbone.safetensors", {"data.train": "train", "data.val": "val"})``;
+    settings have the names of the command line, dotted in a mapping or nested as keywords.
+
+    Args:
+        protocol: ``knn``, ``linear`` or ``semi``.
+        checkpoint: An export, a checkpoint of this program or of the original, or ``timm:NAME[@FILE]``.
+        overrides: Settings that differ from the defaults.
+        more: The same as keywords; sections as dictionaries.
+
+    Returns:
+        The result; None in all processes but the first.
+
+    Raises:
+        ValueError: a setting, a file or the data is wrong.
+    """
+    return evaluate_with(build_evaluate_settings(protocol, checkpoint, {**(overrides or {}), **more}))
+
+
+def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:
+    """:func:`evaluate_backbone` with settings that are already resolved."""
+    placement = place(settings.devices)
+    if placement.world_size > 1:
+        check_evaluation(settings)  # before this process starts others
+    fabric = Fabric(
+        accelerator=placement.accelerator,
+        devices=placement.processes_per_node,
+        num_nodes=placement.num_nodes,
+        strategy="ddp" if placement.world_size > 1 else "auto",
+    )
+    fabric.launch()
+    workers = settings.workers
+    if workers is None:
+        workers = 0 if placement.accelerator == "cpu" else max(1, available_cores() // placement.processes_per_node)
+    return run_evaluation(settings, device=fabric.device, workers=workers)

@@ -4,23 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from sslight.data import build_source, decode
 from sslight.evaluate import extract_features
 from sslight.views import centre_view, normalise
+from tests.evaluate.pooled import Pooled
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-
-
-class Pooled(nn.Module):
-    """The mean of each channel in each quarter of the view."""
-
-    head_hidden_size = 12
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[B, 3, H, W]`` to ``[B, 12]``."""
-        return nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
 
 
 def test_features_are_those_of_one_image_at_a_time_in_order(image_folder: Callable[..., Path]) -> None:

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.neighbors import KNeighborsClassifier
 
-from sslight.evaluate import knn, knn_classify
+from sslight.evaluate import knn, knn_classify, nearest_neighbours
+from sslight.evaluate.knn import knn_ranks
+from sslight.evaluate.metrics import label_ranks
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "knn"
 CASES = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))
@@ -58,7 +61,8 @@ def test_blocks_do_not_change_the_scores(monkeypatch: pytest.MonkeyPatch, leave_
         return knn_classify(bank, labels, bank, k=5, temperature=0.1, num_classes=3, leave_one_out=leave_one_out)
 
     whole = scores()
-    monkeypatch.setattr(knn, "_SIMILARITIES_AT_ONCE", 30 * 7)
+    monkeypatch.setattr(knn, "_BANK_BLOCK", 8)
+    monkeypatch.setattr(knn, "_QUERY_BLOCK", 7)
     torch.testing.assert_close(scores(), whole, rtol=1e-5, atol=0)
 
 
@@ -68,3 +72,37 @@ def test_more_neighbours_than_images_are_refused() -> None:
         knn_classify(bank, labels, bank, k=6, temperature=0.07, num_classes=1)
     with pytest.raises(ValueError, match="from 4 images"):
         knn_classify(bank, labels, bank, k=5, temperature=0.07, num_classes=1, leave_one_out=True)
+
+
+def unit_vectors(num: int, seed: int, dim: int = 16) -> torch.Tensor:
+    return F.normalize(torch.randn(num, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=1)
+
+
+@pytest.mark.parametrize("k", [1, 10, 20])
+def test_scores_are_scikit_learns(k: int) -> None:
+    bank, queries = unit_vectors(200, 0), unit_vectors(60, 1)
+    labels = torch.arange(200) % 7
+    scores = knn_classify(bank, labels, queries, k=k, temperature=0.07, num_classes=7)
+    # On unit vectors 1 - d² / 2 is the cosine, for Euclidean distances d.
+    theirs = KNeighborsClassifier(k, weights=lambda d: np.exp((1 - d**2 / 2) / 0.07)).fit(bank.numpy(), labels.numpy())
+    shares = scores / scores.sum(1, keepdim=True)
+    np.testing.assert_allclose(shares.numpy(), theirs.predict_proba(queries.numpy()), atol=1e-9)
+
+
+def test_all_ks_at_once_are_each_by_itself() -> None:
+    bank, queries = unit_vectors(90, 0), unit_vectors(40, 1)
+    labels, wanted = torch.arange(90) % 7, torch.arange(40) % 7
+    ks = [1, 10, 20, 80]
+    together = knn_ranks(bank, labels, queries, wanted, ks=ks, temperature=0.07, num_classes=7)
+    assert list(together) == ks
+    for k in ks:
+        alone = knn_classify(bank, labels, queries, k=k, temperature=0.07, num_classes=7)
+        assert torch.equal(together[k], label_ranks(alone, wanted))
+
+
+def test_neighbours_are_the_recorded_ones_nearest_first() -> None:
+    case = CASES["two_sets"]
+    arrays = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / case["file"]).items()}
+    similarity, rows = nearest_neighbours(arrays["in.train_features"], arrays["in.test_features"], k=case["k"])
+    assert torch.equal(rows, arrays["out.neighbours"])
+    assert bool((similarity.diff(dim=1) <= 0).all())

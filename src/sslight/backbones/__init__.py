@@ -9,8 +9,10 @@ from sslight.backbones.weights import (
     BackboneInfo,
     load_backbone,
     load_backbone_weights,
+    load_projection_head,
     load_strictly,
     read_backbone_info,
+    read_state_dict,
     save_backbone,
 )
 
@@ -25,9 +27,11 @@ __all__ = [
     "linear",
     "load_backbone",
     "load_backbone_weights",
+    "load_projection_head",
     "load_strictly",
     "num_features",
     "read_backbone_info",
+    "read_state_dict",
     "save_backbone",
     "timm_name",
     "to_timm_keys",

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -125,6 +125,53 @@ def read_backbone_info(path: str | Path) -> BackboneInfo:
     return _read(Path(path), None)[0]
 
 
+def load_projection_head(path: str | Path, *, network: str = "student") -> dict[str, Tensor] | None:
+    """The MLP of the DINO projection head that was trained with a backbone; None where the file has none.
+
+    Args:
+        path: As for :func:`load_backbone`; an export has no head, and those of SwAV and MoCo are not read.
+        network: ``student`` or ``teacher``.
+
+    Returns:
+        State dict of layers by position, such as ``0.weight`` (linear) and ``1.running_mean`` (batch norm).
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    path = Path(path)
+    if _kind(path) != "checkpoint":
+        return None
+    content = _load_checkpoint(path)
+    state = content.get("model", content.get("state_dict")) if isinstance(content, dict) else None
+    pattern = re.compile(rf"(?:method\.|module\.)?{network}\.head\.mlp\.(.+)")
+    found = {match[1]: value for key, value in (state or {}).items() if (match := pattern.fullmatch(str(key)))}
+    return found or None
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of any ``.safetensors`` or ``torch.save`` file of weights, by name; nothing in it is executed.
+
+    A dictionary of weights under ``state_dict`` or ``model`` is unpacked, and the prefix ``module.``, which
+    distributed training adds, removed.
+
+    Raises:
+        ValueError: the file is missing, damaged or holds no weights.
+    """
+    path = Path(path).expanduser()
+    if _kind(path) == "export":
+        return _read_tensors(path)
+    content = _load_checkpoint(path)
+    for name in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+    state = {}
+    if isinstance(content, dict):
+        state = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ValueError(f"{path} holds no weights: give a .safetensors or .pth file of a state dict.")
+    return state
+
+
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load a state dict that must match the module entry by entry, in name and shape.
 
@@ -149,14 +196,20 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -
 
 def _read(path: Path, network: str | None) -> tuple[BackboneInfo, dict[str, Tensor]]:
     """What a file says about its backbone, and the weights of one of its networks (none for None)."""
+    if _kind(path) == "export":
+        return _read_export(path, load=network is not None)
+    return _read_checkpoint(path, network)
+
+
+def _kind(path: Path) -> Literal["export", "checkpoint"]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}: {_REMEDY}.")
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] == b"{":  # safetensors: eight bytes of length, then JSON
-        return _read_export(path, load=network is not None)
+        return "export"
     if zipfile.is_zipfile(path) or start == _LEGACY_TORCH:
-        return _read_checkpoint(path, network)
+        return "checkpoint"
     raise ValueError(f"{path} is not a file of backbone weights: {_REMEDY}.")
 
 
@@ -164,17 +217,31 @@ def _read_export(path: Path, *, load: bool) -> tuple[BackboneInfo, dict[str, Ten
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()} if load else {}  # noqa: SIM118
-        return _info(**json.loads(metadata[_METADATA_KEY])), state
+        info = _info(**json.loads(metadata[_METADATA_KEY]))
     except KeyError:
         raise ValueError(f"{path} does not say which backbone it holds: {_REMEDY}.") from None
     except (safetensors.SafetensorError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): {_REMEDY}.") from None
+    return info, _read_tensors(path) if load else {}
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {_REMEDY}.") from None
+
+
+def _load_checkpoint(path: Path) -> Any:
+    try:
+        return load_plain(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as plain weights ({error}): {_REMEDY}.") from None
 
 
 def _read_checkpoint(path: Path, network: str | None) -> tuple[BackboneInfo, dict[str, Tensor]]:
+    content = _load_checkpoint(path)
     try:
-        content = load_plain(path)
         original = parse_original(content)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as plain weights ({error}): {_REMEDY}.") from None

@@ -1,7 +1,7 @@
 """``sslight config``: what a setting means."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sslight.config import (
+    EvaluateSettings,
     Explanation,
     build_settings,
     explain,
@@ -24,7 +25,9 @@ def config(
     key: Annotated[
         str | None,
         typer.Argument(
-            help="A setting such as lr, or a group such as views; without it, list all.", show_default=False
+            help="A setting such as lr, or a group such as views; `evaluate` for those of sslight evaluate; "
+            "without it, list all.",
+            show_default=False,
         ),
     ] = None,
     from_original: Annotated[
@@ -36,14 +39,23 @@ def config(
     if from_original is not None:
         _print_translation(from_original, as_json=as_json)
         return
-    keys = setting_keys() if key is None else section_keys(key) or [key]
-    found = [explain(each) for each in keys]
+    found = _explanations(key)
     if as_json:
-        print(json.dumps([asdict(each) for each in found] if key is None or section_keys(key) else asdict(found[0])))
+        print(json.dumps([asdict(each) for each in found] if len(found) > 1 else asdict(found[0]), default=str))
     elif len(found) == 1:
         _print_one(found[0])
     else:
         _print_table(found)
+
+
+def _explanations(key: str | None) -> list[Explanation]:
+    """Those of one setting, of a group, or of all."""
+    if key is not None and (key == "evaluate" or key.startswith("evaluate.")):
+        name = key.removeprefix("evaluate").removeprefix(".")
+        of = EvaluateSettings
+        keys = setting_keys(of) if not name else section_keys(name, of) or [name]
+        return [replace(each, key=f"evaluate.{each.key}") for each in (explain(name, of) for name in keys)]
+    return [explain(each) for each in (setting_keys() if key is None else section_keys(key) or [key])]
 
 
 def _print_translation(path: Path, *, as_json: bool) -> None:

@@ -8,8 +8,10 @@ import typer
 
 from sslight import __version__
 from sslight.cli.bench import bench
+from sslight.cli.compare import compare
 from sslight.cli.config import config
 from sslight.cli.data import data
+from sslight.cli.evaluate import evaluate
 from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
@@ -22,6 +24,8 @@ app = typer.Typer(
     help="Self-supervised pre-training for small vision networks.",
 )
 app.command()(pretrain)
+app.command()(evaluate)
+app.command()(compare)
 app.command()(recipes)
 app.command()(config)
 app.command("import")(import_checkpoint)

@@ -1,9 +1,10 @@
 """Typed settings, recipes and overrides: the only room that knows YAML."""
 
+from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import Explanation, explain, section_keys, setting_keys
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 from sslight.config.original import Translation, translate_original
-from sslight.config.overrides import build_settings, parse_assignments
+from sslight.config.overrides import build_evaluate_settings, build_settings, parse_assignments
 from sslight.config.pack import PackSettings, build_pack_settings
 from sslight.config.recipes import Recipe, load_recipe, read_recipe, recipe_names, to_yaml
 from sslight.config.settings import (
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointSettings",
     "DINOSettings",
     "DataSettings",
+    "EvaluateSettings",
     "Explanation",
     "MoCoSettings",
     "OptimSettings",
@@ -29,6 +31,7 @@ __all__ = [
     "SwAVSettings",
     "Translation",
     "ViewSettings",
+    "build_evaluate_settings",
     "build_pack_settings",
     "build_settings",
     "explain",

@@ -1,4 +1,4 @@
-"""What each setting means, read from the docstrings in settings.py, and the nearest names to a typo."""
+"""What each setting means, read from their docstrings, and the nearest names to a typo."""
 
 import difflib
 import re
@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from sslight.config.fields import Section
 from sslight.config.settings import PretrainSettings
 
 _DOCSTRING = re.compile(r"(?P<meaning>.*?)\s*Unit: (?P<unit>.*?)\.\s*Try: (?P<advice>.*)", re.DOTALL)
@@ -26,9 +27,9 @@ class Explanation:
 
 
 @cache
-def _fields() -> dict[str, FieldInfo]:
+def _fields(of: type[Section]) -> dict[str, FieldInfo]:
     fields: dict[str, FieldInfo] = {}
-    for name, field in PretrainSettings.model_fields.items():
+    for name, field in of.model_fields.items():
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             fields |= {f"{name}.{key}": value for key, value in section.model_fields.items()}
@@ -37,19 +38,19 @@ def _fields() -> dict[str, FieldInfo]:
     return fields
 
 
-def setting_keys() -> list[str]:
-    """Dotted names of all settings, in the order of settings.py."""
-    return list(_fields())
+def setting_keys(of: type[Section] = PretrainSettings) -> list[str]:
+    """Dotted names of all settings, in the order in which they are declared."""
+    return list(_fields(of))
 
 
-def section_keys(section: str) -> list[str]:
+def section_keys(section: str, of: type[Section] = PretrainSettings) -> list[str]:
     """Dotted names of the settings in one section such as ``views``; empty if there is no such section."""
-    return [key for key in _fields() if key.startswith(f"{section}.")]
+    return [key for key in _fields(of) if key.startswith(f"{section}.")]
 
 
-def unknown_key(key: str) -> ValueError:
+def unknown_key(key: str, of: type[Section] = PretrainSettings) -> ValueError:
     """The error for a name that is no setting; it lists the nearest valid ones."""
-    keys = setting_keys()
+    keys = setting_keys(of)
     by_last_part = {name.rpartition(".")[2]: name for name in reversed(keys)}
     close = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
     close += [
@@ -60,16 +61,16 @@ def unknown_key(key: str) -> ValueError:
     return ValueError(f"{key} is not a setting: {hint}")
 
 
-def explain(key: str) -> Explanation:
+def explain(key: str, of: type[Section] = PretrainSettings) -> Explanation:
     """Meaning, unit, default and advice for one setting.
 
     Raises:
         ValueError: ``key`` is not a setting; the nearest names are listed.
     """
-    field = _fields().get(key)
+    field = _fields(of).get(key)
     if field is None:
-        raise unknown_key(key)
+        raise unknown_key(key, of)
     parts = _DOCSTRING.fullmatch(" ".join((field.description or "").split()))
     assert parts, f"the docstring of {key} lacks its Unit or Try line"
-    default = field.get_default(call_default_factory=True)
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
     return Explanation(key, parts["meaning"], parts["unit"], default, parts["advice"].rstrip("."))

@@ -2,18 +2,22 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
+from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import section_keys, setting_keys, unknown_key
+from sslight.config.fields import Section
 from sslight.config.settings import PretrainSettings
 
-_TEXT_KEYS = {"backbone", "output", "init_from", "data.train", "data.val"}
+_TEXT_KEYS = {"backbone", "output", "init_from", "data.train", "data.val", "cache"}
+
+_S = TypeVar("_S", bound=Section)
 
 
-def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+def parse_assignments(assignments: Iterable[str], of: type[Section] = PretrainSettings) -> dict[str, Any]:
     """``["epochs=10", "data.train=/images"]`` as a dictionary from dotted names to values.
 
     Values are YAML (``null``, ``true``, ``[0.3, 1]``); paths and names are taken as typed.
@@ -21,7 +25,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     Raises:
         ValueError: a word without ``=``, a name that is no setting, or one given twice.
     """
-    return flatten(parse_words(assignments))
+    return flatten(parse_words(assignments), of=of)
 
 
 def parse_words(assignments: Iterable[str]) -> dict[str, Any]:
@@ -52,24 +56,24 @@ def _parse_value(key: str, text: str) -> Any:
         return value
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "", of: type[Section] = PretrainSettings) -> dict[str, Any]:
     """Nested or dotted settings as one dictionary with dotted names.
 
     Raises:
         ValueError: a name that is no setting; the nearest ones are listed.
     """
-    known = set(setting_keys())
+    known = set(setting_keys(of))
     flat: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and section_keys(key):
-            flat |= flatten(value, prefix=f"{key}.")
+        if isinstance(value, Mapping) and section_keys(key, of):
+            flat |= flatten(value, prefix=f"{key}.", of=of)
         elif key in known:
             flat[key] = _plain(value)
-        elif section_keys(key):
-            raise ValueError(f"{key} is a group of settings: set one of {', '.join(section_keys(key))}.")
+        elif section_keys(key, of):
+            raise ValueError(f"{key} is a group of settings: set one of {', '.join(section_keys(key, of))}.")
         else:
-            raise unknown_key(key)
+            raise unknown_key(key, of)
     return flat
 
 
@@ -92,26 +96,45 @@ def build_settings(recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> P
         if overrides.get(key) is not None and other not in overrides:
             values[other] = None
     values |= overrides
+    settings = _validated(PretrainSettings, values, "sslight config ")
+    _refuse_settings_without_effect(settings, overrides, _WITHOUT_EFFECT)
+    return settings
+
+
+def build_evaluate_settings(
+    protocol: str, checkpoint: str | Path, overrides: Mapping[str, Any] | None = None
+) -> EvaluateSettings:
+    """The settings of an evaluation from what the user gives (dotted or nested).
+
+    Raises:
+        ValueError: a value breaks a rule, or a setting would have no effect.
+    """
+    flat = flatten(overrides or {}, of=EvaluateSettings)
+    values = flat | {"protocol": protocol, "checkpoint": str(checkpoint)}
+    settings = _validated(EvaluateSettings, values, "sslight config evaluate.")
+    _refuse_settings_without_effect(settings, flat, _WITHOUT_EFFECT_IN_EVALUATION)
+    return settings
+
+
+def _validated(of: type[_S], flat: Mapping[str, Any], explained_by: str) -> _S:
     nested: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in flat.items():
         section, dot, name = key.partition(".")
         if dot:
             nested.setdefault(section, {})[name] = value
         else:
             nested[key] = value
     try:
-        settings = PretrainSettings.model_validate(nested)
+        return of.model_validate(nested)
     except ValidationError as error:
-        raise ValueError("\n".join(_sentences(error))) from None
-    _refuse_settings_without_effect(settings, overrides)
-    return settings
+        raise ValueError("\n".join(_sentences(error, of, explained_by))) from None
 
 
-def _sentences(error: ValidationError) -> Iterable[str]:
+def _sentences(error: ValidationError, of: type[Section], explained_by: str) -> Iterable[str]:
     seen = set()
     for detail in error.errors():
         key = ".".join(str(part) for part in detail["loc"])
-        keys = [k for k in setting_keys() if key == k or key.startswith(f"{k}.")]
+        keys = [k for k in setting_keys(of) if key == k or key.startswith(f"{k}.")]
         name = keys[0] if keys else key
         if name in seen:
             continue  # one sentence for a setting, not one for each type that it could have had
@@ -121,18 +144,18 @@ def _sentences(error: ValidationError) -> Iterable[str]:
             yield f"{rule}."
         else:
             rule = rule[0].lower() + rule[1:]
-            yield f"{name}={detail['input']}: {rule}; `sslight config {name}` explains it."
+            yield f"{name}={detail['input']}: {rule}; `{explained_by}{name}` explains it."
 
 
-def _refuse_settings_without_effect(settings: PretrainSettings, overrides: Mapping[str, Any]) -> None:
+def _refuse_settings_without_effect(settings: _S, overrides: Mapping[str, Any], rules: "list[_Rule[_S]]") -> None:
     for key, value in overrides.items():
-        for keys, ineffective, reason in _WITHOUT_EFFECT:
+        for keys, ineffective, reason in rules:
             if key in keys and value is not None and ineffective(settings):
                 raise ValueError(f"{key}={value} would have no effect: {reason}.")
 
 
-_Rule = tuple[set[str], Callable[[PretrainSettings], bool], str]
-_WITHOUT_EFFECT: list[_Rule] = [
+_Rule = tuple[set[str], Callable[[_S], bool], str]
+_WITHOUT_EFFECT: list[_Rule[PretrainSettings]] = [
     (
         set(section_keys("dino")),
         lambda s: s.method != "dino",
@@ -194,5 +217,44 @@ _WITHOUT_EFFECT: list[_Rule] = [
         {"swav.queue_start_epoch"},
         lambda s: s.swav.queue_size == 0,
         "there is no queue; set swav.queue_size or leave it out",
+    ),
+]
+
+_WITHOUT_EFFECT_IN_EVALUATION: list[_Rule[EvaluateSettings]] = [
+    (
+        set(section_keys("knn", EvaluateSettings)),
+        lambda s: s.protocol != "knn",
+        "the protocol is another one; leave it out",
+    ),
+    (
+        set(section_keys("linear", EvaluateSettings)),
+        lambda s: s.protocol != "linear",
+        "the protocol is another one; leave it out",
+    ),
+    (
+        set(section_keys("semi", EvaluateSettings)),
+        lambda s: s.protocol != "semi",
+        "the protocol is another one; leave it out",
+    ),
+    (
+        {"linear.epochs", "linear.batch_size", "linear.optimizer", "linear.lr", "linear.min_lr"},
+        lambda s: s.linear.mode == "fast",
+        "logistic regression has no such setting; set linear.mode=exact or leave it out",
+    ),
+    (
+        {"linear.held_out_share"},
+        lambda s: s.linear.lr is not None and len(s.linear.lr) == 1,
+        "there is one learning rate only and nothing to choose; leave it out",
+    ),
+    ({"cache"}, lambda s: s.protocol == "semi", "no features are kept; leave it out"),
+    (
+        {"network"},
+        lambda s: s.checkpoint.startswith("timm:"),
+        "a timm model is one network; leave it out",
+    ),
+    (
+        {"data.subset_seed"},
+        lambda s: not isinstance(s.data.subset, float),
+        "data.subset is not a share; set data.subset=0.1 or leave it out",
     ),
 ]

@@ -24,7 +24,8 @@ from sslight.config.fields import (
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 
 
-def _device(value: str) -> str:
+def check_devices(value: str) -> str:
+    """The value of a ``devices`` setting, or an error."""
     if value not in ("auto", "cpu", "gpu") and not (value.isdigit() and int(value) > 0):
         raise ValueError("must be auto, cpu, gpu or a number of GPUs")
     return value
@@ -289,7 +290,7 @@ class PretrainSettings(Section):
     """Start a new run from the weights in this file (a checkpoint or an exported backbone).
     Unit: path. Try: a backbone.safetensors of an earlier run."""
 
-    devices: Annotated[str, BeforeValidator(as_text), AfterValidator(_device)] = "auto"
+    devices: Annotated[str, BeforeValidator(as_text), AfterValidator(check_devices)] = "auto"
     """Where to train: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under
     torchrun and SLURM the number of processes is theirs.
     Unit: name or number. Try: auto."""

@@ -1,8 +1,31 @@
-"""Measuring a backbone by its features: kNN and linear classification. Knows nothing of the methods."""
+"""Measuring a backbone by the field's protocols: kNN, linear, semi-supervised. Knows nothing of the methods."""
 
-from sslight.evaluate.features import extract_features
-from sslight.evaluate.knn import knn_classify
-from sslight.evaluate.linear import fit_logistic_regression
+from sslight.evaluate.cache import CachedFeatures, cached_features
+from sslight.evaluate.compare import compare_results, to_markdown
+from sslight.evaluate.features import EvalTransform, extract_features
+from sslight.evaluate.knn import knn_classify, nearest_neighbours
+from sslight.evaluate.logistic import LogisticRegression, fit_logistic_regression
+from sslight.evaluate.metrics import Accuracy, wilson_interval
 from sslight.evaluate.online import LabelledProbe
+from sslight.evaluate.results import EvaluationResult, read_result
+from sslight.evaluate.run import check_evaluation, run_evaluation
 
-__all__ = ["LabelledProbe", "extract_features", "fit_logistic_regression", "knn_classify"]
+__all__ = [
+    "Accuracy",
+    "CachedFeatures",
+    "EvalTransform",
+    "EvaluationResult",
+    "LabelledProbe",
+    "LogisticRegression",
+    "cached_features",
+    "check_evaluation",
+    "compare_results",
+    "extract_features",
+    "fit_logistic_regression",
+    "knn_classify",
+    "nearest_neighbours",
+    "read_result",
+    "run_evaluation",
+    "to_markdown",
+    "wilson_interval",
+]

@@ -1,13 +1,79 @@
 """Features of the centre view of every image of a source."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from sslight.backbones import num_features
 from sslight.data import BadImage, Source, image_batches, no_readable_image
+from sslight.evaluate.processes import own_share, sum_over_processes
 from sslight.views import normalise
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """How an image becomes the input of a backbone.
+
+    Attributes:
+        image_size: Side of the centre crop in px.
+        resize: Shorter side before the crop in px; None for 256 / 224 of ``image_size``.
+        mean, std: Of the channels (of 0–1), for the normalisation on the device.
+    """
+
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: int | None = None
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Within, the module is in eval mode; afterwards in the mode that it had."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+@torch.no_grad()
+def feature_batches(
+    backbone: nn.Module,
+    source: Source,
+    transform: EvalTransform,
+    *,
+    indices: npt.NDArray[np.int64],
+    batch_size: int,
+    workers: int,
+    device: torch.device | str,
+    bad: list[BadImage],
+    precision: str = "32",
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Indices ``[B]`` (on the CPU) and float32 features ``[B, D]`` of the images at ``indices``, in order.
+
+    The backbone must be in eval mode. Unreadable images are left out and added to ``bad``; the last
+    batch may be smaller.
+    """
+    kind = torch.device(device).type
+    for images, _, rows in image_batches(
+        source,
+        size=transform.image_size,
+        resize=transform.resize,
+        batch_size=batch_size,
+        workers=workers,
+        indices=indices,
+        bad=bad,
+    ):
+        views = normalise(images.to(device)[None], transform.mean, transform.std)
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            features = backbone(views)
+        yield rows, features.float()
 
 
 @torch.no_grad()
@@ -33,25 +99,26 @@ def extract_features(
     Raises:
         ValueError: no image can be read.
     """
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    own = np.array_split(np.arange(len(source)), world_size)[rank]
     features = torch.zeros(len(source), num_features(backbone), device=device)
     readable = torch.zeros(len(source), device=device)
     bad: list[BadImage] = []
-    was_training = backbone.training
-    backbone.eval()
-    try:
-        for images, _, indices in image_batches(
-            source, size=image_size, batch_size=batch_size, workers=workers, indices=own, bad=bad
+    transform = EvalTransform(image_size, mean, std)
+    with eval_mode(backbone):
+        for indices, values in feature_batches(
+            backbone,
+            source,
+            transform,
+            indices=own_share(np.arange(len(source))),
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            bad=bad,
         ):
             rows = indices.to(device)
-            features[rows] = backbone(normalise(images.to(device)[None], mean, std)).float()
+            features[rows] = values
             readable[rows] = 1
-    finally:
-        backbone.train(was_training)
-    if world_size > 1:  # each row is non-zero in one process only
-        dist.all_reduce(features)
-        dist.all_reduce(readable)
+    for rows_of_all in (features, readable):  # each row is non-zero in one process only
+        sum_over_processes(rows_of_all)
     if not readable.any():
         raise ValueError(no_readable_image(bad))
     return features, readable.bool()

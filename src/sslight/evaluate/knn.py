@@ -1,10 +1,71 @@
 """Weighted k-nearest-neighbour classification (Wu et al., CVPR 2018, section 3.4), as DINO and SSLight use it."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SIMILARITIES_AT_ONCE = 2**26  # 256 MiB of float32 bounds the memory whatever the size of the bank
+from sslight.evaluate.metrics import label_ranks
+
+# Both bound the memory whatever the sizes of the sets: 128 MiB of float32 similarities at a time.
+_BANK_BLOCK = 16384
+_QUERY_BLOCK = 2048
+
+
+def nearest_neighbours(
+    train_features: Tensor, test_features: Tensor, *, k: int, leave_one_out: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The k training features of largest cosine similarity for each test feature, nearest first.
+
+    The bank is read once, a block at a time (it may be mapped from a disk, and lie elsewhere than the
+    queries), so that memory beyond the queries and the result is bounded.
+
+    Args:
+        train_features: ``[M, D]``, the bank; normalised here.
+        test_features: ``[N, D]``, the queries; normalised here. Work is done on their device.
+        k: Neighbours; at most ``M`` (``M - 1`` with ``leave_one_out``).
+        leave_one_out: The queries are the bank itself, row by row; no image is its own neighbour.
+
+    Returns:
+        Similarities ``[N, k]`` and rows of the bank ``[N, k]`` int64.
+
+    Raises:
+        ValueError: ``k`` is larger than the bank, or ``leave_one_out`` with sets of different size.
+    """
+    candidates = len(train_features) - leave_one_out
+    if not 1 <= k <= candidates:
+        raise ValueError(f"k={k} neighbours cannot be drawn from {candidates} images: choose k from 1 to {candidates}.")
+    if leave_one_out and len(test_features) != len(train_features):
+        raise ValueError("leave_one_out needs the bank itself as queries, row by row.")
+    queries = F.normalize(test_features, dim=1)
+    best = queries.new_full((len(queries), k), -torch.inf)
+    best_rows = torch.zeros(len(queries), k, dtype=torch.int64, device=queries.device)
+    for first in range(0, len(train_features), _BANK_BLOCK):
+        bank = F.normalize(train_features[first : first + _BANK_BLOCK].to(queries), dim=1)
+        for start in range(0, len(queries), _QUERY_BLOCK):
+            part = slice(start, start + _QUERY_BLOCK)
+            similarity = queries[part] @ bank.T
+            if leave_one_out:
+                rows = torch.arange(start, start + len(similarity), device=queries.device)
+                own = (rows >= first) & (rows < first + len(bank))
+                similarity[own.nonzero()[:, 0], rows[own] - first] = -torch.inf
+            near = similarity.topk(min(k, len(bank)), dim=1, sorted=False)
+            values = torch.cat([best[part], near.values], dim=1)
+            rows_of_bank = torch.cat([best_rows[part], near.indices + first], dim=1)
+            best[part], order = values.topk(k, dim=1)
+            best_rows[part] = rows_of_bank.gather(1, order)
+    return best, best_rows
+
+
+def neighbour_votes(similarity: Tensor, labels: Tensor, *, k: int, temperature: float, num_classes: int) -> Tensor:
+    """Class scores ``[N, C]`` of the first k of sorted neighbours, each voting exp(similarity / temperature).
+
+    ``similarity`` and ``labels`` are ``[N, K]``, K at least k.
+    """
+    votes = (similarity[:, :k] / temperature).exp()
+    scores = votes.new_zeros(len(votes), num_classes)
+    return scores.scatter_add_(1, labels[:, :k], votes)
 
 
 def knn_classify(
@@ -34,21 +95,39 @@ def knn_classify(
     Raises:
         ValueError: ``k`` is larger than the bank, or ``leave_one_out`` with sets of different size.
     """
-    candidates = len(train_features) - leave_one_out
-    if not 1 <= k <= candidates:
-        raise ValueError(f"k={k} neighbours cannot be drawn from {candidates} images: choose k from 1 to {candidates}.")
-    if leave_one_out and len(test_features) != len(train_features):
-        raise ValueError("leave_one_out needs the bank itself as queries, row by row.")
-    bank = F.normalize(train_features, dim=1)
-    queries = F.normalize(test_features, dim=1)
-    block = max(1, _SIMILARITIES_AT_ONCE // len(bank))
-    scores = torch.zeros(len(queries), num_classes, dtype=bank.dtype, device=bank.device)
-    for start in range(0, len(queries), block):
-        similarity = queries[start : start + block] @ bank.T
-        if leave_one_out:
-            rows = torch.arange(len(similarity), device=bank.device)
-            similarity[rows, start + rows] = -torch.inf
-        nearest = similarity.topk(k, dim=1)
-        votes = (nearest.values / temperature).exp()
-        scores[start : start + block].scatter_add_(1, train_labels[nearest.indices], votes)
-    return scores
+    similarity, rows = nearest_neighbours(train_features, test_features, k=k, leave_one_out=leave_one_out)
+    labels = train_labels.to(rows.device)[rows]
+    return neighbour_votes(similarity, labels, k=k, temperature=temperature, num_classes=num_classes)
+
+
+def knn_ranks(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    *,
+    ks: Sequence[int],
+    temperature: float,
+    num_classes: int,
+) -> dict[int, Tensor]:
+    """For each k, how many classes are ahead of the right one (``[N]``, see :func:`label_ranks`), in one search.
+
+    Arguments as for :func:`knn_classify`; the scores of all images at once are never held.
+
+    Raises:
+        ValueError: the largest k is larger than the bank.
+    """
+    similarity, rows = nearest_neighbours(train_features, test_features, k=max(ks))
+    labels = train_labels.to(rows.device)[rows]
+    wanted = test_labels.to(rows.device)
+    ranks: dict[int, Tensor] = {}
+    for k in ks:
+        parts = []
+        for start in range(0, len(labels), _QUERY_BLOCK):
+            part = slice(start, start + _QUERY_BLOCK)
+            scores = neighbour_votes(
+                similarity[part], labels[part], k=k, temperature=temperature, num_classes=num_classes
+            )
+            parts.append(label_ranks(scores, wanted[part]))
+        ranks[k] = torch.cat(parts)
+    return ranks

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sslight.data import Source
 from sslight.evaluate.features import extract_features
 from sslight.evaluate.knn import knn_classify
-from sslight.evaluate.linear import fit_logistic_regression
+from sslight.evaluate.logistic import fit_logistic_regression
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class LabelledProbe:
                     bank[test],
                     bank_labels[test],
                 )
-            logits = fit_logistic_regression(bank, bank_labels, queries, num_classes=self.num_classes, seed=self.seed)
-            result["linear_top1"] = _top1(logits, query_labels)
+            fitted = fit_logistic_regression(bank, bank_labels, num_classes=self.num_classes, seed=self.seed)
+            result["linear_top1"] = _top1(fitted.logits(queries), query_labels)
         return result
 
     def _features(

@@ -1,0 +1,207 @@
+"""Features on disk: computed once for each (weights, data, transform), memory-mapped, whole or not there."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sslight.backbones import num_features
+from sslight.data import BadImage, Source, no_readable_image
+from sslight.evaluate.features import EvalTransform, eval_mode, feature_batches
+from sslight.evaluate.fingerprint import data_fingerprint, weights_fingerprint
+from sslight.evaluate.processes import barrier, from_first, gathered, own_share, rank_and_size
+from sslight.files import write_whole
+
+_VERSION = 1  # raise it when the same image would give other features
+_CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """Features of a set.
+
+    Attributes:
+        features: ``[N, D]`` float32 of the readable images in the order of the source, mapped from the disk.
+        indices: ``[N]`` int64, the position of each in the source.
+        num_unreadable: Images of the source that could not be read.
+        from_cache: Whether the backbone did not have to run.
+    """
+
+    features: Tensor
+    indices: npt.NDArray[np.int64]
+    num_unreadable: int
+    from_cache: bool
+
+
+def default_cache() -> Path:
+    """``sslight/features`` in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sslight" / "features"
+
+
+def check_cache(folder: Path) -> None:
+    """Make the cache's folder. Raises ValueError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cache={folder} cannot be written ({error.strerror}): choose another folder.") from None
+
+
+def cached_features(
+    backbone: nn.Module,
+    source: Source,
+    transform: EvalTransform,
+    *,
+    folder: Path,
+    batch_size: int,
+    workers: int,
+    device: torch.device | str,
+    precision: str = "32",
+    progress: Callable[[int], None] = lambda images: None,
+) -> CachedFeatures:
+    """The features of a source, from the cache in ``folder`` or computed and put there.
+
+    Under torch.distributed every process computes a contiguous part, without padding, and all get the
+    whole; ``folder`` must then be one that all see. The key covers all weights, the fingerprint of the
+    data (see :func:`data_fingerprint`), the transform, the precision and the version of this code; the
+    device is not part of it. Processes that compute the same at the same time do not disturb each other.
+
+    Args:
+        progress: Called with the number of images that this process has done since its last call.
+
+    Raises:
+        ValueError: no image can be read, or the backbone gives numbers that are not finite.
+        OSError: the folder is full or cannot be written.
+    """
+    key = _key(backbone, source, transform, precision)
+    place = folder / key
+    rank, _ = rank_and_size()
+    found = _is_intact(place) if rank == 0 else False
+    if from_first(found):
+        return _load(place, from_cache=True)
+    partial = folder / f".{key}.{os.getpid()}.partial"
+    partial = Path(from_first(str(partial)))
+    shape = (len(source), num_features(backbone))
+    if rank == 0:
+        partial.mkdir(parents=True)
+        np.lib.format.open_memmap(partial / "features.npy", mode="w+", dtype=np.float32, shape=shape).flush()
+    try:
+        barrier()
+        readable = _fill(
+            partial / "features.npy", backbone, source, transform, batch_size, workers, device, precision, progress
+        )
+        if rank == 0:
+            np.save(partial / "readable.npy", readable)
+            _finish(partial, place)
+        barrier()
+    finally:
+        if rank == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+    return _load(place, from_cache=False)
+
+
+def _key(backbone: nn.Module, source: Source, transform: EvalTransform, precision: str) -> str:
+    parts = {
+        "version": _VERSION,
+        "backbone": [type(backbone).__name__, num_features(backbone)],
+        "weights": weights_fingerprint(backbone),
+        "data": data_fingerprint(source),
+        "transform": asdict(transform),
+        "precision": precision,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _fill(
+    path: Path,
+    backbone: nn.Module,
+    source: Source,
+    transform: EvalTransform,
+    batch_size: int,
+    workers: int,
+    device: torch.device | str,
+    precision: str,
+    progress: Callable[[int], None],
+) -> npt.NDArray[np.bool_]:
+    """Write this process's rows; which images of all could be read."""
+    target = np.lib.format.open_memmap(path, mode="r+")
+    readable = np.zeros(len(source), dtype=np.bool_)
+    bad: list[BadImage] = []
+    broken: str | None = None
+    with eval_mode(backbone):
+        for indices, features in feature_batches(
+            backbone,
+            source,
+            transform,
+            indices=own_share(np.arange(len(source))),
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            bad=bad,
+            precision=precision,
+        ):
+            rows, values = indices.numpy(), features.cpu().numpy()  # the host waits for the device
+            target[rows] = values
+            readable[rows] = True
+            finite = np.isfinite(values).all(axis=1)
+            if not finite.all() and broken is None:
+                broken = source.locate(int(rows[np.argmin(finite)]))
+            progress(len(rows))
+    target.flush()
+    everyone = gathered((readable, bad, broken))
+    for _, _, where in everyone:
+        if where is not None:
+            raise ValueError(
+                f"the backbone gives features that are not finite numbers (first for {where}): its weights are "
+                f"broken; evaluate an earlier checkpoint."
+            )
+    together: npt.NDArray[np.bool_] = np.logical_or.reduce([part for part, _, _ in everyone])
+    if not together.any():
+        raise ValueError(no_readable_image([image for _, part, _ in everyone for image in part]))
+    return together
+
+
+def _finish(partial: Path, place: Path) -> None:
+    """Give a complete entry its name; an entry that another process made meanwhile is as good."""
+    sums = {name: _checksum(partial / name) for name in ("features.npy", "readable.npy")}
+    write_whole(partial / "checksums.json", json.dumps(sums))
+    if place.exists() and not _is_intact(place):
+        shutil.rmtree(place)
+    with contextlib.suppress(OSError):
+        partial.rename(place)
+    assert place.is_dir()
+
+
+def _is_intact(place: Path) -> bool:
+    """Whether a whole entry is there; a damaged one is not used, and replaced."""
+    try:
+        sums = json.loads((place / "checksums.json").read_text(encoding="utf-8"))
+        return bool(sums) and all(_checksum(place / name) == value for name, value in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _load(place: Path, *, from_cache: bool) -> CachedFeatures:
+    # Copy on write: torch takes only writable memory, and the file must not change.
+    features = torch.from_numpy(np.load(place / "features.npy", mmap_mode="c"))
+    readable = np.load(place / "readable.npy")
+    indices = np.flatnonzero(readable)
+    if len(indices) < len(readable):
+        features = features[torch.from_numpy(indices)]
+    return CachedFeatures(features, indices, len(readable) - len(indices), from_cache)

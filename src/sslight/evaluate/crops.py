@@ -1,0 +1,150 @@
+"""One random crop of every image in every epoch, for classifiers that are trained on crops."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslight.data import BadImage, Source, UnreadableImage, decode
+from sslight.data.bad_images import BadImageLog, bad_image
+from sslight.data.slots import Filled, Indices, Pixels, SlotPool
+from sslight.evaluate.processes import own_share, rank_and_size
+from sslight.views import MultiCrop, warm_up
+
+_SCALE, _ASPECT_RATIO, _FLIP_PROB = (0.08, 1.0), (3 / 4, 4 / 3), 0.5
+_ORDER = 3  # the views' streams are keyed by (seed, epoch, index) alone, the loader's orders by 1 and 2
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """A part of a step's images.
+
+    ``images [B, 3, S, S]`` uint8 and ``indices [B]`` (position in the source), B may be 0; ``ends_step``
+    in the last part of a step. The images' memory is used again when the second batch after it is asked for.
+    """
+
+    images: Tensor
+    indices: Tensor
+    ends_step: bool
+
+
+class RandomCrops:
+    """Random resized crops (area 0.08–1, sides 3:4 to 4:3, bicubic) and flips, as the field trains classifiers.
+
+    A crop depends on (seed, epoch, index) only, and the order of an epoch on (seed, epoch), so neither
+    depends on the number of workers or processes. Under torch.distributed each process takes its share
+    of each step. Unreadable images are left out.
+
+    Args:
+        source: The images.
+        size: Side of a crop in px.
+        batch_size: Images in one step, over all processes.
+        part_size: Most images that are given at once; None gives a process's whole share.
+        smallest_step: An incomplete last batch of an epoch is left out if it has fewer images.
+        seed: Of crops and orders.
+        workers: Processes that decode.
+        max_bad_share: Largest share of unreadable images that is accepted.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        size: int,
+        batch_size: int,
+        part_size: int | None = None,
+        smallest_step: int = 1,
+        seed: int,
+        workers: int,
+        max_bad_share: float = 0.01,
+    ) -> None:
+        self._source, self._size, self._seed, self._batch_size = source, size, seed, batch_size
+        share = -(-min(batch_size, len(source)) // rank_and_size()[1])
+        self._part_size = share if part_size is None else min(part_size, share)
+        rest = len(source) % batch_size
+        self._num_used = len(source) - rest if rest < smallest_step else len(source)
+        self._log = BadImageLog(len(source), max_bad_share)
+        self._pool = SlotPool(
+            [(self._part_size, size, size, 3)],
+            _FillCrop(source, size, seed),
+            source.locate,
+            batch_size=self._part_size,
+            workers=workers,
+        )
+        warm_up()  # before the workers are forked, or each would compile for itself
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch, an incomplete last one included."""
+        return -(-self._num_used // self._batch_size)
+
+    @property
+    def num_unreadable(self) -> int:
+        """Images that this process could not read so far."""
+        return len(self._log.images)
+
+    def epoch(self, epoch: int) -> Iterator[CropBatch]:
+        """All crops of an epoch; ValueError if too many images are unreadable."""
+        steps = [list(self._parts(step)) for step in self._steps(epoch)]
+        filled = self._pool.batches(epoch, (part for parts in steps for part in parts))
+        for parts in steps:
+            for number, _ in enumerate(parts, start=1):
+                batch = next(filled)
+                bad: list[BadImage] = [image for row in batch.rows for image in row.bad]
+                self._log.add(len(batch.rows), bad)
+                readable = [position for position, row in enumerate(batch.rows) if row.index is not None]
+                pixels = batch.arrays[0][: len(batch.rows)]
+                pixels = pixels if not bad else pixels[readable]
+                indices = [row.index for row in batch.rows if row.index is not None]
+                yield CropBatch(
+                    torch.from_numpy(pixels).permute(0, 3, 1, 2),
+                    torch.tensor(indices, dtype=torch.int64),
+                    number == len(parts),
+                )
+            if not parts:  # the others of this step wait for this process
+                nothing = torch.zeros(0, 3, self._size, self._size, dtype=torch.uint8)
+                yield CropBatch(nothing, torch.zeros(0, dtype=torch.int64), True)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._pool.close()
+
+    def _steps(self, epoch: int) -> Iterator[Indices]:
+        """The images of every step that fall to this process."""
+        key = np.random.SeedSequence((self._seed, epoch), spawn_key=(_ORDER,))
+        order = np.random.Generator(np.random.Philox(key)).permutation(len(self._source))[: self._num_used]
+        for start in range(0, len(order), self._batch_size):
+            yield own_share(order[start : start + self._batch_size])
+
+    def _parts(self, indices: Indices) -> Iterator[Indices]:
+        for start in range(0, len(indices), self._part_size):
+            yield indices[start : start + self._part_size]
+
+
+class _FillCrop:
+    def __init__(self, source: Source, size: int, seed: int) -> None:
+        self._source, self._seed = source, seed
+        self._crop = MultiCrop(
+            num_global=1,
+            num_local=0,
+            global_size=size,
+            global_scale=_SCALE,
+            aspect_ratio=_ASPECT_RATIO,
+            flip_prob=_FLIP_PROB,
+            jitter_prob=0.0,
+            grey_prob=0.0,
+            blur_prob=(0.0, 0.0, 0.0),
+            solarise_prob=(0.0, 0.0),
+        )
+
+    def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> Filled:
+        try:
+            image = decode(self._source.read(index))
+        except (UnreadableImage, OSError) as error:
+            return Filled(None, (bad_image(self._source, index, error),))
+        height, width = image.shape[1:]
+        parameters = self._crop.draw(height, width, (self._seed, epoch, index))
+        self._crop.apply_into(image, parameters, arrays[0][row : row + 1], None)
+        return Filled(index)

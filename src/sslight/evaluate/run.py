@@ -1,0 +1,208 @@
+"""An evaluation from settings to ``results.json``."""
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from sslight.backbones import num_features, save_backbone
+from sslight.config import EvaluateSettings
+from sslight.data import Source, check_readable
+from sslight.evaluate.cache import check_cache, default_cache
+from sslight.evaluate.features import EvalTransform
+from sslight.evaluate.fingerprint import data_fingerprint, weights_fingerprint
+from sslight.evaluate.measure_frozen import measure_knn, measure_linear_exact, measure_linear_fast
+from sslight.evaluate.measure_semi import check_head, measure_semi
+from sslight.evaluate.model import choose_image_size, default_folder, load_model
+from sslight.evaluate.processes import rank_and_size
+from sslight.evaluate.progress import Progress
+from sslight.evaluate.results import FILE_NAME, EvaluationResult, write_result
+from sslight.evaluate.sets import build_sets
+from sslight.evaluate.task import Measurement, Task
+from sslight.files import whole_file, write_whole
+
+# They say where and how fast, not what is measured.
+_NOT_IN_THE_NAME = {"output", "cache", "devices", "workers", "feature_batch_size", "checkpoint"}
+
+
+def run_evaluation(
+    settings: EvaluateSettings, *, device: torch.device, workers: int, show_progress: bool = True
+) -> EvaluationResult | None:
+    """Run one protocol and write its result.
+
+    Under torch.distributed all processes call this; the first one returns the result, the others None.
+
+    Args:
+        settings: From :func:`~sslight.config.build_evaluate_settings`.
+        device: Where this process computes.
+        workers: Processes that decode images, 0 for none.
+        show_progress: Write progress to standard error (in the first process).
+
+    Raises:
+        ValueError: an input is wrong; except for images and weights that turn out to be broken, nothing
+            was computed or written then.
+    """
+    started = time.perf_counter()
+    task = prepare(settings, device=device, workers=workers, show_progress=show_progress)
+    folder, identity = _result_folder(task)
+    with _folder_for_results(folder):
+        measured = _measure(task)
+        if measured is None:
+            return None
+        try:
+            result = write_result(
+                folder / FILE_NAME,
+                protocol=measured.protocol,
+                accuracy=measured.accuracy,
+                by_k=measured.by_k,
+                notes=[*task.sets.notes, *measured.notes],
+                details=measured.details,
+                **identity,
+                settings=settings.model_dump(mode="json", exclude={"knn", "linear", "semi"} - {settings.protocol}),
+                transform=asdict(task.transform),
+                seconds=round(time.perf_counter() - started, 1),
+                peak_memory_mib=_peak_memory(device),
+            )
+        except OSError:
+            task.progress.say(f"the result cannot be written; it is {measured.accuracy}, {measured.details}")
+            raise
+        _write_what_belongs_to_it(task, measured, folder)
+    return result
+
+
+@contextmanager
+def _folder_for_results(folder: Path) -> Iterator[None]:
+    """Make the folder before the work, so that no result is lost for want of it; a failure leaves no empty one.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"output={folder} cannot be written ({error.strerror}): choose another folder.") from None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -> None:
+    """What was trained, and the names of the training images if they are a part of a set."""
+    if measured.tensors:
+        tensors = {name: value.detach().cpu().contiguous() for name, value in measured.tensors.items()}
+        with whole_file(folder / "classifier.safetensors", "wb") as file:
+            file.write(safetensors.torch.save(tensors))
+    if measured.fine_tuned is not None:
+        info = task.model.info
+        save_backbone(
+            measured.fine_tuned,
+            folder / "backbone.safetensors",
+            name=info.name,
+            image_size=info.image_size,
+            patch_size=info.patch_size,
+            mean=info.mean,
+            std=info.std,
+            notes={"source": f"fine-tuned with labels of {len(task.sets.train)} images"},
+        )
+    if task.settings.data.subset is not None:
+        train = task.sets.train
+        write_whole(folder / "train_subset.txt", "".join(f"{train.name(index)}\n" for index in range(len(train))))
+
+
+def check_evaluation(settings: EvaluateSettings) -> None:
+    """Refuse what can be refused before any work (ValueError), for a caller that then starts several processes."""
+    prepare(settings, device=torch.device("cpu"), workers=0, show_progress=False)
+
+
+def prepare(settings: EvaluateSettings, *, device: torch.device, workers: int, show_progress: bool) -> Task:
+    """Whatever can be refused is refused here, the cheapest first; nothing is computed or written."""
+    sets = build_sets(settings)
+    if settings.output is not None and (settings.output / FILE_NAME).exists():
+        raise ValueError(f"output={settings.output} already holds {FILE_NAME}: choose another folder.")
+    model = load_model(settings.checkpoint, network=settings.network, seed=settings.seed)
+    size = choose_image_size(model, settings.image_size)
+    if settings.resize is not None and settings.resize < size:
+        raise ValueError(f"resize={settings.resize} is smaller than the image size {size}: resize to at least that.")
+    task = Task(
+        settings=settings,
+        model=model,
+        sets=sets,
+        transform=EvalTransform(size, model.info.mean, model.info.std, settings.resize),
+        cache=(settings.cache or default_cache()).expanduser(),
+        device=device,
+        workers=workers,
+        progress=Progress(shown=show_progress and rank_and_size()[0] == 0),
+    )
+    if settings.protocol == "semi":
+        check_head(task)
+    else:
+        check_cache(task.cache)
+    for source in (sets.train, sets.val):
+        check_readable(source)
+    model.backbone.to(device)
+    return task
+
+
+def _measure(task: Task) -> Measurement | None:
+    match task.settings.protocol:
+        case "knn":
+            return measure_knn(task)
+        case "linear":
+            return measure_linear_fast(task) if task.settings.linear.mode == "fast" else measure_linear_exact(task)
+        case "semi":
+            return measure_semi(task)
+
+
+def _result_folder(task: Task) -> tuple[Path, dict[str, Any]]:
+    """Where the result goes, and what was evaluated on what."""
+    settings, model, sets = task.settings, task.model, task.sets
+    identity = {
+        "checkpoint": {
+            "path": settings.checkpoint,
+            "backbone": model.info.name,
+            "network": settings.network,
+            "num_features": num_features(model.backbone),
+            "notes": {"weights": model.notes, **model.info.notes},
+            "weights_sha256": weights_fingerprint(model.backbone),
+        },
+        "data": {
+            "train": _described(settings.data.train, sets.train, len(sets.classes)),
+            "val": _described(settings.data.val, sets.val, len(sets.classes)),
+        },
+    }
+    if settings.output is not None:
+        return settings.output, identity
+    measured = [settings.model_dump(mode="json", exclude=_NOT_IN_THE_NAME), identity]
+    digest = hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]
+    return default_folder(settings.checkpoint) / f"{settings.protocol}-{digest}", identity
+
+
+def _described(paths: list[str], source: Source, num_classes: int) -> dict[str, Any]:
+    return {
+        "paths": paths,
+        "num_images": len(source),
+        "num_classes": num_classes,
+        "sha256": data_fingerprint(source),
+    }
+
+
+def _peak_memory(device: torch.device) -> dict[str, int]:
+    """Largest memory of this process so far, in MiB (mapped files that were read count)."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peak = {"host": host >> 20}
+    if device.type == "cuda":
+        peak["device"] = torch.cuda.max_memory_allocated(device) >> 20
+    return peak

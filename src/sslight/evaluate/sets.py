@@ -1,0 +1,95 @@
+"""The labelled images of an evaluation, and what is refused about them before any work."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sslight.config import EvaluateSettings
+from sslight.data import Source, SubsetSource, build_source, labels_in, select_subset
+
+
+@dataclass(frozen=True)
+class LabelledSets:
+    """Training and validation images with labels in one numbering.
+
+    Attributes:
+        classes: Names of the classes of data.train.
+        train, val: The images.
+        train_labels, val_labels: ``[M]`` and ``[N]`` int64, positions in ``classes``.
+        train_share: Share of data.train that is used, 0–1.
+        notes: What a reader of the result must know, a sentence each.
+    """
+
+    classes: tuple[str, ...]
+    train: Source
+    train_labels: npt.NDArray[np.int64]
+    val: Source
+    val_labels: npt.NDArray[np.int64]
+    train_share: float
+    notes: list[str]
+
+
+def build_sets(settings: EvaluateSettings) -> LabelledSets:
+    """The sets that the settings name.
+
+    Raises:
+        ValueError: a set is missing, has no labels, or one class only; classes of data.val are not in
+            data.train; there are fewer training images than neighbours.
+    """
+    data = settings.data
+    for setting, paths in (("data.train", data.train), ("data.val", data.val)):
+        if not paths:
+            raise ValueError(
+                f"{setting} is not set: give labelled images, such as {setting}=FOLDER with class folders."
+            )
+    train = build_source(data.train, labelled=True)
+    val = build_source(data.val, labelled=True, setting="data.val")
+    assert train.classes is not None
+    if len(train.classes) < 2:
+        raise ValueError(
+            f"data.train={', '.join(data.train)} has the single class {train.classes[0]}: give images of at least two."
+        )
+    try:
+        val_labels = labels_in(val, train.classes)
+    except ValueError as error:
+        raise ValueError(f"data.val={', '.join(data.val)}: {error}.") from None
+    whole = len(train)
+    if data.subset is not None:
+        train = SubsetSource(train, select_subset(train, data.subset, data.subset_seed))
+    assert train.labels is not None
+    assert train.classes is not None
+    if settings.protocol == "knn" and settings.knn.k[-1] > len(train):
+        raise ValueError(
+            f"knn.k={settings.knn.k[-1]} neighbours are more than the {len(train)} training images: "
+            f"set knn.k to numbers of at most {len(train)}, such as knn.k=[1, 10]."
+        )
+    return LabelledSets(
+        classes=train.classes,
+        train=train,
+        train_labels=train.labels,
+        val=val,
+        val_labels=val_labels,
+        train_share=len(train) / whole,
+        notes=_class_notes(train.classes, train.labels, val_labels),
+    )
+
+
+def check_unreadable(number: int, total: int, setting: str, max_share: float) -> None:
+    """Refuse a set of which more images are unreadable than data.max_bad_share allows."""
+    if number > max_share * total:
+        raise ValueError(
+            f"{number} of the {total} images of {setting} are unreadable, more than data.max_bad_share={max_share:g} "
+            f"allows: repair or remove them, or raise data.max_bad_share."
+        )
+
+
+def _class_notes(
+    classes: tuple[str, ...], train_labels: npt.NDArray[np.int64], val_labels: npt.NDArray[np.int64]
+) -> list[str]:
+    notes = []
+    for labels, name in ((train_labels, "data.train"), (val_labels, "data.val")):
+        without = [classes[i] for i in np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)]
+        if without:
+            notes.append(f"{len(without)} of {len(classes)} classes have no image in {name} (first: {without[0]}).")
+    return notes

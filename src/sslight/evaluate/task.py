@@ -1,0 +1,86 @@
+"""One evaluation that is ready to run: the model, the sets and where to compute."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sslight.config import EvaluateSettings
+from sslight.data import Source
+from sslight.evaluate.cache import cached_features
+from sslight.evaluate.features import EvalTransform
+from sslight.evaluate.metrics import Accuracy
+from sslight.evaluate.model import EvaluatedModel
+from sslight.evaluate.progress import Progress
+from sslight.evaluate.sets import LabelledSets, check_unreadable
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a protocol found.
+
+    Attributes:
+        protocol: Its name in results.
+        accuracy: On data.val.
+        by_k: Of kNN: the accuracies for all k.
+        details: What was decided on the way, plain data.
+        notes: What a reader must know, a sentence each.
+        tensors: The trained classifier, to be saved beside the result.
+        fine_tuned: The backbone, if it was trained too.
+    """
+
+    protocol: str
+    accuracy: Accuracy
+    details: dict[str, Any]
+    by_k: dict[int, Accuracy] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    fine_tuned: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Model, sets and place of an evaluation; ``cache`` is the folder of features."""
+
+    settings: EvaluateSettings
+    model: EvaluatedModel
+    sets: LabelledSets
+    transform: EvalTransform
+    cache: Path
+    device: torch.device
+    workers: int
+    progress: Progress
+
+    def features(self, backbone: nn.Module, source: Source, labels: Tensor, setting: str) -> tuple[Tensor, Tensor]:
+        """Features ``[N, D]`` (mapped from the disk) and labels ``[N]`` of the readable images of a set, on the CPU.
+
+        Raises:
+            ValueError: too many images are unreadable, or features are not finite.
+        """
+        self.progress.stage(f"features of {setting}", len(source))
+        cached = cached_features(
+            backbone,
+            source,
+            self.transform,
+            folder=self.cache,
+            batch_size=self.settings.feature_batch_size,
+            workers=self.workers,
+            device=self.device,
+            precision=self.settings.precision,
+            progress=self.progress.advance,
+        )
+        check_unreadable(cached.num_unreadable, len(source), setting, self.settings.data.max_bad_share)
+        where = "from the cache" if cached.from_cache else "computed"
+        left_out = f", {cached.num_unreadable} unreadable images left out" if cached.num_unreadable else ""
+        self.progress.say(f"features of {setting}: {len(cached.indices):,} images, {where}{left_out}")
+        return cached.features, labels[torch.from_numpy(cached.indices)]
+
+    def both_features(self, backbone: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features and labels of data.train, then of data.val."""
+        sets = self.sets
+        return (
+            *self.features(backbone, sets.train, torch.from_numpy(sets.train_labels), "data.train"),
+            *self.features(backbone, sets.val, torch.from_numpy(sets.val_labels), "data.val"),
+        )

@@ -1,0 +1,165 @@
+"""Whole evaluations: what they write, what they refuse, and that the numbers are those of a loop by hand."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+import sslight
+from sslight.api import run_pretraining
+from sslight.config import PretrainSettings
+from sslight.data import build_source, decode
+from sslight.evaluate import EvaluationResult, knn_classify, wilson_interval
+from sslight.evaluate.class_tokens import LastBlocks
+from sslight.evaluate.model import load_model
+from sslight.views import centre_view, normalise
+
+SETS = {"data.train": "synthetic:60", "data.val": "synthetic:30:val"}
+
+
+def evaluate(protocol: str, checkpoint: str, tmp_path: Path, **changes: Any) -> EvaluationResult:
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    cache = {} if protocol == "semi" else {"cache": tmp_path / "cache"}
+    defaults = {"output": tmp_path / "result", "image_size": 32, "devices": "cpu"}
+    result = sslight.evaluate_backbone(protocol, checkpoint, {**SETS, **cache, **defaults, **dotted})
+    assert result is not None
+    return result
+
+
+def test_knn_is_that_of_features_computed_one_by_one(tmp_path: Path) -> None:
+    result = evaluate("knn", "timm:test_resnet", tmp_path, knn__k=[1, 5], feature_batch_size=7)
+    model = load_model("timm:test_resnet", network="student", seed=0)
+
+    def features(path: str) -> torch.Tensor:
+        source = build_source([path], labelled=True)
+        views = [centre_view(decode(source.read(i)), 32) for i in range(len(source))]
+        with torch.no_grad():
+            return torch.cat([model.backbone(normalise(v[None, None], model.info.mean, model.info.std)) for v in views])
+
+    labels, wanted = torch.arange(60) % 10, torch.arange(30) % 10
+    for k in (1, 5):
+        scores = knn_classify(
+            features("synthetic:60"), labels, features("synthetic:30:val"), k=k, temperature=0.07, num_classes=10
+        )
+        right = int((scores.argmax(1) == wanted).sum())
+        assert result.by_k[k].top1 == pytest.approx(100 * right / 30)
+        assert result.by_k[k].top1_interval == wilson_interval(right, 30)
+
+
+def test_the_result_file_says_what_how_on_what_and_when(tmp_path: Path) -> None:
+    result = evaluate("knn", "timm:test_resnet", tmp_path, knn__k=[1, 10, 30], data__subset=0.5)
+    content = json.loads((tmp_path / "result" / "results.json").read_text(encoding="utf-8"))
+    assert content == result.content
+    assert content["protocol"] == "knn"
+    assert content["details"] == {"k": 10}
+    assert content["accuracy"] == content["by_k"]["10"]
+    assert content["accuracy"]["num_images"] == 30
+    assert content["settings"]["knn"] == {"k": [1, 10, 30], "temperature": 0.07}
+    assert "linear" not in content["settings"]
+    assert content["data"]["train"]["num_images"] == 30
+    assert len(content["checkpoint"]["weights_sha256"]) == len(content["data"]["val"]["sha256"]) == 64
+    assert sum(each["images"] for each in content["per_class"].values()) == 30
+    assert content["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert content["seconds"] >= 0
+    names = (tmp_path / "result" / "train_subset.txt").read_text(encoding="utf-8").split()
+    assert len(names) == 30
+    again = evaluate(
+        "knn",
+        "timm:test_resnet",
+        tmp_path,
+        knn__k=[1, 10, 30],
+        data__subset=str(tmp_path / "result" / "train_subset.txt"),
+        output=tmp_path / "again",
+    )
+    assert again.accuracy == result.accuracy
+
+
+def test_a_second_protocol_runs_no_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate("knn", "timm:test_resnet", tmp_path, knn__k=[1])
+    monkeypatch.setattr("sslight.evaluate.cache.feature_batches", lambda *args, **more: pytest.fail("it ran"))
+    result = evaluate("linear", "timm:test_resnet", tmp_path, linear__mode="fast", output=tmp_path / "fast")
+    assert result.protocol == "linear (fast)"
+
+
+def test_the_exact_protocol_chooses_its_rate_on_training_images_only(tmp_path: Path) -> None:
+    changes = {"linear__epochs": 3, "linear__lr": [0.05, 0.5, 5.0], "linear__batch_size": 16}
+    result = evaluate("linear", "timm:test_resnet", tmp_path, **changes)
+    details = result.content["details"]
+    assert details["optimizer"] == "lars"
+    assert details["lr_tried"] == [0.05, 0.5, 5.0]
+    best = max(range(3), key=lambda i: details["held_out_accuracy"][i])
+    assert details["lr"] == details["lr_tried"][best]
+    other = evaluate(
+        "linear", "timm:test_resnet", tmp_path, **changes, output=tmp_path / "other", data__val="synthetic:10:val"
+    )
+    assert other.content["details"]["held_out_accuracy"] == details["held_out_accuracy"]
+    alone = evaluate(
+        "linear", "timm:test_resnet", tmp_path, **changes | {"linear__lr": details["lr"]}, output=tmp_path / "alone"
+    )
+    assert alone.content["details"]["held_out_accuracy"] == []
+    states = [safetensors.torch.load_file(r.path.parent / "classifier.safetensors") for r in (result, alone)]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value)
+
+
+def test_vits_are_classified_by_the_class_tokens_of_four_blocks_with_sgd(tmp_path: Path) -> None:
+    result = evaluate("linear", "timm:test_vit", tmp_path, image_size=160, linear__epochs=1, linear__last_blocks=3)
+    details = result.content["details"]
+    assert (details["optimizer"], details["last_blocks"]) == ("sgd", 3)
+    model = load_model("timm:test_vit", network="student", seed=0)
+    weight = safetensors.torch.load_file(tmp_path / "result" / "classifier.safetensors")["weight"]
+    assert weight.shape == (10, LastBlocks(model.backbone, 3).head_hidden_size)
+
+
+@pytest.mark.parametrize(("head", "expected"), [("auto", "projection"), ("linear", "linear")])
+def test_fine_tuning_takes_the_projection_head_of_a_run_unless_told_otherwise(
+    head: str, expected: str, tiny: Callable[..., PretrainSettings], tmp_path: Path
+) -> None:
+    run_pretraining(tiny())
+    checkpoint = str(tmp_path / "run" / "checkpoints" / "last.pt")
+    changes = {"data__subset": 0.5, "semi__epochs": 1, "semi__head": head}
+    result = evaluate("semi", checkpoint, tmp_path, **changes)
+    details = result.content["details"]
+    assert (details["head"], details["train_share"], details["batch_size"]) == (expected, 0.5, 7)
+    assert result.notes == []
+    before = sslight.load_backbone(checkpoint).state_dict()
+    after = sslight.load_backbone(tmp_path / "result" / "backbone.safetensors").state_dict()
+    assert all(not torch.equal(after[name], value) for name, value in before.items() if value.ndim > 1)
+    export = tmp_path / "run" / "backbone.safetensors"
+    other = evaluate("semi", str(export), tmp_path, **changes, output=tmp_path / "other")
+    assert other.content["details"]["head"] == "linear"
+    assert len(other.notes) == (head == "auto")
+
+
+def test_fine_tuning_learns_what_it_is_shown(tmp_path: Path) -> None:
+    sets = {"data__train": "synthetic:40", "data__val": "synthetic:40"}
+    result = evaluate("semi", "timm:test_resnet", tmp_path, **sets, semi__epochs=25, semi__lr=2.0, semi__batch_size=8)
+    assert result.accuracy.top1 > 40  # of 10 classes, four images each
+
+
+def test_without_output_equal_evaluations_share_a_folder_and_others_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, again, other = (
+        evaluate("knn", "timm:test_resnet", tmp_path, output=None, knn__k=[k], workers=0) for k in (1, 1, 2)
+    )
+    assert first.path == again.path != other.path
+    assert first.path.parent.parent == Path("evaluation")
+
+
+def test_classes_without_images_are_noted(tmp_path: Path) -> None:
+    result = evaluate("knn", "timm:test_resnet", tmp_path, knn__k=[1], data__val="synthetic:7:val")
+    assert result.notes == ["3 of 10 classes have no image in data.val (first: rows)."]
+
+
+def test_a_loss_that_is_none_ends_fine_tuning(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"the loss became (nan|inf) in epoch \d+: set a lower semi\.lr \(it was 1e\+30\)"
+    ):
+        evaluate("semi", "timm:test_resnet", tmp_path, semi__epochs=3, semi__lr=1e30)
+    assert not (tmp_path / "result").exists()
