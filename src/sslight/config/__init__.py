@@ -1,11 +1,12 @@
 """Typed settings, recipes and overrides: the only room that knows YAML."""
 
+from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import Explanation, explain, section_keys, setting_keys
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 from sslight.config.original import Translation, translate_original
-from sslight.config.overrides import build_evaluate_settings, build_settings, parse_assignments
-from sslight.config.recipes import Recipe, load_recipe, read_recipe, recipe_names, to_yaml
+from sslight.config.overrides import build_detect_settings, build_evaluate_settings, build_settings, parse_assignments
+from sslight.config.recipes import Recipe, load_recipe, read_recipe, read_settings, recipe_names, to_yaml
 from sslight.config.settings import (
     CheckpointSettings,
     DataSettings,
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointSettings",
     "DINOSettings",
     "DataSettings",
+    "DetectSettings",
     "EvaluateSettings",
     "Explanation",
     "MoCoSettings",
@@ -29,12 +31,14 @@ __all__ = [
     "SwAVSettings",
     "Translation",
     "ViewSettings",
+    "build_detect_settings",
     "build_evaluate_settings",
     "build_settings",
     "explain",
     "load_recipe",
     "parse_assignments",
     "read_recipe",
+    "read_settings",
     "recipe_names",
     "section_keys",
     "setting_keys",

@@ -2,6 +2,12 @@
 
 from sslight.evaluate.cache import CachedFeatures, cached_features
 from sslight.evaluate.compare import compare_results, to_markdown
+from sslight.evaluate.detection import (
+    DetectionResult,
+    detection_optimizer,
+    measure_detection,
+    prepare_detection,
+)
 from sslight.evaluate.features import EvalTransform, extract_features
 from sslight.evaluate.knn import knn_classify, nearest_neighbours
 from sslight.evaluate.logistic import LogisticRegression, fit_logistic_regression
@@ -13,6 +19,7 @@ from sslight.evaluate.run import check_evaluation, run_evaluation
 __all__ = [
     "Accuracy",
     "CachedFeatures",
+    "DetectionResult",
     "EvalTransform",
     "EvaluationResult",
     "LabelledProbe",
@@ -20,10 +27,13 @@ __all__ = [
     "cached_features",
     "check_evaluation",
     "compare_results",
+    "detection_optimizer",
     "extract_features",
     "fit_logistic_regression",
     "knn_classify",
+    "measure_detection",
     "nearest_neighbours",
+    "prepare_detection",
     "read_result",
     "run_evaluation",
     "to_markdown",

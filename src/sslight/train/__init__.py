@@ -1,6 +1,7 @@
 """The training loop, its checkpoints and its run folder."""
 
 from sslight.train.checkpoints import load_checkpoint
+from sslight.train.detection import train_detector
 from sslight.train.devices import Placement, batch_size_per_process, build_fabric, place
 from sslight.train.loop import TrainingResult, TrainingStopped, train
 from sslight.train.probes import MethodWithProbe
@@ -21,4 +22,5 @@ __all__ = [
     "place",
     "run_length",
     "train",
+    "train_detector",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from lightning_fabric import Fabric
 
-from sslight.config import PretrainSettings
+from sslight.config import DetectSettings, PretrainSettings
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -65,7 +65,7 @@ def _launched() -> tuple[int, int] | None:
     return None
 
 
-def build_fabric(settings: PretrainSettings, placement: Placement) -> Fabric:
+def build_fabric(settings: PretrainSettings | DetectSettings, placement: Placement) -> Fabric:
     """Fabric for these settings, not yet launched.
 
     Raises:
