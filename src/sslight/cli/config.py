@@ -29,8 +29,8 @@ def config(
     key: Annotated[
         str | None,
         typer.Argument(
-            help="A setting such as lr, or a group such as views; `evaluate` or `detect` for those of sslight evaluate; "
-            "without it, list all.",
+            help="A setting such as lr, or a group such as views; `evaluate` or `detect` for those of "
+            "sslight evaluate; without it, list all.",
             show_default=False,
         ),
     ] = None,

@@ -100,6 +100,11 @@ class DetectSettings(Section):
     null: 16 and 32 for MobileNetV2, else those of 4, 8, 16 and 32 that there are, as published.
     Unit: px. Try: null; [16, 32] for less memory."""
 
+    proposals: Annotated[int, Field(ge=8)] = 512
+    """Proposals of each image, a quarter of them on objects where there are enough, on which the
+    heads are trained in a step.
+    Unit: boxes. Try: 512, as published; 64 or 128 where steps take seconds, as on a CPU."""
+
     train_sizes: Sizes | None = None
     """Lengths of the shorter side, of which each training image takes one at random. null: 640 to 800
     for COCO and 480 to 800 for VOC in steps of 32, as published.

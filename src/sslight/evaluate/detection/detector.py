@@ -23,6 +23,7 @@ def build_detector(
     num_categories: int,
     masks: bool,
     strides: list[int] | None,
+    proposals: int = 512,
     mean: Sequence[float],
     std: Sequence[float],
     seed: int,
@@ -40,6 +41,7 @@ def build_detector(
         num_categories: Without the background.
         masks: Mask R-CNN instead of Faster R-CNN.
         strides: As for :class:`BackboneWithPyramid`.
+        proposals: Boxes of an image on which the heads are trained in a step.
         mean: Of the channels, of 0–1, which the backbone was trained with.
         std: The same.
         seed: Of the new layers.
@@ -57,6 +59,7 @@ def build_detector(
             "rpn_anchor_generator": AnchorGenerator(*anchors(pyramid.strides)),
             "rpn_post_nms_top_n_train": 2000 if few else 1000,
             "rpn_post_nms_top_n_test": 1000,
+            "box_batch_size_per_image": proposals,
             "box_roi_pool": MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=0),
         }
         if masks:

@@ -88,6 +88,7 @@ def prepare_detection(settings: DetectSettings) -> DetectionTask:
         num_categories=len(train.categories),
         masks=settings.masks,
         strides=settings.strides,
+        proposals=settings.proposals,
         mean=model.info.mean,
         std=model.info.std,
         seed=settings.seed,
