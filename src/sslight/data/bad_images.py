@@ -106,9 +106,9 @@ def describe(images: list[BadImage]) -> str:
     return listed if len(images) <= 3 else f"{listed}; and {len(images) - 3} more"
 
 
-def no_readable_image(images: list[BadImage]) -> str:
+def no_readable_image(images: list[BadImage], *, setting: str = "data.train") -> str:
     """The sentence for a set in which none of the images tried could be read."""
     return (
         f"no readable image among the {len(images)} tried: {describe(images)}; "
-        "check that data.train points at intact image files"
+        f"check that {setting} points at intact image files"
     )

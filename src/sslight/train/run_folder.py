@@ -40,6 +40,8 @@ _FREE_TO_CHANGE = (
     "data.max_bad_share",
     "max_bad_share",
     "sample",
+    "val_split",
+    "test_size",
     "checkpoint_every_",
 )
 
@@ -106,9 +108,10 @@ class RunFolder:
             if before[key] != now[key] and not key.startswith(_FREE_TO_CHANGE)
         ]
         if changed:
+            another = "with init_from=" if isinstance(settings, PretrainSettings) else "in another folder"
             raise ValueError(
                 f"resume=true continues {self.path} with its own settings, but {'; '.join(changed)}: "
-                "leave these as they were, or start a new run with init_from=."
+                f"leave these as they were, or start a new run {another}."
             )
 
     def create(self, settings: RunSettings) -> None:

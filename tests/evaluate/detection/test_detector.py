@@ -119,12 +119,29 @@ def test_predictions_are_in_px_of_the_image_given() -> None:
     assert output["masks"].shape[1:] == (1, 28, 28)
 
 
+def test_boxes_stay_precise_in_half_precision() -> None:
+    model = detector(masks=True).eval()
+    model.roi_heads.score_thresh = 0.0  # type: ignore[union-attr]
+    wide = torch.rand(3, 40, 400)
+    proposals: dict[str, torch.Tensor] = {}
+    for name, enabled in (("full", False), ("half", True)):
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            (output,) = model([wide])
+            images, _ = model.transform([wide], None)  # type: ignore[operator]
+            levels = list(model.backbone(images.tensors).values())  # type: ignore[operator]
+        assert {output[key].dtype for key in ("boxes", "scores", "masks")} == {torch.float32}
+        proposals[name] = model.rpn.anchor_generator(images, levels)[0]  # type: ignore[operator, union-attr]
+    assert torch.equal(proposals["full"], proposals["half"])
+
+
 def test_the_seed_decides_the_new_layers_and_leaves_the_stream_alone() -> None:
     state = torch.get_rng_state()
     backbones = [build_backbone("test_resnet") for _ in range(2)]
     torch.set_rng_state(state)
     models = [
-        build_detector(b, name="b", num_categories=2, masks=False, strides=None, mean=(0, 0, 0), std=(1, 1, 1), seed=4)
+        build_detector(
+            b, name="test_resnet", num_categories=2, masks=False, strides=None, mean=(0, 0, 0), std=(1, 1, 1), seed=4
+        )
         for b in backbones
     ]
     assert torch.equal(torch.get_rng_state(), state)

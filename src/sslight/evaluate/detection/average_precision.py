@@ -1,6 +1,5 @@
 """Average precision of predicted boxes and masks, by COCO's rules and by Pascal VOC's."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,8 +70,6 @@ def coco_average_precision(
     truth = _coco_truth(images, masks=masks)
     found = truth.loadRes([_coco_result(each, masks=masks) for each in predictions])
     evaluation = COCOeval_faster(truth, found, "segm" if masks else "bbox", print_function=_silent)
-    # Otherwise a handler-less logger would print its timing to standard error.
-    logging.getLogger("faster_coco_eval").addHandler(logging.NullHandler())
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()

@@ -16,6 +16,8 @@ from sslight.evaluate.features import eval_mode
 from sslight.evaluate.processes import own_share
 from sslight.files import write_whole
 
+_DECIMALS = 3
+
 
 @torch.no_grad()
 def predict(
@@ -68,7 +70,9 @@ def _predictions(output: dict[str, Tensor], images: DetectionSet, index: int, si
             encode_mask((paste_masks_in_image(mask[None], box[None], (image.height, image.width))[0, 0] >= 0.5).numpy())
             for mask, box in zip(probabilities, corners, strict=True)
         ]
-    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).double().tolist()
+    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).double().numpy()
+    # Rounded, so that what is written is what is measured.
+    boxes = boxes.round(_DECIMALS).tolist()
     return [
         Prediction(index, label - 1, (box[0], box[1], box[2], box[3]), score, mask)
         for box, label, score, mask in zip(
@@ -84,7 +88,7 @@ def write_predictions(path: Path, images: DetectionSet, predictions: Sequence[Pr
         result: dict[str, Any] = {
             "image_id": images.images[each.image].key,
             "category_id": images.category_keys[each.label],
-            "bbox": [round(number, 2) for number in each.box],
+            "bbox": list(each.box),
             "score": each.score,
         }
         if each.mask is not None:

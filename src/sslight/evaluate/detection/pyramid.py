@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from sslight.backbones import timm_name
+
 _CHANNELS = 256
 _USUAL_STRIDES = (4, 8, 16, 32)
-_TWO_DEEPEST = ("mobilenetv2",)
+_TWO_DEEPEST = "mobilenetv2"
 _PROBE_SIDE = 128
 
 
@@ -43,7 +45,7 @@ class BackboneWithPyramid(nn.Module):
         super().__init__()
         maps = find_feature_maps(backbone, name)
         usual = [stride for stride in _USUAL_STRIDES if stride in maps.channels]
-        wanted = strides or (usual[-2:] if name.startswith(_TWO_DEEPEST) or name == "mobilenet_v2" else usual)
+        wanted = strides or (usual[-2:] if timm_name(name).startswith(_TWO_DEEPEST) else usual)
         missing = [stride for stride in wanted if stride not in maps.channels]
         if missing or len(wanted) < 2:
             found = ", ".join(str(stride) for stride in sorted(maps.channels))

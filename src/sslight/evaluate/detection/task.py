@@ -81,7 +81,7 @@ def prepare_detection(settings: DetectSettings) -> DetectionTask:
     ):
         if not num_objects:
             raise ValueError(f"{role}_split={images.split} has no image with an object: give another split.")
-        check_readable(images)
+        check_readable(images, setting=f"data={settings.data}")
     detector = build_detector(
         model.backbone,
         name=model.info.name,
