@@ -4,7 +4,9 @@ from sslight.evaluate.cache import CachedFeatures, cached_features
 from sslight.evaluate.compare import compare_results, to_markdown
 from sslight.evaluate.detection import (
     DetectionResult,
+    compare_detections,
     detection_optimizer,
+    detections_to_markdown,
     measure_detection,
     prepare_detection,
 )
@@ -26,8 +28,10 @@ __all__ = [
     "LogisticRegression",
     "cached_features",
     "check_evaluation",
+    "compare_detections",
     "compare_results",
     "detection_optimizer",
+    "detections_to_markdown",
     "extract_features",
     "fit_logistic_regression",
     "knn_classify",
