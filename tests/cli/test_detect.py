@@ -1,6 +1,8 @@
 """Detection as typed: a whole tiny run, and what is refused before it."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,24 @@ def test_a_voc_folder_is_measured_by_the_voc_rules(
     assert result["data"]["train"] == {"split": "2007_trainval+2012_trainval", "num_images": 2}
     assert result["boxes"]["ap"] is None
     assert result["boxes"]["per_category"].keys() == {"cat"}
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_detector_and_measure_every_image_once(tmp_path: Path) -> None:
+    data = tmp_path / "coco"
+    for split in ("train2017", "val2017"):
+        write_coco(data, coco_content(split, number=3), split)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sslight"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    typed = words(data, tmp_path / "run", proposals=8)
+    found = []
+    for command in ([*launcher, *typed], [sys.executable, "-m", "sslight", *typed, "resume=true"]):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("Faster R-CNN, 2 steps") == 1
+        found.append(json.loads((tmp_path / "run" / "predictions.json").read_text()))
+    assert {each["image_id"] for each in found[0]} == {100, 101, 102}
+    assert found[0] == found[1]  # one process that measures the same detector again finds the same
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "timm",
+    "faster-coco-eval",
     "lightning-fabric",
     "numpy",
     "numba",
