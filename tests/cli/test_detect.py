@@ -32,6 +32,7 @@ def words(data: Path, output: Path, /, **changes: object) -> list[str]:
         "train_sizes": "[48]",
         "test_size": 48,
         "max_size": 80,
+        "proposals": 8,
         "devices": "cpu",
         "logger": "none",
         **changes,
@@ -104,7 +105,7 @@ def test_two_processes_train_a_detector_and_measure_every_image_once(tmp_path: P
         write_coco(data, coco_content(split, number=3), split)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sslight"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    typed = words(data, tmp_path / "run", proposals=8)
+    typed = words(data, tmp_path / "run")
     found = []
     for command in ([*launcher, *typed], [sys.executable, "-m", "sslight", *typed, "resume=true"]):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
