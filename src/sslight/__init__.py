@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sslight.api import PretrainResult, evaluate_backbone, pretrain
+    from sslight.api import PretrainResult, detect, evaluate_backbone, pretrain
     from sslight.backbones import load_backbone
-    from sslight.evaluate import EvaluationResult, knn_classify
+    from sslight.evaluate import DetectionResult, EvaluationResult, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
     from sslight.views import MultiCrop
 
 _HOMES = {
+    "DetectionResult": "sslight.evaluate",
     "EvaluationResult": "sslight.evaluate",
     "LARS": "sslight.optim",
     "MultiCrop": "sslight.views",
     "PretrainResult": "sslight.api",
     "cosine_schedule": "sslight.optim",
+    "detect": "sslight.api",
     "dino_loss": "sslight.methods",
     "evaluate_backbone": "sslight.api",
     "knn_classify": "sslight.evaluate",
@@ -35,11 +37,13 @@ _HOMES = {
 
 __all__ = [
     "LARS",
+    "DetectionResult",
     "EvaluationResult",
     "MultiCrop",
     "PretrainResult",
     "__version__",
     "cosine_schedule",
+    "detect",
     "dino_loss",
     "evaluate_backbone",
     "knn_classify",

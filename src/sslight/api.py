@@ -11,8 +11,16 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from sslight.backbones import load_backbone_weights, num_features, save_backbone
-from sslight.config import EvaluateSettings, PretrainSettings, build_evaluate_settings, load_recipe
+from sslight.config import (
+    DetectSettings,
+    EvaluateSettings,
+    PretrainSettings,
+    build_detect_settings,
+    build_evaluate_settings,
+    load_recipe,
+)
 from sslight.data import (
+    DetectionLoader,
     Source,
     SubsetSource,
     available_cores,
@@ -23,7 +31,16 @@ from sslight.data import (
     loader_workers,
     select_subset,
 )
-from sslight.evaluate import EvaluationResult, LabelledProbe, check_evaluation, run_evaluation
+from sslight.evaluate import (
+    DetectionResult,
+    EvaluationResult,
+    LabelledProbe,
+    check_evaluation,
+    detection_optimizer,
+    measure_detection,
+    prepare_detection,
+    run_evaluation,
+)
 from sslight.methods import build_method
 from sslight.train import (
     LoaderSpeed,
@@ -39,6 +56,7 @@ from sslight.train import (
     run_length,
     step_speed,
     train,
+    train_detector,
 )
 from sslight.views import build_multi_crop
 
@@ -254,7 +272,77 @@ def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:
         strategy="ddp" if placement.world_size > 1 else "auto",
     )
     fabric.launch()
-    workers = settings.workers
-    if workers is None:
-        workers = 0 if placement.accelerator == "cpu" else max(1, available_cores() // placement.processes_per_node)
-    return run_evaluation(settings, device=fabric.device, workers=workers)
+    return run_evaluation(settings, device=fabric.device, workers=_evaluation_workers(settings, placement))
+
+
+def _evaluation_workers(settings: EvaluateSettings | DetectSettings, placement: Placement) -> int:
+    """Processes that decode for each computing process: as set, else none on a CPU and its share of the cores."""
+    if settings.workers is not None:
+        return settings.workers
+    return 0 if placement.accelerator == "cpu" else max(1, available_cores() // placement.processes_per_node)
+
+
+def detect(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> DetectionResult | None:
+    """Train Faster R-CNN or Mask R-CNN on a pre-trained backbone, and measure its average precision.
+
+    ``detect("runs/first/backbone.safetensors", data="coco", masks=True)``; settings have the names of the
+    command line.
+
+    Args:
+        checkpoint: As for :func:`evaluate_backbone`.
+        overrides: Settings that differ from the defaults.
+        more: The same as keywords.
+
+    Returns:
+        The result; None in all processes but the first.
+
+    Raises:
+        ValueError: a setting, a file or the data is wrong; nothing has been written then.
+        TrainingStopped: the loss became non-finite or a signal ended the run.
+    """
+    return detect_with(build_detect_settings(checkpoint, {**(overrides or {}), **more}))
+
+
+def detect_with(settings: DetectSettings) -> DetectionResult | None:
+    """:func:`detect` with settings that are already resolved."""
+    # Here the rooms meet: evaluate makes the detector and measures it, train trains it, in a run folder as any.
+    placement = place(settings.devices)
+    if settings.batch_size % placement.world_size:
+        raise ValueError(
+            f"batch_size={settings.batch_size} does not divide by {placement.world_size} processes: set "
+            f"batch_size={(settings.batch_size // placement.world_size + 1) * placement.world_size}."
+        )
+    task = prepare_detection(settings)
+    run = RunFolder(task.folder)
+    run.check(settings)
+    fabric = build_fabric(settings, placement)
+    fabric.launch()
+    workers = _evaluation_workers(settings, placement)
+    loader = DetectionLoader(
+        task.train,
+        sizes=task.schedule.train_sizes,
+        longest=settings.max_size,
+        masks=settings.masks,
+        batch_size=settings.batch_size // fabric.world_size,
+        seed=settings.seed,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        workers=workers,
+        max_bad_share=settings.max_bad_share,
+    )
+    if fabric.is_global_zero:
+        run.create(settings)
+    fabric.barrier()
+    with closing(loader):
+        training = train_detector(
+            settings,
+            fabric=fabric,
+            detector=task.detector,
+            build_optimizer=lambda detector: detection_optimizer(detector, settings.weight_decay),
+            rate_at=task.schedule.rate_at,
+            total_steps=task.schedule.total_steps,
+            loader=loader,
+            run=run,
+        )
+    figures = {"loss": training.metrics["loss"], "training_seconds": round(training.seconds, 1)}
+    return measure_detection(task, device=fabric.device, workers=workers, training=figures)

@@ -15,8 +15,21 @@ def compare(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on standard output.")] = False,
 ) -> None:
-    """Print results of `sslight evaluate` as one Markdown table, with the published rows beside them."""
-    from sslight.evaluate import compare_results, read_result, to_markdown
+    """Print results of `sslight evaluate` as Markdown tables, with the published rows beside them."""
+    from sslight.evaluate import (
+        compare_detections,
+        compare_results,
+        detections_to_markdown,
+        read_result,
+        to_markdown,
+    )
 
-    rows = compare_results([read_result(path) for path in results])
-    print(json.dumps([asdict(row) for row in rows]) if as_json else to_markdown(rows))
+    contents = [read_result(path) for path in results]
+    rows = compare_results([content for content in contents if content["protocol"] != "detect"])
+    detections = compare_detections([content for content in contents if content["protocol"] == "detect"])
+    if as_json:
+        print(json.dumps([*map(asdict, rows), *map(asdict, detections)]))
+        return
+    tables = [to_markdown(rows)] if rows else []
+    tables += [detections_to_markdown(detections)] if detections else []
+    print("\n\n".join(tables))

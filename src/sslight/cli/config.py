@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sslight.config import (
+    DetectSettings,
     EvaluateSettings,
     Explanation,
     build_settings,
@@ -19,14 +20,17 @@ from sslight.config import (
     to_yaml,
     translate_original,
 )
+from sslight.config.fields import Section
+
+_OTHER_COMMANDS: dict[str, type[Section]] = {"evaluate": EvaluateSettings, "detect": DetectSettings}
 
 
 def config(
     key: Annotated[
         str | None,
         typer.Argument(
-            help="A setting such as lr, or a group such as views; `evaluate` for those of sslight evaluate; "
-            "without it, list all.",
+            help="A setting such as lr, or a group such as views; `evaluate` or `detect` for those of "
+            "sslight evaluate; without it, list all.",
             show_default=False,
         ),
     ] = None,
@@ -50,11 +54,11 @@ def config(
 
 def _explanations(key: str | None) -> list[Explanation]:
     """Those of one setting, of a group, or of all."""
-    if key is not None and (key == "evaluate" or key.startswith("evaluate.")):
-        name = key.removeprefix("evaluate").removeprefix(".")
-        of = EvaluateSettings
+    command, _, name = (key or "").partition(".")
+    if command in _OTHER_COMMANDS:
+        of = _OTHER_COMMANDS[command]
         keys = setting_keys(of) if not name else section_keys(name, of) or [name]
-        return [replace(each, key=f"evaluate.{each.key}") for each in (explain(name, of) for name in keys)]
+        return [replace(each, key=f"{command}.{each.key}") for each in (explain(name, of) for name in keys)]
     return [explain(each) for each in (setting_keys() if key is None else section_keys(key) or [key])]
 
 

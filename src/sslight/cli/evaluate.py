@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sslight.cli.detect import detect
 from sslight.config import EvaluateSettings, build_evaluate_settings, parse_assignments
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    protocol: Annotated[str, typer.Argument(help="knn, linear or semi.", show_default=False)],
+    protocol: Annotated[str, typer.Argument(help="knn, linear, semi or detect.", show_default=False)],
     checkpoint: Annotated[
         str,
         typer.Argument(
@@ -25,18 +26,23 @@ def evaluate(
     settings: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="KEY=VALUE...", help="data.train=..., data.val=... and others (`sslight config evaluate`)."
+            metavar="KEY=VALUE...",
+            help="data.train=..., data.val=... and others (`sslight config evaluate`); for detect data=... and "
+            "others (`sslight config detect`).",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
-    """Measure a backbone: kNN, linear classification, or fine-tuning with few labels."""
+    """Measure a backbone: kNN, linear classification, fine-tuning with few labels, or object detection."""
     for word in (protocol, checkpoint):
         if "=" in word.split("@")[0]:
             raise ValueError(
                 f"{word} stands where the protocol and the checkpoint belong: sslight evaluate knn CHECKPOINT "
                 f"data.train=... data.val=..."
             )
+    if protocol == "detect":
+        detect(checkpoint, settings or [], as_json=as_json)
+        return
     resolved = build_evaluate_settings(protocol, checkpoint, parse_assignments(settings or [], EvaluateSettings))
     from sslight.api import evaluate_with
 

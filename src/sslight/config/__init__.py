@@ -1,12 +1,13 @@
 """Typed settings, recipes and overrides: the only room that knows YAML."""
 
+from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import Explanation, explain, section_keys, setting_keys
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 from sslight.config.original import Translation, translate_original
-from sslight.config.overrides import build_evaluate_settings, build_settings, parse_assignments
+from sslight.config.overrides import build_detect_settings, build_evaluate_settings, build_settings, parse_assignments
 from sslight.config.pack import PackSettings, build_pack_settings
-from sslight.config.recipes import Recipe, load_recipe, read_recipe, recipe_names, to_yaml
+from sslight.config.recipes import Recipe, load_recipe, read_recipe, read_settings, recipe_names, to_yaml
 from sslight.config.settings import (
     CheckpointSettings,
     DataSettings,
@@ -20,6 +21,7 @@ __all__ = [
     "CheckpointSettings",
     "DINOSettings",
     "DataSettings",
+    "DetectSettings",
     "EvaluateSettings",
     "Explanation",
     "MoCoSettings",
@@ -31,6 +33,7 @@ __all__ = [
     "SwAVSettings",
     "Translation",
     "ViewSettings",
+    "build_detect_settings",
     "build_evaluate_settings",
     "build_pack_settings",
     "build_settings",
@@ -38,6 +41,7 @@ __all__ = [
     "load_recipe",
     "parse_assignments",
     "read_recipe",
+    "read_settings",
     "recipe_names",
     "section_keys",
     "setting_keys",

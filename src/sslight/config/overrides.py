@@ -7,12 +7,16 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import section_keys, setting_keys, unknown_key
 from sslight.config.fields import Section
 from sslight.config.settings import PretrainSettings
 
-_TEXT_KEYS = {"backbone", "output", "init_from", "data.train", "data.val", "cache"}
+_TEXT_KEYS = {"backbone", "output", "init_from", "data.train", "data.val", "cache", "data"} | {
+    "train_split",
+    "val_split",
+}
 
 _S = TypeVar("_S", bound=Section)
 
@@ -113,6 +117,18 @@ def build_evaluate_settings(
     values = flat | {"protocol": protocol, "checkpoint": str(checkpoint)}
     settings = _validated(EvaluateSettings, values, "sslight config evaluate.")
     _refuse_settings_without_effect(settings, flat, _WITHOUT_EFFECT_IN_EVALUATION)
+    return settings
+
+
+def build_detect_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> DetectSettings:
+    """The settings of detection from what the user gives.
+
+    Raises:
+        ValueError: a value breaks a rule, or a setting would have no effect.
+    """
+    flat = flatten(overrides or {}, of=DetectSettings)
+    settings = _validated(DetectSettings, flat | {"checkpoint": str(checkpoint)}, "sslight config detect.")
+    _refuse_settings_without_effect(settings, flat, _WITHOUT_EFFECT_IN_DETECTION)
     return settings
 
 
@@ -257,4 +273,9 @@ _WITHOUT_EFFECT_IN_EVALUATION: list[_Rule[EvaluateSettings]] = [
         lambda s: not isinstance(s.data.subset, float),
         "data.subset is not a share; set data.subset=0.1 or leave it out",
     ),
+]
+
+_WITHOUT_EFFECT_IN_DETECTION: list[_Rule[DetectSettings]] = [
+    ({"schedule"}, lambda s: s.steps is not None, "steps gives the length; leave out one of the two"),
+    ({"network"}, lambda s: s.checkpoint.startswith("timm:"), "a timm model is one network; leave it out"),
 ]

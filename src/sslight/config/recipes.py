@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import ValidationError
 
+from sslight.config.fields import Section
 from sslight.config.overrides import build_settings, flatten
 from sslight.config.settings import PretrainSettings
+
+_S = TypeVar("_S", bound=Section)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,21 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
     return build_settings(read_recipe(name_or_path).values, flatten(overrides or {}))
 
 
-def to_yaml(settings: PretrainSettings) -> str:
-    """The whole settings as YAML that ``load_recipe`` reads back to equal settings."""
+def read_settings(path: Path, of: type[_S]) -> _S:
+    """The settings of a run from the file that :func:`to_yaml` wrote.
+
+    Raises:
+        ValueError: the file cannot be read, or holds settings of another kind.
+    """
+    try:
+        return of.model_validate(yaml.safe_load(_recipe_text(str(path))))
+    except (yaml.YAMLError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} does not hold the settings of such a run ({reason}): choose another folder."
+        ) from None
+
+
+def to_yaml(settings: Section) -> str:
+    """The whole settings as YAML that ``load_recipe`` or ``read_settings`` reads back to equal settings."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

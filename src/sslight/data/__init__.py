@@ -4,10 +4,20 @@ from sslight.data.bad_images import BadImage, merge_bad_images, no_readable_imag
 from sslight.data.build import build_source
 from sslight.data.combine import ConcatSource, SubsetSource
 from sslight.data.decode import decode
+from sslight.data.detection_loader import DetectionBatch, DetectionLoader, measured_images
+from sslight.data.detection_sets import open_detection_sets
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
 from sslight.data.images import check_readable, image_batches
 from sslight.data.inspect import Inspection, inspect_source
+from sslight.data.instances import (
+    AnnotatedImage,
+    DetectionSet,
+    Instance,
+    Segmentation,
+    decode_mask,
+    encode_mask,
+)
 from sslight.data.loader import ViewLoader, available_cores, build_view_loader, loader_workers, usual_workers
 from sslight.data.pack import PackResult, pack
 from sslight.data.source import Source, labels_in
@@ -17,12 +27,18 @@ from sslight.data.tar import TarSource
 from sslight.data.unreadable import UnreadableImage
 
 __all__ = [
+    "AnnotatedImage",
     "BadImage",
     "ConcatSource",
+    "DetectionBatch",
+    "DetectionLoader",
+    "DetectionSet",
     "FolderSource",
     "H5Source",
     "Inspection",
+    "Instance",
     "PackResult",
+    "Segmentation",
     "Source",
     "SubsetSource",
     "SyntheticSource",
@@ -34,12 +50,16 @@ __all__ = [
     "build_view_loader",
     "check_readable",
     "decode",
+    "decode_mask",
+    "encode_mask",
     "image_batches",
     "inspect_source",
     "labels_in",
     "loader_workers",
+    "measured_images",
     "merge_bad_images",
     "no_readable_image",
+    "open_detection_sets",
     "pack",
     "select_subset",
     "usual_workers",

@@ -41,12 +41,13 @@ class BadImageLog:
     ``num_images`` is the size of the set, ``max_share`` the largest accepted share of the images
     seen. ``max_share=0`` accepts none. Otherwise up to a handful is always accepted, and, until the
     whole set may have been seen, three standard deviations above the share, so that a set below the
-    limit does not stop a run by chance.
+    limit does not stop a run by chance. ``setting`` is the name of ``max_share`` in messages.
     """
 
-    def __init__(self, num_images: int, max_share: float) -> None:
+    def __init__(self, num_images: int, max_share: float, setting: str = "data.max_bad_share") -> None:
         self._num_images = num_images
         self._max_share = max_share
+        self._setting = setting
         self._seen = 0
         self._found: dict[int, BadImage] = {}
 
@@ -75,8 +76,8 @@ class BadImageLog:
         if len(self._found) > (max(HANDFUL, accepted) if self._max_share else 0):
             raise ValueError(
                 f"{len(self._found)} of {seen} images seen are unreadable, more than "
-                f"data.max_bad_share={self._max_share:g} allows: {self._first()}; repair or remove them, "
-                "or raise data.max_bad_share"
+                f"{self._setting}={self._max_share:g} allows: {self._first()}; repair or remove them, "
+                f"or raise {self._setting}"
             )
 
     def note(self, bad: Iterable[BadImage]) -> None:

@@ -60,8 +60,8 @@ def image_batches(
         pool.close()
 
 
-def check_readable(source: Source, *, sample: int = 16) -> None:
-    """Try a few images, evenly spread. Raises ValueError if none of them is readable."""
+def check_readable(source: Source, *, sample: int = 16, setting: str = "data.train") -> None:
+    """Try a few images, evenly spread. Raises ValueError that names ``setting`` if none of them is readable."""
     bad: list[BadImage] = []
     for index in np.unique(np.linspace(0, len(source) - 1, sample).astype(np.int64)).tolist():
         try:
@@ -70,7 +70,7 @@ def check_readable(source: Source, *, sample: int = 16) -> None:
             bad.append(bad_image(source, index, error))
         else:
             return
-    raise ValueError(no_readable_image(bad))
+    raise ValueError(no_readable_image(bad, setting=setting))
 
 
 class _FillCentreView:

@@ -2,6 +2,14 @@
 
 from sslight.evaluate.cache import CachedFeatures, cached_features
 from sslight.evaluate.compare import compare_results, to_markdown
+from sslight.evaluate.detection import (
+    DetectionResult,
+    compare_detections,
+    detection_optimizer,
+    detections_to_markdown,
+    measure_detection,
+    prepare_detection,
+)
 from sslight.evaluate.features import EvalTransform, extract_features
 from sslight.evaluate.knn import knn_classify, nearest_neighbours
 from sslight.evaluate.logistic import LogisticRegression, fit_logistic_regression
@@ -13,17 +21,23 @@ from sslight.evaluate.run import check_evaluation, run_evaluation
 __all__ = [
     "Accuracy",
     "CachedFeatures",
+    "DetectionResult",
     "EvalTransform",
     "EvaluationResult",
     "LabelledProbe",
     "LogisticRegression",
     "cached_features",
     "check_evaluation",
+    "compare_detections",
     "compare_results",
+    "detection_optimizer",
+    "detections_to_markdown",
     "extract_features",
     "fit_logistic_regression",
     "knn_classify",
+    "measure_detection",
     "nearest_neighbours",
+    "prepare_detection",
     "read_result",
     "run_evaluation",
     "to_markdown",

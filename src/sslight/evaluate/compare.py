@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sslight.backbones import ALIASES
 
 _HEADER = ("from", "backbone", "weights", "protocol", "data", "top-1 [95 %]", "top-5")
-_MEASURED, _PUBLISHED = "measured here", "*published*"
+MEASURED, PUBLISHED = "measured here", "*published*"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def compare_results(results: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A row for each result (content of a ``results.json``), each kind followed by the published rows for it."""
     kinds: dict[tuple[str, str, float | None], list[Row]] = {}
     for content in results:
-        key = (_paper_name(content["checkpoint"]["backbone"]), content["protocol"].split()[0], _labels(content))
+        key = (paper_name(content["checkpoint"]["backbone"]), content["protocol"].split()[0], _labels(content))
         kinds.setdefault(key, []).append(_measured(content))
     rows = []
     for (backbone, protocol, labels), measured in kinds.items():
@@ -41,12 +41,12 @@ def compare_results(results: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """One Markdown table, and below it what the published rows are, if there are any."""
-    lines = [_line(_HEADER), _line(["---"] * len(_HEADER)), *(_line(_cells(row)) for row in rows)]
+    lines = [table_line(_HEADER), table_line(["---"] * len(_HEADER)), *(table_line(_cells(row)) for row in rows)]
     if any(row.origin == "published" for row in rows):
-        content = _published_content()
+        content = published_content()
         lines += [
             "",
-            f"{_PUBLISHED}: by the authors ({content['source']}), not measured here; {content['data']}. They compare "
+            f"{PUBLISHED}: by the authors ({content['source']}), not measured here; {content['data']}. They compare "
             f"with results on the same data only.",
         ]
     return "\n".join(lines)
@@ -98,17 +98,19 @@ def _labels(content: Mapping[str, Any]) -> float | None:
     return next((known for known in (0.01, 0.1) if 0.8 < share / known < 1.25), share)
 
 
-def _paper_name(backbone: str) -> str:
+def paper_name(backbone: str) -> str:
+    """The paper's name of a backbone, which timm may call differently."""
     return next((name for name, timm_name in ALIASES.items() if backbone in (name, timm_name)), backbone)
 
 
 def published_rows() -> list[dict[str, Any]]:
     """The published numbers: protocol, method, backbone, share of labels (None for all) and top-1 (%)."""
-    rows: list[dict[str, Any]] = _published_content()["rows"]
+    rows: list[dict[str, Any]] = published_content()["rows"]
     return rows
 
 
-def _published_content() -> dict[str, Any]:
+def published_content() -> dict[str, Any]:
+    """All of the published numbers, and where they come from."""
     content: dict[str, Any] = json.loads((files("sslight.evaluate") / "published.json").read_text(encoding="utf-8"))
     return content
 
@@ -120,7 +122,7 @@ def _percent(share: float) -> str:
 def _cells(row: Row) -> list[str]:
     interval = "" if row.top1_interval is None else " [{:.1f}, {:.1f}]".format(*row.top1_interval)
     return [
-        _MEASURED if row.origin == "measured" else _PUBLISHED,
+        MEASURED if row.origin == "measured" else PUBLISHED,
         row.backbone,
         row.weights,
         row.protocol,
@@ -130,5 +132,6 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _line(cells: Sequence[str]) -> str:
+def table_line(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

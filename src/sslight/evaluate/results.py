@@ -41,21 +41,32 @@ def write_result(
     path: Path, *, protocol: str, accuracy: Accuracy, by_k: dict[int, Accuracy], notes: list[str], **more: Any
 ) -> EvaluationResult:
     """Write ``results.json`` whole; ``more`` are further parts of its content, plain data."""
+    content = write_content(
+        path,
+        protocol=protocol,
+        accuracy=_without_classes(accuracy),
+        **({"by_k": {str(k): _without_classes(value) for k, value in by_k.items()}} if by_k else {}),
+        notes=notes,
+        **more,
+        per_class={name: {"accuracy": share, "images": n} for name, (share, n) in accuracy.per_class.items()},
+    )
+    return EvaluationResult(path, protocol, accuracy, by_k, notes, content)
+
+
+def write_content(path: Path, *, protocol: str, **parts: Any) -> dict[str, Any]:
+    """Write ``results.json`` whole, with what the results of all protocols share; its content."""
     content = {
         "format": FORMAT,
         "version": 1,
         "protocol": protocol,
-        "accuracy": _without_classes(accuracy),
-        **({"by_k": {str(k): _without_classes(value) for k, value in by_k.items()}} if by_k else {}),
-        "notes": notes,
-        **more,
+        **parts,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "per_class": {name: {"accuracy": share, "images": n} for name, (share, n) in accuracy.per_class.items()},
     }
     text = json.dumps(content, indent=2, ensure_ascii=False)
     write_whole(path, f"{text}\n")
-    return EvaluationResult(path, protocol, accuracy, by_k, notes, json.loads(text))
+    as_read: dict[str, Any] = json.loads(text)
+    return as_read
 
 
 def read_result(path: Path) -> dict[str, Any]:

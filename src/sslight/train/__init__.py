@@ -2,6 +2,7 @@
 
 from sslight.train.benchmark import LoaderSpeed, StepSpeed, loader_speed, step_speed
 from sslight.train.checkpoints import load_checkpoint
+from sslight.train.detection import train_detector
 from sslight.train.devices import Placement, batch_size_per_process, build_fabric, place
 from sslight.train.loop import TrainingResult, TrainingStopped, train
 from sslight.train.probes import MethodWithProbe
@@ -26,4 +27,5 @@ __all__ = [
     "run_length",
     "step_speed",
     "train",
+    "train_detector",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from lightning_fabric import Fabric
 
-from sslight.config import PretrainSettings
+from sslight.config import DetectSettings, PretrainSettings
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -65,7 +65,7 @@ def _launched() -> tuple[int, int] | None:
     return None
 
 
-def build_fabric(settings: PretrainSettings, placement: Placement) -> Fabric:
+def build_fabric(settings: PretrainSettings | DetectSettings, placement: Placement) -> Fabric:
     """Fabric for these settings, not yet launched.
 
     Raises:
@@ -73,7 +73,7 @@ def build_fabric(settings: PretrainSettings, placement: Placement) -> Fabric:
     """
     if settings.precision == "16" and placement.accelerator == "cpu":
         raise ValueError("precision=16 needs a GPU: set precision=bf16 or 32.")
-    if settings.compile and compilation_gains_nothing(placement):
+    if isinstance(settings, PretrainSettings) and settings.compile and compilation_gains_nothing(placement):
         raise ValueError("compile=true gains nothing on a CPU: leave it out, or train on a GPU.")
     return Fabric(
         accelerator=placement.accelerator,

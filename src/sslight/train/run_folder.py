@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from sslight.config import PretrainSettings, load_recipe, to_yaml
+from sslight.config import DetectSettings, PretrainSettings, read_settings, to_yaml
 from sslight.data import BadImage, available_cores, write_bad_images
 from sslight.files import write_whole
 
@@ -21,6 +21,7 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "timm",
+    "faster-coco-eval",
     "lightning-fabric",
     "numpy",
     "numba",
@@ -39,7 +40,16 @@ _FREE_TO_CHANGE = (
     "log_every",
     "checkpoint.",
     "data.max_bad_share",
+    "max_bad_share",
+    "sample",
+    "val_split",
+    "test_size",
+    "checkpoint_every_",
 )
+
+
+RunSettings = PretrainSettings | DetectSettings
+"""The settings of a run that trains."""
 
 
 class RunFolder:
@@ -60,7 +70,7 @@ class RunFolder:
         self.last_checkpoint = self.checkpoints / "last.pt"
         self.tensorboard = path / "tensorboard"
 
-    def check(self, settings: PretrainSettings) -> None:
+    def check(self, settings: RunSettings) -> None:
         """Refuse, before any work and without writing, a folder that this run must not or cannot use.
 
         Raises:
@@ -92,20 +102,21 @@ class RunFolder:
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise ValueError(f"output={self.path} cannot be written: {parent} is not a writable folder.")
 
-    def _check_same_settings(self, settings: PretrainSettings) -> None:
-        before, now = _flat(load_recipe(str(self.config))), _flat(settings)
+    def _check_same_settings(self, settings: RunSettings) -> None:
+        before, now = _flat(read_settings(self.config, type(settings))), _flat(settings)
         changed = [
             f"{key} was {before[key]} and is now {now[key]}"
             for key in now
             if before[key] != now[key] and not key.startswith(_FREE_TO_CHANGE)
         ]
         if changed:
+            another = "with init_from=" if isinstance(settings, PretrainSettings) else "in another folder"
             raise ValueError(
                 f"resume=true continues {self.path} with its own settings, but {'; '.join(changed)}: "
-                "leave these as they were, or start a new run with init_from=."
+                f"leave these as they were, or start a new run {another}."
             )
 
-    def create(self, settings: PretrainSettings) -> None:
+    def create(self, settings: RunSettings) -> None:
         """Make the folder and write ``config.yaml`` and ``environment.json``.
 
         Raises:
@@ -146,7 +157,7 @@ def _step_of(line: str) -> float:
         return float("inf")  # a line that a crash cut short
 
 
-def _flat(settings: PretrainSettings) -> dict[str, Any]:
+def _flat(settings: RunSettings) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in settings.model_dump(mode="json").items():
         flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}

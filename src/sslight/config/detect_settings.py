@@ -1,0 +1,181 @@
+"""The typed settings of detection; ``sslight config detect`` prints the docstrings below the fields."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from sslight.config.fields import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    Paths,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+    as_text,
+)
+from sslight.config.settings import check_devices
+
+
+def _as_numbers(value: object) -> object:
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _rising(value: list[int]) -> list[int]:
+    if not value:
+        raise ValueError("needs at least one number")
+    return sorted(set(value))
+
+
+def _strides(value: list[int]) -> list[int]:
+    if any(stride & (stride - 1) for stride in value):
+        raise ValueError("must be powers of two, such as [16, 32]")
+    return _rising(value)
+
+
+Sizes = Annotated[list[Annotated[int, Field(ge=32, le=4096)]], BeforeValidator(_as_numbers), AfterValidator(_rising)]
+
+
+class DetectSettings(Section):
+    """Everything that determines the training and measuring of a detector."""
+
+    checkpoint: str
+    """The backbone to start from (the second word of the command), named as in sslight evaluate knn.
+    Unit: path or name. Try: runs/first/backbone.safetensors; timm:NAME to train from scratch."""
+
+    network: Literal["student", "teacher"] = "student"
+    """Which network of a checkpoint: the one that was trained (student, query), or its moving mean
+    (teacher, key).
+    Unit: name. Try: student, as published."""
+
+    data: str | None = None
+    """Images with boxes: a COCO folder (annotations/instances_SPLIT.json and SPLIT/*.jpg) or a Pascal
+    VOC folder (VOC2007, VOC2012).
+    Unit: path. Try: the folder into which the set's archives were unpacked."""
+
+    train_split: Paths = []
+    """What of data is trained on. Empty: the one train split of a COCO folder, 2007_trainval and
+    2012_trainval of a VOC folder.
+    Unit: name(s). Try: train2017, or [2007_trainval, 2012_trainval]."""
+
+    val_split: Paths = []
+    """What of data is measured on. Empty: the one val split of a COCO folder, 2007_test of a VOC
+    folder.
+    Unit: name(s). Try: val2017."""
+
+    masks: bool = False
+    """Also predict masks: Mask R-CNN instead of Faster R-CNN (COCO folders only).
+    Unit: true or false. Try: true, as the published COCO results."""
+
+    schedule: Literal["1x", "2x"] = "1x"
+    """The published lengths: 1x is 90,000 steps at batch 16 for COCO and 24,000 for VOC, 2x twice as
+    many. Another batch takes so many steps that the number of images is the same.
+    Unit: name. Try: 1x."""
+
+    steps: PositiveInt | None = None
+    """Length of the training in steps, instead of a published schedule; the rate falls at the same
+    shares of the run.
+    Unit: steps. Try: null; 100 to see whether everything works."""
+
+    batch_size: PositiveInt = 16
+    """Images in one step, over all devices.
+    Unit: images. Try: 16, as published; the learning rate follows by itself."""
+
+    lr: PositiveFloat = 0.02
+    """Learning rate for 16 images a step; the rate used is lr · batch_size / 16.
+    Unit: learning rate. Try: 0.02, as published."""
+
+    weight_decay: NonNegativeFloat = 1e-4
+    """Weight decay of all parameters but those of norm layers.
+    Unit: per step, times lr. Try: 1e-4, as published."""
+
+    warmup_steps: NonNegativeInt | None = None
+    """Steps of the linear warm-up from a thousandth of the rate. null: 1000 for COCO, 100 for VOC, as
+    published, but not more than a tenth of the run.
+    Unit: steps. Try: null."""
+
+    strides: Annotated[list[PositiveInt], BeforeValidator(_as_numbers), AfterValidator(_strides)] | None = None
+    """Strides of the backbone's feature maps that the pyramid is built on; a pooled level is added.
+    null: 16 and 32 for MobileNetV2, else those of 4, 8, 16 and 32 that there are, as published.
+    Unit: px. Try: null; [16, 32] for less memory."""
+
+    proposals: Annotated[int, Field(ge=8)] = 512
+    """Proposals of each image, a quarter of them on objects where there are enough, on which the
+    heads are trained in a step.
+    Unit: boxes. Try: 512, as published; 64 or 128 where steps take seconds, as on a CPU."""
+
+    train_sizes: Sizes | None = None
+    """Lengths of the shorter side, of which each training image takes one at random. null: 640 to 800
+    for COCO and 480 to 800 for VOC in steps of 32, as published.
+    Unit: px. Try: smaller ones on small devices."""
+
+    test_size: Annotated[int, Field(ge=32, le=4096)] = 800
+    """Length of the shorter side when measuring.
+    Unit: px. Try: the largest of train_sizes."""
+
+    max_size: Annotated[int, Field(ge=32, le=8192)] = 1333
+    """Largest length of the longer side; wider images get a smaller shorter side.
+    Unit: px. Try: 5/3 of test_size."""
+
+    max_bad_share: Probability = 0.01
+    """Largest share of unreadable images that is accepted: in training each is replaced by another
+    one, in measuring its objects count as missed.
+    Unit: share of the images. Try: 0 to accept none."""
+
+    sample: NonNegativeInt = 0
+    """Images of val_split that are drawn with their predicted boxes and masks, into sample.png.
+    Unit: images. Try: 8."""
+
+    output: Path | None = None
+    """The run folder, with results.json at the end. null: a folder named after the settings in
+    ``evaluation`` beside the checkpoint (timm models: in the current folder).
+    Unit: path. Try: null."""
+
+    resume: bool = False
+    """Continue the run in the folder output from its last checkpoint.
+    Unit: true or false. Try: true after an interruption."""
+
+    checkpoint_every_steps: PositiveInt | None = None
+    """Steps from one write of checkpoints/last.pt to the next; it is always written at the end.
+    Unit: steps. Try: null."""
+
+    checkpoint_every_minutes: PositiveFloat | None = 30.0
+    """Longest time from one write of checkpoints/last.pt to the next; null for the end only.
+    Unit: minutes. Try: as much work as you are ready to lose."""
+
+    devices: Annotated[str, BeforeValidator(as_text), AfterValidator(check_devices)] = "auto"
+    """Where to train: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under
+    torchrun and SLURM the number of processes is theirs.
+    Unit: name or number. Try: auto."""
+
+    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(as_text)] = "32"
+    """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed).
+    Unit: name. Try: bf16 on recent GPUs."""
+
+    workers: NonNegativeInt | None = None
+    """Processes that decode and resize, per training process; null: none on a CPU, else the cores of
+    this machine divided by the training processes on it.
+    Unit: processes. Try: null."""
+
+    seed: NonNegativeInt = 0
+    """Seed of new layers, order, sizes, flips and the detector's own sampling.
+    Unit: none. Try: several, to see how far results vary."""
+
+    log_every: PositiveInt = 20
+    """Steps from one line of metrics.jsonl to the next.
+    Unit: steps. Try: 20; each line makes the host wait for the device once."""
+
+    logger: Literal["tensorboard", "none"] = "tensorboard"
+    """Where metrics go besides metrics.jsonl.
+    Unit: name. Try: tensorboard."""
+
+    @model_validator(mode="after")
+    def _rules_between_settings(self) -> Self:
+        for name, size in (("test_size", self.test_size), ("train_sizes", max(self.train_sizes or [0]))):
+            if size > self.max_size:
+                raise ValueError(
+                    f"{name}={size} is above max_size={self.max_size}, which the longer side may not pass: "
+                    f"set max_size={round(size * 5 / 3)}"
+                )
+        return self

@@ -1,0 +1,113 @@
+"""torchvision's Faster R-CNN and Mask R-CNN on a pre-trained backbone, in the published setting."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+
+from sslight.evaluate.detection.pyramid import BackboneWithPyramid
+
+_ASPECT_RATIOS = (0.5, 1.0, 2.0)
+_FEW_LEVELS = 4
+_PAD_TO = 32
+
+
+def build_detector(
+    backbone: nn.Module,
+    *,
+    name: str,
+    num_categories: int,
+    masks: bool,
+    strides: list[int] | None,
+    proposals: int = 512,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int,
+) -> nn.Module:
+    """A detector whose backbone is pre-trained and whose other layers are new.
+
+    In training mode it takes a list of images ``[3, h, w]`` of 0–1 and their targets, and gives its losses by
+    name. In eval mode it takes images only, and gives for each ``boxes [N, 4]`` (left, top, right, bottom in
+    px of the image given), ``labels [N]`` from 1, ``scores [N]`` and with masks ``masks [N, 1, 28, 28]``:
+    probabilities within the box.
+
+    Args:
+        backbone: A timm module without classifier; used as it is.
+        name: Its name.
+        num_categories: Without the background.
+        masks: Mask R-CNN instead of Faster R-CNN.
+        strides: As for :class:`BackboneWithPyramid`.
+        proposals: Boxes of an image on which the heads are trained in a step.
+        mean: Of the channels, of 0–1, which the backbone was trained with.
+        std: The same.
+        seed: Of the new layers.
+
+    Raises:
+        ValueError: the backbone does not give the feature maps.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pyramid = BackboneWithPyramid(backbone, name=name, strides=strides)
+        levels = [str(level) for level in range(len(pyramid.strides))]
+        few = len(levels) + 1 < _FEW_LEVELS
+        arguments = {
+            "num_classes": num_categories + 1,
+            "rpn_anchor_generator": AnchorGenerator(*anchors(pyramid.strides)),
+            "rpn_post_nms_top_n_train": 2000 if few else 1000,
+            "rpn_post_nms_top_n_test": 1000,
+            "box_batch_size_per_image": proposals,
+            "box_roi_pool": MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=0),
+        }
+        if masks:
+            pool = MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=0)
+            detector: nn.Module = MaskRCNN(pyramid, mask_roi_pool=pool, **arguments)
+        else:
+            detector = FasterRCNN(pyramid, **arguments)
+    for part in ("backbone", "rpn.head", "roi_heads.box_predictor", *(("roi_heads.mask_predictor",) if masks else ())):
+        detector.get_submodule(part).register_forward_hook(_in_float32)
+    detector.transform = _NormaliseAndPad(0, 0, list(mean), list(std), size_divisible=_PAD_TO)
+    return detector
+
+
+def _in_float32(module: nn.Module, inputs: Any, output: Any) -> Any:
+    """The output of a module in float32, also under autocast.
+
+    torchvision computes anchors and boxes in the type of feature maps and predictions: in bfloat16 a corner
+    at 800 px would be off by up to 2.
+    """
+    if isinstance(output, Tensor):
+        return output.float()
+    if isinstance(output, dict):
+        return type(output)((name, _in_float32(module, inputs, value)) for name, value in output.items())
+    return type(output)(_in_float32(module, inputs, value) for value in output)
+
+
+def anchors(strides: Sequence[int]) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[float, ...], ...]]:
+    """Side lengths in px and height-to-width ratios of the anchors on each level, the pooled one included.
+
+    One side of 8 strides on each level; on pyramids of few levels three sides of 2, 4 and 8 strides.
+    """
+    levels = (*strides, 2 * strides[-1])
+    factors = (2, 4, 8) if len(levels) < _FEW_LEVELS else (8,)
+    sides = tuple(tuple(factor * stride for factor in factors) for stride in levels)
+    return sides, (_ASPECT_RATIOS,) * len(levels)
+
+
+class _NormaliseAndPad(GeneralizedRCNNTransform):  # type: ignore[misc]
+    """Images come resized by the loader, and what is found in them is mapped to the annotated image elsewhere."""
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        return image, target
+
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        return result
