@@ -205,9 +205,9 @@ def test_compare_takes_results_only(
 @pytest.mark.parametrize("page", ["README.md", "docs/evaluation.md"])
 def test_what_the_pages_tell_people_to_type_resolves(page: str) -> None:
     text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
-    commands = [line.split() for line in text.splitlines() if line.startswith("sslight evaluate ")]
-    commands = [command for command in commands if command[2] != "detect"]  # which has settings of its own
-    assert len(commands) == 4
+    lines = (line.split() for line in text.splitlines() if line.startswith("sslight evaluate "))
+    commands = [words for words in lines if words[2] != "detect"]
+    assert [words[2] for words in commands] == ["knn", "linear", "linear", "semi"]
     for _, _, protocol, checkpoint, *assignments in commands:
         settings = build_evaluate_settings(protocol, checkpoint, parse_assignments(assignments, EvaluateSettings))
         assert settings.data.val == ["VAL"]

@@ -101,7 +101,7 @@ def test_new_classifiers_start_as_published_and_rates_begin_with_the_published_o
     assert not layer.bias.any()
     imagenet = 1_281_167 * 100
     assert default_rates("lars", image_passes=imagenet) == [0.05, 0.15, 0.5, 1.5]
-    assert default_rates("sgd", image_passes=imagenet // 100) == [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
+    assert default_rates("sgd", image_passes=imagenet // 100) == [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
     assert default_rates("lars", image_passes=1)[-1] == 150
 
 

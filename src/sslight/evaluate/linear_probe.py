@@ -28,14 +28,14 @@ def default_rates(optimizer: Literal["lars", "sgd"], *, image_passes: int) -> li
     """The learning rates for 256 images that are tried if none are given: the published one and larger ones.
 
     With rates in proportion to the batch, what a run moves the weights by goes with its images times epochs.
-    The rates reach to three times what makes up for having fewer than the published run, and at least to 30
+    The rates reach to ten times what makes up for having fewer than the published run, and at least to 30
     times the published one.
 
     Args:
         optimizer: Its published rate is the smallest.
         image_passes: Training images times epochs.
     """
-    largest = max(_LEAST_SPAN, 3 * _PUBLISHED_PASSES / image_passes)
+    largest = max(_LEAST_SPAN, 10 * _PUBLISHED_PASSES / image_passes)
     return [round(factor * PUBLISHED_RATE[optimizer], 6) for factor in _RATE_FACTORS if factor <= largest]
 
 
