@@ -1,17 +1,18 @@
 """Files that are written whole or not at all."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 
 @contextmanager
-def whole_file(path: Path, mode: str) -> Iterator[IO[Any]]:
+def whole_file(path: Path, mode: str, *, before_rename: Callable[[], None] | None = None) -> Iterator[IO[Any]]:
     """A file (``mode`` is ``w`` or ``wb``) written beside ``path``, synced and renamed onto it.
 
     Readers see the old content or the new, never a part; after an error the old content stays.
+    ``before_rename`` is called when the new content is safe on the disk and the old one still in its place.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -20,8 +21,27 @@ def whole_file(path: Path, mode: str) -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if before_rename is not None:
+            before_rename()
         partial.replace(path)
+        _sync_folder(path.parent)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what a killed process left of files that it was writing in ``folder``; nobody may be writing there."""
+    for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)
 
 

@@ -217,9 +217,14 @@ class OptimSettings(Section):
     """Largest L2 norm of each parameter's gradient; null does not clip.
     Unit: gradient norm. Try: 3 for ViTs that diverge."""
 
+    max_skipped_batches: NonNegativeInt = 3
+    """Batches that a run leaves out because the loss or the gradient became non-finite on them: it goes back to
+    its last checkpoint and passes such a batch by; one more of them, or one before the first checkpoint, ends it.
+    Unit: batches. Try: 3; 0 to stop at the first."""
+
 
 class CheckpointSettings(Section):
-    """When the whole state of the run is written to the run folder's checkpoints/."""
+    """When the whole state of the run is written to the run folder's checkpoints/, and what is kept."""
 
     every_steps: PositiveInt | None = None
     """Steps from one write of checkpoints/last.pt to the next; it is always written at epoch ends.
@@ -232,6 +237,14 @@ class CheckpointSettings(Section):
     every_epochs: PositiveInt | None = 20
     """Epochs from one kept checkpoint (checkpoints/epoch_NNNN.pt) to the next; null keeps none.
     Unit: epochs. Try: a tenth of the run."""
+
+    keep_last: PositiveInt = 2
+    """Newest checkpoints that are kept: last.pt, last-1.pt, ... A run goes on from the first that is intact.
+    Unit: files. Try: 2; 1 only where room is short."""
+
+    keep_best: bool = True
+    """Keep the checkpoint of the highest kNN accuracy as best.pt, if kNN accuracy is measured.
+    Unit: true or false. Try: true."""
 
 
 class PretrainSettings(Section):

@@ -64,7 +64,7 @@ class SlotPool:
     Shared anonymous memory is taken and touched once and needs no room in ``/dev/shm``; a worker
     writes pixels where the consumer reads them, and only a few bytes an image go through a pipe.
     The memory is bounded by the batch, not by the number of workers. Workers are forked at the
-    first batch and live until ``close``; SIGINT and SIGTERM are left to the main process.
+    first batch and live until ``close``; signals that ask for an end are left to the main process.
     ``workers=0`` fills the slots in this process, with the same results.
 
     ``shapes`` are the shapes of a slot's arrays; ``locate(index)`` names an image in messages.
@@ -208,8 +208,8 @@ class _Filler(Dataset[list[Filled]]):
         self._worker = worker
         # Ctrl-C and SLURM reach every process of the group; only the main process acts on them, and
         # it needs live workers to end its step.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
 
     def __getitem__(self, task: _Task) -> list[Filled]:
         filled = []

@@ -1,26 +1,45 @@
 """Checkpoints: the whole state of a run in one file that loads with ``weights_only=True``."""
 
+import copy
 import errno
+import os
 import pickle
 import random
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor
 
 from sslight.backbones import CHECKPOINT_FORMAT
 from sslight.files import whole_file
 
+LAST = "last.pt"
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+
+# ---- One file -----------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any], *, keep_last: int = 1) -> None:
     """Write ``state`` (tensors and plain data) to ``path``, whole or not at all.
+
+    The file is a ZIP archive with a CRC-32 of every record, which :func:`load_checkpoint` checks. Of the files
+    before it, ``keep_last - 1`` are kept as ``NAME-1.pt`` (the newest), ``NAME-2.pt`` and so on.
 
     Raises:
         OSError: it cannot be written; the file that was there is intact.
     """
     try:
-        with whole_file(path, "wb") as file:
+        with whole_file(path, "wb", before_rename=lambda: _shift(path, keep_last)) as file:
             torch.save({"format": CHECKPOINT_FORMAT, **state}, file)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
         reason = getattr(error, "strerror", None) or "the disk may be full"
@@ -35,13 +54,175 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: the file is damaged or not a checkpoint of this program.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself does not look at the checksums
+        if damaged is not None:
+            raise ValueError(f"the checksum of its record {damaged} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+    except (
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint {path} cannot be read ({reason}): use another one.") from None
     if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this program.")
     return state
+
+
+# ---- The files of a run -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """The newest intact checkpoint of a run, and a sentence for each newer one that was passed over."""
+
+    path: Path
+    state: dict[str, Any]
+    passed_over: list[str]
+
+
+def kept_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder from which a run can go on, the newest first."""
+    earlier = sorted(folder.glob("last-*.pt"), key=lambda path: (len(path.name), path.name))
+    epochs = sorted(folder.glob("epoch_*.pt"), reverse=True)
+    last = folder / LAST
+    return [*([last] if last.is_file() else []), *earlier, *epochs]
+
+
+def load_newest(folder: Path) -> LoadedCheckpoint:
+    """The newest checkpoint in ``folder`` that is intact.
+
+    Raises:
+        ValueError: there is none.
+    """
+    passed_over: list[str] = []
+    for path in kept_checkpoints(folder):
+        try:
+            return LoadedCheckpoint(path, load_checkpoint(path), passed_over)
+        except ValueError as error:
+            passed_over.append(str(error))
+    if not passed_over:
+        raise ValueError(f"there is no checkpoint in {folder}: start a new run in another folder.")
+    raise ValueError(f"no checkpoint in {folder} is intact: {' '.join(passed_over)}")
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of a run, beside the training.
+
+    :meth:`write` copies the state to the host's memory and returns; a thread does the rest. A write that fails
+    leaves the files before it in place and is told by :meth:`failure`; training may go on and try again.
+    """
+
+    def __init__(self, folder: Path, *, keep_last: int) -> None:
+        self._folder = folder
+        self._keep_last = keep_last
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._underway: Future[None] | None = None
+
+    def write(self, state: Mapping[str, Any], *, also_as: Sequence[str] = ()) -> None:
+        """Start to write ``state`` as ``last.pt``, and under the names ``also_as``.
+
+        Waits for the write before it, whose :meth:`failure` must have been asked for.
+        """
+        assert self._underway is None
+        self._underway = self._thread.submit(self._write, _on_host(state), tuple(also_as))
+
+    def failure(self, *, wait: bool) -> OSError | None:
+        """Why the write underway failed, told once; None if it did not, or if it is not done and we do not ``wait``."""
+        underway = self._underway
+        if underway is None or not (wait or underway.done()):
+            return None
+        self._underway = None
+        try:
+            underway.result()
+        except OSError as error:
+            return error
+        return None
+
+    def close(self) -> None:
+        """Wait for what is underway and end the thread."""
+        self._thread.shutdown(wait=True)
+
+    def _write(self, state: Mapping[str, Any], also_as: tuple[str, ...]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)  # someone may have tidied up
+        last = self._folder / LAST
+        save_checkpoint(last, state, keep_last=self._keep_last)
+        for name in also_as:
+            _give_name(last, self._folder / name)
+
+
+def _shift(path: Path, keep_last: int) -> None:
+    """Rename ``path`` to ``NAME-1.pt``, that to ``NAME-2.pt`` ..., of which ``keep_last - 1`` are kept."""
+    names = [path, *(path.with_stem(f"{path.stem}-{age}") for age in range(1, keep_last))]
+    for newer, older in reversed(list(pairwise(names))):
+        if newer.exists():
+            newer.replace(older)
+
+
+def _give_name(file: Path, name: Path) -> None:
+    """A second name for a file that is never changed in place; a copy where the file system has no links."""
+    partial = name.with_name(f".{name.name}.{os.getpid()}.partial")
+    try:
+        try:
+            partial.hardlink_to(file)
+        except OSError:
+            shutil.copyfile(file, partial)
+        partial.replace(name)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _on_host(value: Any) -> Any:
+    """``value`` with copies of its tensors on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        copied = copy.copy(value)  # with the attribute in which a state_dict has its versions
+        for key, entry in value.items():
+            copied[key] = _on_host(entry)
+        return copied
+    if isinstance(value, list | tuple):
+        return type(value)(_on_host(entry) for entry in value)
+    return value
+
+
+# ---- What is different in each process ----------------------------------------------------------------------
+
+
+class Stateful(Protocol):
+    """A loader, as far as its state goes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
+def process_states(fabric: Fabric, loader: Stateful) -> list[dict[str, Any]]:
+    """Random generators and loader of every process, by rank, in all processes."""
+    own = {"random": random_state(), "loader": loader.state_dict()}
+    if fabric.world_size == 1:
+        return [own]
+    gathered: list[Any] = [None] * fabric.world_size
+    dist.all_gather_object(gathered, own)
+    return gathered
+
+
+def restore_process(processes: list[dict[str, Any]], fabric: Fabric, loader: Stateful, *, seed: int) -> None:
+    """Put back what :func:`process_states` gave; with another number of processes, each draws anew from ``seed``."""
+    if len(processes) == fabric.world_size:
+        restore_random_state(processes[fabric.global_rank]["random"])
+        loader.load_state_dict(processes[fabric.global_rank]["loader"])
+    else:
+        torch.manual_seed(seed + fabric.global_rank)
 
 
 def random_state() -> dict[str, Any]:

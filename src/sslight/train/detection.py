@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import closing
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from sslight.config import DetectSettings
 from sslight.data import DetectionLoader, merge_bad_images
 from sslight.optim import set_rates
-from sslight.train.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from sslight.train.checkpoints import CheckpointWriter, load_newest, process_states, restore_process
 from sslight.train.loop import (
     TrainingResult,
     TrainingStopped,
@@ -70,17 +70,15 @@ def train_detector(
 
     first_step = 0
     metrics: dict[str, float] = {}
+    passed_over: list[str] = []
     if settings.resume:
-        first_step, metrics = _resume(run, fabric, detector, optimizer, loader, settings.seed)
+        first_step, metrics, passed_over = _resume(run, fabric, detector, optimizer, loader, settings.seed)
         if fabric.is_global_zero:
             run.drop_metrics_after(first_step)
+    checkpoints = CheckpointWriter(run.checkpoints, keep_last=2)
 
     def checkpoint(step: int) -> None:
-        processes = [{"random": random_state(), "loader": loader.state_dict()}]
-        if fabric.world_size > 1:
-            gathered: list[Any] = [None] * fabric.world_size
-            dist.all_gather_object(gathered, processes[0])
-            processes = gathered
+        processes = process_states(fabric, loader)
         if fabric.is_global_zero:
             state = {
                 "settings": settings.model_dump(mode="json"),
@@ -91,9 +89,13 @@ def train_detector(
                 "processes": processes,
                 "metrics": metrics,
             }
-            save_checkpoint(run.last_checkpoint, state)
+            checkpoints.write(state)
             run.write_bad_images(merge_bad_images(process["loader"] for process in processes))
         fabric.barrier()
+
+    def tell(failure: OSError | None) -> None:
+        if failure is not None:
+            progress.say(f"warning: {failure.filename} was not written: {failure.strerror}. The run goes on.")
 
     writer = None
     if settings.logger == "tensorboard" and fabric.is_global_zero and first_step < total_steps:
@@ -109,7 +111,9 @@ def train_detector(
         num_epochs=-(-total_steps // loader.steps_per_epoch),
         shown=fabric.is_global_zero,
     )
-    with progress, stop_signals() as stop:
+    with closing(checkpoints), progress, stop_signals() as stop:
+        for sentence in passed_over:
+            progress.say(sentence)
         wrapped.train()
         batches = None
         for step in range(first_step, total_steps):
@@ -169,7 +173,12 @@ def train_detector(
             # Keep it.
             if saving:
                 pause = time.perf_counter()
+                tell(checkpoints.failure(wait=True))
                 checkpoint(step + 1)
+                if run_ends or asked_to_stop:
+                    failure = checkpoints.failure(wait=True)
+                    if failure is not None:
+                        raise failure
                 last_checkpoint = time.perf_counter()
                 window_start += last_checkpoint - pause
             if asked_to_stop and not run_ends:
@@ -195,21 +204,18 @@ def train_detector(
 
 def _resume(
     run: RunFolder, fabric: Fabric, detector: nn.Module, optimizer: Optimizer, loader: DetectionLoader, seed: int
-) -> tuple[int, dict[str, float]]:
-    """Put everything back as it was at the last checkpoint; its step and figures."""
-    state = load_checkpoint(run.last_checkpoint)
+) -> tuple[int, dict[str, float], list[str]]:
+    """Put everything back as in the newest intact checkpoint; its step, its figures, what was passed over."""
+    checkpoint = load_newest(run.checkpoints)
+    state = checkpoint.state
     try:
         detector.load_state_dict(state["detector"])
         optimizer.load_state_dict(state["optimizer"])
         fabric.strategy.precision.load_state_dict(state["precision"])
-        processes, step, metrics = state["processes"], state["step"], state["metrics"]
+        step, metrics = state["step"], state["metrics"]
+        restore_process(state["processes"], fabric, loader, seed=seed + step)
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{run.last_checkpoint} does not belong to this run ({str(error).splitlines()[0]}): start a new run."
+            f"{checkpoint.path} does not belong to this run ({str(error).splitlines()[0]}): start a new run."
         ) from None
-    if len(processes) == fabric.world_size:
-        restore_random_state(processes[fabric.global_rank]["random"])
-        loader.load_state_dict(processes[fabric.global_rank]["loader"])
-    else:  # another number of processes: each goes on with a stream of its own
-        torch.manual_seed(seed + step + fabric.global_rank)
-    return step, metrics
+    return step, metrics, checkpoint.passed_over

@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -20,8 +20,9 @@ from sslight.config import PretrainSettings
 from sslight.data import ViewLoader, available_cores, loader_workers, merge_bad_images, usual_workers
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
 from sslight.train.advice import counted, waiting_advice
-from sslight.train.checkpoints import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from sslight.train.checkpoints import CheckpointWriter, kept_checkpoints, load_newest, process_states, restore_process
 from sslight.train.clock import DataWait, StepClock
+from sslight.train.finite import FiniteWatch, NotFinite
 from sslight.train.health import feature_health, health_line
 from sslight.train.memory import keep_freed_memory
 from sslight.train.prefetch import DeviceBatches
@@ -33,6 +34,9 @@ from sslight.views import ViewBatch, normalise
 
 Measure = Callable[[nn.Module, bool], dict[str, float]]
 """Accuracies of a backbone by name; the flag asks for the slower ones too (at the start and at the end)."""
+
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 class TrainingStopped(RuntimeError):
@@ -97,34 +101,49 @@ def train(
     first_step = 0
     measurements: list[dict[str, float]] = []
     metrics: dict[str, float] = {}
-    if settings.resume:
-        state = load_checkpoint(run.last_checkpoint)
+    skipped: list[int] = []
+    checkpoints = CheckpointWriter(run.checkpoints, keep_last=settings.checkpoint.keep_last)
+    writer = None
+
+    def restore() -> list[str]:
+        """Put everything back as the newest intact checkpoint has it; sentences on those that are not."""
+        nonlocal first_step, measurements, metrics, skipped, writer
+        checkpoint = load_newest(run.checkpoints)
+        state = checkpoint.state
         try:
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             fabric.strategy.precision.load_state_dict(state["precision"])
             first_step, measurements, metrics = state["step"], state["measurements"], state["metrics"]
-            processes = state["processes"]
+            skipped = state.get("skipped_steps", [])
+            restore_process(state["processes"], fabric, loader, seed=settings.seed + first_step)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(
-                f"{run.last_checkpoint} does not belong to this run ({str(error).splitlines()[0]}): start a new run."
+                f"{checkpoint.path} does not belong to this run ({str(error).splitlines()[0]}): start a new run."
             ) from None
-        if first_step >= length.total_steps and run.backbone.exists():
-            raise ValueError(f"the run in {run.path} is complete ({first_step} steps): there is nothing to resume.")
-        if len(processes) == fabric.world_size:
-            restore_random_state(processes[fabric.global_rank]["random"])
-            loader.load_state_dict(processes[fabric.global_rank]["loader"])
-        else:  # another number of processes: each goes on with a stream of its own
-            torch.manual_seed(settings.seed + first_step + fabric.global_rank)
+        return checkpoint.passed_over
+
+    def begin_log() -> None:
+        """Let metrics.jsonl and the TensorBoard events go on from ``first_step``."""
+        nonlocal writer
         if fabric.is_global_zero:
             run.drop_metrics_after(first_step)
+            if writer is not None:
+                writer.close()
+            if settings.logger == "tensorboard":
+                writer = SummaryWriter(str(run.tensorboard), purge_step=first_step + 1 if first_step else None)
 
-    def checkpoint(step: int, *, keep_as: str | None = None) -> None:
-        processes = [{"random": random_state(), "loader": loader.state_dict()}]
-        if fabric.world_size > 1:
-            gathered: list[Any] = [None] * fabric.world_size
-            dist.all_gather_object(gathered, processes[0])
-            processes = gathered
+    passed_over: list[str] = []
+    if settings.resume:
+        passed_over = restore()
+        if first_step >= length.total_steps and run.backbone.exists():
+            raise ValueError(f"the run in {run.path} is complete ({first_step} steps): there is nothing to resume.")
+    begin_log()
+
+    def checkpoint(step: int, *, keep_as: list[str]) -> None:
+        """Start to write the state after ``step`` steps."""
+        tell(checkpoints.failure(wait=True))
+        processes = process_states(fabric, loader)
         if fabric.is_global_zero:
             state = {
                 "settings": settings.model_dump(mode="json"),
@@ -135,12 +154,44 @@ def train(
                 "processes": processes,
                 "measurements": measurements,
                 "metrics": metrics,
+                "skipped_steps": skipped,
             }
-            save_checkpoint(run.last_checkpoint, state)
-            run.write_bad_images(merge_bad_images(process["loader"] for process in processes))
-            if keep_as is not None:
-                save_checkpoint(run.checkpoints / keep_as, state)
+            checkpoints.write(state, also_as=keep_as)
+            try:
+                run.write_bad_images(merge_bad_images(process["loader"] for process in processes))
+            except OSError as error:
+                tell(error)
         fabric.barrier()
+
+    def go_back(trouble: NotFinite) -> None:
+        """Return to the last checkpoint, from where the batch of ``trouble`` will be passed by; or end the run."""
+        tell(checkpoints.failure(wait=True))
+        fabric.barrier()  # the first process may have been writing
+        kept = kept_checkpoints(run.checkpoints)
+        passing_by = bool(kept) and len(skipped) < settings.optim.max_skipped_batches
+        if fabric.is_global_zero:
+            action = "passed by" if passing_by else "stopped"
+            run.append_nonfinite(
+                {"step": trouble.step + 1, "what": trouble.what, "action": action, "indices": trouble.indices}
+            )
+        if not passing_by:
+            again = f", after {len(skipped)} batch(es) had been passed by" if skipped else ""
+            from_last = f", or from init_from={kept[0]}" if kept else ""
+            raise TrainingStopped(
+                f"{trouble.what} at step {trouble.step + 1}{again} (its images are listed in {run.nonfinite}): "
+                f"start a new run with a lower lr or precision=32{from_last}."
+            )
+        passed = [*skipped, trouble.step]
+        sentences = restore()
+        skipped[:] = passed
+        optimizer_.zero_grad()
+        begin_log()
+        for sentence in sentences:
+            progress.say(sentence)
+        progress.say(
+            f"{trouble.what} at step {trouble.step + 1}: back to the checkpoint of step {first_step}, from where this "
+            f"batch is passed by; its images are listed in {run.nonfinite}"
+        )
 
     def measure_at(step: int, *, linear: bool) -> dict[str, float]:
         if measure is None:
@@ -152,17 +203,23 @@ def train(
         measurements.append({"step": float(step), **result})
         return result
 
-    if settings.logger == "tensorboard" and fabric.is_global_zero:
-        writer = SummaryWriter(str(run.tensorboard), purge_step=first_step + 1 if first_step else None)
-    else:
-        writer = None
+    told: set[str] = set()
+
+    def tell(failure: OSError | None) -> None:
+        """Say, once, what could not be written; the run goes on, and a checkpoint is tried again when one is due."""
+        if failure is not None and str(failure.filename) not in told:
+            told.add(str(failure.filename))
+            progress.say(f"warning: {failure.filename} was not written: {failure.strerror}. The run goes on.")
 
     def record(step: int, epoch: int, figures: dict[str, float]) -> None:
         if fabric.is_global_zero:
-            run.append_metrics({"step": step, "epoch": epoch, **figures})
-            if writer is not None:
-                for name, value in figures.items():
-                    writer.add_scalar(name, value, step)
+            try:
+                run.append_metrics({"step": step, "epoch": epoch, **figures})
+                if writer is not None:
+                    for name, value in figures.items():
+                        writer.add_scalar(name, value, step)
+            except OSError as error:
+                tell(error)
 
     # ---- Train ----------------------------------------------------------------------------------------------
     started = last_checkpoint = window_start = time.perf_counter()
@@ -177,7 +234,10 @@ def train(
         num_epochs=length.num_epochs,
         shown=fabric.is_global_zero,
     )
-    with progress, stop_signals() as stop:
+    watch = FiniteWatch(fabric.device, world_size=fabric.world_size, scaled=settings.precision == "16")
+    with closing(checkpoints), progress, stop_signals() as stop:
+        for sentence in passed_over:
+            progress.say(sentence)
         if measure is not None and first_step == 0:
             progress.update(step=0, epoch=0, figures="measuring the untrained network")
             untrained = measure_at(0, linear=True)
@@ -190,24 +250,28 @@ def train(
         batches = None
         inputs = None
 
-        for step in range(first_step, length.total_steps):
+        step = first_step
+        while step < length.total_steps:
             epoch, step_in_epoch = divmod(step, length.steps_per_epoch)
             if batches is None:
                 batches = DeviceBatches(loader.epoch(epoch, start_step=step_in_epoch), fabric.device)
 
             # One step, in ``accumulate`` parts.
+            passing_by = step in skipped
             clock.begin_step()
             values = values_at(step, settings, length)
             rates = rates_at(step, settings, length)
             set_rates(optimizer, lr=rates.lr, weight_decay=rates.weight_decay)
             with clock.part("teacher update"):
                 method.begin_step(values)
-            outputs = []
+            outputs, indices = [], []
             for part in range(settings.accumulate):
                 last_part = part + 1 == settings.accumulate
                 # A batch: uint8 [V, B, 3, S, S] for each view size.
                 with clock.part("data wait"), data_wait.measured():
                     batch = next(batches)
+                if passing_by:
+                    continue
                 with clock.part("normalisation"):
                     inputs = normalised(batch, settings, memory=inputs)  # of the step before: its gradients are done
                 with fabric.no_backward_sync(wrapped, enabled=not last_part):
@@ -216,6 +280,7 @@ def train(
                     with clock.part("backward"):
                         fabric.backward(output["loss"] / settings.accumulate)
                 outputs.append(output)
+                indices.append(batch.indices)
                 if not last_part:
                     with clock.part("data wait"), data_wait.measured():
                         batches.prefetch()
@@ -234,19 +299,30 @@ def train(
             if not saving:  # or the loader's state in the checkpoint would be ahead of the step
                 with clock.part("data wait"), data_wait.measured():
                     batches.prefetch()
-            logging = saving or (step + 1) % settings.log_every == 0  # nothing is saved without a look at it
-            if logging or settings.optim.clip_grad is not None:
-                fabric.strategy.precision.unscale_gradients(optimizer)
-            if settings.optim.clip_grad is not None:
-                clip_gradients(method.parameters(), settings.optim.clip_grad)
-            for parameter in method.frozen_parameters(values):
-                parameter.grad = None  # removed, not zeroed: the optimiser then leaves it alone altogether
-            grad_norm = gradient_norm(parameters) if logging else None
-            with clock.part("optimiser"):
-                optimizer_.step()
-                optimizer_.zero_grad()
-            with clock.part("teacher update"):
-                method.end_step(values)
+            # Nothing is saved without a look at it.
+            logging = not passing_by and (saving or (step + 1) % settings.log_every == 0)
+            if not passing_by:
+                if logging or settings.optim.clip_grad is not None:
+                    fabric.strategy.precision.unscale_gradients(optimizer)
+                if settings.optim.clip_grad is not None:
+                    clip_gradients(method.parameters(), settings.optim.clip_grad)
+                for parameter in method.frozen_parameters(values):
+                    parameter.grad = None  # removed, not zeroed: the optimiser then leaves it alone altogether
+                grad_norm = gradient_norm(parameters)
+                loss = torch.stack([output["loss"].detach() for output in outputs]).mean()
+                watch.note(step, loss=loss, grad_norm=grad_norm, indices=indices)
+            trouble = watch.found(now=logging or saving)
+            if trouble is not None:
+                go_back(trouble)
+                batches, step = None, first_step
+                window_start, window_step, waited = time.perf_counter(), step, data_wait.seconds()
+                continue
+            if not passing_by:
+                with clock.part("optimiser"):
+                    optimizer_.step()
+                    optimizer_.zero_grad()
+                with clock.part("teacher update"):
+                    method.end_step(values)
             clock.end_step()
 
             # Look at it. The host waits for the device here and, with several processes, in agreed().
@@ -254,19 +330,13 @@ def train(
                 health = feature_health(outputs[0]["features"])
                 scalars = mean_scalars([output["scalars"] for output in outputs]) | health
                 metrics = {name: float(value) for name, value in reduce_scalars(fabric, scalars).items()}
-                # The update may have gone wrong where the loss before it was fine: look at what would be saved, too.
-                broken = None if math.isfinite(metrics["loss"]) else f"the loss became {metrics['loss']}"
-                if broken is None and saving and not all_finite(parameters):
-                    broken = "the weights became non-finite"
-                if broken is not None:
-                    from_last = f", or from init_from={run.last_checkpoint}" if run.last_checkpoint.exists() else ""
+                if not math.isfinite(metrics["loss"]):  # of another process, with scaled gradients
                     since = max(first_step, step + 1 - settings.log_every) + 1
                     raise TrainingStopped(
-                        f"{broken} between step {since} and {step + 1}: "
-                        f"start a new run with a lower lr or precision=32{from_last}."
+                        f"the loss became {metrics['loss']} between step {since} and {step + 1}: "
+                        "start a new run with a lower lr or precision=32."
                     )
-                if grad_norm is not None:
-                    metrics["grad_norm"] = float(grad_norm)
+                metrics["grad_norm"] = float(grad_norm)
                 now = time.perf_counter()
                 scheduled = {"momentum": values.momentum, "teacher_temp": values.teacher_temp}
                 metrics |= {
@@ -278,9 +348,8 @@ def train(
                 }
                 window_start, window_step, waited = now, step + 1, data_wait.seconds()
                 record(step + 1, epoch, metrics)
-                progress.update(step=step + 1, epoch=epoch, figures=step_figures(metrics))
-            else:
-                progress.update(step=step + 1, epoch=epoch, figures=step_figures(metrics))
+                tell(checkpoints.failure(wait=False))
+            progress.update(step=step + 1, epoch=epoch, figures=step_figures(metrics))
 
             # Keep it.
             if epoch_ends or run_ends:
@@ -305,12 +374,26 @@ def train(
                     advised = True
                 if "feature_spread" in metrics:
                     progress.say("  " + health_line(metrics, settings.batch_size // fabric.world_size))
-            keep_as = None
-            if settings.checkpoint.every_epochs and epoch_ends and (epoch + 1) % settings.checkpoint.every_epochs == 0:
-                keep_as = f"epoch_{epoch + 1:04}.pt"
             if saving:
                 pause = time.perf_counter()
+                # The update may have gone wrong where the loss before it was fine: nothing broken is saved.
+                if not all_finite(parameters):
+                    from_last = f", or from init_from={kept[0]}" if (kept := kept_checkpoints(run.checkpoints)) else ""
+                    raise TrainingStopped(
+                        f"the weights became non-finite by step {step + 1}: "
+                        f"start a new run with a lower lr or precision=32{from_last}."
+                    )
+                keep_as = []
+                every_epochs = settings.checkpoint.every_epochs
+                if every_epochs and epoch_ends and (epoch + 1) % every_epochs == 0:
+                    keep_as.append(f"epoch_{epoch + 1:04}.pt")
+                if settings.checkpoint.keep_best and is_best(measurements, step + 1):
+                    keep_as.append("best.pt")
                 checkpoint(step + 1, keep_as=keep_as)
+                if run_ends or asked_to_stop:
+                    failure = checkpoints.failure(wait=True)
+                    if failure is not None:
+                        raise failure
                 last_checkpoint = time.perf_counter()
                 window_start += last_checkpoint - pause
             if asked_to_stop and not run_ends:
@@ -319,6 +402,7 @@ def train(
                     f"stopped by {who} after step {step + 1} of {length.total_steps}; everything is in "
                     f"{run.last_checkpoint}: the same command with resume=true continues."
                 )
+            step += 1
 
     if writer is not None:
         writer.close()
@@ -383,6 +467,14 @@ def reduce_scalars(fabric: Fabric, scalars: dict[str, Tensor]) -> dict[str, Tens
     return dict(zip(scalars, reduced.cpu(), strict=True))
 
 
+def is_best(measurements: list[dict[str, float]], step: int) -> bool:
+    """Whether the accuracy after ``step`` steps was measured and is above all before it in training."""
+    trained = [measured for measured in measurements if measured["step"] and "knn_top1" in measured]
+    if not trained or trained[-1]["step"] != step:
+        return False
+    return all(measured["knn_top1"] < trained[-1]["knn_top1"] for measured in trained[:-1])
+
+
 def due_by_step(step: int, every: int | None) -> bool:
     """Whether a checkpoint is due after so many steps."""
     return every is not None and step % every == 0
@@ -406,7 +498,11 @@ def agreed(flags: list[bool], fabric: Fabric, step: int) -> list[bool]:
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """Names of the signals received so far (SIGINT, SIGTERM); a second SIGINT interrupts at once."""
+    """Names of the signals received so far that ask for an end; a second SIGINT interrupts at once.
+
+    SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 (SLURM's warning, ``--signal``), and SIGHUP (the terminal is gone) unless it
+    is ignored, as under nohup.
+    """
     received: list[str] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -415,7 +511,7 @@ def stop_signals() -> Iterator[list[str]]:
         received.append(signal.Signals(number).name)
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {n: signal.signal(n, note) for n in STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
     except ValueError:  # not the main thread: whoever owns it handles signals
         yield received
         return

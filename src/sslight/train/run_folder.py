@@ -14,7 +14,8 @@ import torch
 
 from sslight.config import DetectSettings, PretrainSettings, read_settings, to_yaml
 from sslight.data import BadImage, available_cores, write_bad_images
-from sslight.files import write_whole
+from sslight.files import remove_partial_files, write_whole
+from sslight.train.checkpoints import LAST, kept_checkpoints
 
 _PACKAGES = (
     "sslight",
@@ -39,6 +40,7 @@ _FREE_TO_CHANGE = (
     "logger",
     "log_every",
     "checkpoint.",
+    "optim.max_skipped_batches",
     "data.max_bad_share",
     "max_bad_share",
     "sample",
@@ -56,7 +58,8 @@ class RunFolder:
     """Paths and files of one run.
 
     ``config.yaml`` (resolved settings, re-runnable), ``environment.json``, ``metrics.jsonl``,
-    ``bad_images.csv``, ``backbone.safetensors``, ``checkpoints/`` and TensorBoard events.
+    ``bad_images.csv``, ``backbone.safetensors``, ``checkpoints/`` and TensorBoard events; where a loss or a
+    gradient was not finite, ``nonfinite.jsonl``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +70,8 @@ class RunFolder:
         self.bad_images = path / "bad_images.csv"
         self.backbone = path / "backbone.safetensors"
         self.checkpoints = path / "checkpoints"
-        self.last_checkpoint = self.checkpoints / "last.pt"
+        self.last_checkpoint = self.checkpoints / LAST
+        self.nonfinite = path / "nonfinite.jsonl"
         self.tensorboard = path / "tensorboard"
 
     def check(self, settings: RunSettings) -> None:
@@ -81,13 +85,13 @@ class RunFolder:
             raise ValueError(f"output={self.path} is a file: give a folder.")
         used = self.path.is_dir() and any(self.path.iterdir())
         if settings.resume:
-            if not self.last_checkpoint.is_file():
+            if not kept_checkpoints(self.checkpoints):
                 reason = "the run there ended before its first checkpoint" if used else "there is no run"
                 raise ValueError(
                     f"resume=true, but {self.last_checkpoint} does not exist ({reason}): leave out resume."
                 )
             self._check_same_settings(settings)
-        elif used and self.last_checkpoint.is_file():
+        elif used and kept_checkpoints(self.checkpoints):
             raise ValueError(
                 f"output={self.path} already holds a run: add resume=true to continue it, or choose another folder."
             )
@@ -124,6 +128,7 @@ class RunFolder:
         """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            remove_partial_files(self.checkpoints)
             if not settings.resume:
                 write_whole(self.config, to_yaml(settings))
                 write_whole(self.environment, json.dumps(_environment(), indent=2) + "\n")
@@ -137,6 +142,11 @@ class RunFolder:
         with self.metrics.open("a", encoding="utf-8") as file:
             finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
             file.write(json.dumps(finite) + "\n")
+
+    def append_nonfinite(self, record: dict[str, Any]) -> None:
+        """Add one line to ``nonfinite.jsonl``."""
+        with self.nonfinite.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def drop_metrics_after(self, step: int) -> None:
         """Remove the lines of steps that a resumed run will do again."""
