@@ -12,7 +12,13 @@ import pytest
 import torch
 
 from sslight.train import load_checkpoint
-from sslight.train.checkpoints import random_state, restore_random_state, save_checkpoint
+from sslight.train.checkpoints import (
+    CheckpointWriter,
+    load_newest,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
 
 
 def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path: Path) -> None:
@@ -57,6 +63,71 @@ def test_a_truncated_checkpoint_ends_in_a_sentence(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match="cannot be read"):
         load_checkpoint(path)
+
+
+def test_a_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    weights = torch.randn(300, generator=torch.Generator().manual_seed(0))
+    save_checkpoint(path, {"step": 7, "weights": weights})
+    intact = path.read_bytes()
+    draws = np.random.default_rng(0)
+    noticed = 0
+    for position in draws.integers(len(intact), size=300):
+        damaged = bytearray(intact)
+        damaged[position] ^= 1 << int(draws.integers(8))
+        path.write_bytes(damaged)
+        try:
+            state = load_checkpoint(path)
+        except ValueError:
+            noticed += 1
+        else:  # a byte that carries nothing: padding between records, a date
+            assert state["step"] == 7
+            assert torch.equal(state["weights"], weights)
+    assert noticed > 150
+
+
+def test_the_newest_intact_checkpoint_is_taken_with_a_sentence_on_the_others(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save_checkpoint(tmp_path / "last.pt", {"step": step}, keep_last=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last-1.pt", "last-2.pt", "last.pt"]
+    newest = load_newest(tmp_path)
+    assert (newest.path.name, newest.state["step"], newest.passed_over) == ("last.pt", 4, [])
+
+    (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:-200])
+    fallback = load_newest(tmp_path)
+    assert (fallback.path.name, fallback.state["step"]) == ("last-1.pt", 3)
+    assert len(fallback.passed_over) == 1
+    assert "last.pt cannot be read" in fallback.passed_over[0]
+
+    (tmp_path / "last.pt").unlink()  # as after a kill between the two renames of a write
+    assert load_newest(tmp_path).state["step"] == 3
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is intact"):
+        load_newest(tmp_path)
+    with pytest.raises(ValueError, match=r"there is no checkpoint in"):
+        load_newest(tmp_path / "none")
+
+
+def test_the_writer_takes_a_copy_and_tells_of_a_failure_once(tmp_path: Path) -> None:
+    writer = CheckpointWriter(tmp_path / "checkpoints", keep_last=2)
+    weights = torch.zeros(1000)
+    writer.write({"weights": weights}, also_as=["epoch_0001.pt"])
+    weights += 1  # training goes on
+    assert writer.failure(wait=True) is None
+    for name in ("last.pt", "epoch_0001.pt"):
+        assert not load_checkpoint(tmp_path / "checkpoints" / name)["weights"].any()
+
+    (tmp_path / "checkpoints").rename(tmp_path / "gone")
+    (tmp_path / "checkpoints").touch()  # nothing can be written below a file
+    writer.write({"weights": weights})
+    assert isinstance(writer.failure(wait=True), OSError)
+    assert writer.failure(wait=True) is None
+    (tmp_path / "checkpoints").unlink()
+    writer.write({"weights": weights})
+    assert writer.failure(wait=True) is None
+    writer.close()
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["weights"].all()
 
 
 def test_all_random_streams_go_on_where_they_were(tmp_path: Path) -> None:

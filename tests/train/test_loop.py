@@ -12,7 +12,7 @@ import torch
 import sslight
 from sslight.api import run_pretraining
 from sslight.config import PretrainSettings, load_recipe, recipe_names
-from sslight.train import TrainingStopped, load_checkpoint, loop
+from sslight.train import TrainingStopped, checkpoints, load_checkpoint, loop
 
 Settings = Callable[..., PretrainSettings]
 
@@ -214,16 +214,124 @@ def test_a_non_finite_loss_stops_the_run(tiny: Settings) -> None:
 def test_weights_that_one_update_broke_are_never_saved(tiny: Settings) -> None:
     # One step an epoch: the loss before the first update is fine, and a checkpoint is due right after it.
     settings = tiny(data__train=["synthetic:8"], optim__name="sgd", lr=1e38, steps=3, optim__warmup_epochs=0)
-    with pytest.raises(TrainingStopped, match=r"the weights became non-finite between step 1 and 1"):
+    with pytest.raises(TrainingStopped, match=r"the weights became non-finite by step 1"):
         run_pretraining(settings)
     assert settings.output is not None
     assert not (settings.output / "checkpoints" / "last.pt").exists()
 
 
+def poisoned(step_indices: dict[int, int], *, times: int) -> Callable[..., Any]:
+    """``loop.normalised`` that makes the batch with a certain first image not a number, so many times."""
+    real = loop.normalised
+    met: list[int] = []
+
+    def normalised(batch: Any, settings: PretrainSettings, *, memory: Any) -> Any:
+        views = real(batch, settings, memory=memory)
+        first = int(batch.indices[0])
+        step_indices[len(step_indices)] = first
+        if first == 7 and len(met) < times:
+            met.append(first)
+            views[0].fill_(float("nan"))
+        return views
+
+    return normalised
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_is_not_finite_is_passed_by_from_the_last_checkpoint(
+    tiny: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], workers: int
+) -> None:
+    # Batches of one epoch of 5; image 7 leads one of them in the second epoch or later.
+    order: dict[int, int] = {}
+    monkeypatch.setattr(loop, "normalised", poisoned(order, times=1))
+    settings = tiny(steps=60, log_every=5, workers=workers, checkpoint__every_steps=3)
+    result = run_pretraining(settings)
+    [line] = (result.output / "nonfinite.jsonl").read_text(encoding="utf-8").splitlines()
+    note = json.loads(line)
+    bad = note["step"]
+    assert note["action"] == "passed by"
+    assert note["indices"][0] == 7
+    assert len(note["indices"]) == settings.batch_size
+    assert 3 < bad < 60
+    assert f"step {bad}: back to the checkpoint of step" in capfd.readouterr().err
+    steps = [record["step"] for record in lines(result.output)]
+    assert steps == sorted(set(steps))
+    assert bad not in steps
+    state = load_checkpoint(result.output / "checkpoints" / "last.pt")
+    assert state["skipped_steps"] == [bad - 1]
+    assert all(value.isfinite().all() for value in state["model"].values() if torch.is_floating_point(value))
+
+
+def test_batches_are_passed_by_only_so_often(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "normalised", poisoned({}, times=10))
+    with pytest.raises(TrainingStopped, match=r"step \d+, after 1 batch\(es\) had been passed by .*init_from="):
+        run_pretraining(tiny(steps=400, log_every=50, optim__max_skipped_batches=1, checkpoint__every_steps=2))
+
+
+def test_the_best_checkpoint_is_kept(tiny: Settings) -> None:
+    result = run_pretraining(tiny(epochs=3, steps=None, optim__warmup_epochs=0, data__val=["synthetic:30:val"]))
+    trained = [m for m in result.training.measurements if m["step"]]
+    best = max(trained, key=lambda m: (m["knn_top1"], -m["step"]))
+    assert load_checkpoint(result.output / "checkpoints" / "best.pt")["step"] == best["step"]
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_and_the_run_ends_the_same(
+    tiny: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_pretraining(tiny(output=str(tmp_path / "whole"), steps=8, checkpoint__every_steps=2))
+    whole = load_checkpoint(tmp_path / "whole" / "checkpoints" / "last.pt")
+    run_pretraining(tiny(output=str(tmp_path / "parts"), steps=8, checkpoint__every_steps=2))
+    (tmp_path / "parts" / "backbone.safetensors").unlink()
+    last = tmp_path / "parts" / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[:-5000])
+    run_pretraining(tiny(output=str(tmp_path / "parts"), steps=8, checkpoint__every_steps=2, resume=True))
+    assert "last.pt cannot be read" in capfd.readouterr().err
+    assert without_times(lines(tmp_path / "whole")) == without_times(lines(tmp_path / "parts"))
+    assert_same(whole["model"], load_checkpoint(last)["model"])
+    assert_same(whole["optimizer"], load_checkpoint(last)["optimizer"])
+
+
+def test_a_run_goes_on_where_a_checkpoint_cannot_be_written(
+    tiny: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real, calls = checkpoints.save_checkpoint, []
+
+    def refusing(path: Path, state: Any, *, keep_last: int) -> None:
+        calls.append(state["step"])
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device", str(path))
+        real(path, state, keep_last=keep_last)
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", refusing)
+    result = run_pretraining(tiny(steps=8, checkpoint__every_steps=2))
+    assert calls == [2, 4, 5, 6, 8]
+    errors = capfd.readouterr().err
+    assert "last.pt was not written: No space left on device. The run goes on." in errors
+    assert load_checkpoint(result.output / "checkpoints" / "last.pt")["step"] == 8
+
+
+def test_a_run_whose_last_checkpoint_cannot_be_written_keeps_the_one_before(
+    tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpoints.save_checkpoint
+
+    def refusing(path: Path, state: Any, *, keep_last: int) -> None:
+        if state["step"] == 8:
+            raise OSError(28, "No space left on device", str(path))
+        real(path, state, keep_last=keep_last)
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", refusing)
+    settings = tiny(steps=8, checkpoint__every_steps=3)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_pretraining(settings)
+    assert settings.output is not None
+    assert load_checkpoint(settings.output / "checkpoints" / "last.pt")["step"] == 6
+
+
 def test_checkpoints_are_kept_as_asked(tiny: Settings) -> None:
     result = run_pretraining(tiny(epochs=4, steps=None, checkpoint__every_epochs=2, optim__warmup_epochs=0))
     names = sorted(path.name for path in (result.output / "checkpoints").iterdir())
-    assert names == ["epoch_0002.pt", "epoch_0004.pt", "last.pt"]
+    assert names == ["epoch_0002.pt", "epoch_0004.pt", "last-1.pt", "last.pt"]
     assert load_checkpoint(result.output / "checkpoints" / "epoch_0002.pt")["step"] == 10
 
 

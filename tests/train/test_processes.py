@@ -59,7 +59,8 @@ def test_two_processes_train_as_one_with_the_same_global_batch(method: str, tmp_
             assert models["two"][key] == value
 
 
-def test_a_run_that_is_told_to_stop_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_run_that_is_told_to_stop_saves_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sslight", *words(tmp_path / "run", "dino", steps=100000)]
     process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     try:
@@ -67,12 +68,12 @@ def test_a_run_that_is_told_to_stop_saves_and_says_how_to_go_on(tmp_path: Path) 
         deadline = time.monotonic() + 120
         while not metrics.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 1
-    assert "sslight: stopped by SIGTERM after step" in errors
+    assert f"sslight: stopped by {number.name} after step" in errors
     assert "the same command with resume=true continues." in errors
     step = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"]
     assert f"after step {step} of 100000" in errors

@@ -47,3 +47,14 @@ def test_bad_images_are_a_table(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.write_bad_images([BadImage(index=3, name='odd, "name".jpg', location="x", reason="truncated", count=2)])
     assert run.bad_images.read_text(encoding="utf-8") == 'index,name,reason,count\n3,"odd, ""name"".jpg",truncated,2\n'
+
+
+def test_what_a_killed_write_left_is_removed_when_the_run_goes_on(tiny: Settings, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create(tiny())
+    (run.checkpoints / "last-1.pt").touch()
+    (run.checkpoints / ".last.pt.4242.partial").touch()
+    settings = tiny(resume=True)
+    run.check(settings)
+    run.create(settings)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["last-1.pt"]
