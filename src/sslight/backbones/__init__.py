@@ -1,6 +1,6 @@
 """Networks from images to features: timm models by name, and their weights in files."""
 
-from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, timm_name
+from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, patch_side, timm_name
 from sslight.backbones.checkpointing import checkpoint_gradients
 from sslight.backbones.cpu_layers import adopt_cpu_layers, linear
 from sslight.backbones.original import to_timm_keys
@@ -30,6 +30,7 @@ __all__ = [
     "load_projection_head",
     "load_strictly",
     "num_features",
+    "patch_side",
     "read_backbone_info",
     "read_state_dict",
     "save_backbone",

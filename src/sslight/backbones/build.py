@@ -1,6 +1,7 @@
 """Backbones by name: any timm model as images in, one feature vector an image out."""
 
 import difflib
+import re
 from typing import Any
 
 import timm
@@ -140,3 +141,18 @@ def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None
             f"the backbone {type(backbone).__name__} gives {list(shape)} for one image instead of one "
             f"feature vector [1, {num_features(backbone)}]: choose another backbone."
         )
+
+
+def patch_side(name: str, patch_size: int | None = None) -> int | None:
+    """Side in px of the patches that a ViT cuts views into, by which their sides must divide; None without patches.
+
+    ``patch_size`` takes the place of the architecture's own.
+
+    Raises:
+        ValueError: timm does not know the name.
+    """
+    architecture = timm_name(name)
+    if not is_model_in_modules(architecture, _VIT_MODULES):
+        return None
+    own = re.search(r"_patch(\d+)", architecture)  # timm's way of naming them
+    return patch_size if patch_size is not None else int(own[1]) if own else None

@@ -16,6 +16,13 @@ from sslight.config.settings import (
     ProbeSettings,
     ViewSettings,
 )
+from sslight.config.views_page import (
+    ShownRecipe,
+    ViewsPageSettings,
+    build_page_settings,
+    build_shown_recipes,
+    build_views_page,
+)
 
 __all__ = [
     "CheckpointSettings",
@@ -30,13 +37,18 @@ __all__ = [
     "PretrainSettings",
     "ProbeSettings",
     "Recipe",
+    "ShownRecipe",
     "SwAVSettings",
     "Translation",
     "ViewSettings",
+    "ViewsPageSettings",
     "build_detect_settings",
     "build_evaluate_settings",
     "build_pack_settings",
+    "build_page_settings",
     "build_settings",
+    "build_shown_recipes",
+    "build_views_page",
     "explain",
     "load_recipe",
     "parse_assignments",

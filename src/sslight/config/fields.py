@@ -26,7 +26,8 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-def _as_list(value: object) -> object:
+def as_list(value: object) -> object:
+    """A single word as a list of one."""
     return [value] if isinstance(value, str | Path) else value
 
 
@@ -37,7 +38,7 @@ def as_text(value: object) -> object:
 
 AreaShares = Annotated[tuple[float, float], AfterValidator(_ordered_share)]
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
-Paths = Annotated[list[str], BeforeValidator(_as_list)]
+Paths = Annotated[list[str], BeforeValidator(as_list)]
 
 
 class Section(BaseModel):

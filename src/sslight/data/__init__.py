@@ -8,7 +8,7 @@ from sslight.data.detection_loader import DetectionBatch, DetectionLoader, measu
 from sslight.data.detection_sets import open_detection_sets
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
-from sslight.data.images import check_readable, image_batches
+from sslight.data.images import check_readable, image_batches, readable_images
 from sslight.data.inspect import Inspection, inspect_source
 from sslight.data.instances import (
     AnnotatedImage,
@@ -61,6 +61,7 @@ __all__ = [
     "no_readable_image",
     "open_detection_sets",
     "pack",
+    "readable_images",
     "select_subset",
     "usual_workers",
     "write_bad_images",

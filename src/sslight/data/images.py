@@ -12,6 +12,8 @@ from sslight.data.source import Source
 from sslight.data.unreadable import UnreadableImage
 from sslight.views import centre_view
 
+_TRIED = 16
+
 
 def image_batches(
     source: Source,
@@ -60,7 +62,7 @@ def image_batches(
         pool.close()
 
 
-def check_readable(source: Source, *, sample: int = 16, setting: str = "data.train") -> None:
+def check_readable(source: Source, *, sample: int = _TRIED, setting: str = "data.train") -> None:
     """Try a few images, evenly spread. Raises ValueError that names ``setting`` if none of them is readable."""
     bad: list[BadImage] = []
     for index in np.unique(np.linspace(0, len(source) - 1, sample).astype(np.int64)).tolist():
@@ -71,6 +73,30 @@ def check_readable(source: Source, *, sample: int = 16, setting: str = "data.tra
         else:
             return
     raise ValueError(no_readable_image(bad, setting=setting))
+
+
+def readable_images(
+    source: Source, *, seed: int, bad: list[BadImage], setting: str = "data.train"
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Index and pixels uint8 ``[3, H, W]`` of the images of a set in an order drawn with ``seed``, each once.
+
+    Unreadable ones are passed over and added to ``bad``. Raises ValueError that names ``setting`` if the
+    first 16 are all unreadable, or all that there are.
+    """
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(source))
+    found = False
+    for index in order.tolist():
+        try:
+            image = decode(source.read(index))
+        except (UnreadableImage, OSError) as error:
+            bad.append(bad_image(source, index, error))
+            if not found and len(bad) == _TRIED:
+                break
+        else:
+            found = True
+            yield index, image
+    if not found:
+        raise ValueError(no_readable_image(bad, setting=setting))
 
 
 class _FillCentreView:

@@ -186,6 +186,23 @@ class MultiCrop:
             solarise=uniforms[:, _SOLARISE] < self._solarise_prob,
         )
 
+    def draw_boxes(self, height: int, width: int, num_draws: int, rng: np.random.Generator) -> Int64Array:
+        """Many draws of the boxes alone, with the distribution of ``draw``.
+
+        Args:
+            height: Height of the image in px.
+            width: Width of the image in px.
+            num_draws: Draws N.
+            rng: Source of the random numbers.
+
+        Returns:
+            Boxes [N, V, 4] as (top, left, height, width) in px, global views first.
+        """
+        uniforms = rng.random((num_draws * self.num_views, UNIFORMS_PER_BOX))
+        low, high = (np.tile(scale, num_draws) for scale in (self._scale_low, self._scale_high))
+        boxes = sample_boxes(height, width, uniforms, low, high, self._aspect_ratio)
+        return boxes.reshape(num_draws, self.num_views, 4)
+
     def apply(self, image: UInt8Array | Tensor, parameters: ViewParameters) -> list[Tensor]:
         """The views of an image with given parameters; shapes as for a call.
 

@@ -1,0 +1,166 @@
+"""What a sampling of views amounts to, over many draws: how views overlap and at what size they show things.
+
+The quantities are those with which SSLight (ICLR 2023, section 4) argues: what local and global views have
+in common, and whether objects have like pixel sizes in both.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+
+from sslight.config import ViewSettings
+from sslight.views.multi_crop import build_multi_crop
+
+Int64Array = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
+
+SHARE_EDGES: Float64Array = np.linspace(0.0, 1.0, 21)
+"""Bins of histograms of shares."""
+
+RATIO_EDGES: Float64Array = 2.0 ** np.linspace(-2.0, 2.0, 25)
+"""Bins of histograms of ratios, from a quarter to four."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A quantity over many draws.
+
+    ``low`` and ``high`` are the 5 % and the 95 % quantile. ``histogram`` has the share of the draws in each
+    bin of ``SHARE_EDGES`` or ``RATIO_EDGES``; what lies outside is counted in the outermost bins.
+    """
+
+    mean: float
+    median: float
+    low: float
+    high: float
+    histogram: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ViewStatistics:
+    """The geometry of a sampling of views; what concerns local views is None without them.
+
+    Attributes:
+        global_share: Share of the image that a global view shows.
+        local_share: Share of the image that a local view shows.
+        local_in_global: Share of a local view's area that lies in a global view, over all pairs of an image.
+        apart: Share of the local-global pairs without a common pixel.
+        local_global_iou: Intersection over union of the boxes of a local and a global view.
+        global_global_iou: The same for two global views.
+        object_size_ratio: Pixel size of an object in a local view over that in a global view: side / √area
+            of the one over that of the other.
+        matching_local_size: Side of local views in px at which the median of that ratio is 1.
+        nominal_local_size: The same from the mean scales alone, global side · √(mean local / mean global);
+            it ignores that large crops often do not fit into an image and are drawn again.
+        global_magnification: View pixels per image pixel along a side, of a global view; above 1 is enlarged.
+        local_magnification: The same of a local view.
+    """
+
+    global_share: Distribution
+    local_share: Distribution | None
+    local_in_global: Distribution | None
+    apart: float | None
+    local_global_iou: Distribution | None
+    global_global_iou: Distribution
+    object_size_ratio: Distribution | None
+    matching_local_size: float | None
+    nominal_local_size: float | None
+    global_magnification: Distribution
+    local_magnification: Distribution | None
+
+
+def measure_views(settings: ViewSettings, sizes: Int64Array, *, num_draws: int, seed: int) -> ViewStatistics:
+    """Draw the boxes of images many times and measure them; no pixel is touched.
+
+    Args:
+        settings: How views are cut.
+        sizes: Height and width in px of the images to draw for, [N, 2]; draws are spread evenly over them.
+        num_draws: Draws of all views of an image, at least; each image has equally many.
+        seed: Of the draws.
+    """
+    multi_crop = build_multi_crop(settings)
+    rng = np.random.Generator(np.random.Philox(seed))
+    draws_per_image = ceil(num_draws / len(sizes))
+    unique, counts = np.unique(sizes, axis=0, return_counts=True)
+    boxes = [
+        multi_crop.draw_boxes(height, width, draws_per_image * count, rng)
+        for (height, width), count in zip(unique.tolist(), counts.tolist(), strict=True)
+    ]
+    image_areas = np.repeat(unique.prod(axis=1), draws_per_image * counts)[:, None]
+    global_boxes, local_boxes = np.split(np.concatenate(boxes), [settings.num_global], axis=1)
+
+    global_areas = _areas(global_boxes)
+    global_magnification = settings.global_size / np.sqrt(global_areas)
+    first, second = np.triu_indices(settings.num_global, k=1)
+    global_common = common_areas(global_boxes, global_boxes)[:, first, second]
+    global_union = global_areas[:, first] + global_areas[:, second] - global_common
+    statistics = {
+        "global_share": _of_shares(global_areas / image_areas),
+        "global_global_iou": _of_shares(global_common / global_union),
+        "global_magnification": _of_ratios(global_magnification),
+    }
+    if not settings.num_local:
+        return ViewStatistics(
+            **statistics,
+            local_share=None,
+            local_in_global=None,
+            apart=None,
+            local_global_iou=None,
+            object_size_ratio=None,
+            matching_local_size=None,
+            nominal_local_size=None,
+            local_magnification=None,
+        )
+    local_areas = _areas(local_boxes)
+    local_magnification = settings.local_size / np.sqrt(local_areas)
+    common = common_areas(global_boxes, local_boxes)
+    object_size_ratio = _of_ratios(local_magnification[:, None, :] / global_magnification[:, :, None])
+    return ViewStatistics(
+        **statistics,
+        local_share=_of_shares(local_areas / image_areas),
+        local_in_global=_of_shares(common / local_areas[:, None, :]),
+        apart=float((common == 0).mean()),
+        local_global_iou=_of_shares(common / (global_areas[:, :, None] + local_areas[:, None, :] - common)),
+        object_size_ratio=object_size_ratio,
+        matching_local_size=settings.local_size / object_size_ratio.median,
+        nominal_local_size=settings.global_size * (sum(settings.local_scale) / sum(settings.global_scale)) ** 0.5,
+        local_magnification=_of_ratios(local_magnification),
+    )
+
+
+def common_areas(boxes: Int64Array, others: Int64Array) -> Int64Array:
+    """Areas in px that each of A boxes has in common with each of B others, for N images.
+
+    Args:
+        boxes: [N, A, 4] as (top, left, height, width).
+        others: [N, B, 4], likewise.
+
+    Returns:
+        [N, A, B] int64.
+    """
+    one, two = boxes[:, :, None, :], others[:, None, :, :]
+    begin = np.maximum(one[..., :2], two[..., :2])
+    end = np.minimum(one[..., :2] + one[..., 2:], two[..., :2] + two[..., 2:])
+    areas: Int64Array = np.maximum(end - begin, 0).prod(axis=-1)
+    return areas
+
+
+def _areas(boxes: Int64Array) -> Int64Array:
+    areas: Int64Array = boxes[..., 2] * boxes[..., 3]
+    return areas
+
+
+def _of_shares(values: Float64Array) -> Distribution:
+    return _distribution(values, SHARE_EDGES)
+
+
+def _of_ratios(values: Float64Array) -> Distribution:
+    return _distribution(values, RATIO_EDGES)
+
+
+def _distribution(values: Float64Array, edges: Float64Array) -> Distribution:
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
+    low, median, high = np.quantile(values, [0.05, 0.5, 0.95]).tolist()
+    return Distribution(float(values.mean()), median, low, high, tuple((counts / values.size).tolist()))
