@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sslight.evaluate import DetectionResult, EvaluationResult, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
+    from sslight.preview import ViewsResult, show_views
     from sslight.views import MultiCrop
 
 _HOMES = {
@@ -22,6 +23,7 @@ _HOMES = {
     "LARS": "sslight.optim",
     "MultiCrop": "sslight.views",
     "PretrainResult": "sslight.api",
+    "ViewsResult": "sslight.preview",
     "cosine_schedule": "sslight.optim",
     "detect": "sslight.api",
     "dino_loss": "sslight.methods",
@@ -30,6 +32,7 @@ _HOMES = {
     "load_backbone": "sslight.backbones",
     "moco_loss": "sslight.methods",
     "pretrain": "sslight.api",
+    "show_views": "sslight.preview",
     "sinkhorn": "sslight.methods",
     "swav_loss": "sslight.methods",
     "update_center": "sslight.methods",
@@ -41,6 +44,7 @@ __all__ = [
     "EvaluationResult",
     "MultiCrop",
     "PretrainResult",
+    "ViewsResult",
     "__version__",
     "cosine_schedule",
     "detect",
@@ -50,6 +54,7 @@ __all__ = [
     "load_backbone",
     "moco_loss",
     "pretrain",
+    "show_views",
     "sinkhorn",
     "swav_loss",
     "update_center",

@@ -15,6 +15,7 @@ from sslight.cli.evaluate import evaluate
 from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
+from sslight.cli.views import views
 
 app = typer.Typer(
     add_completion=False,
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(pretrain)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(views)
 app.command()(recipes)
 app.command()(config)
 app.command("import")(import_checkpoint)

@@ -1,5 +1,6 @@
 """Settings of ``sslight views``: which recipes are shown, and how."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,7 @@ class ShownRecipe:
     settings: PretrainSettings
 
 
-def build_views_page(
-    words: Iterable[str], recipes: Iterable[str] = ()
-) -> tuple[ViewsPageSettings, list[ShownRecipe]]:
+def build_views_page(words: Iterable[str], recipes: Iterable[str] = ()) -> tuple[ViewsPageSettings, list[ShownRecipe]]:
     """The settings of a page and its recipes from ``key=value`` words. See :func:`build_shown_recipes`."""
     values = parse_words(words)
     own = {key: values.pop(key) for key in list(values) if key in ViewsPageSettings.model_fields}
@@ -88,7 +87,7 @@ def build_shown_recipes(names: list[str], overrides: Mapping[str, Any]) -> list[
         raise ValueError(f"recipe {twice} is given twice: name each recipe once.")
     shown = names or list(_DEFAULT_RECIPES[1:])
     baseline = _baseline_of(shown[0]) if len(shown) == 1 else None
-    changes = tuple(f"{key}={value}" for key, value in flat.items())
+    changes = tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in flat.items())
     recipes = [ShownRecipe(name, changes, load_recipe(name, flat)) for name in shown]
     if baseline is None or (baseline == shown[0] and not changes):
         return recipes

@@ -3,7 +3,7 @@
 from sslight.views.batch import ViewBatch, collate, normalise
 from sslight.views.diagnostics import RATIO_EDGES, SHARE_EDGES, Distribution, ViewStatistics, measure_views
 from sslight.views.eval_view import centre_view
-from sslight.views.matching import Mismatch, find_mismatches
+from sslight.views.matching import Mismatch, describe_match, find_mismatches
 from sslight.views.multi_crop import MultiCrop, ViewParameters, build_multi_crop, warm_up
 from sslight.views.workload import Workload, measure_workload
 
@@ -20,6 +20,7 @@ __all__ = [
     "build_multi_crop",
     "centre_view",
     "collate",
+    "describe_match",
     "find_mismatches",
     "measure_views",
     "measure_workload",

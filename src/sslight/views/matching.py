@@ -56,6 +56,16 @@ def find_mismatches(
     return found
 
 
+def describe_match(statistics: ViewStatistics) -> str:
+    """The figures that count, in a sentence."""
+    if statistics.local_in_global is None or statistics.object_size_ratio is None:
+        return "There are no local views."
+    return (
+        f"Objects are {statistics.object_size_ratio.median:.2f} times as large in local views as in global ones, and "
+        f"{statistics.local_in_global.mean:.0%} of a local view lies in a global one."
+    )
+
+
 def _enlarged(
     views: ViewSettings, statistics: ViewStatistics, sizes: Int64Array, patch_side: int | None
 ) -> Iterator[Mismatch]:
@@ -87,8 +97,7 @@ def _patches(views: ViewSettings, patch_side: int | None) -> Iterator[Mismatch]:
         if size % patch_side:
             yield Mismatch(
                 "patches",
-                f"views.{name}={size} is not a multiple of the patches' {patch_side} px: training refuses such "
-                f"views.",
+                f"views.{name}={size} is not a multiple of the patches' {patch_side} px: training refuses such views.",
                 (f"views.{name}={_nearest(size, patch_side)}",),
             )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sslight.config import ViewSettings, load_recipe
 from sslight.views.filters import blur, columns_of, resize_boxes
 from sslight.views.geometry import UNIFORMS_PER_BOX, sample_boxes
-from sslight.views.photometric import NO_JITTER, interleave, recolour
+from sslight.views.photometric import HUE, NO_JITTER, interleave, recolour
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -51,6 +51,21 @@ class ViewParameters:
     grey: BoolArray
     blur_radius: Float64Array
     solarise: BoolArray
+
+    def in_words(self, view: int) -> str:
+        """What is done to one view, in its order."""
+        done = ["flip"] if self.flip[view] else []
+        if self.jitter[view]:
+            names = ("brightness", "contrast", "saturation", "hue")
+            factors = self.jitter_factors[view]
+            done += [
+                f"{names[k]} {factors[k]:+.2f}" if k == HUE else f"{names[k]} × {factors[k]:.2f}"
+                for k in self.jitter_order[view]
+            ]
+        done += ["grey"] if self.grey[view] else []
+        done += [f"blur {self.blur_radius[view]:.1f} px"] if self.blur_radius[view] > 0 else []
+        done += ["solarise"] if self.solarise[view] else []
+        return ", ".join(done) or "unchanged"
 
 
 class MultiCrop:

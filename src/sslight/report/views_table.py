@@ -1,0 +1,82 @@
+"""The numbers of ``sslight views`` as texts, for the terminal and the page alike."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Content = Mapping[str, Any]
+
+
+def views_table(recipes: Sequence[Content]) -> list[tuple[str, ...]]:
+    """Rows of a label and one text for each recipe."""
+    rows: list[tuple[str, ...]] = []
+
+    def row(label: str, text: Any) -> None:
+        rows.append((label, *(text(recipe, recipe["statistics"], recipe["workload"]) for recipe in recipes)))
+
+    row("global views", lambda r, s, w: f"{r['views']['num_global']} × {r['views']['global_size']} px")
+    row("local views", lambda r, s, w: f"{r['views']['num_local']} × {r['views']['local_size']} px")
+    row("a global view shows, of the image", lambda r, s, w: _share(s["global_share"]))
+    row("a local view shows, of the image", lambda r, s, w: _share(s["local_share"]))
+    row("of a local view, inside a global view", lambda r, s, w: _share(s["local_in_global"]))
+    row("local–global pairs without a common pixel", lambda r, s, w: _percent(s["apart"], 1))
+    row("IoU of local and global views", lambda r, s, w: _number(s["local_global_iou"], "mean", 2))
+    row("IoU of two global views", lambda r, s, w: _number(s["global_global_iou"], "mean", 2))
+    row("object size, local : global", lambda r, s, w: _ratio(s["object_size_ratio"]))
+    row("local side at which sizes match", lambda r, s, w: _matching(s))
+    row("enlargement, global · local", lambda r, s, w: _enlargement(s))
+    row("pairs in the loss, global–global · local–global", lambda r, s, w: f"{w['global_pairs']} · {w['local_pairs']}")
+    row("their weight", lambda r, s, w: f"{_percent(w['global_weight'])} · {_percent(w['local_weight'])}")
+    row("weight of one such pair", lambda r, s, w: _pair_weights(w))
+    row("view pixels an image", lambda r, s, w: f"{(w['trained_pixels'] + w['target_pixels']) / 1e3:,.0f} k")
+    row("compute an image, relative", lambda r, s, w: _compute(w))
+    return rows
+
+
+def footnote(content: Content) -> str:
+    """What the numbers are, in a few sentences."""
+    images = content["images"]
+    return (
+        f"Means over {content['draws']:,} draws for the sizes of {images['measured']:,} of {images['number']:,} images "
+        f"(median {images['median_width']:.0f} × {images['median_height']:.0f} px); in brackets the middle 90 %. Object "
+        "size is a median: side / √area of the crop, local over global. The matching side makes this median 1; nominal "
+        "means by the mean scales alone. Compute counts view pixels through the trained and the teacher or key network "
+        "as the method uses them, a backward pass as two forward passes; heads are left out."
+    )
+
+
+def _percent(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _share(d: Content | None) -> str:
+    if d is None:
+        return "–"
+    return f"{_percent(d['mean'])} ({100 * d['low']:.0f}–{100 * d['high']:.0f})"
+
+
+def _number(d: Content | None, name: str, digits: int) -> str:
+    return "–" if d is None else f"{d[name]:.{digits}f}"
+
+
+def _ratio(d: Content | None) -> str:
+    return "–" if d is None else f"{d['median']:.2f} × ({d['low']:.2f}–{d['high']:.2f})"
+
+
+def _matching(s: Content) -> str:
+    if s["matching_local_size"] is None:
+        return "–"
+    return f"{s['matching_local_size']:.0f} px (nominal {s['nominal_local_size']:.0f})"
+
+
+def _enlargement(s: Content) -> str:
+    local = s["local_magnification"]
+    return f"{s['global_magnification']['median']:.2f} ×" + ("" if local is None else f" · {local['median']:.2f} ×")
+
+
+def _pair_weights(w: Content) -> str:
+    shares = [(w["global_weight"], w["global_pairs"]), (w["local_weight"], w["local_pairs"])]
+    return " · ".join(_percent(weight / pairs, 1) if pairs else "–" for weight, pairs in shares)
+
+
+def _compute(w: Content) -> str:
+    return "another network" if w["relative_compute"] is None else f"{w['relative_compute']:.2f} ×"
