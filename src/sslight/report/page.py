@@ -14,7 +14,7 @@ from sslight import __version__
 
 UInt8Array = npt.NDArray[np.uint8]
 
-_VOID = {"br", "img", "meta", "rect", "line", "path"}
+_VOID = {"br", "img", "meta", "rect", "line", "path", "wbr"}
 _LOSSLESS_SIDE = 96  # JPEG blurs the edges of small pictures, and saves little
 
 

@@ -16,7 +16,7 @@ UInt8Array = npt.NDArray[np.uint8]
 Content = Mapping[str, Any]
 
 MADE_BY = "sslight views"
-_GLOBAL_WIDTH = 150
+_GLOBAL_WIDTH, _IMAGE_WIDTH = 150, 420
 _LARGEST_IMAGE = 640
 _RATIO_TICKS = ((0.0, "¼"), (0.25, "½"), (0.5, "1"), (0.75, "2"), (1.0, "4"))
 _SHARE_TICKS = ((0.0, "0 %"), (0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100 %"))
@@ -80,7 +80,9 @@ def _subtitle(content: Content) -> str:
 def _name(number: int, recipe: Content, with_changes: bool) -> Html:
     dot = element("span", class_="dot", style=f"--colour: var(--series-{number % 6})")
     changes = [element("br"), *_assignments(recipe["changes"])] if with_changes and recipe["changes"] else []
-    return together([dot, recipe["name"], *changes])
+    parts = recipe["name"].split("_")  # a long name may break after an underscore
+    breakable = [parts[0]] + [together(["_", element("wbr"), part]) for part in parts[1:]]
+    return together([dot, *breakable, *changes])
 
 
 def _card(number: int, recipe: Content) -> Html:
@@ -119,7 +121,9 @@ def _charts(recipes: Sequence[Content]) -> list[Html]:
     keys = [element("span", _name(number, recipe, False)) for number, recipe in enumerate(recipes)]
     return [
         element("h2", "Over all draws"),
-        element("div", *keys, class_="legend"),
+        element(
+            "div", *keys, element("span", "height: share of the local–global pairs", class_="soft"), class_="legend"
+        ),
         element("div", *drawn, class_="cards"),
     ]
 
@@ -181,7 +185,7 @@ def _crops(image: ShownImage, shown: UInt8Array, views: Sequence[ShownView]) -> 
 
 def _display_width(pixels: UInt8Array) -> str:
     height, width = pixels.shape[:2]
-    return f"width: {round(width * 320 / max(height, width))}px"
+    return f"width: {round(width * _IMAGE_WIDTH / max(height, width))}px"
 
 
 def _views(some: Sequence[ShownView], views: Sequence[ShownView], image: ShownImage) -> Html:

@@ -9,11 +9,12 @@ from PIL import Image, ImageDraw, ImageFont
 from sslight.report.views_page import Content, ShownImage, ShownView
 
 _PAPER, _INK, _SOFT = "#ffffff", "#1b1f24", "#5b6470"
-_GLOBAL, _LOCAL = "#d9480f", "#1971c2"
+_GLOBAL, _LOCAL = "#ff7a2f", "#3ea6ff"
 _IMAGE, _VIEW, _GAP, _TEXT = 360, 150, 8, 20
 _MARGIN = 24
-_VIEWS_WIDTH = 3 * (_VIEW + _GAP)
+_VIEWS_WIDTH = 572  # six local views of 128 px beside global ones of 224
 _CELL = _IMAGE + 2 * _GAP + _VIEWS_WIDTH
+_BELOW_A_VIEW = "below a view: the share of the image that it shows; views of a recipe are to scale"
 
 
 def views_picture(content: Content, images: Sequence[ShownImage]) -> Image.Image:
@@ -21,7 +22,7 @@ def views_picture(content: Content, images: Sequence[ShownImage]) -> Image.Image
     recipes = content["recipes"]
     rows = [[_cell(image, views) for views in image.views] for image in images]
     heights = [max(cell.height for cell in row) + _TEXT + 2 * _GAP for row in rows]
-    head = _MARGIN + 3 * _TEXT
+    head = _MARGIN + 5 * _TEXT
     width = 2 * _MARGIN + len(recipes) * _CELL + (len(recipes) - 1) * _MARGIN
     sheet = Image.new("RGB", (width, head + sum(heights) + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -29,6 +30,7 @@ def views_picture(content: Content, images: Sequence[ShownImage]) -> Image.Image
         left = _MARGIN + column * (_CELL + _MARGIN)
         draw.text((left, _MARGIN), " ".join([recipe["name"], *recipe["changes"]]), _INK, _font(18))
         draw.text((left, _MARGIN + 26), _facts(recipe), _SOFT, _font(13))
+    _legend(draw, _MARGIN + 54)
     top = head
     for image, row, height in zip(images, rows, heights, strict=True):
         draw.text((_MARGIN, top), _shortened(image.name), _SOFT, _font(13))
@@ -38,14 +40,24 @@ def views_picture(content: Content, images: Sequence[ShownImage]) -> Image.Image
     return sheet
 
 
+def _legend(draw: ImageDraw.ImageDraw, top: int) -> None:
+    left = _MARGIN
+    for colour, text in ((_GLOBAL, "G: global view"), (_LOCAL, "L: local view"), (None, _BELOW_A_VIEW)):
+        if colour is not None:
+            draw.rectangle((left, top + 3, left + 14, top + 13), outline=colour, width=3)
+            left += 20
+        draw.text((left, top), text, _SOFT, _font(13))
+        left += round(draw.textlength(text, _font(13))) + 24
+
+
 def _facts(recipe: Content) -> str:
     views, statistics = recipe["views"], recipe["statistics"]
-    facts = [f"{views['num_global']} × {views['global_size']} px global"]
+    facts = [f"{views['num_global']} global views of {views['global_size']} px"]
     if statistics["local_in_global"] is not None:
         facts += [
-            f"{views['num_local']} × {views['local_size']} px local",
-            f"{statistics['local_in_global']['mean']:.0%} of a local view inside a global one",
-            f"objects {statistics['object_size_ratio']['median']:.2f} × as large",
+            f"{views['num_local']} local of {views['local_size']} px",
+            f"{100 * statistics['local_in_global']['mean']:.0f} % of a local view inside a global one",
+            f"object size local : global {statistics['object_size_ratio']['median']:.2f}",
         ]
     return " · ".join(facts)
 

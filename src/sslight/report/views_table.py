@@ -16,7 +16,7 @@ def views_table(recipes: Sequence[Content]) -> list[tuple[str, ...]]:
     row("global views", lambda r, s, w: f"{r['views']['num_global']} × {r['views']['global_size']} px")
     row("local views", lambda r, s, w: f"{r['views']['num_local']} × {r['views']['local_size']} px")
     row("a global view shows, of the image", lambda r, s, w: _share(s["global_share"]))
-    row("a local view shows, of the image", lambda r, s, w: _share(s["local_share"]))
+    row("a local view shows, of the image", lambda r, s, w: _share(s["local_share"], 1))
     row("of a local view, inside a global view", lambda r, s, w: _share(s["local_in_global"]))
     row("local–global pairs without a common pixel", lambda r, s, w: _percent(s["apart"], 1))
     row("IoU of local and global views", lambda r, s, w: _number(s["local_global_iou"], "mean", 2))
@@ -37,21 +37,21 @@ def footnote(content: Content) -> str:
     images = content["images"]
     return (
         f"Means over {content['draws']:,} draws for the sizes of {images['measured']:,} of {images['number']:,} images "
-        f"(median {images['median_width']:.0f} × {images['median_height']:.0f} px); in brackets the middle 90 %. Object "
-        "size is a median: side / √area of the crop, local over global. The matching side makes this median 1; nominal "
+        f"(median {images['median_width']:.0f} × {images['median_height']:.0f} px); in brackets the middle 90 %. "
+        "Object size is a median: side / √area of the crop, local over global. The matching side makes it 1; nominal "
         "means by the mean scales alone. Compute counts view pixels through the trained and the teacher or key network "
         "as the method uses them, a backward pass as two forward passes; heads are left out."
     )
 
 
 def _percent(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
-def _share(d: Content | None) -> str:
+def _share(d: Content | None, digits: int = 0) -> str:
     if d is None:
         return "–"
-    return f"{_percent(d['mean'])} ({100 * d['low']:.0f}–{100 * d['high']:.0f})"
+    return f"{_percent(d['mean'], digits)} ({100 * d['low']:.0f}–{100 * d['high']:.0f})"
 
 
 def _number(d: Content | None, name: str, digits: int) -> str:
@@ -59,18 +59,18 @@ def _number(d: Content | None, name: str, digits: int) -> str:
 
 
 def _ratio(d: Content | None) -> str:
-    return "–" if d is None else f"{d['median']:.2f} × ({d['low']:.2f}–{d['high']:.2f})"
+    return "–" if d is None else f"{d['median']:.2f} × ({d['low']:.2f}–{d['high']:.2f})"
 
 
 def _matching(s: Content) -> str:
     if s["matching_local_size"] is None:
         return "–"
-    return f"{s['matching_local_size']:.0f} px (nominal {s['nominal_local_size']:.0f})"
+    return f"{s['matching_local_size']:.0f} px (nominal {s['nominal_local_size']:.0f})"
 
 
 def _enlargement(s: Content) -> str:
     local = s["local_magnification"]
-    return f"{s['global_magnification']['median']:.2f} ×" + ("" if local is None else f" · {local['median']:.2f} ×")
+    return f"{s['global_magnification']['median']:.2f} ×" + ("" if local is None else f" · {local['median']:.2f} ×")
 
 
 def _pair_weights(w: Content) -> str:
@@ -79,4 +79,4 @@ def _pair_weights(w: Content) -> str:
 
 
 def _compute(w: Content) -> str:
-    return "another network" if w["relative_compute"] is None else f"{w['relative_compute']:.2f} ×"
+    return "another network" if w["relative_compute"] is None else f"{w['relative_compute']:.2f} ×"

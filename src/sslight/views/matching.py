@@ -62,7 +62,7 @@ def describe_match(statistics: ViewStatistics) -> str:
         return "There are no local views."
     return (
         f"Objects are {statistics.object_size_ratio.median:.2f} times as large in local views as in global ones, and "
-        f"{statistics.local_in_global.mean:.0%} of a local view lies in a global one."
+        f"{_percent(statistics.local_in_global.mean)} of a local view lies in a global one."
     )
 
 
@@ -123,6 +123,7 @@ def _overlap(views: ViewSettings, statistics: ViewStatistics, sizes: Int64Array)
     if _overlaps(statistics):
         return
     assert statistics.local_in_global is not None
+    assert statistics.apart is not None
     proposal: tuple[str, ...] = ()
     for low in _GLOBAL_SCALES:
         if low > views.global_scale[0]:
@@ -132,8 +133,8 @@ def _overlap(views: ViewSettings, statistics: ViewStatistics, sizes: Int64Array)
                 break
     yield Mismatch(
         "overlap",
-        f"local and global views have little in common: {statistics.local_in_global.mean:.0%} of a local view lies "
-        f"in a global one on average, and {statistics.apart:.0%} of the pairs share no pixel "
+        f"local and global views have little in common: {_percent(statistics.local_in_global.mean)} of a local view lies "
+        f"in a global one on average, and {_percent(statistics.apart)} of the pairs share no pixel "
         f"(views.global_scale={list(views.global_scale)}, views.local_scale={list(views.local_scale)}).",
         proposal,
     )
@@ -151,8 +152,8 @@ def _not_local(views: ViewSettings, statistics: ViewStatistics) -> Iterator[Mism
     if local > LARGEST_LOCAL * whole:
         yield Mismatch(
             "local share",
-            f"local views are hardly local: views.local_scale={list(views.local_scale)} shows {local:.0%} of the "
-            f"image on average, a global view {whole:.0%}.",
+            f"local views are hardly local: views.local_scale={list(views.local_scale)} shows {_percent(local)} of the "
+            f"image on average, a global view {_percent(whole)}.",
             ("views.local_scale=[0.05, 0.3]",),
         )
 
@@ -168,7 +169,7 @@ def _blur(views: ViewSettings) -> Iterator[Mismatch]:
     proposed = max(0.1, round(_PUBLISHED_BLUR * views.global_size, 1))
     yield Mismatch(
         "blur",
-        f"a blur of up to {high:g} px (views.blur_radius) is {high / side:.1%} of the side of a {kind} view of "
+        f"a blur of up to {high:g} px (views.blur_radius) is {100 * high / side:.1f} % of the side of a {kind} view of "
         f"{side} px and leaves little detail; published are 2 px for 224 and 96 px.",
         (f"views.blur_radius=[{min(low, proposed):g}, {proposed:g}]",),
     )
@@ -180,10 +181,14 @@ def _unused_local_views(settings: PretrainSettings) -> Iterator[Mismatch]:
         share = views.num_local * views.local_size**2 / workload.trained_pixels
         yield Mismatch(
             "pair weight",
-            f"global_pair_weight=1 leaves local views out of the loss, though they are {share:.0%} of the trained "
+            f"global_pair_weight=1 leaves local views out of the loss, though they are {_percent(share)} of the trained "
             f"network's pixels.",
             ("global_pair_weight=0.4",),
         )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _nearest(value: float, unit: int) -> int:
