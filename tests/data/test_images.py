@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslight.data import FolderSource, SyntheticSource, check_readable, decode, image_batches
+from sslight.data import BadImage, FolderSource, SyntheticSource, check_readable, decode, image_batches, readable_images
 from sslight.views import centre_view
 from tests.data.pictures import write_class_folders
 
@@ -63,3 +63,23 @@ def test_a_set_without_readable_images_fails_the_check(tmp_path: Path) -> None:
         file.write_bytes(b"text")
     with pytest.raises(ValueError, match=r"no readable image among the 5 tried: \S+000.jpg \(not an image in a known"):
         check_readable(FolderSource(tmp_path, labelled=False), sample=5)
+
+
+def test_readable_images_come_once_each_in_an_order_drawn_by_seed(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path, {"a": 5, "b": 5})
+    (root / "a" / "002.jpg").write_bytes(b"")
+    source = FolderSource(root, labelled=False)
+    bad: list[BadImage] = []
+    orders = [[index for index, _ in readable_images(source, seed=seed, bad=bad)] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == [0, 1, 3, 4, 5, 6, 7, 8, 9]
+    assert [image.name for image in bad] == ["a/002.jpg"] * 3
+    index, image = next(readable_images(source, seed=0, bad=bad))
+    assert torch.equal(image, decode(source.read(index)))
+
+
+def test_a_set_without_a_readable_image_is_refused_after_a_few(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no readable image among the 16 tried: .* check that DATA points"):
+        next(readable_images(FolderSource(tmp_path, labelled=False), seed=0, bad=[], setting="DATA"))

@@ -38,7 +38,7 @@ class ViewsFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.page, page)
         with whole_file(self.picture, "wb") as file:
-            picture.save(file, "png", optimize=True)
+            picture.save(file, "png")
         write_whole(self.numbers, json.dumps(content, indent=1))
 
     def _holds_a_page(self) -> bool:

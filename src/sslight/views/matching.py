@@ -133,8 +133,8 @@ def _overlap(views: ViewSettings, statistics: ViewStatistics, sizes: Int64Array)
                 break
     yield Mismatch(
         "overlap",
-        f"local and global views have little in common: {_percent(statistics.local_in_global.mean)} of a local view lies "
-        f"in a global one on average, and {_percent(statistics.apart)} of the pairs share no pixel "
+        f"local and global views have little in common: {_percent(statistics.local_in_global.mean)} of a local view "
+        f"lies in a global one on average, and {_percent(statistics.apart)} of the pairs share no pixel "
         f"(views.global_scale={list(views.global_scale)}, views.local_scale={list(views.local_scale)}).",
         proposal,
     )
@@ -181,8 +181,8 @@ def _unused_local_views(settings: PretrainSettings) -> Iterator[Mismatch]:
         share = views.num_local * views.local_size**2 / workload.trained_pixels
         yield Mismatch(
             "pair weight",
-            f"global_pair_weight=1 leaves local views out of the loss, though they are {_percent(share)} of the trained "
-            f"network's pixels.",
+            f"global_pair_weight=1 leaves local views out of the loss, though they are {_percent(share)} of what the "
+            f"trained network sees.",
             ("global_pair_weight=0.4",),
         )
 
