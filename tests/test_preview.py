@@ -14,10 +14,10 @@ import sslight
 from sslight.cli.main import main
 from sslight.config import build_shown_recipes
 from sslight.data import SyntheticSource, build_source, decode
-from sslight.report import views_table
+from sslight.report import ViewsFolder, views_table
 from sslight.views import build_multi_crop
 
-FEW = {"images": 2, "draws": 200}
+FEW: dict[str, Any] = {"images": 2, "draws": 200}
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str, code: int = 0) -> None:
@@ -75,7 +75,7 @@ def test_views_are_those_of_the_first_epoch_and_images_are_chosen_by_seed(tmp_pa
 
     shown: list[list[Any]] = []
 
-    class Catch(preview.ViewsFolder):
+    class Catch(ViewsFolder):
         def write(self, content: Any, images: Any) -> None:
             shown.append(list(images))
 

@@ -4,13 +4,12 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.metadata import version
 from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-
-from sslight import __version__
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -73,7 +72,7 @@ def page(title: str, *body: str, made_by: str) -> str:
         element("title", title),
         element("style", Html(style)),
     )
-    foot = element("footer", f"{made_by} {__version__}")
+    foot = element("footer", f"{made_by}, version {version('sslight')}")
     content = element("body", element("main", element("h1", title), *body), foot)
     return f"<!DOCTYPE html>\n{element('html', head, content, lang='en')}\n"
 
