@@ -13,6 +13,8 @@ from sslight.config.fields import (
     PositiveInt,
     Probability,
     Section,
+    Seed,
+    Workers,
     as_text,
 )
 from sslight.config.settings import check_devices
@@ -153,12 +155,12 @@ class DetectSettings(Section):
     """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed).
     Unit: name. Try: bf16 on recent GPUs."""
 
-    workers: NonNegativeInt | None = None
+    workers: Workers | None = None
     """Processes that decode and resize, per training process; null: none on a CPU, else the cores of
     this machine divided by the training processes on it.
     Unit: processes. Try: null."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of new layers, order, sizes, flips and the detector's own sampling.
     Unit: none. Try: several, to see how far results vary."""
 
