@@ -6,6 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sslight.config.fields import (
+    MAX_PIXELS,
+    READ_TIMEOUT,
+    MaxPixels,
     NonNegativeFloat,
     Paths,
     PositiveFloat,
@@ -61,6 +64,16 @@ class EvaluateDataSettings(Section):
     """Largest share of unreadable images in data.train or data.val that is accepted; they are left
     out, and counted in the result.
     Unit: share of the images. Try: 0 to accept none."""
+
+    max_pixels: MaxPixels = MAX_PIXELS
+    """Largest image that is decoded, as width × height; larger ones count as unreadable, before memory
+    is taken for them. A worker needs up to 9 bytes for each pixel.
+    Unit: px. Try: the number of your largest images; a small one where anybody can add images."""
+
+    read_timeout: PositiveFloat = READ_TIMEOUT
+    """Longest time that reading and decoding one image may take in a worker process; then the evaluation
+    stops and names the image. With workers=0 there is no such limit.
+    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner."""
 
 
 class KNNSettings(Section):

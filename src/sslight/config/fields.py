@@ -5,11 +5,18 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+MAX_PIXELS = 100_000_000
+"""Largest accepted image, in px, unless set."""
+
+READ_TIMEOUT = 300.0
+"""Seconds that reading and decoding one image may take, unless set."""
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0)]
+MaxPixels = Annotated[int, Field(ge=1, le=178_956_970)]  # beyond it PIL refuses, too
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Workers = Annotated[int, Field(ge=0, le=1024)]
 

@@ -19,9 +19,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not read; write the value out", self.peek_event().start_mark
-            )
+            raise yaml.YAMLError("it has an alias (*name), and aliases are not read: write the value out")
         return super().compose_node(parent, index)
 
 

@@ -10,8 +10,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sslight.config.fields import (
+    MAX_PIXELS,
+    READ_TIMEOUT,
     AreaShares,
     Interval,
+    MaxPixels,
     NonNegativeFloat,
     NonNegativeInt,
     Paths,
@@ -60,6 +63,16 @@ class DataSettings(Section):
     """Largest share of unreadable images that a run accepts; each is replaced by another image and
     listed in bad_images.csv.
     Unit: share of the images seen. Try: 0 to stop at the first unreadable file."""
+
+    max_pixels: MaxPixels = MAX_PIXELS
+    """Largest image that is decoded, as width × height; larger ones count as unreadable, before memory
+    is taken for them. A worker needs up to 9 bytes for each pixel.
+    Unit: px. Try: the number of your largest images; a small one where anybody can add images."""
+
+    read_timeout: PositiveFloat = READ_TIMEOUT
+    """Longest time that reading and decoding one image may take in a worker process; then the run
+    stops and names the image. With workers=0 there is no such limit.
+    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner."""
 
 
 class ViewSettings(Section):
