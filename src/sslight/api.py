@@ -21,12 +21,14 @@ from sslight.config import (
 )
 from sslight.data import (
     DetectionLoader,
+    ReadLimits,
     Source,
     SubsetSource,
     available_cores,
     build_source,
     build_view_loader,
     check_readable,
+    count_reasons,
     labels_in,
     loader_workers,
     select_subset,
@@ -67,12 +69,14 @@ class PretrainResult:
 
     ``training.metrics`` holds the last step's figures, ``training.measurements`` the accuracies of the
     untrained network (step 0) and of every measured epoch; ``protocol`` says how they were measured.
+    ``unreadable`` counts the images that were replaced, by reason; ``bad_images.csv`` in ``output`` lists them.
     """
 
     output: Path
     backbone: Path
     num_features: int
     num_images: int
+    unreadable: dict[str, int]
     protocol: str | None
     training: TrainingResult
 
@@ -125,7 +129,7 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
         pin_memory=fabric.device.type == "cuda",
     )
     run_length(settings, loader.steps_per_epoch)
-    check_readable(source)
+    check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
     if fabric.is_global_zero:
         run.create(settings)
     fabric.barrier()
@@ -164,6 +168,7 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
         backbone=run.backbone,
         num_features=num_features(method.backbone),
         num_images=len(source),
+        unreadable=count_reasons(run.bad_images) if fabric.is_global_zero else {},
         protocol=None if probe is None else probe.protocol,
         training=result,
     )
@@ -176,7 +181,7 @@ def bench_loader(settings: PretrainSettings, *, seconds: float) -> LoaderSpeed:
         ValueError: a setting or the data is wrong.
     """
     source, _ = _sources(_without_probe(settings), place("cpu"))
-    check_readable(source)
+    check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
     return loader_speed(settings, source, seconds=seconds)
 
 
@@ -187,7 +192,7 @@ def bench_step(settings: PretrainSettings, *, steps: int) -> StepSpeed:
         ValueError: a setting or the data is wrong.
     """
     source, _ = _sources(_without_probe(settings), place("cpu"))
-    check_readable(source)
+    check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
     return step_speed(settings, source, steps=steps)
 
 
@@ -234,6 +239,7 @@ def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, 
         batch_size=256,
         workers=0 if placement.accelerator == "cpu" else loader_workers(settings, placement.processes_per_node),
         seed=settings.seed,
+        limits=ReadLimits(data.max_pixels, data.read_timeout),
     )
 
 
@@ -329,6 +335,7 @@ def detect_with(settings: DetectSettings) -> DetectionResult | None:
         world_size=fabric.world_size,
         workers=workers,
         max_bad_share=settings.max_bad_share,
+        limits=ReadLimits(settings.max_pixels, settings.read_timeout),
     )
     if fabric.is_global_zero:
         run.create(settings)

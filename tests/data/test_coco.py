@@ -76,6 +76,18 @@ def damaged(kind: str) -> tuple[dict[str, Any], str]:
             annotations[1]["bbox"] = [1, 2, float("nan"), 4]
             annotations[2]["bbox"] = [1, 2, 3]
             return content, r"has 3 annotations whose bbox is not four finite numbers"
+        case "area":
+            annotations[0]["area"] = [1]
+            return content, r"has 1 annotation whose area is no number \(annotation 1\)"
+        case "endless box":
+            annotations[1]["bbox"] = [1, 2, 10**400, 4]
+            return content, r"has 1 annotation whose bbox is not four finite numbers"
+        case "absolute name":
+            images[1]["file_name"] = "/etc/hostname"
+            return content, r"1 file names lead out of .* \(the first: /etc/hostname\)"
+        case "climbing name":
+            images[1]["file_name"] = "../train2017/" + images[1]["file_name"]
+            return content, r"1 file names lead out of"
         case "image twice":
             images.append(dict(images[0]))
             return content, r"has 1 image whose id is there more than once \(image 100\)"
@@ -102,6 +114,10 @@ KINDS = [
     "run lengths too short",
     "run lengths of another size",
     "box",
+    "area",
+    "endless box",
+    "absolute name",
+    "climbing name",
     "image twice",
     "annotation twice",
     "keys",

@@ -352,6 +352,7 @@ def test_unreadable_images_are_replaced_and_listed(tiny: Settings, image_folder:
     assert header == "index,name,reason,count"
     assert len(rows) == 1
     assert "broken.jpg" in rows[0]
+    assert list(result.unreadable.values()) == [1]
 
 
 @pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])

@@ -1,6 +1,7 @@
 """Backbone weights in files: the export, and reading it and checkpoints back, safely."""
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from sslight.files import whole_file
 _METADATA_KEY = "sslight"
 CHECKPOINT_FORMAT = "sslight-checkpoint"
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # how torch.save began its files before PyTorch 1.6
+_LARGEST_SIDE, _MOST_PATCHES = 4096, 2**16
 _REMEDY = (
     "give a backbone.safetensors or a checkpoints/last.pt that sslight wrote, or a .pth.tar of the original "
     "implementation"
@@ -220,16 +222,16 @@ def _read_export(path: Path, *, load: bool) -> tuple[BackboneInfo, dict[str, Ten
         info = _info(**json.loads(metadata[_METADATA_KEY]))
     except KeyError:
         raise ValueError(f"{path} does not say which backbone it holds: {_REMEDY}.") from None
-    except (safetensors.SafetensorError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): {_REMEDY}.") from None
+    except (safetensors.SafetensorError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
     return info, _read_tensors(path) if load else {}
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): {_REMEDY}.") from None
+    except Exception as error:  # a dtype that this torch lacks is a KeyError, a claimed shape a RuntimeError, ...
+        raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
 
 
 def _load_checkpoint(path: Path) -> Any:
@@ -249,18 +251,21 @@ def _read_checkpoint(path: Path, network: str | None) -> tuple[BackboneInfo, dic
         return _read_original(path, original, network)
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path} is not a checkpoint of sslight, nor of the original implementation: {_REMEDY}.")
-    settings, model = content["settings"], content["model"]
-    info = _info(
-        name=settings["backbone"],
-        image_size=settings["views"]["global_size"],
-        patch_size=settings["patch_size"],
-        mean=settings["views"]["mean"],
-        std=settings["views"]["std"],
-    )
     networks: dict[str, dict[str, Tensor]] = {}
-    for key, value in model.items():
-        if match := re.fullmatch(r"method\.(\w+)\.backbone\.(.+)", key):
-            networks.setdefault(match[1], {})[match[2]] = value
+    try:
+        settings, model = content["settings"], content["model"]
+        info = _info(
+            name=settings["backbone"],
+            image_size=settings["views"]["global_size"],
+            patch_size=settings["patch_size"],
+            mean=settings["views"]["mean"],
+            std=settings["views"]["std"],
+        )
+        for key, value in model.items():
+            if isinstance(value, Tensor) and (match := re.fullmatch(r"method\.(\w+)\.backbone\.(.+)", str(key))):
+                networks.setdefault(match[1], {})[match[2]] = value
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
     return info, {} if network is None else networks[_part(network, networks, path)]
 
 
@@ -298,4 +303,20 @@ def _part(network: str, networks: Mapping[str, Mapping[str, Tensor]], path: Path
 def _info(**values: Any) -> BackboneInfo:
     """Plain data as read from a file, as the typed record."""
     values["mean"], values["std"] = tuple(values["mean"]), tuple(values["std"])
-    return BackboneInfo(**values)
+    info = BackboneInfo(**values)
+    numbers = (*info.mean, *info.std)
+    if not isinstance(info.name, str) or not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError("its description is of no backbone")
+    if len(info.mean) != 3 or len(info.std) != 3 or not all(math.isfinite(n) for n in numbers) or min(info.std) <= 0:
+        raise ValueError("its means or standard deviations are not three finite numbers each")
+    # Before memory is taken for as many position embeddings.
+    patch = 1 if info.patch_size is None else info.patch_size
+    sides = [side for side in (info.image_size, patch) if type(side) is int and 1 <= side <= _LARGEST_SIDE]
+    if len(sides) != 2 or (info.patch_size is not None and (info.image_size // patch) ** 2 > _MOST_PATCHES):
+        raise ValueError(f"it claims views of {info.image_size} px and patches of {info.patch_size} px")
+    return info
+
+
+def _reason(error: Exception) -> str:
+    text = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+    return text[:200] or type(error).__name__

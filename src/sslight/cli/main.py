@@ -67,9 +67,10 @@ def main() -> None:
     except KeyboardInterrupt:
         _end("interrupted.", code=130)
     except RuntimeError as error:
+        from sslight.data import WorkerFailed
         from sslight.train import TrainingStopped
 
-        if not isinstance(error, TrainingStopped):
+        if not isinstance(error, TrainingStopped | WorkerFailed):
             raise
         _end(str(error), code=1)
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sslight.api import PretrainResult
 
 
+_SHOWN_REASONS = 3
+
+
 def pretrain(
     recipe: Annotated[
         str | None,
@@ -66,6 +69,17 @@ def _from_original(path: Path, words: list[str]) -> PretrainSettings:
     return settings
 
 
+def _unreadable(result: "PretrainResult") -> str:
+    """``3 images, replaced by others (2 × the file is empty, 1 × ...), listed in runs/first/bad_images.csv``."""
+    reasons = [f"{count:,} × {reason}" for reason, count in list(result.unreadable.items())[:_SHOWN_REASONS]]
+    more = ["others"] if len(result.unreadable) > _SHOWN_REASONS else []
+    number = sum(result.unreadable.values())
+    return (
+        f"{number:,} image{'s' if number > 1 else ''}, replaced by others ({'; '.join(reasons + more)}), "
+        f"listed in {result.output / 'bad_images.csv'}"
+    )
+
+
 def _print_result(result: "PretrainResult") -> None:
     from sslight.train import duration
 
@@ -73,6 +87,8 @@ def _print_result(result: "PretrainResult") -> None:
     console = Console(soft_wrap=True, highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("images", f"{result.num_images:,}")
+    if result.unreadable:
+        table.add_row("unreadable", _unreadable(result))
     table.add_row("steps", f"{training.steps:,} in {duration(training.seconds)}")
     table.add_row(
         "speed", f"{training.images_per_second:.0f} images/s, waiting for data {training.data_wait_share:.0%}"

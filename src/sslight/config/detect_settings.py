@@ -6,6 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sslight.config.fields import (
+    MAX_PIXELS,
+    READ_TIMEOUT,
+    MaxPixels,
     NonNegativeFloat,
     NonNegativeInt,
     Paths,
@@ -13,6 +16,8 @@ from sslight.config.fields import (
     PositiveInt,
     Probability,
     Section,
+    Seed,
+    Workers,
     as_text,
 )
 from sslight.config.settings import check_devices
@@ -123,6 +128,16 @@ class DetectSettings(Section):
     one, in measuring its objects count as missed.
     Unit: share of the images. Try: 0 to accept none."""
 
+    max_pixels: MaxPixels = MAX_PIXELS
+    """Largest image that is decoded, as width × height; larger ones count as unreadable, before memory
+    is taken for them. A worker needs up to 9 bytes for each pixel.
+    Unit: px. Try: the number of your largest images; a small one where anybody can add images."""
+
+    read_timeout: PositiveFloat = READ_TIMEOUT
+    """Longest time that reading and decoding one image may take in a worker process; then the run
+    stops and names the image. With workers=0 there is no such limit.
+    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner."""
+
     sample: NonNegativeInt = 0
     """Images of val_split that are drawn with their predicted boxes and masks, into sample.png.
     Unit: images. Try: 8."""
@@ -153,12 +168,12 @@ class DetectSettings(Section):
     """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed).
     Unit: name. Try: bf16 on recent GPUs."""
 
-    workers: NonNegativeInt | None = None
+    workers: Workers | None = None
     """Processes that decode and resize, per training process; null: none on a CPU, else the cores of
     this machine divided by the training processes on it.
     Unit: processes. Try: null."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of new layers, order, sizes, flips and the detector's own sampling.
     Unit: none. Try: several, to see how far results vary."""
 

@@ -6,13 +6,17 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sslight.config.fields import (
+    MAX_PIXELS,
+    READ_TIMEOUT,
+    MaxPixels,
     NonNegativeFloat,
-    NonNegativeInt,
     Paths,
     PositiveFloat,
     PositiveInt,
     Probability,
     Section,
+    Seed,
+    Workers,
     as_text,
 )
 from sslight.config.settings import check_devices
@@ -52,7 +56,7 @@ class EvaluateDataSettings(Section):
     stratified by class. null uses all.
     Unit: path or share. Try: for semi the published 1 % or 10 % list, or 0.01 or 0.1."""
 
-    subset_seed: NonNegativeInt = 0
+    subset_seed: Seed = 0
     """Seed of the draw when data.subset is a share.
     Unit: none. Try: several, to see how far results vary."""
 
@@ -60,6 +64,16 @@ class EvaluateDataSettings(Section):
     """Largest share of unreadable images in data.train or data.val that is accepted; they are left
     out, and counted in the result.
     Unit: share of the images. Try: 0 to accept none."""
+
+    max_pixels: MaxPixels = MAX_PIXELS
+    """Largest image that is decoded, as width × height; larger ones count as unreadable, before memory
+    is taken for them. A worker needs up to 9 bytes for each pixel.
+    Unit: px. Try: the number of your largest images; a small one where anybody can add images."""
+
+    read_timeout: PositiveFloat = READ_TIMEOUT
+    """Longest time that reading and decoding one image may take in a worker process; then the evaluation
+    stops and names the image. With workers=0 there is no such limit.
+    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner."""
 
 
 class KNNSettings(Section):
@@ -176,12 +190,12 @@ class EvaluateSettings(Section):
     processes must see it. null: ``sslight/features`` in the user's cache folder.
     Unit: path. Try: a local disk with room; a feature takes 4 bytes."""
 
-    image_size: Annotated[int, Field(ge=8)] | None = None
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Side of the centre crop that is classified; null: that of the global views in pre-training (of
     timm models: their own).
     Unit: px. Try: null."""
 
-    resize: Annotated[int, Field(ge=8)] | None = None
+    resize: Annotated[int, Field(ge=8, le=4096)] | None = None
     """Shorter side to which images are resized before the centre is cut; null: 256 / 224 of image_size.
     Unit: px. Try: null; image_size to use whole square images."""
 
@@ -194,7 +208,7 @@ class EvaluateSettings(Section):
     """Arithmetic of the backbone: 32 (float32, as published) or bf16 (mixed).
     Unit: name. Try: bf16 on recent GPUs for long evaluations."""
 
-    workers: NonNegativeInt | None = None
+    workers: Workers | None = None
     """Processes that decode images, per computing process; null: none on a CPU, else the cores of this
     machine divided by the computing processes on it.
     Unit: processes. Try: null."""
@@ -203,7 +217,7 @@ class EvaluateSettings(Section):
     """Images that pass through the frozen backbone at once, per device; results do not depend on it.
     Unit: images. Try: more on large GPUs, less when memory runs out."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of all that is random: new layers, crops, order, the part held out.
     Unit: none. Try: several, to see how far results vary."""
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sslight.config.fields import Section
+from sslight.config.plain_yaml import shown
 from sslight.config.settings import PretrainSettings
 
 _DOCSTRING = re.compile(r"(?P<meaning>.*?)\s*Unit: (?P<unit>.*?)\.\s*Try: (?P<advice>.*)", re.DOTALL)
@@ -50,6 +51,7 @@ def section_keys(section: str, of: type[Section] = PretrainSettings) -> list[str
 
 def unknown_key(key: str, of: type[Section] = PretrainSettings) -> ValueError:
     """The error for a name that is no setting; it lists the nearest valid ones."""
+    key = shown(key)
     keys = setting_keys(of)
     by_last_part = {name.rpartition(".")[2]: name for name in reversed(keys)}
     close = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)

@@ -5,11 +5,20 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+MAX_PIXELS = 100_000_000
+"""Largest accepted image, in px, unless set."""
+
+READ_TIMEOUT = 300.0
+"""Seconds that reading and decoding one image may take, unless set."""
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0)]
+MaxPixels = Annotated[int, Field(ge=1, le=178_956_970)]  # beyond it PIL refuses, too
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Workers = Annotated[int, Field(ge=0, le=1024)]
 
 
 def _ordered_share(value: tuple[float, float]) -> tuple[float, float]:
@@ -44,4 +53,4 @@ Paths = Annotated[list[str], BeforeValidator(as_list)]
 class Section(BaseModel):
     """A group of settings; unknown names are errors, values do not change once built."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)

@@ -7,9 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sslight.config.original_defaults import DEFAULTS
+from sslight.config.plain_yaml import parse_yaml, read_text, shown
 
 _VIEWS, _TWO = "MULTI_VIEWS_TRANSFORMS", "TWO_VIEWS_TRANSFORMS"
 
@@ -94,6 +93,8 @@ _FIXED: dict[str, tuple[Any, str]] = {
     "STAGE": ("TRAIN", "evaluation has its own commands"),
 }
 
+_LARGEST_NUMBER = 1e15
+
 # Said when a configuration sets them.
 _WITHOUT_EFFECT: dict[str, str] = {
     "LOG_GRAD": "the gradient norm is always in metrics.jsonl",
@@ -137,7 +138,9 @@ def translate_original(path: str | Path, pairs: Iterable[str] = ()) -> Translati
     if unknown:
         nearest = get_close_matches(unknown[0], _keys(), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else "its configuration has no such key."
-        raise ValueError(f"{unknown[0]} is not a key of the original: {hint}")
+        raise ValueError(f"{shown(unknown[0])} is not a key of the original: {hint}")
+    for key, value in given.items():
+        _check_kind(key, value, _keys()[key])
     return _translate(_keys() | given, set(given))
 
 
@@ -151,12 +154,13 @@ def _keys() -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise ValueError(f"configuration {path} cannot be read ({reason}); check the path.") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"configuration {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        text = read_text(path)
+    except ValueError as error:
+        raise ValueError(f"configuration {path} cannot be read ({error}); check the path.") from None
+    try:
+        content = parse_yaml(text) or {}
+    except ValueError as error:
+        raise ValueError(f"configuration {path} is not valid YAML: {error}.") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"configuration {path} holds no settings of the original.")
     flat: dict[str, Any] = {}
@@ -167,15 +171,38 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _read_pairs(words: list[str]) -> dict[str, Any]:
     if len(words) % 2:
-        raise ValueError(f"{words[-1]} has no value: the original's settings are pairs, KEY VALUE KEY VALUE ...")
+        raise ValueError(f"{shown(words[-1])} has no value: the original's settings are pairs, KEY VALUE KEY VALUE ...")
     return {key: _python_value(text) for key, text in zip(words[::2], words[1::2], strict=True)}
 
 
 def _python_value(text: str) -> Any:
     try:
         return ast.literal_eval(text)  # as the original reads them: True, [0.3, 1.0], 1e-6; else a word
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
+
+
+def _check_kind(key: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than the original's default, as the original did."""
+    match default:
+        case None:  # of a section without effect
+            return
+        case bool():
+            kind, fits = "true or false", isinstance(value, bool)
+        case int() | float():
+            kind, fits = "a number", _is_number(value)
+        case str():
+            kind, fits = "a text", isinstance(value, str)
+        case _:
+            kind = "a list of numbers" if key == "SOLVER.MILESTONES" else f"a list of {len(default)} numbers"
+            fits = isinstance(value, list | tuple) and all(_is_number(item) for item in value)
+            fits = fits and (key == "SOLVER.MILESTONES" or len(value) == len(default))
+    if not fits:
+        raise ValueError(f"{key} {shown(value)} is not {kind}, such as the original's default {default}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
 
 
 def _number(value: Any) -> Any:
@@ -191,7 +218,7 @@ def _translate(values: Mapping[str, Any], given: set[str]) -> Translation:
     method = _choice("SSL_METHOD", values, {"dino": "dino", "swav": "swav", "moco": "moco"})
     for key, (fixed, why) in _FIXED.items():
         if values[key] != fixed:
-            raise ValueError(f"{key} {values[key]} has no counterpart: {why} here; leave it at {fixed}.")
+            raise ValueError(f"{key} {shown(values[key])} has no counterpart: {why} here; leave it at {fixed}.")
     notes = [f"{key} has no effect here: {why}." for key, why in _WITHOUT_EFFECT.items() if key in given]
     settings: dict[str, Any] = {"method": method}
     for key, name in (_SAME | _SAME_BY_METHOD[method]).items():
@@ -213,7 +240,7 @@ def _translate(values: Mapping[str, Any], given: set[str]) -> Translation:
 def _choice(key: str, values: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     value = str(values[key]).lower()
     if value not in choices:
-        raise ValueError(f"{key} {values[key]} has no counterpart: choose one of {', '.join(choices)}.")
+        raise ValueError(f"{key} {shown(values[key])} has no counterpart: choose one of {', '.join(choices)}.")
     return choices[value]
 
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import section_keys, setting_keys, unknown_key
 from sslight.config.fields import Section
+from sslight.config.plain_yaml import parse_yaml, shown
 from sslight.config.settings import PretrainSettings
 
 _TEXT_KEYS = {"backbone", "output", "init_from", "data.train", "data.val", "cache", "data"} | {
@@ -38,22 +38,25 @@ def parse_words(assignments: Iterable[str]) -> dict[str, Any]:
     for word in assignments:
         key, equals, text = word.partition("=")
         if not equals:
-            raise ValueError(f"{word!r} is not of the form key=value, such as epochs=100.")
+            raise ValueError(f"{shown(repr(word))} is not of the form key=value, such as epochs=100.")
         if key in values:
-            raise ValueError(f"{key} is given twice: once as {values[key]!r} and once as {text!r}; keep one.")
+            first, second = shown(repr(values[key])), shown(repr(text))
+            raise ValueError(f"{shown(key)} is given twice: once as {first} and once as {second}; keep one.")
         values[key] = _parse_value(key, text)
     return values
 
 
 def _parse_value(key: str, text: str) -> Any:
     if not text:
-        raise ValueError(f"{key}= has no value: give one, or null for none.")
+        raise ValueError(f"{shown(key)}= has no value: give one, or null for none.")
     if key in _TEXT_KEYS and text != "null" and not text.startswith("["):
         return text
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ValueError(f"{key}={text} cannot be read as a value: lists need both brackets, as in [0.3, 1].") from None
+        value = parse_yaml(text)
+    except ValueError:
+        raise ValueError(
+            f"{shown(key)}={shown(text)} cannot be read as a value: lists need both brackets, as in [0.3, 1]."
+        ) from None
     try:
         return float(value) if isinstance(value, str) else value  # YAML 1.1 takes 1e-2 for a word
     except ValueError:
@@ -160,14 +163,14 @@ def _sentences(error: ValidationError, of: type[Section], explained_by: str) -> 
             yield f"{rule}."
         else:
             rule = rule[0].lower() + rule[1:]
-            yield f"{name}={detail['input']}: {rule}; `{explained_by}{name}` explains it."
+            yield f"{name}={shown(detail['input'])}: {rule}; `{explained_by}{name}` explains it."
 
 
 def _refuse_settings_without_effect(settings: _S, overrides: Mapping[str, Any], rules: "list[_Rule[_S]]") -> None:
     for key, value in overrides.items():
         for keys, ineffective, reason in rules:
             if key in keys and value is not None and ineffective(settings):
-                raise ValueError(f"{key}={value} would have no effect: {reason}.")
+                raise ValueError(f"{key}={shown(value)} would have no effect: {reason}.")
 
 
 _Rule = tuple[set[str], Callable[[_S], bool], str]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from sslight.config.fields import PositiveInt, Section
+from sslight.config.fields import PositiveInt, Section, Workers
 from sslight.config.overrides import parse_words
 
 
@@ -23,7 +23,7 @@ class PackSettings(Section):
     shard_images: PositiveInt | None = None
     """Images in a tar shard. null: about 256 MiB, and at least 16 shards for sets that are large enough."""
 
-    workers: Annotated[int, Field(ge=0)] | None = None
+    workers: Workers | None = None
     """Processes that read, check and re-encode. null: the cores of this machine; 0: this process alone."""
 
 

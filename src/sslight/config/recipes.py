@@ -1,5 +1,6 @@
 """Recipes: one YAML file is one experiment; a recipe may inherit another one and change some settings."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from sslight.config.fields import Section
 from sslight.config.overrides import build_settings, flatten
+from sslight.config.plain_yaml import parse_yaml, read_text, shown
 from sslight.config.settings import PretrainSettings
 
 _S = TypeVar("_S", bound=Section)
@@ -53,9 +55,9 @@ def _read(name_or_path: str, heirs: tuple[str, ...]) -> Recipe:
         raise ValueError(f"recipe {name_or_path} inherits itself: {' → '.join((*heirs, name_or_path))}.")
     text = _recipe_text(name_or_path)
     try:
-        content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {name_or_path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        content = parse_yaml(text) or {}
+    except ValueError as error:
+        raise ValueError(f"recipe {name_or_path} is not valid YAML: {error}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"recipe {name_or_path} holds no settings: write lines of the form `name: value`.")
     parent = content.pop("inherits", None)
@@ -77,15 +79,14 @@ def _recipe_text(name_or_path: str) -> str:
     if name_or_path in names:
         return (files("sslight") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     path = Path(name_or_path)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
+    if path.suffix in {".yaml", ".yml"} or os.path.isfile(path):  # noqa: PTH113 - never raises
         try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a text file"
-            raise ValueError(f"recipe file {path} cannot be read ({reason}); check the path.") from None
+            return read_text(path)
+        except ValueError as error:
+            raise ValueError(f"recipe file {path} cannot be read ({error}); check the path.") from None
     close = get_close_matches(name_or_path, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"the recipes are {', '.join(names)}."
-    raise ValueError(f"there is no recipe {name_or_path!r}: {hint}")
+    raise ValueError(f"there is no recipe {shown(repr(name_or_path))}: {hint}")
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> PretrainSettings:
@@ -108,9 +109,9 @@ def read_settings(path: Path, of: type[_S]) -> _S:
         ValueError: the file cannot be read, or holds settings of another kind.
     """
     try:
-        return of.model_validate(yaml.safe_load(_recipe_text(str(path))))
-    except (yaml.YAMLError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+        return of.model_validate(parse_yaml(read_text(path)))
+    except ValueError as error:
+        reason = "it breaks their rules" if isinstance(error, ValidationError) else str(error)
         raise ValueError(
             f"{path} does not hold the settings of such a run ({reason}): choose another folder."
         ) from None

@@ -10,8 +10,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sslight.config.fields import (
+    MAX_PIXELS,
+    READ_TIMEOUT,
     AreaShares,
     Interval,
+    MaxPixels,
     NonNegativeFloat,
     NonNegativeInt,
     Paths,
@@ -19,6 +22,8 @@ from sslight.config.fields import (
     PositiveInt,
     Probability,
     Section,
+    Seed,
+    Workers,
     as_text,
 )
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
@@ -50,7 +55,7 @@ class DataSettings(Section):
     stratified by class. null uses all.
     Unit: path or share. Try: 0.1 for a quick look."""
 
-    subset_seed: NonNegativeInt = 0
+    subset_seed: Seed = 0
     """Seed of the draw when data.subset is a share.
     Unit: none. Try: another number for another draw of the same size."""
 
@@ -58,6 +63,16 @@ class DataSettings(Section):
     """Largest share of unreadable images that a run accepts; each is replaced by another image and
     listed in bad_images.csv.
     Unit: share of the images seen. Try: 0 to stop at the first unreadable file."""
+
+    max_pixels: MaxPixels = MAX_PIXELS
+    """Largest image that is decoded, as width × height; larger ones count as unreadable, before memory
+    is taken for them. A worker needs up to 9 bytes for each pixel.
+    Unit: px. Try: the number of your largest images; a small one where anybody can add images."""
+
+    read_timeout: PositiveFloat = READ_TIMEOUT
+    """Longest time that reading and decoding one image may take in a worker process; then the run
+    stops and names the image. With workers=0 there is no such limit.
+    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner."""
 
 
 class ViewSettings(Section):
@@ -71,11 +86,11 @@ class ViewSettings(Section):
     """Local (small) views of each image; 0 trains on global views only.
     Unit: views. Try: 6 for CNNs, 10 for ViTs; fewer are faster and a little less accurate."""
 
-    global_size: Annotated[int, Field(ge=8)] = 224
+    global_size: Annotated[int, Field(ge=8, le=4096)] = 224
     """Side of a global view.
     Unit: px. Try: the size at which the network will be used."""
 
-    local_size: Annotated[int, Field(ge=8)] = 96
+    local_size: Annotated[int, Field(ge=8, le=4096)] = 96
     """Side of a local view.
     Unit: px. Try: 128 at 224 px global views (SSLight), which gives objects a like pixel size in
     both kinds of view; a multiple of the patch size for ViTs."""
@@ -287,7 +302,7 @@ class PretrainSettings(Section):
     """Peak learning rate for 256 images a step; the rate used is lr · batch_size / 256.
     Unit: learning rate. Try: the recipe's; a third of it if the loss jumps."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of weights, order, views and all else that is random.
     Unit: none. Try: several, to see how far results vary."""
 
@@ -324,7 +339,7 @@ class PretrainSettings(Section):
     Unit: true or false. Try: true when memory runs out; it keeps the batch-norm statistics of the
     whole batch, which accumulate does not."""
 
-    workers: NonNegativeInt | None = None
+    workers: Workers | None = None
     """Processes that decode and augment, per training process; null takes the cores of this
     machine divided by the training processes on it, less the one of that process.
     Unit: processes. Try: null; 0 loads in the training process, for debugging."""

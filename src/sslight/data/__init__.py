@@ -1,6 +1,6 @@
 """Sources of encoded images, decoding, packing, and the loader of view batches."""
 
-from sslight.data.bad_images import BadImage, merge_bad_images, no_readable_image, write_bad_images
+from sslight.data.bad_images import BadImage, count_reasons, merge_bad_images, no_readable_image, write_bad_images
 from sslight.data.build import build_source
 from sslight.data.combine import ConcatSource, SubsetSource
 from sslight.data.decode import decode
@@ -18,8 +18,10 @@ from sslight.data.instances import (
     decode_mask,
     encode_mask,
 )
+from sslight.data.limits import USUAL_LIMITS, ReadLimits
 from sslight.data.loader import ViewLoader, available_cores, build_view_loader, loader_workers, usual_workers
 from sslight.data.pack import PackResult, pack
+from sslight.data.slots import WorkerFailed
 from sslight.data.source import Source, labels_in
 from sslight.data.subset import select_subset
 from sslight.data.synthetic import SyntheticSource
@@ -27,6 +29,7 @@ from sslight.data.tar import TarSource
 from sslight.data.unreadable import UnreadableImage
 
 __all__ = [
+    "USUAL_LIMITS",
     "AnnotatedImage",
     "BadImage",
     "ConcatSource",
@@ -38,6 +41,7 @@ __all__ = [
     "Inspection",
     "Instance",
     "PackResult",
+    "ReadLimits",
     "Segmentation",
     "Source",
     "SubsetSource",
@@ -45,10 +49,12 @@ __all__ = [
     "TarSource",
     "UnreadableImage",
     "ViewLoader",
+    "WorkerFailed",
     "available_cores",
     "build_source",
     "build_view_loader",
     "check_readable",
+    "count_reasons",
     "decode",
     "decode_mask",
     "encode_mask",

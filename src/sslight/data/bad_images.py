@@ -1,6 +1,7 @@
 """Unreadable images: what is known of each, and how many are too many."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -109,6 +110,12 @@ def write_bad_images(path: Path, images: Iterable[BadImage]) -> None:
         writer = csv.writer(file)
         writer.writerow(["index", "name", "reason", "count"])
         writer.writerows([image.index, image.name, image.reason, image.count] for image in images)
+
+
+def count_reasons(path: Path) -> dict[str, int]:
+    """How many images are in a file of :func:`write_bad_images` for each reason, the commonest first."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return dict(Counter(row["reason"] for row in csv.DictReader(file)).most_common())
 
 
 def describe(images: list[BadImage]) -> str:

@@ -1,7 +1,6 @@
 """Annotations in COCO's format, checked before anything is trained on them."""
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,9 +9,11 @@ from typing import Any
 
 from faster_coco_eval.core import mask as mask_api
 
+from sslight.config.plain_yaml import shown
 from sslight.data.instances import AnnotatedImage, DetectionSet, Instance, Segmentation
 
 _SHOWN = 3
+_LARGEST_NUMBER = 1e15  # also excludes what is not finite
 
 
 def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
@@ -37,6 +38,12 @@ def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
         [each["id"] for each in annotations if not _is_box(each.get("bbox"))],
         "annotation",
         "bbox is not four finite numbers x, y, width ≥ 0, height ≥ 0",
+    )
+    _refuse(
+        file,
+        [each["id"] for each in annotations if not _are_finite([each.get("area", 0)])],
+        "annotation",
+        "area is no number",
     )
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
     segmentations = _segmentations(file, annotations, sizes) if masks else {}
@@ -126,6 +133,12 @@ def _check_files(folder: Path, images: list[dict[str, Any]]) -> None:
     """All images are there; one listing serves a flat folder of a hundred thousand of them."""
     if not folder.is_dir():
         raise ValueError(f"there is no folder of images {folder}: unpack the images there.")
+    names = [image["file_name"] for image in images]
+    outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name]
+    if outside:
+        raise ValueError(
+            f"{len(outside)} file names lead out of {folder} (the first: {shown(_first(outside))}): repair them."
+        )
     present = {entry.name for entry in os.scandir(folder)}
     missing = [
         image["file_name"]
@@ -137,9 +150,6 @@ def _check_files(folder: Path, images: list[dict[str, Any]]) -> None:
             f"{folder} lacks {len(missing)} of {len(images)} annotated images (the first: {_first(missing)}): "
             f"unpack all of them, or give the annotations of those that are there."
         )
-    outside = [image["file_name"] for image in images if ".." in Path(image["file_name"]).parts]
-    if outside:
-        raise ValueError(f"{len(outside)} file names lead out of {folder} (the first: {_first(outside)}): repair them.")
 
 
 def _segmentations(
@@ -209,7 +219,7 @@ def _is_polygon(value: object) -> bool:
 
 
 def _are_finite(values: Iterable[object]) -> bool:
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    return all(isinstance(value, int | float) and abs(value) < _LARGEST_NUMBER for value in values)
 
 
 def _refuse(file: Path, ids: list[int], kind: str, rule: str, remedy: str = "repair or remove them") -> None:

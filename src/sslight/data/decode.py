@@ -9,14 +9,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torchvision.io
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from sslight.config.fields import MAX_PIXELS
 from sslight.data.headers import ImageHeader, read_header
 from sslight.data.native_messages import captured_messages
 from sslight.data.unreadable import UnreadableImage
 
-MAX_PIXELS = 178_956_970
-"""Largest accepted picture, in pixels: where PIL raises its own error about decompression bombs."""
+MAX_SIDE = 65_535
+"""Longest accepted side in px: that of JPEG. Longer strips of few pixels take memory for lines of whole blocks."""
+
+MAX_SCANS = 500
+"""Most scans of a JPEG, of which a progressive one has about ten. Each may go over all pixels for a hundred bytes."""
+
+LARGEST_TILE = 4096
+"""Px by which a tile of a TIFF may be larger than the picture."""
+
+_START_OF_SCAN = b"\xff\xda"
 
 PIL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
@@ -47,13 +56,16 @@ def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     byte (the same within one level), nothing is clipped. EXIF orientation is applied.
 
     Raises UnreadableImage with a reason of one line if the bytes are no such picture, end early,
-    are damaged, or claim more than ``max_pixels`` pixels (known before memory is taken for them).
+    are damaged, or claim more than ``max_pixels`` pixels or a side above 65,535 px (known before
+    memory is taken for them).
     """
     if not encoded:
         raise UnreadableImage("the file is empty (0 bytes)")
     header = read_header(encoded)
-    if header is not None and header.height * header.width > max_pixels:
-        raise _too_large(header.height, header.width, max_pixels)
+    if header is not None:
+        _refuse_large(header.height, header.width, max_pixels)
+        if header.format == "JPEG" and (scans := encoded.count(_START_OF_SCAN)) > MAX_SCANS:
+            raise UnreadableImage(f"JPEG: has {scans} scans, more than the limit of {MAX_SCANS}")
     match header:
         case ImageHeader(format="JPEG", channels=1 | 3):
             return _channels_last(_decode_jpeg(encoded))
@@ -91,12 +103,15 @@ def _decode_with_pil(encoded: bytes, max_pixels: int) -> torch.Tensor:
         warnings.simplefilter("ignore")  # PIL warns about what is decided here: size, palettes, EXIF
         try:
             with Image.open(io.BytesIO(encoded), formats=PIL_FORMATS) as image:
-                if image.width * image.height > max_pixels:
-                    raise _too_large(image.height, image.width, max_pixels)
+                _refuse_large(image.height, image.width, max_pixels)
+                if image.format == "TIFF":
+                    _refuse_large_tiles(image)
                 image.load()
                 pixels = _rgb_pixels(ImageOps.exif_transpose(image))
         except UnreadableImage:
             raise
+        except Image.DecompressionBombError as error:
+            raise UnreadableImage(f"claims more than the limit of {max_pixels:,} pixels") from error
         except UnidentifiedImageError as error:
             raise UnreadableImage("not an image in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM)") from error
         except Exception as error:  # PIL's readers raise nearly every type on damaged files
@@ -132,5 +147,17 @@ def _torchvision_reason(error: RuntimeError) -> str:
     return " ".join(str(error).split()).rpartition(", ")[2]
 
 
-def _too_large(height: int, width: int, max_pixels: int) -> UnreadableImage:
-    return UnreadableImage(f"claims {width} × {height} pixels, more than the limit of {max_pixels:,}")
+def _refuse_large(height: int, width: int, max_pixels: int) -> None:
+    if height * width > max_pixels:
+        raise UnreadableImage(f"claims {width} × {height} pixels, more than the limit of {max_pixels:,}")
+    if max(height, width) > MAX_SIDE:
+        raise UnreadableImage(f"claims {width} × {height} pixels, a side of more than {MAX_SIDE:,}")
+
+
+def _refuse_large_tiles(image: Image.Image) -> None:
+    """Refuse a TIFF whose tiles are much larger than the picture, since libtiff takes memory for a whole one."""
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    for tag, side in ((TiffImagePlugin.TILEWIDTH, image.width), (TiffImagePlugin.TILELENGTH, image.height)):
+        tile = image.tag_v2.get(tag, 0)
+        if isinstance(tile, int) and tile > side + LARGEST_TILE:
+            raise UnreadableImage(f"TIFF: claims tiles of {tile} px in a picture of {image.width} × {image.height}")

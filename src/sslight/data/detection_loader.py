@@ -12,6 +12,7 @@ from torch import Tensor
 from sslight.data.bad_images import BadImage, BadImageLog, bad_image
 from sslight.data.decode import decode
 from sslight.data.instances import AnnotatedImage, DetectionSet, targets_at
+from sslight.data.limits import USUAL_LIMITS, ReadLimits
 from sslight.data.loader import ATTEMPTS
 from sslight.data.slots import Filled, Indices, Pixels, SlotPool
 from sslight.data.unreadable import UnreadableImage
@@ -69,6 +70,7 @@ class DetectionLoader:
         rank, world_size: Of this process, and how many there are.
         workers: Processes that decode and resize.
         max_bad_share: Largest share of unreadable images that is accepted.
+        limits: What reading and decoding one image may take.
 
     Raises:
         ValueError: there are fewer images than one batch takes.
@@ -87,6 +89,7 @@ class DetectionLoader:
         world_size: int = 1,
         workers: int = 0,
         max_bad_share: float = 0.01,
+        limits: ReadLimits = USUAL_LIMITS,
     ) -> None:
         self._set, self._masks, self._batch_size, self._seed, self._rank = images, masks, batch_size, seed, rank
         self._global_batch = batch_size * world_size
@@ -99,10 +102,11 @@ class DetectionLoader:
         self._log = BadImageLog(len(images), max_bad_share, "max_bad_share")
         self._pool = SlotPool(
             [(batch_size, _largest(images, max(sizes), longest))],
-            _FillResized(images, self._changes, seed),
+            _FillResized(images, self._changes, seed, limits.max_pixels),
             images.locate,
             batch_size=batch_size,
             workers=workers,
+            timeout=limits.timeout,
         )
         self._wide = np.array([image.width >= image.height for image in images.images])
 
@@ -159,7 +163,14 @@ class DetectionLoader:
 
 
 def measured_images(
-    images: DetectionSet, *, size: int, longest: int, indices: Indices, workers: int, bad: list[BadImage]
+    images: DetectionSet,
+    *,
+    size: int,
+    longest: int,
+    indices: Indices,
+    workers: int,
+    bad: list[BadImage],
+    limits: ReadLimits = USUAL_LIMITS,
 ) -> Iterator[DetectionBatch]:
     """The images of ``indices`` one by one, at one size and without targets.
 
@@ -169,10 +180,11 @@ def measured_images(
     changes = Changes([size], longest, seed=None)
     pool = SlotPool(
         [(1, _largest(images, size, longest))],
-        _FillResized(images, changes, seed=None),
+        _FillResized(images, changes, None, limits.max_pixels),
         images.locate,
         batch_size=1,
         workers=workers,
+        timeout=limits.timeout,
     )
     try:
         for filled in pool.batches(0, (indices[start : start + 1] for start in range(len(indices)))):
@@ -206,8 +218,8 @@ class Changes:
 class _FillResized:
     """Writes the pixels [h, w, 3] of one resized image into the beginning of a row [P]."""
 
-    def __init__(self, images: DetectionSet, changes: Changes, seed: int | None) -> None:
-        self._set, self._changes, self._seed = images, changes, seed
+    def __init__(self, images: DetectionSet, changes: Changes, seed: int | None, max_pixels: int) -> None:
+        self._set, self._changes, self._seed, self._max_pixels = images, changes, seed, max_pixels
 
     def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> Filled:
         bad: list[BadImage] = []
@@ -226,7 +238,7 @@ class _FillResized:
         return Filled(None, tuple(bad))
 
     def _decode(self, index: int, image: AnnotatedImage) -> Tensor:
-        pixels = decode(self._set.read(index))
+        pixels = decode(self._set.read(index), max_pixels=self._max_pixels)
         height, width = pixels.shape[1:]
         if (height, width) != (image.height, image.width):
             raise UnreadableImage(f"is {width} × {height} px, but annotated as {image.width} × {image.height}")

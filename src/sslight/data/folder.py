@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sslight.data.limits import read_image_file
 from sslight.data.listing import list_images
 from sslight.data.names import printable
 
@@ -36,8 +37,8 @@ class FolderSource:
         return len(self._names)
 
     def read(self, index: int) -> bytes:
-        """The file's bytes. Raises OSError."""
-        return Path(self._root, self._names[index]).read_bytes()
+        """The file's bytes. Raises OSError or UnreadableImage."""
+        return read_image_file(Path(self._root, self._names[index]))
 
     def name(self, index: int) -> str:
         """Path relative to the root, with ``/``."""

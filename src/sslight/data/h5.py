@@ -7,11 +7,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.h5_index import encoded_name, load_h5_index, place_of
+from sslight.data.h5_index import encoded_name, load_h5_index, place_of, refuse_links
+from sslight.data.limits import MAX_ENCODED_BYTES
 from sslight.data.names import printable
 from sslight.data.unreadable import UnreadableImage
-
-MAX_ENCODED_BYTES = 2**30
 
 
 class H5Source:
@@ -47,11 +46,14 @@ class H5Source:
             if self._places is not None and self._places.offsets[index] >= 0:
                 place = int(self._places.offsets[index]), int(self._places.sizes[index])
             else:
+                refuse_links(file, name)
                 place = place_of(file, name) or (-1, 0)
             if place[0] >= 0:
                 return _read_piece(file, *place)
             return _read_through_hdf5(h5py.Dataset(h5py.h5d.open(file.id, encoded_name(name))))
-        except (KeyError, RuntimeError) as error:
+        except UnreadableImage:
+            raise
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:  # h5py raises all of them on damaged files
             raise UnreadableImage(f"the H5 dataset cannot be read: {' '.join(str(error).split())}") from error
 
     def name(self, index: int) -> str:

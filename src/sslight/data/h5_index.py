@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from sslight.data.names import NameTable, printable
 from sslight.data.tables import CachedFile, Table, read_table, write_table
+from sslight.data.unreadable import UnreadableImage
 
 SMALLEST_CACHED = 1000
 """Images from which on the listing of a file is kept between runs."""
@@ -75,6 +76,18 @@ def place_of(file: h5py.File, name: str) -> tuple[int, int] | None:
     offset, kind = dataset.get_offset(), dataset.get_type()
     is_row = kind.get_class() == h5py.h5t.INTEGER and kind.get_size() == 1 and dataset.rank == 1
     return (offset, dataset.get_storage_size()) if is_row and offset is not None else None
+
+
+def refuse_links(file: h5py.File, name: str) -> None:
+    """Raise UnreadableImage if a part of the name is a link, which may lead out of the file.
+
+    A listing has none, but an index from elsewhere may name them.
+    """
+    parts = name.split("/")
+    for count in range(1, len(parts) + 1):
+        part = encoded_name("/".join(parts[:count]))
+        if file.id.links.get_info(part).type != h5py.h5l.TYPE_HARD:
+            raise UnreadableImage("it is a link in its H5 file, and links are not followed")
 
 
 def encoded_name(name: str) -> bytes:
@@ -158,16 +171,16 @@ def _as_index(table: Table | None, num_bytes: int) -> H5Index | None:
         names = NameTable.from_arrays(table.arrays)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+    if not len(names) or sum(classes.values()) != len(names) or min(classes.values()) < 1:
+        return None
     ends = np.cumsum(list(classes.values())).tolist()
     for name, first, end in zip(classes, [0, *ends], ends, strict=False):
         if not (names[first].startswith(f"{name}/") and names[end - 1].startswith(f"{name}/")):
             return None
     offsets, sizes = table.arrays.get("offsets"), table.arrays.get("sizes")
-    if not len(names) or sum(classes.values()) != len(names) or min(classes.values()) < 1:
-        return None
     if offsets is None or sizes is None:
         return H5Index(classes, names)
-    if len(offsets) != len(names) or len(sizes) != len(names):
+    if len(offsets) != len(names) or len(sizes) != len(names) or {offsets.dtype, sizes.dtype} != {np.dtype(np.int64)}:
         return None
     if np.any((offsets < -1) | (sizes < 0) | (offsets > num_bytes - sizes)):
         return None

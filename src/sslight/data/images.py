@@ -1,5 +1,6 @@
 """Whole images, one view each: for feature extraction, and to see that a set can be read."""
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 
 from sslight.data.bad_images import BadImage, bad_image, describe, no_readable_image
 from sslight.data.decode import decode
-from sslight.data.slots import Filled, Indices, Pixels, SlotPool
+from sslight.data.limits import USUAL_LIMITS, ReadLimits
+from sslight.data.slots import Filled, Indices, Pixels, SlotPool, WorkerFailed, hung_notice
 from sslight.data.source import Source
 from sslight.data.unreadable import UnreadableImage
 from sslight.views import centre_view
@@ -24,6 +26,7 @@ def image_batches(
     indices: Indices | None = None,
     resize: int | None = None,
     bad: list[BadImage] | None = None,
+    limits: ReadLimits = USUAL_LIMITS,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]]:
     """Centre views in order: images uint8 ``[B, 3, size, size]``, labels int64 ``[B]`` or None, indices int64 ``[B]``.
 
@@ -36,10 +39,11 @@ def image_batches(
     batch_size = max(1, min(batch_size, len(wanted)))
     pool = SlotPool(
         [(batch_size, size, size, 3)],
-        _FillCentreView(source, size, resize),
+        _FillCentreView(source, size, resize, limits.max_pixels),
         source.locate,
         batch_size=batch_size,
         workers=workers,
+        timeout=limits.timeout,
     )
     try:
         cut = (wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size))
@@ -62,17 +66,43 @@ def image_batches(
         pool.close()
 
 
-def check_readable(source: Source, *, sample: int = _TRIED, setting: str = "data.train") -> None:
-    """Try a few images, evenly spread. Raises ValueError that names ``setting`` if none of them is readable."""
+def check_readable(
+    source: Source, *, sample: int = _TRIED, setting: str = "data.train", limits: ReadLimits = USUAL_LIMITS
+) -> None:
+    """Try a few images, evenly spread. Raises ValueError that names ``setting`` if none of them is readable.
+
+    Raises WorkerFailed if one takes longer than the limit.
+    """
     bad: list[BadImage] = []
     for index in np.unique(np.linspace(0, len(source) - 1, sample).astype(np.int64)).tolist():
-        try:
-            decode(source.read(index))
-        except (UnreadableImage, OSError) as error:
-            bad.append(bad_image(source, index, error))
-        else:
+        problem = _try(source, index, limits)
+        if problem is None:
             return
+        bad.append(problem)
     raise ValueError(no_readable_image(bad, setting=setting))
+
+
+def _try(source: Source, index: int, limits: ReadLimits) -> BadImage | None:
+    """What is wrong with an image. In a thread of its own, which can be left alone if a read never returns."""
+    found: list[BadImage | Exception | None] = []
+
+    def attempt() -> None:
+        try:
+            decode(source.read(index), max_pixels=limits.max_pixels)
+            found.append(None)
+        except (UnreadableImage, OSError) as error:
+            found.append(bad_image(source, index, error))
+        except Exception as error:  # not of the image
+            found.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(limits.timeout)
+    if not found:
+        raise WorkerFailed(hung_notice(source.locate(index), limits.timeout))
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 def readable_images(
@@ -100,14 +130,15 @@ def readable_images(
 
 
 class _FillCentreView:
-    def __init__(self, source: Source, size: int, resize: int | None) -> None:
+    def __init__(self, source: Source, size: int, resize: int | None, max_pixels: int) -> None:
         self._source = source
+        self._max_pixels = max_pixels
         self._size = size
         self._resize = resize
 
     def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> Filled:
         try:
-            image = decode(self._source.read(index))
+            image = decode(self._source.read(index), max_pixels=self._max_pixels)
         except (UnreadableImage, OSError) as error:
             return Filled(index, (bad_image(self._source, index, error),))
         view = centre_view(image, self._size, self._resize)

@@ -11,6 +11,7 @@ import torch
 from faster_coco_eval.core import mask as mask_api
 from torch import Tensor
 
+from sslight.data.limits import read_image_file
 from sslight.data.names import printable
 
 Segmentation = list[list[float]] | dict[str, Any]
@@ -81,8 +82,8 @@ class DetectionSet:
         return len(self.images)
 
     def read(self, index: int) -> bytes:
-        """The file's bytes. Raises OSError."""
-        return self.images[index].file.read_bytes()
+        """The file's bytes. Raises OSError or UnreadableImage."""
+        return read_image_file(self.images[index].file)
 
     def name(self, index: int) -> str:
         """The file's name and that of its folder."""

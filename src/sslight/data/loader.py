@@ -12,6 +12,7 @@ import torch
 from sslight.config import PretrainSettings
 from sslight.data.bad_images import BadImage, BadImageLog, bad_image
 from sslight.data.decode import decode
+from sslight.data.limits import USUAL_LIMITS, ReadLimits
 from sslight.data.slots import Filled, FilledBatch, Indices, Pixels, SlotPool
 from sslight.data.source import Source
 from sslight.data.unreadable import UnreadableImage
@@ -55,6 +56,7 @@ class ViewLoader:
         accumulate: int = 1,
         max_bad_share: float = 0.01,
         pin_memory: bool = False,
+        limits: ReadLimits = USUAL_LIMITS,
     ) -> None:
         assert 0 <= rank < world_size
         assert batch_size % accumulate == 0
@@ -75,10 +77,11 @@ class ViewLoader:
         self._log = BadImageLog(len(source), max_bad_share)
         self._pool = SlotPool(
             _slot_shapes(multi_crop, self._part_size),
-            _FillViews(source, multi_crop, seed),
+            _FillViews(source, multi_crop, seed, limits.max_pixels),
             source.locate,
             batch_size=self._part_size,
             workers=workers,
+            timeout=limits.timeout,
         )
         self._has_local = multi_crop.num_local > 0
         warm_up()  # before the workers are forked, or each would compile for itself
@@ -109,8 +112,8 @@ class ViewLoader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[ViewBatch]:
         """The batches of ``epoch`` from ``start_step`` on, ``accumulate`` for each step.
 
-        Raises ValueError when more images are unreadable than ``max_bad_share`` allows, RuntimeError
-        when a worker process dies.
+        Raises ValueError when more images are unreadable than ``max_bad_share`` allows, WorkerFailed
+        when a worker process dies or spends more than ``limits.timeout`` seconds on an image.
         """
         for filled in self._pool.batches(epoch, self._order(epoch, start_step)):
             batch = self._view_batch(filled)
@@ -172,14 +175,16 @@ def build_view_loader(
         accumulate=settings.accumulate,
         max_bad_share=settings.data.max_bad_share,
         pin_memory=pin_memory,
+        limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout),
     )
 
 
 class _FillViews:
     """Writes the views of one image into a row of the arrays ``[G,B,S,S,3]`` and ``[L,B,s,s,3]``."""
 
-    def __init__(self, source: Source, multi_crop: MultiCrop, seed: int) -> None:
+    def __init__(self, source: Source, multi_crop: MultiCrop, seed: int, max_pixels: int) -> None:
         self._source = source
+        self._max_pixels = max_pixels
         self._multi_crop = multi_crop
         self._seed = seed
 
@@ -187,7 +192,7 @@ class _FillViews:
         bad: list[BadImage] = []
         for candidate in self._candidates(epoch, index):
             try:
-                image = decode(self._source.read(candidate))
+                image = decode(self._source.read(candidate), max_pixels=self._max_pixels)
             except (UnreadableImage, OSError) as error:
                 bad.append(bad_image(self._source, candidate, error))
                 continue

@@ -1,10 +1,13 @@
 """Compact storage for millions of names."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class NameTable:
@@ -32,6 +35,8 @@ class NameTable:
         if (
             text is None
             or ends is None
+            or text.dtype != np.uint8
+            or ends.dtype != np.int64
             or np.any(np.diff(ends, prepend=0) < 0)
             or (ends[-1] if len(ends) else 0) != len(text)
         ):
@@ -69,5 +74,5 @@ def _joined(names: Iterable[bytes]) -> tuple[bytes, npt.NDArray[np.int64]]:
 
 
 def printable(name: str) -> str:
-    """The name as text that every terminal and file takes: bytes outside UTF-8 become ``�``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """The name as text that every terminal and file takes: bytes outside UTF-8 and control characters become ``�``."""
+    return _CONTROL.sub("�", name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))

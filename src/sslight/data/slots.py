@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sslight.config.fields import READ_TIMEOUT
 from sslight.data.bad_images import BadImage
 
 Pixels = npt.NDArray[np.uint8]
@@ -36,6 +37,10 @@ class Filled:
 
     index: int | None
     bad: tuple[BadImage, ...] = ()
+
+
+class WorkerFailed(RuntimeError):
+    """A worker process died or hangs; the text names the image that it was reading."""
 
 
 FillRow = Callable[[Sequence[Pixels], int, int, int], Filled]
@@ -67,7 +72,8 @@ class SlotPool:
     first batch and live until ``close``; signals that ask for an end are left to the main process.
     ``workers=0`` fills the slots in this process, with the same results.
 
-    ``shapes`` are the shapes of a slot's arrays; ``locate(index)`` names an image in messages.
+    ``shapes`` are the shapes of a slot's arrays; ``locate(index)`` names an image in messages;
+    ``timeout`` is how many seconds a worker may spend on one image while the consumer waits.
     """
 
     def __init__(
@@ -78,8 +84,10 @@ class SlotPool:
         *,
         batch_size: int,
         workers: int,
+        timeout: float = READ_TIMEOUT,
     ) -> None:
         self._locate = locate
+        self._timeout = timeout
         self._task_size = min(LARGEST_TASK, -(-batch_size // max(workers, 1)))
         tasks_a_batch = -(-batch_size // self._task_size)
         # Two batches ahead, as far as whole tasks for each worker allow.
@@ -87,8 +95,10 @@ class SlotPool:
         tasks_ahead = prefetch * workers
         num_slots = HELD_BATCHES + 1 + max(tasks_ahead - 1, 0) // tasks_a_batch
         self._slots = [tuple(_shared_array(shape) for shape in shapes) for _ in range(num_slots)]
-        # Process id and image index of each worker, to name the image when one dies.
-        self._reading = np.frombuffer(mmap.mmap(-1, 16 * max(workers, 1)), dtype=np.int64).reshape(-1, 2)
+        # Process id, image index and number of the images begun of each worker, to name the image when one dies
+        # or hangs; the index is -1 between images.
+        self._reading = np.frombuffer(mmap.mmap(-1, 24 * max(workers, 1)), dtype=np.int64).reshape(-1, 3)
+        self._patience = _Patience(self._reading, timeout)
         self._queue = _TaskQueue()
         self._filler = _Filler(self._slots, fill, self._reading)
         self._processes: list[multiprocessing.process.BaseProcess] = []
@@ -103,7 +113,7 @@ class SlotPool:
         """Fill one batch after the other; a batch may be shorter than ``batch_size``.
 
         The arrays of a batch are overwritten when the second batch after it is asked for. Raises
-        RuntimeError naming the images being read if a worker process dies.
+        WorkerFailed naming the images being read if a worker process dies or hangs.
         """
         underway: deque[tuple[int, int]] = deque()
         self._queue.tasks = self._tasks(epoch, batches, underway)
@@ -124,7 +134,7 @@ class SlotPool:
             process.join(timeout=1)
             if process.is_alive():  # stuck in a read
                 process.kill()
-                process.join()
+                process.join(timeout=5)  # one that waits for a dead disk cannot even be killed
         atexit.unregister(self._at_exit)
         self._processes = []
 
@@ -150,6 +160,7 @@ class SlotPool:
                 multiprocessing_context="fork",
                 # A generator of its own: otherwise each epoch draws from torch's global stream.
                 generator=torch.Generator(),
+                timeout=self._patience.interval,
             )
 
     def _parts(self) -> Iterator[list[Filled]]:
@@ -165,9 +176,14 @@ class SlotPool:
                 return
             except RuntimeError as error:
                 dead = {child.pid: child.exitcode for child in self._processes if child.exitcode is not None}
-                if not dead:
+                if dead:
+                    raise WorkerFailed(self._death_notice(dead)) from error
+                if "timed out" not in str(error):
                     raise
-                raise RuntimeError(self._death_notice(dead)) from error
+                for index in self._patience.hung():
+                    raise WorkerFailed(hung_notice(self._locate(index), self._timeout)) from None
+                continue
+            self._patience.renew()
             yield part
 
     def _start(self) -> None:
@@ -179,12 +195,47 @@ class SlotPool:
         self._processes += [child for child in multiprocessing.active_children() if child not in before]
 
     def _death_notice(self, dead: dict[int | None, int]) -> str:
-        names = ", ".join(self._locate(index) for pid, index in self._reading.tolist() if pid in dead)
+        names = ", ".join(self._locate(index) for pid, index, _ in self._reading.tolist() if pid in dead and index >= 0)
         codes = ", ".join(str(code) for code in dead.values())
         return (
             f"{len(dead)} loader process(es) died (exit code {codes}; -9 is mostly too little memory) while reading "
-            f"{names}; try fewer workers, or remove that file"
+            f"{names or 'nothing, between two images'}; try fewer workers, or remove that file"
         )
+
+
+def hung_notice(location: str, timeout: float) -> str:
+    """The sentence about an image that takes too long."""
+    return (
+        f"reading {location} has taken more than read_timeout={timeout:g} seconds: see whether its disk or store "
+        f"answers, remove the file, or raise read_timeout"
+    )
+
+
+class _Patience:
+    """Tells which workers have been at the same image for ``timeout`` seconds of waiting.
+
+    Only time in which the consumer looked every ``interval`` seconds counts, not a clock: a job that was
+    suspended, the consumer included, is not taken for one that hangs.
+    """
+
+    def __init__(self, reading: npt.NDArray[np.int64], timeout: float) -> None:
+        self.interval = min(5.0, timeout / 4)
+        self._reading = reading
+        self._timeout = timeout
+        self._looks = np.zeros(len(reading), dtype=np.int64)
+        self._before = reading.copy()
+
+    def hung(self) -> list[int]:
+        """To be called after ``interval`` seconds without anything from the workers: indices of images that hang."""
+        now = self._reading.copy()
+        same = (now == self._before).all(axis=1) & (now[:, 1] >= 0)
+        self._looks = np.where(same, self._looks + 1, 0)
+        self._before = now
+        return [int(index) for index in now[self._looks * self.interval >= self._timeout, 1]]
+
+    def renew(self) -> None:
+        """To be called when something came."""
+        self._looks[:] = 0
 
 
 class _TaskQueue:
@@ -202,6 +253,7 @@ class _Filler(Dataset[list[Filled]]):
         self._fill = fill
         self._reading = reading
         self._worker = 0
+        self._begun = 0
 
     def start_worker(self, worker: int) -> None:
         """Called in each worker process; torch has already set it to one thread."""
@@ -214,9 +266,11 @@ class _Filler(Dataset[list[Filled]]):
     def __getitem__(self, task: _Task) -> list[Filled]:
         filled = []
         for offset, index in enumerate(task.indices.tolist()):
-            self._reading[self._worker] = os.getpid(), index
+            self._begun += 1
+            self._reading[self._worker] = os.getpid(), index, self._begun
             row = self._fill(self._slots[task.slot], task.first_row + offset, task.epoch, index)
             filled.append(row)
+        self._reading[self._worker, 1] = -1
         return filled
 
 

@@ -15,11 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from sslight.files import whole_file
+from sslight.reading import read_ordinary
 
 _MAGIC = b"sslight table 1\n"
 
 SETTLED_NS = 2_000_000_000
 """Age from which on a time stamp tells every later change apart: the coarsest clocks (FAT) count two seconds."""
+
+LARGEST_TABLE = 2**37
+"""Bytes of a table that is read at most: names and places of more than a billion images."""
 
 _KINDS = frozenset({"|u1", "<i4", "<i8"})
 
@@ -49,8 +53,8 @@ def write_table(path: Path, table: Table) -> None:
 def read_table(path: Path) -> Table | None:
     """The table in the file; None if there is none, it is damaged or of another format."""
     try:
-        content = memoryview(path.read_bytes())
-    except OSError:
+        content = memoryview(read_ordinary(path, largest=LARGEST_TABLE))
+    except (OSError, ValueError):
         return None
     start = len(_MAGIC) + hashlib.sha256().digest_size
     if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:

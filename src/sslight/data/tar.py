@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.h5 import MAX_ENCODED_BYTES
+from sslight.data.limits import MAX_ENCODED_BYTES
 from sslight.data.names import NameTable, printable
 from sslight.data.tar_index import ShardIndex, load_index
 from sslight.data.tar_members import BLOCK, DamagedTar, is_header_of

@@ -186,6 +186,8 @@ def _as_index(table: Table | None, num_bytes: int) -> ShardIndex | None:
         offsets, sizes, labels = (table.arrays[name] for name in ("offsets", "sizes", "labels"))
     except (KeyError, TypeError, ValueError):
         return None
+    if {offsets.dtype, sizes.dtype} != {np.dtype(np.int64)} or labels.dtype != np.int32:
+        return None
     fits = len(names) == len(offsets) == len(sizes) == len(labels) and bool(
         np.all((offsets >= 0) & (sizes >= 0) & (offsets <= num_bytes - sizes))
         and np.all((labels >= -1) & (labels < len(classes)))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sslight.backbones import num_features
-from sslight.data import BadImage, Source, no_readable_image
+from sslight.data import USUAL_LIMITS, BadImage, ReadLimits, Source, no_readable_image
 from sslight.evaluate.features import EvalTransform, eval_mode, feature_batches
 from sslight.evaluate.fingerprint import data_fingerprint, weights_fingerprint
 from sslight.evaluate.processes import barrier, from_first, gathered, own_share, rank_and_size
@@ -65,14 +65,16 @@ def cached_features(
     workers: int,
     device: torch.device | str,
     precision: str = "32",
+    limits: ReadLimits = USUAL_LIMITS,
     progress: Callable[[int], None] = lambda images: None,
 ) -> CachedFeatures:
     """The features of a source, from the cache in ``folder`` or computed and put there.
 
     Under torch.distributed every process computes a contiguous part, without padding, and all get the
     whole; ``folder`` must then be one that all see. The key covers all weights, the fingerprint of the
-    data (see :func:`data_fingerprint`), the transform, the precision and the version of this code; the
-    device is not part of it. Processes that compute the same at the same time do not disturb each other.
+    data (see :func:`data_fingerprint`), the transform, the precision, the largest accepted image and the
+    version of this code; the device is not part of it. Processes that compute the same at the same time do
+    not disturb each other.
 
     Args:
         progress: Called with the number of images that this process has done since its last call.
@@ -81,7 +83,7 @@ def cached_features(
         ValueError: no image can be read, or the backbone gives numbers that are not finite.
         OSError: the folder is full or cannot be written.
     """
-    key = _key(backbone, source, transform, precision)
+    key = _key(backbone, source, transform, precision, limits)
     place = folder / key
     rank, _ = rank_and_size()
     found = _is_intact(place) if rank == 0 else False
@@ -96,7 +98,16 @@ def cached_features(
     try:
         barrier()
         readable = _fill(
-            partial / "features.npy", backbone, source, transform, batch_size, workers, device, precision, progress
+            partial / "features.npy",
+            backbone,
+            source,
+            transform,
+            batch_size,
+            workers,
+            device,
+            precision,
+            limits,
+            progress,
         )
         if rank == 0:
             np.save(partial / "readable.npy", readable)
@@ -108,7 +119,7 @@ def cached_features(
     return _load(place, from_cache=False)
 
 
-def _key(backbone: nn.Module, source: Source, transform: EvalTransform, precision: str) -> str:
+def _key(backbone: nn.Module, source: Source, transform: EvalTransform, precision: str, limits: ReadLimits) -> str:
     parts = {
         "version": _VERSION,
         "backbone": [type(backbone).__name__, num_features(backbone)],
@@ -116,6 +127,7 @@ def _key(backbone: nn.Module, source: Source, transform: EvalTransform, precisio
         "data": data_fingerprint(source),
         "transform": asdict(transform),
         "precision": precision,
+        "max_pixels": limits.max_pixels,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
@@ -129,6 +141,7 @@ def _fill(
     workers: int,
     device: torch.device | str,
     precision: str,
+    limits: ReadLimits,
     progress: Callable[[int], None],
 ) -> npt.NDArray[np.bool_]:
     """Write this process's rows; which images of all could be read."""
@@ -147,6 +160,7 @@ def _fill(
             device=device,
             bad=bad,
             precision=precision,
+            limits=limits,
         ):
             rows, values = indices.numpy(), features.cpu().numpy()  # the host waits for the device
             target[rows] = values

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.data import BadImage, Source, UnreadableImage, decode
+from sslight.data import USUAL_LIMITS, BadImage, ReadLimits, Source, UnreadableImage, decode
 from sslight.data.bad_images import BadImageLog, bad_image
 from sslight.data.slots import Filled, Indices, Pixels, SlotPool
 from sslight.evaluate.processes import own_share, rank_and_size
@@ -46,6 +46,7 @@ class RandomCrops:
         seed: Of crops and orders.
         workers: Processes that decode.
         max_bad_share: Largest share of unreadable images that is accepted.
+        limits: What reading and decoding one image may take.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class RandomCrops:
         seed: int,
         workers: int,
         max_bad_share: float = 0.01,
+        limits: ReadLimits = USUAL_LIMITS,
     ) -> None:
         self._source, self._size, self._seed, self._batch_size = source, size, seed, batch_size
         share = -(-min(batch_size, len(source)) // rank_and_size()[1])
@@ -68,10 +70,11 @@ class RandomCrops:
         self._log = BadImageLog(len(source), max_bad_share)
         self._pool = SlotPool(
             [(self._part_size, size, size, 3)],
-            _FillCrop(source, size, seed),
+            _FillCrop(source, size, seed, limits.max_pixels),
             source.locate,
             batch_size=self._part_size,
             workers=workers,
+            timeout=limits.timeout,
         )
         warm_up()  # before the workers are forked, or each would compile for itself
 
@@ -124,8 +127,8 @@ class RandomCrops:
 
 
 class _FillCrop:
-    def __init__(self, source: Source, size: int, seed: int) -> None:
-        self._source, self._seed = source, seed
+    def __init__(self, source: Source, size: int, seed: int, max_pixels: int) -> None:
+        self._source, self._seed, self._max_pixels = source, seed, max_pixels
         self._crop = MultiCrop(
             num_global=1,
             num_local=0,
@@ -141,7 +144,7 @@ class _FillCrop:
 
     def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> Filled:
         try:
-            image = decode(self._source.read(index))
+            image = decode(self._source.read(index), max_pixels=self._max_pixels)
         except (UnreadableImage, OSError) as error:
             return Filled(None, (bad_image(self._source, index, error),))
         height, width = image.shape[1:]

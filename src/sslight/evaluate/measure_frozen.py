@@ -151,6 +151,7 @@ def _train_probes(task: Task, represented: nn.Module, probes: LinearProbes, held
         seed=task.settings.seed,
         workers=task.workers,
         max_bad_share=task.settings.data.max_bad_share,
+        limits=task.limits,
     )
     task.progress.stage("linear (exact), images", settings.epochs * len(sets.train))
     steps = crops.steps_per_epoch

@@ -97,6 +97,7 @@ def _fine_tune(task: Task, classifier: Classifier, epochs: int, batch_size: int)
         seed=task.settings.seed,
         workers=task.workers,
         max_bad_share=task.settings.data.max_bad_share,
+        limits=task.limits,
     )
     task.progress.stage("fine-tuning, steps", epochs * crops.steps_per_epoch)
     classifier.train()
@@ -136,6 +137,7 @@ def _ranks(task: Task, classifier: Classifier) -> tuple[Tensor, Tensor]:
             device=task.device,
             bad=bad,
             precision=task.settings.precision,
+            limits=task.limits,
         ):
             rows = indices.to(task.device)
             ranks[rows] = label_ranks(logits, labels[rows])

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sslight.data import Source
+from sslight.data import USUAL_LIMITS, ReadLimits, Source
 from sslight.evaluate.features import extract_features
 from sslight.evaluate.knn import knn_classify
 from sslight.evaluate.logistic import fit_logistic_regression
@@ -28,6 +28,7 @@ class LabelledProbe:
         image_size, mean, std: The centre view and its normalisation.
         batch_size, workers: Of the feature extraction.
         seed: Seed of the held-out parts.
+        limits: What reading and decoding one image may take.
     """
 
     bank: Source
@@ -43,6 +44,7 @@ class LabelledProbe:
     batch_size: int
     workers: int
     seed: int
+    limits: ReadLimits = USUAL_LIMITS
 
     @property
     def protocol(self) -> str:
@@ -94,6 +96,7 @@ class LabelledProbe:
             batch_size=self.batch_size,
             workers=self.workers,
             device=device,
+            limits=self.limits,
         )
         return features[readable], torch.from_numpy(labels).to(device)[readable]
 

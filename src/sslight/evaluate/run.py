@@ -150,7 +150,7 @@ def prepare(settings: EvaluateSettings, *, device: torch.device, workers: int, s
     else:
         check_cache(task.cache)
     for source in (sets.train, sets.val):
-        check_readable(source)
+        check_readable(source, limits=task.limits)
     model.backbone.to(device)
     return task
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sslight.config import EvaluateSettings
-from sslight.data import Source
+from sslight.data import ReadLimits, Source
 from sslight.evaluate.cache import cached_features
 from sslight.evaluate.features import EvalTransform
 from sslight.evaluate.metrics import Accuracy
@@ -53,6 +53,11 @@ class Task:
     workers: int
     progress: Progress
 
+    @property
+    def limits(self) -> ReadLimits:
+        """What reading and decoding one image may take."""
+        return ReadLimits(self.settings.data.max_pixels, self.settings.data.read_timeout)
+
     def features(self, backbone: nn.Module, source: Source, labels: Tensor, setting: str) -> tuple[Tensor, Tensor]:
         """Features ``[N, D]`` (mapped from the disk) and labels ``[N]`` of the readable images of a set, on the CPU.
 
@@ -69,6 +74,7 @@ class Task:
             workers=self.workers,
             device=self.device,
             precision=self.settings.precision,
+            limits=self.limits,
             progress=self.progress.advance,
         )
         check_unreadable(cached.num_unreadable, len(source), setting, self.settings.data.max_bad_share)

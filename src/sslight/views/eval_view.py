@@ -9,9 +9,14 @@ from sslight.views.filters import columns_of, resize_box
 # Images are evaluated at 224 px after their shorter side was made 256 px; other sizes keep the ratio.
 _RESIZE_TO_SIZE = 256 / 224
 
+# Of a longer strip only the centre is resized, of which the view shows a part; all of it could take gigabytes.
+_LONGEST = 16
+
 
 def centre_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
     """Resize the shorter side and cut out the centre, as torchvision's Resize (bicubic) and CenterCrop.
+
+    Of an image more than 16 times as long as it is short, only the centre of that shape is looked at.
 
     Args:
         image: Pixels [3, H, W], uint8.
@@ -32,6 +37,7 @@ def centre_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
     shorter = round(size * _RESIZE_TO_SIZE) if resize is None else resize
     if not 0 < size <= shorter:
         raise ValueError(f"resize={shorter} is smaller than size={size}: resize to at least the side of the view.")
+    image = _centre_of_strip(image)
     height, width = image.shape[1:]
     if height <= width:
         resized_height, resized_width = shorter, int(shorter * width / height)
@@ -43,3 +49,11 @@ def centre_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
     top, left = round((resized_height - size) / 2), round((resized_width - size) / 2)
     centre = torch.from_numpy(planes)[:, top : top + size, left : left + size]
     return centre.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+def _centre_of_strip(image: Tensor) -> Tensor:
+    """The centre of an image, if it is more than 16 times as long as it is short."""
+    height, width = image.shape[1:]
+    most = _LONGEST * min(height, width)
+    top, left = max(0, (height - most) // 2), max(0, (width - most) // 2)
+    return image[:, top : top + most, left : left + most]

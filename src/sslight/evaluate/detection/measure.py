@@ -7,7 +7,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from sslight.data import BadImage
+from sslight.data import BadImage, ReadLimits
 from sslight.data.bad_images import describe
 from sslight.evaluate.detection.average_precision import (
     AveragePrecision,
@@ -64,6 +64,7 @@ def measure_detection(
         device=device,
         workers=workers,
         bad=bad,
+        limits=ReadLimits(settings.max_pixels, settings.read_timeout),
         progress=progress.advance,
     )
     predictions = [each for part in gathered(own) for each in part]

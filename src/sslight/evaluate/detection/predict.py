@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from sslight.data import BadImage, DetectionSet, encode_mask, measured_images
+from sslight.data import BadImage, DetectionSet, ReadLimits, encode_mask, measured_images
 from sslight.evaluate.detection.average_precision import Prediction
 from sslight.evaluate.features import eval_mode
 from sslight.evaluate.processes import own_share
@@ -30,6 +30,7 @@ def predict(
     device: torch.device,
     workers: int,
     bad: list[BadImage],
+    limits: ReadLimits,
     progress: Callable[[int], None],
 ) -> list[Prediction]:
     """The predictions of this process's share of the images; the detector's training mode is put back afterwards.
@@ -43,13 +44,16 @@ def predict(
         device: On which the detector is.
         workers: Processes that decode.
         bad: Unreadable images are added to it.
+        limits: What reading and decoding one image may take.
         progress: Called with the number of images that are done.
     """
     found: list[Prediction] = []
     kind = torch.float16 if precision == "16" else torch.bfloat16
     with eval_mode(detector):
         share = own_share(np.arange(len(images)))
-        for batch in measured_images(images, size=size, longest=longest, indices=share, workers=workers, bad=bad):
+        for batch in measured_images(
+            images, size=size, longest=longest, indices=share, workers=workers, bad=bad, limits=limits
+        ):
             pixels = batch.to(device).images[0].float() / 255
             with torch.autocast(device.type, dtype=kind, enabled=precision != "32"):
                 output = detector([pixels])[0]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from sslight.config import DetectSettings
-from sslight.data import DetectionSet, check_readable, open_detection_sets
+from sslight.data import DetectionSet, ReadLimits, check_readable, open_detection_sets
 from sslight.evaluate.detection.detector import build_detector
 from sslight.evaluate.detection.schedule import DetectionSchedule, detection_schedule
 from sslight.evaluate.fingerprint import weights_fingerprint
@@ -81,7 +81,8 @@ def prepare_detection(settings: DetectSettings) -> DetectionTask:
     ):
         if not num_objects:
             raise ValueError(f"{role}_split={images.split} has no image with an object: give another split.")
-        check_readable(images, setting=f"data={settings.data}")
+        limits = ReadLimits(settings.max_pixels, settings.read_timeout)
+        check_readable(images, setting=f"data={settings.data}", limits=limits)
     detector = build_detector(
         model.backbone,
         name=model.info.name,

@@ -1,0 +1,26 @@
+"""Files from outside, read only if they are ordinary and not too large."""
+
+import os
+import stat
+from pathlib import Path
+
+
+def read_ordinary(path: str | Path, *, largest: int) -> bytes:
+    """The bytes of a file that has at most ``largest`` of them, known before memory is taken.
+
+    Pipes, sockets and devices, which may be waited for without end, are not read. Raises ValueError
+    with the reason alone for these, for folders and for larger files; OSError if it cannot be opened or read.
+    """
+    # Without O_NONBLOCK, opening a pipe waits until somebody writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
+            raise ValueError(f"it is a {kind}, not a file")
+        if status.st_size > largest:
+            raise ValueError(f"it has {status.st_size:,} bytes, more than the {largest:,} that are read of such a file")
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.readall()
+    finally:
+        os.close(descriptor)
