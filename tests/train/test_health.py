@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslight.train.health import feature_health, health_line
+from sslight.train.health import EARLY, HEALTHY, feature_health, health_line
 
 
 def test_identical_features_have_no_spread_and_rank_one() -> None:
@@ -33,9 +33,9 @@ FIGURES = {"feature_spread": 0.5, "effective_rank": 12.3}
 
 
 def test_the_line_names_what_there_is() -> None:
-    line = health_line({"feature_spread": 0.5, "effective_rank": 12.3, "teacher_entropy": 0.91}, 64)
-    assert line == "health: teacher entropy 0.910 of ln K · feature spread 0.50 · effective rank 12 of 63"
-    assert "prototypes used 40 %" in health_line({**FIGURES, "prototypes_used": 0.4}, 64)
-    line = health_line({**FIGURES, "key_similarity": 0.812, "contrast_top1": 93.4}, 64)
+    line = health_line({"feature_spread": 0.5, "effective_rank": 12.3, "teacher_entropy": 0.91}, 64, HEALTHY)
+    assert line == "health: healthy · teacher entropy 0.910 of ln K · feature spread 0.50 · effective rank 12 of 63"
+    assert "prototypes used 40 %" in health_line({**FIGURES, "prototypes_used": 0.4}, 64, EARLY)
+    line = health_line({**FIGURES, "key_similarity": 0.812, "contrast_top1": 93.4}, 64, EARLY)
     assert "key similarity 0.81 · own key nearest 93 %" in line
-    assert "entropy" not in health_line({"feature_spread": 0.5, "effective_rank": 12.3}, 64)
+    assert "entropy" not in health_line({"feature_spread": 0.5, "effective_rank": 12.3}, 64, EARLY)

@@ -23,7 +23,7 @@ from sslight.train.advice import counted, waiting_advice
 from sslight.train.checkpoints import CheckpointWriter, kept_checkpoints, load_newest, process_states, restore_process
 from sslight.train.clock import DataWait, StepClock
 from sslight.train.finite import FiniteWatch, NotFinite
-from sslight.train.health import feature_health, health_line
+from sslight.train.health import EARLY, HealthWatch, Verdict, feature_health, health_line
 from sslight.train.memory import keep_freed_memory
 from sslight.train.prefetch import DeviceBatches
 from sslight.train.probes import MethodWithProbe, step_values
@@ -211,10 +211,10 @@ def train(
             told.add(str(failure.filename))
             progress.say(f"warning: {failure.filename} was not written: {failure.strerror}. The run goes on.")
 
-    def record(step: int, epoch: int, figures: dict[str, float]) -> None:
+    def record(step: int, epoch: int, figures: dict[str, float], **words: str) -> None:
         if fabric.is_global_zero:
             try:
-                run.append_metrics({"step": step, "epoch": epoch, **figures})
+                run.append_metrics({"step": step, "epoch": epoch, **figures, **words})
                 if writer is not None:
                     for name, value in figures.items():
                         writer.add_scalar(name, value, step)
@@ -234,6 +234,9 @@ def train(
         num_epochs=length.num_epochs,
         shown=fabric.is_global_zero,
     )
+    health = HealthWatch(settings, rows=settings.batch_size // fabric.world_size // settings.accumulate)
+    verdict = EARLY
+    advice_given: set[str] = set()
     watch = FiniteWatch(fabric.device, world_size=fabric.world_size, scaled=settings.precision == "16")
     with closing(checkpoints), progress, stop_signals() as stop:
         for sentence in passed_over:
@@ -327,8 +330,8 @@ def train(
 
             # Look at it. The host waits for the device here and, with several processes, in agreed().
             if logging:
-                health = feature_health(outputs[0]["features"])
-                scalars = mean_scalars([output["scalars"] for output in outputs]) | health
+                spread_and_rank = feature_health(outputs[0]["features"])
+                scalars = mean_scalars([output["scalars"] for output in outputs]) | spread_and_rank
                 metrics = {name: float(value) for name, value in reduce_scalars(fabric, scalars).items()}
                 if not math.isfinite(metrics["loss"]):  # of another process, with scaled gradients
                     since = max(first_step, step + 1 - settings.log_every) + 1
@@ -347,9 +350,13 @@ def train(
                     "data_wait_share": (data_wait.seconds() - waited) / (now - window_start),
                 }
                 window_start, window_step, waited = now, step + 1, data_wait.seconds()
-                record(step + 1, epoch, metrics)
+                verdict = health.judge(step + 1, metrics)
+                if verdict.state in ("watch", "collapsed") and verdict.advice not in advice_given:
+                    advice_given.add(verdict.advice)
+                    progress.say(f"step {step + 1}: {verdict}")
+                record(step + 1, epoch, metrics, health=verdict.state)
                 tell(checkpoints.failure(wait=False))
-            progress.update(step=step + 1, epoch=epoch, figures=step_figures(metrics))
+            progress.update(step=step + 1, epoch=epoch, figures=step_figures(metrics, verdict))
 
             # Keep it.
             if epoch_ends or run_ends:
@@ -373,7 +380,7 @@ def train(
                     progress.say("  " + advice)
                     advised = True
                 if "feature_spread" in metrics:
-                    progress.say("  " + health_line(metrics, settings.batch_size // fabric.world_size))
+                    progress.say("  " + health_line(metrics, settings.batch_size // fabric.world_size, verdict))
             if saving:
                 pause = time.perf_counter()
                 # The update may have gone wrong where the loss before it was fine: nothing broken is saved.
@@ -522,13 +529,14 @@ def stop_signals() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def step_figures(metrics: dict[str, float]) -> str:
+def step_figures(metrics: dict[str, float], verdict: Verdict = EARLY) -> str:
     """The figures beside the progress bar."""
     if "loss" not in metrics:
         return ""
+    state = "" if verdict.state == "early" else f" · {verdict.state}"
     return (
         f"loss {metrics['loss']:.3f} · {metrics['images_per_second']:.0f} images/s · "
-        f"waiting for data {metrics['data_wait_share']:.0%}"
+        f"waiting for data {metrics['data_wait_share']:.0%}{state}"
     )
 
 
