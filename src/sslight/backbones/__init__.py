@@ -4,6 +4,7 @@ from sslight.backbones.build import ALIASES, build_backbone, check_image_size, n
 from sslight.backbones.checkpointing import checkpoint_gradients
 from sslight.backbones.cpu_layers import adopt_cpu_layers, linear
 from sslight.backbones.original import to_timm_keys
+from sslight.backbones.original_checkpoint import load_plain
 from sslight.backbones.weights import (
     CHECKPOINT_FORMAT,
     BackboneInfo,
@@ -27,6 +28,7 @@ __all__ = [
     "linear",
     "load_backbone",
     "load_backbone_weights",
+    "load_plain",
     "load_projection_head",
     "load_strictly",
     "num_features",

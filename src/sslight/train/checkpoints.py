@@ -3,7 +3,6 @@
 import copy
 import errno
 import os
-import pickle
 import random
 import shutil
 import zipfile
@@ -20,7 +19,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from sslight.backbones import CHECKPOINT_FORMAT
+from sslight.backbones import CHECKPOINT_FORMAT, load_plain
 from sslight.files import whole_file
 
 LAST = "last.pt"
@@ -58,17 +57,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             damaged = archive.testzip()  # torch itself does not look at the checksums
         if damaged is not None:
             raise ValueError(f"the checksum of its record {damaged} is wrong")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError,
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-    ) as error:
+        state = load_plain(path)
+    except Exception as error:  # zipfile, too, raises nearly every type on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint {path} cannot be read ({reason}): use another one.") from None
     if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
@@ -223,6 +213,8 @@ def restore_process(processes: list[dict[str, Any]], fabric: Fabric, loader: Sta
         loader.load_state_dict(processes[fabric.global_rank]["loader"])
     else:
         torch.manual_seed(seed + fabric.global_rank)
+        if fabric.is_global_zero:  # what the others had met is listed once more when they meet it
+            loader.load_state_dict(processes[0]["loader"])
 
 
 def random_state() -> dict[str, Any]:

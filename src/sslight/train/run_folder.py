@@ -43,6 +43,8 @@ _FREE_TO_CHANGE = (
     "optim.max_skipped_batches",
     "data.max_bad_share",
     "max_bad_share",
+    "data.read_timeout",
+    "read_timeout",
     "sample",
     "val_split",
     "test_size",
