@@ -138,7 +138,7 @@ class HealthWatch:
             return Verdict(
                 state,
                 f"the teacher's targets are nearly uniform (entropy {entropy:.3f} of ln K): they tell little",
-                f"a lower dino.teacher_temp than {temp:g}, such as {temp / 2:.2g}, or milder views",
+                self._calmer(f"a lower dino.teacher_temp than {temp:g}, such as {temp / 2:.2g}, or milder views"),
             )
         if share < 0.12:
             found = (
