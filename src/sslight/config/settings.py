@@ -42,8 +42,8 @@ class DataSettings(Section):
 
     train: Paths = []
     """Images to train on: a folder of class folders, a folder without classes (flat or nested), an
-    H5 file, tar shards (a folder of them, one, or ``shard-{000..009}.tar``), or ``synthetic:N`` for N
-    drawn shapes; a list joins several.
+    H5 file, tar shards (a folder of them, one, or ``shard-{000..009}.tar``, also ``https://...``), or
+    ``synthetic:N`` for N drawn shapes; a list joins several.
     Unit: path(s). Try: the folder that holds all your images; labels are not needed."""
 
     val: Paths = []
