@@ -1,11 +1,13 @@
 """The program's work as Python functions: settings in, results out. Here the rooms are put together."""
 
+import random
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -29,6 +31,7 @@ from sslight.data import (
     build_view_loader,
     check_readable,
     count_reasons,
+    data_fingerprint,
     labels_in,
     loader_workers,
     select_subset,
@@ -43,7 +46,7 @@ from sslight.evaluate import (
     prepare_detection,
     run_evaluation,
 )
-from sslight.methods import build_method
+from sslight.methods import Method, build_method
 from sslight.train import (
     LoaderSpeed,
     MethodWithProbe,
@@ -53,6 +56,9 @@ from sslight.train import (
     TrainingResult,
     batch_size_per_process,
     build_fabric,
+    check_agreement,
+    ending_with_others,
+    failing_together,
     loader_speed,
     place,
     run_length,
@@ -107,36 +113,51 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
     if not settings.data.train:
         raise ValueError("data.train is not set: give your images, such as data.train=images (or synthetic:2000).")
     run = RunFolder(settings.output)
-    run.check(settings)
     placement = place(settings.devices)
+    batch_size_per_process(settings, placement.world_size)
     torch.manual_seed(settings.seed)
     method = build_method(settings)
-    if settings.init_from is not None and not settings.resume:
-        for network in method.networks.values():
-            load_backbone_weights(network, settings.init_from)
-    source, probe = _sources(settings, placement)
-    batch_size_per_process(settings, placement.world_size)
-
     fabric = build_fabric(settings, placement)
     fabric.launch()
-    loader = build_view_loader(
-        settings,
-        source,
-        build_multi_crop(settings.views),
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        local_world_size=placement.processes_per_node,
-        pin_memory=fabric.device.type == "cuda",
-    )
-    run_length(settings, loader.steps_per_epoch)
-    check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
-    if fabric.is_global_zero:
-        run.create(settings)
-    fabric.barrier()
+    with ending_with_others():
+        return _pretrain_together(settings, placement, fabric, method, run)
+
+
+def _pretrain_together(
+    settings: PretrainSettings, placement: Placement, fabric: Fabric, method: Method, run: RunFolder
+) -> PretrainResult:
+    """The rest of :func:`run_pretraining`, in which the processes wait for one another."""
+    with failing_together():  # what may be wrong on one machine only
+        run.check(settings)
+        if settings.init_from is not None and not run.continues:
+            for network in method.networks.values():
+                load_backbone_weights(network, settings.init_from)
+        source, probe = _sources(settings, placement)
+        loader = build_view_loader(
+            settings,
+            source,
+            build_multi_crop(settings.views),
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            local_world_size=placement.processes_per_node,
+            pin_memory=fabric.device.type == "cuda",
+        )
+        run_length(settings, loader.steps_per_epoch)
+        check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
+        data = data_fingerprint(source) if fabric.world_size > 1 else None
+    with failing_together():
+        if data is not None:
+            check_agreement(settings, data, run)
+        if fabric.is_global_zero:
+            run.create(settings)
 
     num_classes = len(source.classes) if settings.probe.linear and source.classes is not None else None
     model = MethodWithProbe(method, num_features=num_features(method.backbone), num_classes=num_classes)
-    torch.manual_seed(settings.seed + fabric.global_rank)  # from here on processes draw differently (drop path)
+    # From here on processes draw differently (drop path). Nothing here draws from the other global streams.
+    seed = settings.seed + fabric.global_rank
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - it is the global one
 
     def measure(backbone: nn.Module, linear: bool) -> dict[str, float]:
         assert probe is not None

@@ -58,3 +58,52 @@ def test_what_a_killed_write_left_is_removed_when_the_run_goes_on(tiny: Settings
     run.check(settings)
     run.create(settings)
     assert [path.name for path in run.checkpoints.iterdir()] == ["last-1.pt"]
+
+
+def test_auto_starts_continues_and_starts_again_what_was_killed_before_its_first_checkpoint(
+    tiny: Settings, tmp_path: Path
+) -> None:
+    run, settings = RunFolder(tmp_path / "run"), tiny(resume="auto")
+    run.check(settings)
+    assert not run.continues
+    run.create(settings)
+    run.append_metrics({"step": 1})
+    (run.path / ".environment.json.123.partial").touch()
+
+    again = RunFolder(run.path)
+    again.check(settings)
+    assert not again.continues
+    again.create(settings)
+    assert not again.metrics.exists()
+
+    again.last_checkpoint.touch()
+    third = RunFolder(run.path)
+    third.check(settings)
+    assert third.continues
+
+
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_auto_overwrites_neither_a_run_of_other_settings_nor_anything_else(
+    tiny: Settings, tmp_path: Path, has_checkpoint: bool
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create(tiny(lr=0.2))
+    if has_checkpoint:
+        run.last_checkpoint.touch()
+    with pytest.raises(ValueError, match=r"resume=auto continues .* lr was 0\.2 and is now 0\.48"):
+        RunFolder(run.path).check(tiny(resume="auto"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").touch()
+    with pytest.raises(ValueError, match="mine is not empty: choose a new or an empty folder"):
+        RunFolder(tmp_path / "mine").check(tiny(resume="auto"))
+
+
+def test_a_folder_that_a_kill_left_before_its_settings_were_written_counts_as_empty(
+    tiny: Settings, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / ".config.yaml.123.partial").touch()
+    run.check(tiny())
+    run.create(tiny())
+    assert load_recipe(str(run.config)) == tiny()

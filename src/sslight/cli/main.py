@@ -1,7 +1,11 @@
 """The ``sslight`` command."""
 
+import json
 import os
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -65,16 +69,57 @@ def main() -> None:
     except OSError as error:
         _end(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}", code=1)
     except KeyboardInterrupt:
-        _end("interrupted.", code=130)
+        _end("interrupted.", code=130, said_by_all=True)
     except RuntimeError as error:
-        from sslight.data import WorkerFailed
-        from sslight.train import TrainingStopped
+        from sslight.data import StoreUnavailable, WorkerFailed
+        from sslight.train import AnotherProcessFailed, TrainingStopped
 
-        if not isinstance(error, TrainingStopped | WorkerFailed):
+        if isinstance(error, AnotherProcessFailed):
+            _tell_torchrun(str(error), first=False)
+            sys.exit(1)
+        if isinstance(error, StoreUnavailable | WorkerFailed):
+            _end(str(error), code=1)
+        if not isinstance(error, TrainingStopped):
+            _tell_torchrun(f"{type(error).__name__}: {error}", first=True)
             raise
-        _end(str(error), code=1)
+        _end(str(error), code=1, said_by_all=True)
 
 
-def _end(message: str, *, code: int) -> None:
-    print(f"sslight: {message if message.endswith(('.', '?')) else message + '.'}", file=sys.stderr)
+def _end(message: str, *, code: int, said_by_all: bool = False) -> None:
+    message = message if message.endswith((".", "?")) else message + "."
+    if _speaks(said_by_all):
+        print(f"sslight: {message}", file=sys.stderr, flush=True)
+    _tell_torchrun(message, first=True)
     sys.exit(code)
+
+
+def _speaks(said_by_all: bool) -> bool:
+    """Whether this of all processes prints a message: each sentence once.
+
+    What all say alike is the first one's. Before the processes know each other, those of a machine
+    differ in nothing; afterwards only the one that failed gets here.
+    """
+    environment = os.environ
+    rank = environment.get("RANK") or environment.get("SLURM_PROCID") or environment.get("LOCAL_RANK", "0")
+    local_rank = environment.get("LOCAL_RANK") or environment.get("SLURM_LOCALID", "0")
+    if said_by_all:
+        return rank == "0"
+    if "torch" in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            return True
+    return local_rank == "0"
+
+
+def _tell_torchrun(message: str, *, first: bool) -> None:
+    """Leave the message where torchrun's report of the failure takes it from (as elastic's ``record`` does).
+
+    Its root cause is the oldest one, in whole seconds: processes that end because of another one come later.
+    """
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        now = str(int(time.time()) + (0 if first else 2))
+        report = {"message": message, "extraInfo": {"py_callstack": message, "timestamp": now}}
+        with suppress(OSError):
+            Path(path).write_text(json.dumps({"message": report}), encoding="utf-8")

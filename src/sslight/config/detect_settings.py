@@ -15,6 +15,7 @@ from sslight.config.fields import (
     PositiveFloat,
     PositiveInt,
     Probability,
+    Resume,
     Section,
     Seed,
     Workers,
@@ -147,9 +148,9 @@ class DetectSettings(Section):
     ``evaluation`` beside the checkpoint (timm models: in the current folder).
     Unit: path. Try: null."""
 
-    resume: bool = False
-    """Continue the run in the folder output from its last checkpoint.
-    Unit: true or false. Try: true after an interruption."""
+    resume: Resume = False
+    """Continue the run in the folder output from its last checkpoint; auto: if there is one, else start.
+    Unit: true, false or auto. Try: true after an interruption."""
 
     checkpoint_every_steps: PositiveInt | None = None
     """Steps from one write of checkpoints/last.pt to the next; it is always written at the end.

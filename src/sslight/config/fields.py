@@ -1,7 +1,7 @@
 """What all settings are made of: a strict section and the ranges that fields share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -45,8 +45,15 @@ def as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _check_resume(value: object) -> object:
+    if value not in ("auto", True, False) or not isinstance(value, str | bool):
+        raise ValueError("must be true, false or auto")
+    return value
+
+
 AreaShares = Annotated[tuple[float, float], AfterValidator(_ordered_share)]
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Resume = Annotated[bool | Literal["auto"], BeforeValidator(_check_resume)]
 Paths = Annotated[list[str], BeforeValidator(as_list)]
 
 

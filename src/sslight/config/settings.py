@@ -21,6 +21,7 @@ from sslight.config.fields import (
     PositiveFloat,
     PositiveInt,
     Probability,
+    Resume,
     Section,
     Seed,
     Workers,
@@ -41,8 +42,8 @@ class DataSettings(Section):
 
     train: Paths = []
     """Images to train on: a folder of class folders, a folder without classes (flat or nested), an
-    H5 file, tar shards (a folder of them, one, or ``shard-{000..009}.tar``), or ``synthetic:N`` for N
-    drawn shapes; a list joins several.
+    H5 file, tar shards (a folder of them, one, or ``shard-{000..009}.tar``, also ``https://...``), or
+    ``synthetic:N`` for N drawn shapes; a list joins several.
     Unit: path(s). Try: the folder that holds all your images; labels are not needed."""
 
     val: Paths = []
@@ -310,9 +311,10 @@ class PretrainSettings(Section):
     """The run folder: settings, metrics, checkpoints and the backbone are written here.
     Unit: path. Try: runs/NAME."""
 
-    resume: bool = False
-    """Continue the run in the folder output from its last checkpoint.
-    Unit: true or false. Try: true after an interruption."""
+    resume: Resume = False
+    """Continue the run in the folder output from its last checkpoint. auto continues if there is a
+    checkpoint and starts otherwise, so that one command does for the first start and every restart.
+    Unit: true, false or auto. Try: true after an interruption; auto under torchrun and SLURM."""
 
     init_from: Path | None = None
     """Start a new run from the weights in this file (a checkpoint or an exported backbone).

@@ -6,6 +6,7 @@ from sslight.data.combine import ConcatSource, SubsetSource
 from sslight.data.decode import decode
 from sslight.data.detection_loader import DetectionBatch, DetectionLoader, measured_images
 from sslight.data.detection_sets import open_detection_sets
+from sslight.data.fingerprint import DataFingerprint, data_fingerprint
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
 from sslight.data.images import check_readable, image_batches, readable_images
@@ -21,6 +22,7 @@ from sslight.data.instances import (
 from sslight.data.limits import USUAL_LIMITS, ReadLimits
 from sslight.data.loader import ViewLoader, available_cores, build_view_loader, loader_workers, usual_workers
 from sslight.data.pack import PackResult, pack
+from sslight.data.remote import StoreUnavailable
 from sslight.data.slots import WorkerFailed
 from sslight.data.source import Source, labels_in
 from sslight.data.subset import select_subset
@@ -33,6 +35,7 @@ __all__ = [
     "AnnotatedImage",
     "BadImage",
     "ConcatSource",
+    "DataFingerprint",
     "DetectionBatch",
     "DetectionLoader",
     "DetectionSet",
@@ -44,6 +47,7 @@ __all__ = [
     "ReadLimits",
     "Segmentation",
     "Source",
+    "StoreUnavailable",
     "SubsetSource",
     "SyntheticSource",
     "TarSource",
@@ -55,6 +59,7 @@ __all__ = [
     "build_view_loader",
     "check_readable",
     "count_reasons",
+    "data_fingerprint",
     "decode",
     "decode_mask",
     "encode_mask",

@@ -1,6 +1,7 @@
 """From paths to a source of images."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -8,10 +9,11 @@ import h5py
 from sslight.data.combine import ConcatSource
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
+from sslight.data.remote import RemoteFile, is_remote
 from sslight.data.shards import expand, is_pattern, shards_in
 from sslight.data.source import Source
 from sslight.data.synthetic import SyntheticSource
-from sslight.data.tar import TarSource
+from sslight.data.tar import AT_ONCE, TarSource
 
 _KINDS = "a folder of images, an H5 file, tar shards"
 
@@ -21,7 +23,8 @@ def build_source(paths: Sequence[str], *, labelled: bool, setting: str = "data.t
 
     With ``labelled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
     the ``KEY.cls`` of tar shards; without it no class mapping is built. ``setting`` is the name that
-    errors show. Raises ValueError for anything that gives no images.
+    errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError for
+    anything that gives no images, StoreUnavailable for a store that does not answer.
     """
     if not paths:
         raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file, tar shards or synthetic:N")
@@ -32,6 +35,8 @@ def build_source(paths: Sequence[str], *, labelled: bool, setting: str = "data.t
 def _one_source(path: str, *, labelled: bool, setting: str) -> Source:
     if path.startswith("synthetic:"):
         return _synthetic(path, labelled=labelled, setting=setting)
+    if is_remote(path):
+        return _remote_shards(path, labelled=labelled, setting=setting)
     try:
         if is_pattern(path) and not Path(path).expanduser().exists():
             return _shards_of_pattern(path, labelled=labelled, setting=setting)
@@ -63,6 +68,18 @@ def _shards_of_pattern(pattern: str, *, labelled: bool, setting: str) -> TarSour
             f"{setting}={pattern}: {len(missing)} of {len(shards)} shards do not exist (first: {missing[0]}); "
             "check the pattern"
         )
+    return TarSource(shards, labelled=labelled)
+
+
+def _remote_shards(path: str, *, labelled: bool, setting: str) -> TarSource:
+    addresses = expand(path)
+    if not addresses[0].partition("?")[0].endswith(".tar"):
+        raise ValueError(
+            f"{setting}={path} is not the address of tar shards, the one form that is read from a store; "
+            "give for example https://host/shard-{000..009}.tar"
+        )
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        shards = list(threads.map(RemoteFile, addresses))
     return TarSource(shards, labelled=labelled)
 
 

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sslight.config.fields import READ_TIMEOUT
 from sslight.data.bad_images import BadImage
+from sslight.data.remote import StoreUnavailable
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
@@ -33,10 +34,14 @@ HELD_BATCHES = 2
 
 @dataclass(frozen=True)
 class Filled:
-    """What became of one row: the index of the image that fills it and those that could not."""
+    """What became of one row: the index of the image that fills it and those that could not.
+
+    ``failure`` says why none could be read at all, whichever it is.
+    """
 
     index: int | None
     bad: tuple[BadImage, ...] = ()
+    failure: str | None = None
 
 
 class WorkerFailed(RuntimeError):
@@ -113,12 +118,16 @@ class SlotPool:
         """Fill one batch after the other; a batch may be shorter than ``batch_size``.
 
         The arrays of a batch are overwritten when the second batch after it is asked for. Raises
-        WorkerFailed naming the images being read if a worker process dies or hangs.
+        WorkerFailed naming the images being read if a worker process dies or hangs, StoreUnavailable
+        if a store does not answer.
         """
         underway: deque[tuple[int, int]] = deque()
         self._queue.tasks = self._tasks(epoch, batches, underway)
         rows: list[Filled] = []
         for part in self._parts():
+            for row in part:
+                if row.failure is not None:
+                    raise StoreUnavailable(row.failure)
             rows += part
             slot, size = underway[0]
             if len(rows) == size:
@@ -268,7 +277,10 @@ class _Filler(Dataset[list[Filled]]):
         for offset, index in enumerate(task.indices.tolist()):
             self._begun += 1
             self._reading[self._worker] = os.getpid(), index, self._begun
-            row = self._fill(self._slots[task.slot], task.first_row + offset, task.epoch, index)
+            try:
+                row = self._fill(self._slots[task.slot], task.first_row + offset, task.epoch, index)
+            except StoreUnavailable as error:  # as text, which crosses the pipe without a trace of the worker's stack
+                row = Filled(None, failure=str(error))
             filled.append(row)
         self._reading[self._worker, 1] = -1
         return filled

@@ -53,9 +53,15 @@ def write_table(path: Path, table: Table) -> None:
 def read_table(path: Path) -> Table | None:
     """The table in the file; None if there is none, it is damaged or of another format."""
     try:
-        content = memoryview(read_ordinary(path, largest=LARGEST_TABLE))
+        content = read_ordinary(path, largest=LARGEST_TABLE)
     except (OSError, ValueError):
         return None
+    return table_from(content)
+
+
+def table_from(file: bytes) -> Table | None:
+    """The table that a file of these bytes holds; None if it is damaged or of another format."""
+    content = memoryview(file)
     start = len(_MAGIC) + hashlib.sha256().digest_size
     if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:
         return None
@@ -108,8 +114,11 @@ class CachedFile:
             cache_table(self._kind, self._path, Table({**table.head, "file": self._key}, table.arrays))
 
 
-def cached_table(kind: str, subject: Path) -> Table | None:
-    """What :func:`cache_table` kept for ``subject``; None if there is nothing of this user's or it is damaged."""
+def cached_table(kind: str, subject: Path | str) -> Table | None:
+    """What :func:`cache_table` kept for ``subject``, a path or any other name.
+
+    None if there is nothing of this user's or it is damaged.
+    """
     path = _cache_file(kind, subject)
     try:
         is_own = path.stat().st_uid == os.getuid()
@@ -118,7 +127,7 @@ def cached_table(kind: str, subject: Path) -> Table | None:
     return read_table(path) if is_own else None
 
 
-def cache_table(kind: str, subject: Path, table: Table) -> None:
+def cache_table(kind: str, subject: Path | str, table: Table) -> None:
     """Keep a table for the next run. Where the cache cannot be written, nothing is kept."""
     path = _cache_file(kind, subject)
     with suppress(OSError):
@@ -126,8 +135,9 @@ def cache_table(kind: str, subject: Path, table: Table) -> None:
         write_table(path, table)
 
 
-def _cache_file(kind: str, subject: Path) -> Path:
+def _cache_file(kind: str, subject: Path | str) -> Path:
     default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(default)  # noqa: PTH111 - never raises
-    name = hashlib.sha256(os.fsencode(os.path.realpath(subject))).hexdigest()[:32]
+    known_as = subject if isinstance(subject, str) else os.path.realpath(subject)
+    name = hashlib.sha256(os.fsencode(known_as)).hexdigest()[:32]
     return Path(base, "sslight", kind, name)

@@ -3,6 +3,7 @@
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import numpy.typing as npt
 
 from sslight.data.limits import MAX_ENCODED_BYTES
 from sslight.data.names import NameTable, printable
+from sslight.data.remote import RemoteFile
 from sslight.data.tar_index import ShardIndex, load_index
 from sslight.data.tar_members import BLOCK, DamagedTar, is_header_of
 from sslight.data.unreadable import UnreadableImage
+
+AT_ONCE = 16
+"""Remote shards that are opened at the same time."""
 
 OPEN_SHARDS = 64
 """Shards that a process keeps open."""
@@ -27,15 +32,16 @@ class TarSource:
     number that counts the class names stored with them. Where no image has a ``.cls``, the first
     folders in the names are the classes. If shards use the same names, each name gets its shard's
     file name in front. Every process may read; nothing is unpacked, and no link is followed.
+    Shards in a store are read by one request an image.
 
     Raises ValueError for a damaged shard, for one without images, and for missing labels if
-    ``labelled``; OSError if a shard cannot be read.
+    ``labelled``; OSError or StoreUnavailable if a shard cannot be read.
     """
 
-    def __init__(self, shards: Sequence[Path], *, labelled: bool) -> None:
+    def __init__(self, shards: Sequence[Path | RemoteFile], *, labelled: bool) -> None:
         assert shards
         self._shards = tuple(shards)
-        indices = [_load(shard) for shard in shards]
+        indices = _indices(shards)
         counts = [len(index.names) for index in indices]
         self._shard = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
         self._offsets = np.concatenate([index.offsets for index in indices])
@@ -56,12 +62,12 @@ class TarSource:
         return len(self._names)
 
     def read(self, index: int) -> bytes:
-        """The member's bytes. Raises OSError or UnreadableImage."""
+        """The member's bytes. Raises OSError, UnreadableImage or StoreUnavailable."""
         shard, offset, size = self._place(index)
         if size > MAX_ENCODED_BYTES:
             raise UnreadableImage(f"the tar member claims {size:,} bytes")
         # With its header, in one call: a shard changed since it was indexed is noticed.
-        content = os.pread(self._open[self._shards[shard]], BLOCK + size, offset - BLOCK)
+        content = self._read_at(self._shards[shard], offset - BLOCK, BLOCK + size)
         if len(content) < BLOCK + size or not is_header_of(content[:BLOCK], size):
             raise UnreadableImage("the tar file has changed since it was indexed; remove the .index file beside it")
         return content[BLOCK:]
@@ -73,6 +79,11 @@ class TarSource:
     def locate(self, index: int) -> str:
         """``shard:name``."""
         return printable(f"{self._shards[self._place(index)[0]]}:{self._names[index]}")
+
+    def _read_at(self, shard: Path | RemoteFile, offset: int, count: int) -> bytes:
+        if isinstance(shard, RemoteFile):
+            return shard.read_at(offset, count)
+        return os.pread(self._open[shard], count, offset)
 
     def _place(self, index: int) -> tuple[int, int, int]:
         if not 0 <= index < len(self):
@@ -132,14 +143,21 @@ class _OpenFiles:
             os.close(self._descriptors.popitem()[1])
 
 
-def _load(shard: Path) -> ShardIndex:
+def _indices(shards: Sequence[Path | RemoteFile]) -> list[ShardIndex]:
+    if not any(isinstance(shard, RemoteFile) for shard in shards):
+        return [_load(shard) for shard in shards]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return list(threads.map(_load, shards))
+
+
+def _load(shard: Path | RemoteFile) -> ShardIndex:
     try:
         return load_index(shard)
     except DamagedTar as error:
         raise ValueError(f"{shard} {printable(str(error))}") from error
 
 
-def _unique_names(shards: Sequence[Path], indices: list[ShardIndex]) -> list[bytes]:
+def _unique_names(shards: Sequence[Path | RemoteFile], indices: list[ShardIndex]) -> list[bytes]:
     """All names, shard after shard; if shards share some, with the shard's file name in front."""
     names = [index.names.all_encoded() for index in indices]
     joined = list(chain.from_iterable(names))
@@ -157,5 +175,5 @@ def _order_of_parts(names: list[bytes]) -> npt.NDArray[np.int64]:
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
-def _listed(shards: Sequence[Path]) -> str:
+def _listed(shards: Sequence[Path | RemoteFile]) -> str:
     return str(shards[0]) if len(shards) == 1 else f"{shards[0]} … {shards[-1].name} ({len(shards)} shards)"

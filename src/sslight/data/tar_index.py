@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from sslight.data.listing import IMAGE_SUFFIXES
 from sslight.data.names import NameTable
-from sslight.data.tables import CachedFile, Table, read_table, write_table
+from sslight.data.remote import RemoteFile
+from sslight.data.tables import CachedFile, Table, cache_table, cached_table, read_table, table_from, write_table
 from sslight.data.tar_members import BLOCK, DamagedTar, Member, ReadAt, is_header_of, tar_members
 
 CLASSES_MEMBER = "__meta__/classes.json"
@@ -26,6 +27,9 @@ LARGEST_CLASS_LIST = 2**26
 
 SMALLEST_CACHED = 1000
 """Images in a shard from which on its index is kept between runs."""
+
+READ_AHEAD = 2**22
+"""Bytes of a remote shard that are read at a time when it has no index."""
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _ESCAPE = re.compile(r"%([0-9A-F]{2})|%+(?=\.)")
@@ -46,15 +50,19 @@ class ShardIndex:
     classes: tuple[str, ...]
 
 
-def load_index(shard: Path) -> ShardIndex:
+def load_index(shard: Path | RemoteFile) -> ShardIndex:
     """The index beside the shard or in the user's cache if one fits it, else from all headers of the shard.
 
-    Raises DamagedTar, or OSError if the shard cannot be read.
+    Raises DamagedTar, or OSError (StoreUnavailable) if the shard cannot be read.
     """
+    if isinstance(shard, RemoteFile):
+        return _load_remote_index(shard)
     num_bytes = shard.stat().st_size
     beside = _as_index(read_table(index_path(shard)), num_bytes)
-    if beside is not None and _has_images_there(shard, beside):
-        return beside
+    if beside is not None:
+        with shard.open("rb", buffering=0) as file:
+            if _has_images_there(_reader(file.fileno()), beside):
+                return beside
     cache = CachedFile("shards", shard)
     known = _as_index(cache.read(), num_bytes)
     if known is not None:
@@ -65,14 +73,51 @@ def load_index(shard: Path) -> ShardIndex:
     return index
 
 
-def _has_images_there(shard: Path, index: ShardIndex) -> bool:
+def _load_remote_index(shard: RemoteFile) -> ShardIndex:
+    content = shard.beside(".index")
+    beside = None if content is None else _as_index(table_from(content), shard.size)
+    if beside is not None and _has_images_there(shard.read_at, beside):
+        return beside
+    cached = cached_table("shards", str(shard))
+    if cached is not None and shard.version is not None and cached.head.get("version") == shard.version:
+        known = _as_index(cached, shard.size)
+        if known is not None:
+            return known
+    read_at = _ReadAhead(shard)
+    _refuse_compressed(read_at(0, 6))
+    index = _index_of(tar_members(read_at, shard.size), read_at)
+    if shard.version is not None:
+        table = _as_table(index, shard.size)
+        cache_table("shards", str(shard), Table({**table.head, "version": shard.version}, table.arrays))
+    return index
+
+
+class _ReadAhead:
+    """Reads a remote file from front to back in large parts: headers lie between all the images."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        self._file = file
+        self._start = 0
+        self._content = b""
+
+    def __call__(self, offset: int, count: int) -> bytes:
+        first = offset - self._start
+        if first < 0 or first + count > len(self._content):
+            self._start, first = offset, 0
+            self._content = self._file.read_at(offset, max(count, READ_AHEAD))
+        return self._content[first : first + count]
+
+
+def _has_images_there(read_at: ReadAt, index: ShardIndex) -> bool:
     """Whether the first and the last image of the index begin after a header of their size."""
-    with shard.open("rb", buffering=0) as file:
-        for number in {0, len(index.names) - 1} if len(index.names) else ():
-            header = os.pread(file.fileno(), BLOCK, max(0, int(index.offsets[number]) - BLOCK))
-            if not is_header_of(header, int(index.sizes[number])):
-                return False
-    return True
+    return all(
+        is_header_of(read_at(max(0, int(index.offsets[number]) - BLOCK), BLOCK), int(index.sizes[number]))
+        for number in ({0, len(index.names) - 1} if len(index.names) else ())
+    )
+
+
+def _reader(descriptor: int) -> ReadAt:
+    return lambda offset, count: os.pread(descriptor, count, offset)
 
 
 def write_index(shard: Path, index: ShardIndex) -> None:
@@ -88,13 +133,9 @@ def index_path(shard: Path) -> Path:
 def scan(shard: Path) -> ShardIndex:
     """The index from the shard's headers and labels: two reads an image."""
     with shard.open("rb", buffering=0) as file:
-        descriptor = file.fileno()
-
-        def read_at(offset: int, count: int) -> bytes:
-            return os.pread(descriptor, count, offset)
-
+        read_at = _reader(file.fileno())
         _refuse_compressed(read_at(0, 6))
-        return _index_of(tar_members(read_at, os.fstat(descriptor).st_size), read_at)
+        return _index_of(tar_members(read_at, os.fstat(file.fileno()).st_size), read_at)
 
 
 def _index_of(members: Iterator[Member], read_at: ReadAt) -> ShardIndex:

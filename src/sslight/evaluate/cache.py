@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from sslight.backbones import num_features
-from sslight.data import USUAL_LIMITS, BadImage, ReadLimits, Source, no_readable_image
+from sslight.data import USUAL_LIMITS, BadImage, ReadLimits, Source, data_fingerprint, no_readable_image
 from sslight.evaluate.features import EvalTransform, eval_mode, feature_batches
-from sslight.evaluate.fingerprint import data_fingerprint, weights_fingerprint
+from sslight.evaluate.fingerprint import weights_fingerprint
 from sslight.evaluate.processes import barrier, from_first, gathered, own_share, rank_and_size
 from sslight.files import write_whole
 
@@ -124,7 +124,7 @@ def _key(backbone: nn.Module, source: Source, transform: EvalTransform, precisio
         "version": _VERSION,
         "backbone": [type(backbone).__name__, num_features(backbone)],
         "weights": weights_fingerprint(backbone),
-        "data": data_fingerprint(source),
+        "data": data_fingerprint(source).sha256,
         "transform": asdict(transform),
         "precision": precision,
         "max_pixels": limits.max_pixels,

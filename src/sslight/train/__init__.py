@@ -6,11 +6,13 @@ from sslight.train.detection import train_detector
 from sslight.train.devices import Placement, batch_size_per_process, build_fabric, place
 from sslight.train.loop import TrainingResult, TrainingStopped, train
 from sslight.train.probes import MethodWithProbe
+from sslight.train.processes import AnotherProcessFailed, check_agreement, ending_with_others, failing_together
 from sslight.train.progress import duration
 from sslight.train.run_folder import RunFolder
 from sslight.train.schedule import run_length
 
 __all__ = [
+    "AnotherProcessFailed",
     "LoaderSpeed",
     "MethodWithProbe",
     "Placement",
@@ -20,7 +22,10 @@ __all__ = [
     "TrainingStopped",
     "batch_size_per_process",
     "build_fabric",
+    "check_agreement",
     "duration",
+    "ending_with_others",
+    "failing_together",
     "load_checkpoint",
     "loader_speed",
     "place",

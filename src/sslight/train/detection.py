@@ -71,7 +71,7 @@ def train_detector(
     first_step = 0
     metrics: dict[str, float] = {}
     passed_over: list[str] = []
-    if settings.resume:
+    if run.continues:
         first_step, metrics, passed_over = _resume(run, fabric, detector, optimizer, loader, settings.seed)
         if fabric.is_global_zero:
             run.drop_metrics_after(first_step)

@@ -134,9 +134,9 @@ def train(
                 writer = SummaryWriter(str(run.tensorboard), purge_step=first_step + 1 if first_step else None)
 
     passed_over: list[str] = []
-    if settings.resume:
+    if run.continues:
         passed_over = restore()
-        if first_step >= length.total_steps and run.backbone.exists():
+        if first_step >= length.total_steps and run.backbone.exists() and settings.resume is True:
             raise ValueError(f"the run in {run.path} is complete ({first_step} steps): there is nothing to resume.")
     begin_log()
 

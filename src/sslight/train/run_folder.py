@@ -75,9 +75,13 @@ class RunFolder:
         self.last_checkpoint = self.checkpoints / LAST
         self.nonfinite = path / "nonfinite.jsonl"
         self.tensorboard = path / "tensorboard"
+        self.continues = False
+        """Whether the run goes on from its last checkpoint; :meth:`check` decides it."""
 
     def check(self, settings: RunSettings) -> None:
         """Refuse, before any work and without writing, a folder that this run must not or cannot use.
+
+        Decides, too, whether the run continues: with ``resume=auto`` if there is a checkpoint.
 
         Raises:
             ValueError: the folder holds something and ``resume`` is off; there is nothing to resume, or
@@ -85,22 +89,26 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"output={self.path} is a file: give a folder.")
-        used = self.path.is_dir() and any(self.path.iterdir())
-        if settings.resume:
-            if not kept_checkpoints(self.checkpoints):
+        used = self.path.is_dir() and any(not entry.name.endswith(".partial") for entry in self.path.iterdir())
+        has_checkpoint = bool(kept_checkpoints(self.checkpoints))
+        self.continues = settings.resume is True or (settings.resume == "auto" and has_checkpoint)
+        if self.continues:
+            if not has_checkpoint:
                 reason = "the run there ended before its first checkpoint" if used else "there is no run"
                 raise ValueError(
                     f"resume=true, but {self.last_checkpoint} does not exist ({reason}): leave out resume."
                 )
             self._check_same_settings(settings)
-        elif used and kept_checkpoints(self.checkpoints):
+        elif settings.resume == "auto" and self.config.is_file():  # killed before its first checkpoint: start again
+            self._check_same_settings(settings)
+        elif used and has_checkpoint:
             raise ValueError(
                 f"output={self.path} already holds a run: add resume=true to continue it, or choose another folder."
             )
         elif used and self.config.is_file():
             raise ValueError(
                 f"output={self.path} holds a run that ended before its first checkpoint: "
-                "delete the folder, or choose another one."
+                "add resume=auto to start it again, or choose another folder."
             )
         elif used:
             raise ValueError(f"output={self.path} is not empty: choose a new or an empty folder.")
@@ -109,16 +117,13 @@ class RunFolder:
             raise ValueError(f"output={self.path} cannot be written: {parent} is not a writable folder.")
 
     def _check_same_settings(self, settings: RunSettings) -> None:
-        before, now = _flat(read_settings(self.config, type(settings))), _flat(settings)
-        changed = [
-            f"{key} was {before[key]} and is now {now[key]}"
-            for key in now
-            if before[key] != now[key] and not key.startswith(_FREE_TO_CHANGE)
-        ]
+        before = read_settings(self.config, type(settings))
+        changed = [f"{key} was {old} and is now {new}" for key, old, new in changed_settings(before, settings)]
         if changed:
             another = "with init_from=" if isinstance(settings, PretrainSettings) else "in another folder"
             raise ValueError(
-                f"resume=true continues {self.path} with its own settings, but {'; '.join(changed)}: "
+                f"resume={str(settings.resume).lower()} continues {self.path} with its own settings, but "
+                f"{'; '.join(changed)}: "
                 f"leave these as they were, or start a new run {another}."
             )
 
@@ -129,11 +134,15 @@ class RunFolder:
             ValueError: the file system refuses.
         """
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             remove_partial_files(self.checkpoints)
-            if not settings.resume:
-                write_whole(self.config, to_yaml(settings))
+            if not self.continues:
+                write_whole(self.config, to_yaml(settings))  # first: it tells this run's folder from anything else
                 write_whole(self.environment, json.dumps(_environment(), indent=2) + "\n")
+                # What a run with resume=auto left that was killed before its first checkpoint.
+                for left in (self.metrics, *self.tensorboard.glob("events.out.tfevents.*")):
+                    left.unlink(missing_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             raise ValueError(
                 f"output={self.path} cannot be written ({error.strerror}): choose another folder."
@@ -169,6 +178,17 @@ def _step_of(line: str) -> float:
         return float("inf")  # a line that a crash cut short
 
 
+def changed_settings(before: RunSettings, now: RunSettings) -> list[tuple[str, Any, Any]]:
+    """Name and both values of each setting that differs and that one run must not change."""
+    old, new = _flat(before), _flat(now)
+    return [(key, old[key], new[key]) for key in new if old[key] != new[key] and not key.startswith(_FREE_TO_CHANGE)]
+
+
+def package_versions() -> dict[str, str | None]:
+    """Versions of the packages that a run's results may depend on."""
+    return {name: _version(name) for name in _PACKAGES}
+
+
 def _flat(settings: RunSettings) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in settings.model_dump(mode="json").items():
@@ -183,7 +203,7 @@ def _environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_cores": available_cores(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
     }
 
 

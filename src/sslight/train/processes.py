@@ -1,0 +1,122 @@
+"""The processes of a run fail together, and the first one says why."""
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch.distributed as dist
+
+from sslight.config import DetectSettings, PretrainSettings
+from sslight.data import DataFingerprint, StoreUnavailable
+from sslight.train.run_folder import RunFolder, changed_settings, package_versions
+
+_CONNECTION_LOST = re.compile(r"gloo|nccl|connection (closed|reset) by peer", re.IGNORECASE)
+_SAME_EVERYWHERE = ("sslight", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "numba", "pillow")
+
+
+class AnotherProcessFailed(RuntimeError):
+    """The end of a process because another one failed, which says why."""
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """At the end of the block, and before any process goes on, an error in one process ends all of them.
+
+    The first process that failed raises its own error, which says which process it is if others got
+    through; all others raise AnotherProcessFailed. Errors that are not for users are left to break
+    the connection.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except (ValueError, OSError, StoreUnavailable) as caught:
+        error = caught
+    errors = _gathered(None if error is None else str(error))
+    failed = [rank for rank, text in enumerate(errors) if text is not None]
+    if not failed:
+        return
+    if error is None or (dist.is_initialized() and dist.get_rank() != failed[0]):
+        raise AnotherProcessFailed(f"process {failed[0]} failed: {errors[failed[0]]}") from error
+    if isinstance(error, ValueError) and len(failed) < len(errors):
+        raise ValueError(f"{error} (process {_this_process()})") from error
+    raise error
+
+
+@contextmanager
+def ending_with_others() -> Iterator[None]:
+    """A connection that another process broke by its end raises AnotherProcessFailed.
+
+    What else went wrong raises as it is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # Gloo raises a plain RuntimeError; those of this program are of their own types.
+        lost = type(error) is RuntimeError and _CONNECTION_LOST.search(str(error)) is not None
+        broken = lost or isinstance(error, dist.DistError)
+        if not dist.is_initialized() or dist.get_world_size() == 1 or not broken:
+            raise
+        raise AnotherProcessFailed(f"another process ended ({str(error).splitlines()[0]})") from error
+
+
+def check_agreement(settings: PretrainSettings | DetectSettings, data: DataFingerprint, run: RunFolder) -> None:
+    """Compare what every process sees with what the first one sees. To be called by all of them.
+
+    Raises:
+        ValueError: versions, settings, images or checkpoints differ; in all processes alike.
+    """
+    own = {
+        "host": socket.gethostname(),
+        "versions": {name: package_versions()[name] for name in _SAME_EVERYWHERE},
+        "settings": settings,
+        "data": asdict(data),
+        "continues": run.continues,
+    }
+    first, *others = _gathered(own)
+    for rank, other in enumerate(others, start=1):
+        difference = _difference(first, other, run)
+        if difference is not None:
+            raise ValueError(f"process {rank} on {other['host']} and process 0 on {first['host']} differ: {difference}")
+
+
+def _difference(first: dict[str, Any], other: dict[str, Any], run: RunFolder) -> str | None:
+    """The first difference in a sentence without its beginning; ``other`` comes first in it."""
+    for name, version in first["versions"].items():
+        if other["versions"][name] != version:
+            return f"{name} {other['versions'][name]} and {version}: install the same versions everywhere."
+    changed = changed_settings(first["settings"], other["settings"])
+    if changed:
+        key, before, now = changed[0]
+        return f"{key}={now} and {key}={before}: start all processes with the same recipe and settings."
+    here, there = other["data"], first["data"]
+    if here["num_images"] != there["num_images"]:
+        return f"data.train has {here['num_images']} and {there['num_images']} images: copy the same files everywhere."
+    for kind, words in (("names", "names"), ("labels", "labels"), ("contents", "contents")):
+        if here[kind] != there[kind]:
+            return (
+                f"data.train has {there['num_images']} images with other {words}: copy the same files everywhere, "
+                "or give a path that all machines share."
+            )
+    if other["continues"] != first["continues"]:
+        with_, without = ("the first", "the second") if other["continues"] else ("the second", "the first")
+        return (
+            f"output={run.path} holds a checkpoint on {with_} machine and none on {without}: "
+            "it must be a folder that all machines share."
+        )
+    return None
+
+
+def _gathered(value: Any) -> list[Any]:
+    """The values of all processes, by rank."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _this_process() -> str:
+    return f"{dist.get_rank()} of {dist.get_world_size()}, on {socket.gethostname()}"
