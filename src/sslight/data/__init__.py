@@ -6,6 +6,7 @@ from sslight.data.combine import ConcatSource, SubsetSource
 from sslight.data.decode import decode
 from sslight.data.detection_loader import DetectionBatch, DetectionLoader, measured_images
 from sslight.data.detection_sets import open_detection_sets
+from sslight.data.fingerprint import data_fingerprint
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
 from sslight.data.images import check_readable, image_batches, readable_images
@@ -55,6 +56,7 @@ __all__ = [
     "build_view_loader",
     "check_readable",
     "count_reasons",
+    "data_fingerprint",
     "decode",
     "decode_mask",
     "encode_mask",

@@ -14,12 +14,11 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from sslight.backbones import num_features, save_backbone
+from sslight.backbones import num_features, save_backbone, weights_fingerprint
 from sslight.config import EvaluateSettings
-from sslight.data import Source, check_readable
+from sslight.data import Source, check_readable, data_fingerprint
 from sslight.evaluate.cache import check_cache, default_cache
 from sslight.evaluate.features import EvalTransform
-from sslight.evaluate.fingerprint import data_fingerprint, weights_fingerprint
 from sslight.evaluate.measure_frozen import measure_knn, measure_linear_exact, measure_linear_fast
 from sslight.evaluate.measure_semi import check_head, measure_semi
 from sslight.evaluate.model import choose_image_size, default_folder, load_model

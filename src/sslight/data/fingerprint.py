@@ -1,28 +1,13 @@
-"""What was evaluated, as numbers that change when it changes."""
+"""A set of images as a number that changes when it changes."""
 
 import hashlib
 
 import numpy as np
-import torch
-from torch import nn
 
-from sslight.data import Source
+from sslight.data.source import Source
 
 NUM_READ_IMAGES = 64
 """Images whose bytes are part of a set's fingerprint."""
-
-
-def weights_fingerprint(module: nn.Module) -> str:
-    """SHA-256 (hex) of the names, types, shapes and bytes of all parameters and buffers.
-
-    The host waits for the device.
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        array = value.detach().cpu().contiguous()
-        digest.update(f"{name} {array.dtype} {list(array.shape)};".encode())
-        digest.update(array.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def data_fingerprint(source: Source) -> str:
