@@ -6,6 +6,7 @@ from sslight.backbones.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_cla
 from sslight.backbones.cpu_layers import adopt_cpu_layers, linear
 from sslight.backbones.fingerprint import weights_fingerprint
 from sslight.backbones.original import to_timm_keys
+from sslight.backbones.torchvision_keys import TORCHVISION_NAMES
 from sslight.backbones.weights import (
     CHECKPOINT_FORMAT,
     BackboneInfo,
@@ -22,6 +23,7 @@ __all__ = [
     "ALIASES",
     "CHECKPOINT_FORMAT",
     "PUBLISHED_BLOCKS",
+    "TORCHVISION_NAMES",
     "BackboneInfo",
     "LastBlocks",
     "adopt_cpu_layers",

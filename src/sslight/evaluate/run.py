@@ -102,7 +102,9 @@ def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -
     if measured.tensors:
         tensors = {name: value.detach().cpu().contiguous() for name, value in measured.tensors.items()}
         with whole_file(folder / "classifier.safetensors", "wb") as file:
-            file.write(safetensors.torch.save(tensors))
+            file.write(
+                safetensors.torch.save(tensors, metadata={"sslight": json.dumps(_classifier_facts(task, measured))})
+            )
     if measured.fine_tuned is not None:
         info = task.model.info
         save_backbone(
@@ -118,6 +120,18 @@ def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -
     if task.settings.data.subset is not None:
         train = task.sets.train
         write_whole(folder / "train_subset.txt", "".join(f"{train.name(index)}\n" for index in range(len(train))))
+
+
+def _classifier_facts(task: Task, measured: Measurement) -> dict[str, Any]:
+    """What ``sslight export`` must know to put the classifier behind its backbone again."""
+    return {
+        "protocol": measured.protocol,
+        "classes": list(task.sets.classes),
+        "last_blocks": measured.details.get("last_blocks"),
+        "image_size": task.transform.image_size,
+        "resize": task.transform.resize,
+        "weights_sha256": weights_fingerprint(task.model.backbone),
+    }
 
 
 def check_evaluation(settings: EvaluateSettings) -> None:
