@@ -360,10 +360,10 @@ def detect_with(settings: DetectSettings) -> DetectionResult | None:
     return measure_detection(task, device=fabric.device, workers=workers, training=figures)
 
 
-def export(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> ExportResult:
+def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> ExportResult:
     """Write a backbone as files for other programs and devices, each checked against PyTorch and measured.
 
-    ``export("runs/first/backbone.safetensors", {"data.check": "images"}, format=["safetensors", "onnx"])``;
+    ``export_backbone("runs/first/backbone.safetensors", {"data.check": "images"}, format=["safetensors", "onnx"])``;
     settings have the names of the command line.
 
     Args:
@@ -378,7 +378,7 @@ def export(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, *
 
 
 def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda line: None) -> ExportResult:
-    """:func:`export` with settings that are already resolved; ``say`` is called with a line at every stage."""
+    """:func:`export_backbone` with settings that are already resolved; ``say`` is called with a line at every stage."""
     return run_export(settings, nearest=_nearest_other, classify=_class_by_neighbours, say=say)
 
 

@@ -52,7 +52,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
         cache=folder / "cache",
         devices="cpu",
     )
-    return sslight.export(
+    return sslight.export_backbone(
         folder / "backbone.safetensors",
         {"data.check": CHECK, "data.calibration": CALIBRATION, "tolerance.knn": 0.5, "tolerance.cosine": 0.95},
         format=["safetensors", "onnx", "onnx-int8"],
@@ -123,7 +123,7 @@ def settings_for(folder: Path, **changes: Any) -> dict[str, Any]:
 def test_torchvision_and_timm_give_the_same_features(name: str, tmp_path: Path) -> None:
     backbone = write_backbone(tmp_path / "backbone.safetensors", name)
     overrides = settings_for(tmp_path, **{"data.num_check": 8, "format": ["safetensors", "torchvision"]})
-    result = sslight.export(tmp_path / "backbone.safetensors", overrides)
+    result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
     assert [file.agreement.same_neighbour for file in result.files] == [1.0, 1.0]
     again = load_backbone(result.path / "backbone.torchvision.safetensors")
     x = torch.randn(2, 3, 32, 32)
@@ -139,7 +139,7 @@ def test_torchvision_and_timm_give_the_same_features(name: str, tmp_path: Path) 
 def test_a_vit_is_exported_for_another_size_as_it_computes_there(tmp_path: Path) -> None:
     write_backbone(tmp_path / "backbone.safetensors", "test_vit", size=160)
     overrides = settings_for(tmp_path, **{"data.num_check": 8, "image_size": 96})
-    result = sslight.export(tmp_path / "backbone.safetensors", overrides)
+    result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
     x = torch.randn(2, 3, 96, 96)
     model = timm.create_model(
         "test_vit",
@@ -163,7 +163,7 @@ def test_a_file_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(export_run, "write_weights", wrong)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match=r"format=safetensors disagrees .* on 60 images .* cosine"):
-        sslight.export(tmp_path / "backbone.safetensors", settings_for(tmp_path))
+        sslight.export_backbone(tmp_path / "backbone.safetensors", settings_for(tmp_path))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -197,7 +197,7 @@ def test_a_wrong_input_is_refused_before_any_work(
     }
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is looked at below
-        sslight.export(tmp_path / "backbone.safetensors", settings_for(tmp_path, **filled))
+        sslight.export_backbone(tmp_path / "backbone.safetensors", settings_for(tmp_path, **filled))
     assert sentence.replace("{tmp}", str(tmp_path)) in str(error.value)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -209,7 +209,7 @@ def test_a_classifier_of_another_backbone_is_refused(exported: ExportResult, tmp
         other, tmp_path / "b.safetensors", name="test_resnet", image_size=32, patch_size=None, mean=MEAN, std=STD
     )
     with pytest.raises(ValueError, match="trained on the features of another backbone"):
-        sslight.export(
+        sslight.export_backbone(
             tmp_path / "b.safetensors", settings_for(tmp_path, classifier=str(exported.path.parent / "linear"))
         )
 
@@ -218,7 +218,7 @@ def test_executorch_agrees_too(tmp_path: Path) -> None:
     pytest.importorskip("executorch", reason="the extra executorch is too large for the default tests")
     write_backbone(tmp_path / "backbone.safetensors")
     overrides = settings_for(tmp_path, format=["executorch"], **{"data.num_check": 8})
-    result = sslight.export(tmp_path / "backbone.safetensors", overrides)
+    result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
     assert result.files[0].path.name == "backbone.pte"
     assert result.files[0].agreement.cosine_min > 0.9999
 
@@ -226,5 +226,5 @@ def test_executorch_agrees_too(tmp_path: Path) -> None:
 def test_settings_without_labels_compare_neighbours_only(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     write_backbone(tmp_path / "backbone.safetensors")
     overrides = settings_for(tmp_path, **{"data.check": str(image_folder("flat"))})
-    agreement = sslight.export(tmp_path / "backbone.safetensors", overrides).files[0].agreement
+    agreement = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides).files[0].agreement
     assert (agreement.num_images, agreement.same_neighbour, agreement.same_knn_class) == (12, 1.0, None)

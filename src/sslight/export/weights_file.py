@@ -6,6 +6,7 @@ from typing import Literal
 
 import timm
 import torchvision
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslight.backbones import TORCHVISION_NAMES, read_state_dict, save_backbone, timm_name
@@ -91,10 +92,10 @@ def how_to_load(exportable: Exportable, file: str, *, keys: Keys) -> str:
 
 
 def _vit_arguments(exportable: Exportable) -> dict[str, int]:
-    patch = getattr(exportable.backbone, "patch_embed", None)
-    if patch is None or "vit" not in timm_name(exportable.info.name):
+    backbone = exportable.backbone
+    if not isinstance(backbone, VisionTransformer):
         return {}
-    return {"img_size": exportable.info.image_size, "patch_size": patch.patch_size[0]}
+    return {"img_size": exportable.info.image_size, "patch_size": backbone.patch_embed.patch_size[0]}
 
 
 def _from_timm(exportable: Exportable, path: Path, num_classes: int) -> nn.Module:
