@@ -60,7 +60,7 @@ def test_a_disagreement_is_said_in_numbers(changes: dict[str, float], sentence: 
     fine = {
         "num_images": 9,
         "largest_difference": 0.0,
-        "largest_feature": 2.0,
+        "largest_output": 2.0,
         "cosine_mean": 1.0,
         "cosine_min": 1.0,
         "same_neighbour": 1.0,

@@ -30,7 +30,7 @@ class Agreement:
     Attributes:
         num_images: Images that were compared.
         largest_difference: Of any two features, and of any two logits.
-        largest_feature: Largest absolute feature of the PyTorch network, for scale.
+        largest_output: Largest absolute value that the PyTorch network gave, for scale.
         cosine_mean, cosine_min: Of the two feature vectors of an image.
         same_neighbour: Share of images whose nearest neighbour among the others is the same.
         knn_top1_before, knn_top1_after: Share of images that kNN (each left out of its own vote) classifies
@@ -41,7 +41,7 @@ class Agreement:
 
     num_images: int
     largest_difference: float
-    largest_feature: float
+    largest_output: float
     cosine_mean: float
     cosine_min: float
     same_neighbour: float
@@ -92,7 +92,7 @@ def compare(
     return Agreement(
         num_images=len(before.features),
         largest_difference=max(float((old - new).abs().max()) for old, new in pairs),
-        largest_feature=float(before.features.abs().max()),
+        largest_output=max(float(old.abs().max()) for old, _ in pairs),
         cosine_mean=float(cosine.mean()),
         cosine_min=float(cosine.min()),
         same_neighbour=_share(_same_neighbour(before.features, after.features, nearest)),
@@ -122,9 +122,9 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
     elif not share >= least:
         problem = f"{share:.1%} of the images keep their {what}, fewer than {least:.1%}"
     elif tolerance.difference is not None and not (
-        agreement.largest_difference <= tolerance.difference * agreement.largest_feature
+        agreement.largest_difference <= tolerance.difference * agreement.largest_output
     ):
-        limit = tolerance.difference * agreement.largest_feature
+        limit = tolerance.difference * agreement.largest_output
         problem = f"its outputs differ by up to {agreement.largest_difference:.2g}, more than {limit:.2g}"
     else:
         return
