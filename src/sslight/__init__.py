@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sslight.api import PretrainResult, detect, evaluate_backbone, pretrain
+    from sslight.api import PretrainResult, detect, evaluate_backbone, export_backbone, pretrain
     from sslight.backbones import load_backbone
     from sslight.evaluate import DetectionResult, EvaluationResult, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
@@ -28,6 +28,7 @@ _HOMES = {
     "detect": "sslight.api",
     "dino_loss": "sslight.methods",
     "evaluate_backbone": "sslight.api",
+    "export_backbone": "sslight.api",
     "knn_classify": "sslight.evaluate",
     "load_backbone": "sslight.backbones",
     "moco_loss": "sslight.methods",
@@ -50,6 +51,7 @@ __all__ = [
     "detect",
     "dino_loss",
     "evaluate_backbone",
+    "export_backbone",
     "knn_classify",
     "load_backbone",
     "moco_loss",

@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,3 +50,22 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with whole_file(path, "w") as file:
         file.write(text)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder, filled under another name beside ``path`` and renamed to it at the end.
+
+    After an error nothing is left. ``path`` must not exist, or be empty.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as content:
+                    os.fsync(content.fileno())
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -11,8 +11,8 @@ import torch
 
 from sslight.api import run_pretraining
 from sslight.backbones import load_backbone, load_projection_head, num_features
+from sslight.backbones.fingerprint import weights_fingerprint
 from sslight.config import PretrainSettings
-from sslight.evaluate.fingerprint import weights_fingerprint
 from sslight.evaluate.model import choose_image_size, default_folder, load_model
 from tests.backbones.original_files import original_content, write_original
 

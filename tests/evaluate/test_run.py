@@ -11,10 +11,10 @@ import torch
 
 import sslight
 from sslight.api import run_pretraining
+from sslight.backbones.class_tokens import LastBlocks
 from sslight.config import PretrainSettings
 from sslight.data import build_source, decode
 from sslight.evaluate import EvaluationResult, knn_classify, wilson_interval
-from sslight.evaluate.class_tokens import LastBlocks
 from sslight.evaluate.model import load_model
 from sslight.views import centre_view, normalise
 

@@ -2,9 +2,12 @@
 
 from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, patch_side, timm_name
 from sslight.backbones.checkpointing import checkpoint_gradients
+from sslight.backbones.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_class_token
 from sslight.backbones.cpu_layers import adopt_cpu_layers, linear
+from sslight.backbones.fingerprint import weights_fingerprint
 from sslight.backbones.original import to_timm_keys
 from sslight.backbones.original_checkpoint import load_plain
+from sslight.backbones.torchvision_keys import TORCHVISION_NAMES
 from sslight.backbones.weights import (
     CHECKPOINT_FORMAT,
     BackboneInfo,
@@ -20,11 +23,15 @@ from sslight.backbones.weights import (
 __all__ = [
     "ALIASES",
     "CHECKPOINT_FORMAT",
+    "PUBLISHED_BLOCKS",
+    "TORCHVISION_NAMES",
     "BackboneInfo",
+    "LastBlocks",
     "adopt_cpu_layers",
     "build_backbone",
     "check_image_size",
     "checkpoint_gradients",
+    "has_class_token",
     "linear",
     "load_backbone",
     "load_backbone_weights",
@@ -38,4 +45,5 @@ __all__ = [
     "save_backbone",
     "timm_name",
     "to_timm_keys",
+    "weights_fingerprint",
 ]

@@ -1,23 +1,11 @@
 """The original implementation's names of backbone parameters, and timm's for the same."""
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from sslight.backbones.build import timm_name
-
-_MOBILENET_V2_REPEATS = (1, 2, 3, 4, 3, 3, 1)  # blocks of each stage; Sandler et al., CVPR 2018, table 2
-
-_MOBILENET_FIRST_BLOCK = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}
-_MOBILENET_BLOCK = {
-    "0.0": "conv_pw",
-    "0.1": "bn1",
-    "1.0": "conv_dw",
-    "1.1": "bn2",
-    "2": "conv_pwl",
-    "3": "bn3",
-}
+from sslight.backbones.torchvision_keys import mobilenet_v2_modules, renamed_key
 
 
 def to_timm_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -36,7 +24,7 @@ def to_timm_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     architecture = timm_name(name)
     if architecture == "mobilenetv2_100":
-        modules = _mobilenet_v2_modules()
+        modules = {f"encoder.{old}": new for old, new in mobilenet_v2_modules().items()}
     elif architecture in ("resnet18", "resnet34", "resnet50"):
         modules = {"encoder.0": "conv1", "encoder.1": "bn1"}
         modules |= {f"encoder.{stage + 3}": f"layer{stage}" for stage in range(1, 5)}
@@ -49,7 +37,7 @@ def to_timm_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         )
     renamed, unknown = {}, []
     for key, value in state.items():
-        new_key = _rename(key, modules)
+        new_key = renamed_key(key, modules)
         if new_key is None:
             unknown.append(key)
         else:
@@ -57,29 +45,3 @@ def to_timm_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if unknown:
         raise ValueError(f"weights do not belong to backbone={name}; left over: {', '.join(unknown)}.")
     return renamed
-
-
-def _rename(key: str, modules: Mapping[str, str]) -> str | None:
-    """The key with the longest known module prefix replaced; None if there is none."""
-    for end in [match.start() for match in re.finditer(r"\.", key)][::-1]:
-        if key[:end] in modules:
-            return modules[key[:end]] + key[end:]
-    return None
-
-
-def _mobilenet_v2_modules() -> dict[str, str]:
-    """Module names of torchvision's MobileNetV2 (under ``encoder``) to timm's."""
-    modules = {
-        "encoder.0.0": "conv_stem",
-        "encoder.0.1": "bn1",
-        "encoder.18.0": "conv_head",
-        "encoder.18.1": "bn2",
-    }
-    number = 0
-    for stage, repeats in enumerate(_MOBILENET_V2_REPEATS):
-        for block in range(repeats):
-            number += 1
-            parts = _MOBILENET_FIRST_BLOCK if number == 1 else _MOBILENET_BLOCK
-            for old, new in parts.items():
-                modules[f"encoder.{number}.conv.{old}"] = f"blocks.{stage}.{block}.{new}"
-    return modules

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sslight.backbones.build import build_backbone, num_features
 from sslight.backbones.original_checkpoint import OriginalCheckpoint, load_plain, parse_original
+from sslight.backbones.torchvision_keys import from_torchvision_keys, to_torchvision_keys
 from sslight.files import whole_file
 
 # One entry, since safetensors writes several in random order: equal exports are equal bytes.
@@ -58,6 +59,8 @@ def save_backbone(
     mean: Iterable[float],
     std: Iterable[float],
     notes: Mapping[str, str] | None = None,
+    classifier: Mapping[str, Tensor] | None = None,
+    keys: Literal["timm", "torchvision"] = "timm",
 ) -> None:
     """Write a backbone as safetensors with all that is needed to rebuild it, whole or not at all.
 
@@ -70,6 +73,12 @@ def save_backbone(
         mean: Of the three channels, of 0–1.
         std: The same.
         notes: Free text to keep in the file, such as the recipe.
+        classifier: Weights to write beside it, by the names that timm's network with a classifier gives them;
+            :func:`load_backbone` leaves them out.
+        keys: Whose names of the parameters the file gets.
+
+    Raises:
+        ValueError: torchvision has no such network.
     """
     info = {
         "name": name,
@@ -79,9 +88,15 @@ def save_backbone(
         "std": list(std),
         "num_features": num_features(backbone),
         "notes": dict(notes or {}),
+        **({"keys": keys} if keys != "timm" else {}),
+        **({"classifier": sorted(classifier)} if classifier else {}),
     }
     # The host waits for the device here.
-    tensors = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+    tensors = {
+        key: value.detach().cpu().contiguous() for key, value in {**backbone.state_dict(), **(classifier or {})}.items()
+    }
+    if keys == "torchvision":
+        tensors = to_torchvision_keys(name, tensors)
     content = safetensors.torch.save(tensors, metadata={_METADATA_KEY: json.dumps(info)})
     with whole_file(Path(path), "wb") as file:
         file.write(content)
@@ -219,12 +234,19 @@ def _read_export(path: Path, *, load: bool) -> tuple[BackboneInfo, dict[str, Ten
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        info = _info(**json.loads(metadata[_METADATA_KEY]))
+        values = json.loads(metadata[_METADATA_KEY])
+        keys, classifier = values.pop("keys", "timm"), values.pop("classifier", ())
+        info = _info(**values)
     except KeyError:
         raise ValueError(f"{path} does not say which backbone it holds: {_REMEDY}.") from None
-    except (safetensors.SafetensorError, TypeError, ValueError, RecursionError) as error:
+    except (safetensors.SafetensorError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
-    return info, _read_tensors(path) if load else {}
+    if not load:
+        return info, {}
+    tensors = _read_tensors(path)
+    if keys == "torchvision":
+        tensors = from_torchvision_keys(info.name, tensors)
+    return info, {key: value for key, value in tensors.items() if key not in classifier}
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

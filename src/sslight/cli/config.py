@@ -13,6 +13,7 @@ from sslight.config import (
     DetectSettings,
     EvaluateSettings,
     Explanation,
+    ExportSettings,
     build_settings,
     explain,
     section_keys,
@@ -22,15 +23,19 @@ from sslight.config import (
 )
 from sslight.config.fields import Section
 
-_OTHER_COMMANDS: dict[str, type[Section]] = {"evaluate": EvaluateSettings, "detect": DetectSettings}
+_OTHER_COMMANDS: dict[str, type[Section]] = {
+    "evaluate": EvaluateSettings,
+    "detect": DetectSettings,
+    "export": ExportSettings,
+}
 
 
 def config(
     key: Annotated[
         str | None,
         typer.Argument(
-            help="A setting such as lr, or a group such as views; `evaluate` or `detect` for those of "
-            "sslight evaluate; without it, list all.",
+            help="A setting such as lr, or a group such as views; `evaluate`, `detect` or `export` for "
+            "those of these commands; without it, list all.",
             show_default=False,
         ),
     ] = None,

@@ -16,6 +16,7 @@ from sslight.cli.compare import compare
 from sslight.cli.config import config
 from sslight.cli.data import data
 from sslight.cli.evaluate import evaluate
+from sslight.cli.export import export
 from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
@@ -32,6 +33,7 @@ app.command()(pretrain)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(views)
+app.command()(export)
 app.command()(recipes)
 app.command()(config)
 app.command("import")(import_checkpoint)

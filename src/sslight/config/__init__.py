@@ -3,9 +3,16 @@
 from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import Explanation, explain, section_keys, setting_keys
+from sslight.config.export_settings import ExportSettings
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 from sslight.config.original import Translation, translate_original
-from sslight.config.overrides import build_detect_settings, build_evaluate_settings, build_settings, parse_assignments
+from sslight.config.overrides import (
+    build_detect_settings,
+    build_evaluate_settings,
+    build_export_settings,
+    build_settings,
+    parse_assignments,
+)
 from sslight.config.pack import PackSettings, build_pack_settings
 from sslight.config.recipes import Recipe, load_recipe, read_recipe, read_settings, recipe_names, to_yaml
 from sslight.config.settings import (
@@ -31,6 +38,7 @@ __all__ = [
     "DetectSettings",
     "EvaluateSettings",
     "Explanation",
+    "ExportSettings",
     "MoCoSettings",
     "OptimSettings",
     "PackSettings",
@@ -44,6 +52,7 @@ __all__ = [
     "ViewsPageSettings",
     "build_detect_settings",
     "build_evaluate_settings",
+    "build_export_settings",
     "build_pack_settings",
     "build_page_settings",
     "build_settings",

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import section_keys, setting_keys, unknown_key
+from sslight.config.export_settings import ExportSettings
 from sslight.config.fields import Section
 from sslight.config.plain_yaml import parse_yaml, shown
 from sslight.config.settings import PretrainSettings
@@ -16,6 +17,9 @@ from sslight.config.settings import PretrainSettings
 _TEXT_KEYS = {"backbone", "output", "init_from", "data.train", "data.val", "cache", "data"} | {
     "train_split",
     "val_split",
+    "classifier",
+    "data.check",
+    "data.calibration",
 }
 
 _S = TypeVar("_S", bound=Section)
@@ -132,6 +136,18 @@ def build_detect_settings(checkpoint: str | Path, overrides: Mapping[str, Any] |
     flat = flatten(overrides or {}, of=DetectSettings)
     settings = _validated(DetectSettings, flat | {"checkpoint": str(checkpoint)}, "sslight config detect.")
     _refuse_settings_without_effect(settings, flat, _WITHOUT_EFFECT_IN_DETECTION)
+    return settings
+
+
+def build_export_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> ExportSettings:
+    """The settings of an export from what the user gives.
+
+    Raises:
+        ValueError: a value breaks a rule, or a setting would have no effect.
+    """
+    flat = flatten(overrides or {}, of=ExportSettings)
+    settings = _validated(ExportSettings, flat | {"checkpoint": str(checkpoint)}, "sslight config export.")
+    _refuse_settings_without_effect(settings, flat, _WITHOUT_EFFECT_IN_EXPORT)
     return settings
 
 
@@ -281,4 +297,22 @@ _WITHOUT_EFFECT_IN_EVALUATION: list[_Rule[EvaluateSettings]] = [
 _WITHOUT_EFFECT_IN_DETECTION: list[_Rule[DetectSettings]] = [
     ({"schedule"}, lambda s: s.steps is not None, "steps gives the length; leave out one of the two"),
     ({"network"}, lambda s: s.checkpoint.startswith("timm:"), "a timm model is one network; leave it out"),
+]
+
+_WITHOUT_EFFECT_IN_EXPORT: list[_Rule[ExportSettings]] = [
+    (
+        {"data.calibration", *section_keys("int8", ExportSettings)},
+        lambda s: "onnx-int8" not in s.format,
+        "nothing is quantised; add onnx-int8 to format or leave it out",
+    ),
+    (
+        {"input"},
+        lambda s: not any(form.startswith(("onnx", "executorch")) for form in s.format),
+        "files of weights have no input; leave it out",
+    ),
+    (
+        {"int8.percentile"},
+        lambda s: s.int8.method != "percentile",
+        "only int8.method=percentile has it; leave it out",
+    ),
 ]

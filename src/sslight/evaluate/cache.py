@@ -14,10 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sslight.backbones import num_features
+from sslight.backbones import num_features, weights_fingerprint
 from sslight.data import USUAL_LIMITS, BadImage, ReadLimits, Source, data_fingerprint, no_readable_image
 from sslight.evaluate.features import EvalTransform, eval_mode, feature_batches
-from sslight.evaluate.fingerprint import weights_fingerprint
 from sslight.evaluate.processes import barrier, from_first, gathered, own_share, rank_and_size
 from sslight.files import write_whole
 

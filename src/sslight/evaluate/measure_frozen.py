@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from sslight.backbones import num_features
+from sslight.backbones import PUBLISHED_BLOCKS, LastBlocks, has_class_token, num_features
 from sslight.data import SubsetSource
-from sslight.evaluate.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_class_token
 from sslight.evaluate.crops import RandomCrops
 from sslight.evaluate.features import eval_mode
 from sslight.evaluate.held_out import draw_held_out

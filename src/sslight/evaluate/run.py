@@ -14,12 +14,11 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from sslight.backbones import num_features, save_backbone
+from sslight.backbones import num_features, save_backbone, weights_fingerprint
 from sslight.config import EvaluateSettings
 from sslight.data import Source, check_readable, data_fingerprint
 from sslight.evaluate.cache import check_cache, default_cache
 from sslight.evaluate.features import EvalTransform
-from sslight.evaluate.fingerprint import weights_fingerprint
 from sslight.evaluate.measure_frozen import measure_knn, measure_linear_exact, measure_linear_fast
 from sslight.evaluate.measure_semi import check_head, measure_semi
 from sslight.evaluate.model import choose_image_size, default_folder, load_model
@@ -103,7 +102,9 @@ def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -
     if measured.tensors:
         tensors = {name: value.detach().cpu().contiguous() for name, value in measured.tensors.items()}
         with whole_file(folder / "classifier.safetensors", "wb") as file:
-            file.write(safetensors.torch.save(tensors))
+            file.write(
+                safetensors.torch.save(tensors, metadata={"sslight": json.dumps(_classifier_facts(task, measured))})
+            )
     if measured.fine_tuned is not None:
         info = task.model.info
         save_backbone(
@@ -119,6 +120,18 @@ def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -
     if task.settings.data.subset is not None:
         train = task.sets.train
         write_whole(folder / "train_subset.txt", "".join(f"{train.name(index)}\n" for index in range(len(train))))
+
+
+def _classifier_facts(task: Task, measured: Measurement) -> dict[str, Any]:
+    """What ``sslight export`` must know to put the classifier behind its backbone again."""
+    return {
+        "protocol": measured.protocol,
+        "classes": list(task.sets.classes),
+        "last_blocks": measured.details.get("last_blocks"),
+        "image_size": task.transform.image_size,
+        "resize": task.transform.resize,
+        "weights_sha256": weights_fingerprint(task.model.backbone),
+    }
 
 
 def check_evaluation(settings: EvaluateSettings) -> None:

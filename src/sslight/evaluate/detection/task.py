@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from sslight.backbones import weights_fingerprint
 from sslight.config import DetectSettings
 from sslight.data import DetectionSet, ReadLimits, check_readable, open_detection_sets
 from sslight.evaluate.detection.detector import build_detector
 from sslight.evaluate.detection.schedule import DetectionSchedule, detection_schedule
-from sslight.evaluate.fingerprint import weights_fingerprint
 from sslight.evaluate.model import default_folder, load_model
 
 # They say where and how fast, not what is measured.

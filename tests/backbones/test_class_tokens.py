@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sslight.backbones import build_backbone, num_features
-from sslight.evaluate.class_tokens import LastBlocks, has_class_token
+from sslight.backbones.class_tokens import LastBlocks, has_class_token
 from tests.backbones.recorded import as_input, recorded_backbone
 from tests.golden import assert_near, read_arrays
 

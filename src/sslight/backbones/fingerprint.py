@@ -1,4 +1,4 @@
-"""What was evaluated, as a number that changes when it changes."""
+"""Weights as a number that changes when they change."""
 
 import hashlib
 

@@ -1,0 +1,75 @@
+"""The classifier of a linear evaluation, as a part of an export."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from sslight.backbones import weights_fingerprint
+
+FILE_NAME = "classifier.safetensors"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A linear classifier of features.
+
+    Attributes:
+        classes: Names, in the order of the logits.
+        weight, bias: ``[C, D]`` and ``[C]``; standardisation of the features is folded in.
+        last_blocks: Of a ViT: of how many last blocks it takes the class tokens; None for the backbone's output.
+        image_size, resize: At which it was trained and measured, px.
+    """
+
+    classes: tuple[str, ...]
+    weight: Tensor
+    bias: Tensor
+    last_blocks: int | None
+    image_size: int
+    resize: int | None
+
+    def layer(self) -> nn.Linear:
+        """The same as a layer."""
+        layer = nn.Linear(self.weight.shape[1], self.weight.shape[0])
+        layer.load_state_dict({"weight": self.weight, "bias": self.bias})
+        return layer
+
+
+def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
+    """The classifier that ``sslight evaluate linear`` left in a folder for this backbone.
+
+    Raises:
+        ValueError: there is none, it is damaged or of another protocol, or it was trained on another backbone.
+    """
+    path = folder / FILE_NAME if folder.is_dir() else folder
+    remedy = "give the folder of a `sslight evaluate linear` of this checkpoint"
+    if not path.is_file():
+        raise ValueError(f"classifier={folder} has no {FILE_NAME}: {remedy}.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["sslight"])
+        tensors = safetensors.torch.load_file(path)
+    except KeyError:
+        raise ValueError(f"{path} does not say what it classifies, as those of older evaluations: {remedy}.") from None
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {remedy}.") from None
+    if not facts["protocol"].startswith("linear"):
+        raise ValueError(f"{path} is of the protocol {facts['protocol']}, which changed the backbone: {remedy}.")
+    if facts["weights_sha256"] != weights_fingerprint(backbone):
+        raise ValueError(f"{path} was trained on the features of another backbone: {remedy}.")
+    weight, bias = tensors["weight"].double(), tensors["bias"].double()
+    if "mean" in tensors:  # logistic regression on standardised features
+        weight = weight / tensors["std"].double()
+        bias = bias - weight @ tensors["mean"].double()
+    return Classifier(
+        classes=tuple(facts["classes"]),
+        weight=weight.to(torch.float32),
+        bias=bias.to(torch.float32),
+        last_blocks=facts["last_blocks"],
+        image_size=facts["image_size"],
+        resize=facts["resize"],
+    )

@@ -1,0 +1,137 @@
+"""What an export says of itself: ``export.json``, and the metadata within ONNX files."""
+
+import hashlib
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sslight.backbones import timm_name
+from sslight.config import ExportSettings
+from sslight.data import data_fingerprint
+from sslight.export.agreement import FLOAT32, INT8, Tolerance
+from sslight.export.cost import device_facts, peak_memory
+from sslight.export.onnx_file import OPSET
+from sslight.export.task import ExportedFile, Task
+from sslight.export.weights_file import how_to_load
+
+FORMAT = "sslight-export"
+_PACKAGES = ("sslight", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "executorch")
+
+
+def tolerance(settings: ExportSettings, form: str) -> Tolerance:
+    """The form's own, with what the user accepts in its place; who accepts more also accepts larger differences."""
+    usual, wanted = INT8 if form == "onnx-int8" else FLOAT32, settings.tolerance
+    accepted = wanted.cosine is not None or wanted.knn is not None
+    return Tolerance(
+        cosine=usual.cosine if wanted.cosine is None else wanted.cosine,
+        same_neighbour=usual.same_neighbour if wanted.knn is None else wanted.knn,
+        same_knn_class=usual.same_knn_class if wanted.knn is None else wanted.knn,
+        difference=None if accepted else usual.difference,
+    )
+
+
+def file_metadata(task: Task) -> dict[str, Any]:
+    """What someone who has nothing but the file must know."""
+    exportable, settings = task.exportable, task.settings
+    facts: dict[str, Any] = {
+        "sslight": {
+            "version": version("sslight"),
+            "backbone": exportable.info.name,
+            "timm_name": timm_name(exportable.info.name),
+            "weights_sha256": task.weights_sha256,
+            "preprocessing": _preprocessing(task),
+            "last_blocks": None if exportable.classifier is None else exportable.classifier.last_blocks,
+        }
+    }
+    if exportable.classifier is not None:
+        facts["classes"] = list(exportable.classifier.classes)
+    return facts | ({"network": settings.network} if settings.network != "student" else {})
+
+
+def _preprocessing(task: Task) -> dict[str, Any]:
+    info, size = task.exportable.info, task.exportable.info.image_size
+    kind = task.exportable.input
+    return {
+        "colours": "RGB",
+        "resize_shorter_side": task.resize or round(size * 256 / 224),
+        "interpolation": "bicubic, antialiased",
+        "centre_crop": size,
+        "input": kind,
+        "shape": ["batch", size, size, 3] if kind == "nhwc" else ["batch", 3, size, size],
+        "dtype": "float32" if kind == "normalised" else "uint8",
+        "mean": list(info.mean),
+        "std": list(info.std),
+        "normalised_inside": kind != "normalised",
+    }
+
+
+def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[str, Any]:
+    settings, exportable = task.settings, task.exportable
+    source = task.images.source
+    baseline = peak_memory(
+        "pytorch",
+        Path(settings.checkpoint).expanduser(),
+        shape=(1, 3, exportable.info.image_size, exportable.info.image_size),
+        dtype="float32",
+        network=settings.network,
+    )
+    return {
+        "format": FORMAT,
+        "version": 1,
+        "checkpoint": {
+            "path": settings.checkpoint,
+            "network": settings.network,
+            "backbone": exportable.info.name,
+            "notes": dict(exportable.info.notes),
+            "weights_sha256": task.weights_sha256,
+        },
+        "preprocessing": _preprocessing(task),
+        "outputs": exportable.output_names,
+        "classes": None if exportable.classifier is None else list(exportable.classifier.classes),
+        "settings": settings.model_dump(mode="json"),
+        "check": {
+            "paths": settings.data.check,
+            "num_images": num_images,
+            "labelled": source.labels is not None,
+            "set_sha256": data_fingerprint(source).sha256,
+        },
+        "files": {file.path.name: _file_facts(task, file) for file in files},
+        "pytorch_peak_memory_mib": baseline,
+        "device": device_facts(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "format": file.format,
+        "num_bytes": file.num_bytes,
+        "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
+        "agreement": asdict(file.agreement),
+        "tolerance": asdict(tolerance(task.settings, file.format)),
+        "latency_ms": file.latency_ms,
+        "pytorch_latency_ms": file.pytorch_latency_ms,
+        "peak_memory_mib": file.peak_memory_mib,
+    }
+    match file.format:
+        case "safetensors":
+            facts["load"] = how_to_load(task.exportable, file.path.name, keys="timm")
+        case "torchvision":
+            facts["load"] = how_to_load(task.exportable, file.path.name, keys="torchvision")
+        case "onnx" | "onnx-int8":
+            facts["opset"] = OPSET
+    return facts
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

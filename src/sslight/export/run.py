@@ -1,0 +1,254 @@
+"""An export from settings to a folder of files that were checked and measured."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sslight.backbones import load_backbone, read_backbone_info, weights_fingerprint
+from sslight.config import ExportSettings
+from sslight.export.agreement import Agreement, Classify, Nearest, Outputs, check, compare
+from sslight.export.classifier import Classifier, read_classifier
+from sslight.export.cost import device_facts, latencies, peak_memory
+from sslight.export.executorch_file import ExecuTorchRunner, check_executorch, write_executorch
+from sslight.export.facts import content_of, file_metadata, tolerance
+from sslight.export.images import ExportImages
+from sslight.export.network import Exportable, prepare
+from sslight.export.onnx_file import OnnxRunner, check_onnx, in_batches, quantise, write_onnx
+from sslight.export.task import ExportedFile, ExportResult, Task
+from sslight.export.weights_file import check_weights, open_weights, write_weights
+from sslight.files import whole_folder, write_whole
+
+FACTS_NAME = "export.json"
+_SUFFIXES = {
+    "safetensors": ".safetensors",
+    "torchvision": ".torchvision.safetensors",
+    "onnx": ".onnx",
+    "onnx-int8": ".int8.onnx",
+    "executorch": ".pte",
+}
+_BATCH = 32
+
+Runner = Callable[[npt.NDArray[Any]], list[npt.NDArray[np.float32]]]
+Say = Callable[[str], None]
+
+
+def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify, say: Say) -> ExportResult:
+    """Write all files of an export, check and measure each; the folder appears when all are done, or not at all.
+
+    Args:
+        settings: From :func:`~sslight.config.build_export_settings`.
+        nearest, classify: The search for neighbours and the kNN classifier, of this room's neighbour.
+        say: Called with a line at every stage.
+
+    Raises:
+        ValueError: an input is wrong (nothing was computed then), or a file disagrees with the PyTorch network.
+    """
+    task = _prepare(settings)
+    check_images, labels = _read(task, task.images)
+    say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
+    before = _outputs(_torch_runner(task.exportable.network), task.exportable, check_images)
+    files: list[ExportedFile] = []
+    try:
+        with whole_folder(task.output) as folder:
+            for form in settings.format:
+                path = folder / _file_name(task.exportable, form)
+                say(f"{form}: writing")
+                _write(task, form, path, folder)
+                say(f"{form}: comparing")
+                after = _outputs(_open(task.exportable, form, path, threads=1), task.exportable, check_images)
+                agreement = compare(
+                    before,
+                    after,
+                    labels=labels,
+                    num_classes=len(task.images.source.classes or ()),
+                    nearest=nearest,
+                    classify=classify,
+                )
+                check(agreement, tolerance(settings, form), f"format={form}")
+                say(f"{form}: measuring")
+                files.append(_measured(task, form, path, agreement, check_images[:1]))
+            _remove_unwanted(folder, files)
+            content = content_of(task, files, len(check_images))
+            write_whole(folder / FACTS_NAME, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")
+    except OSError as error:
+        if error.filename and task.output.name in str(error.filename):
+            raise ValueError(
+                f"output={task.output} cannot be written ({error.strerror}): choose another folder."
+            ) from None
+        raise
+    moved = [ExportedFile(**{**vars(file), "path": task.output / file.path.name}) for file in files]
+    return ExportResult(task.output, moved, content)
+
+
+def _prepare(settings: ExportSettings) -> Task:
+    """Whatever can be refused is refused here, the cheapest first; nothing is written."""
+    checkpoint = Path(settings.checkpoint).expanduser()
+    output = settings.output or _beside(checkpoint)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"output={output} exists and nothing is replaced: choose another folder.")
+    if not settings.data.check:
+        raise ValueError(
+            "data.check is not set: give real images on which the files are compared with the PyTorch network, such "
+            "as data.check=images."
+        )
+    if "onnx-int8" in settings.format and not settings.data.calibration:
+        raise ValueError(
+            "data.calibration is not set: format=onnx-int8 needs images for the ranges of the activations, such as "
+            "data.calibration=images."
+        )
+    if any(form.startswith("onnx") for form in settings.format):
+        check_onnx()
+    if "executorch" in settings.format:
+        check_executorch()
+    info = read_backbone_info(checkpoint)
+    backbone = load_backbone(checkpoint, network=settings.network)
+    fingerprint = weights_fingerprint(backbone)
+    classifier = None if settings.classifier is None else read_classifier(settings.classifier.expanduser(), backbone)
+    size, resize = _sizes(settings, info.image_size, classifier)
+    exportable = prepare(backbone, info, image_size=size, input=settings.input, classifier=classifier)
+    for form in settings.format:
+        if form == "safetensors":
+            check_weights(exportable, "timm")
+        elif form == "torchvision":
+            check_weights(exportable, "torchvision")
+    data = settings.data
+    calibration = None
+    if "onnx-int8" in settings.format:
+        calibration = ExportImages.build(data.calibration, data.num_calibration, "data.calibration")
+    images = ExportImages.build(data.check, data.num_check, "data.check")
+    return Task(settings, exportable, images, calibration, resize, output, fingerprint)
+
+
+def _sizes(settings: ExportSettings, trained: int, classifier: Classifier | None) -> tuple[int, int | None]:
+    """Side of the images, and their shorter side before the cut if it is not the usual one."""
+    size, resize = settings.image_size, settings.resize
+    if classifier is not None and size in (None, classifier.image_size):
+        size, resize = classifier.image_size, resize or classifier.resize
+    size = size or trained
+    if resize is not None and resize < size:
+        raise ValueError(f"resize={resize} is smaller than the image size {size}: resize to at least that.")
+    return size, resize
+
+
+def _beside(checkpoint: Path) -> Path:
+    folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return folder / "export"
+
+
+def _read(task: Task, images: ExportImages) -> tuple[Tensor, Tensor | None]:
+    return images.read(
+        size=task.exportable.info.image_size, resize=task.resize, max_bad_share=task.settings.data.max_bad_share
+    )
+
+
+def _file_name(exportable: Exportable, form: str) -> str:
+    return f"{'backbone' if exportable.classifier is None else 'classifier'}{_SUFFIXES[form]}"
+
+
+def _write(task: Task, form: str, path: Path, folder: Path) -> None:
+    exportable, settings = task.exportable, task.settings
+    match form:
+        case "safetensors":
+            write_weights(exportable, path, keys="timm")
+        case "torchvision":
+            write_weights(exportable, path, keys="torchvision")
+        case "onnx":
+            write_onnx(exportable, path, facts=file_metadata(task))
+        case "onnx-int8":
+            assert task.calibration is not None
+            source = folder / _file_name(exportable, "onnx")
+            if not source.exists():
+                source = folder / "float32.onnx"
+                write_onnx(exportable, source, facts=file_metadata(task))
+            images = exportable.as_input(_read(task, task.calibration)[0])
+            quantise(
+                source,
+                path,
+                in_batches(images),
+                method=settings.int8.method,
+                percentile=settings.int8.percentile,
+                facts=file_metadata(task),
+            )
+        case "executorch":
+            write_executorch(exportable, path)
+
+
+def _open(exportable: Exportable, form: str, path: Path, *, threads: int) -> Runner:
+    match form:
+        case "safetensors":
+            return _torch_runner(open_weights(exportable, path, keys="timm"))
+        case "torchvision":
+            return _torch_runner(open_weights(exportable, path, keys="torchvision"))
+        case "executorch":
+            return ExecuTorchRunner(path, threads=threads)
+    return OnnxRunner(path, threads=threads)
+
+
+def _torch_runner(network: torch.nn.Module) -> Runner:
+    @torch.inference_mode()
+    def run(images: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+        found = network(torch.from_numpy(images))
+        return [part.numpy() for part in (found if isinstance(found, tuple) else (found,))]
+
+    return run
+
+
+def _outputs(run: Runner, exportable: Exportable, images: Tensor) -> Outputs:
+    parts = [run(exportable.as_input(batch)) for batch in torch.split(images, _BATCH)]
+    features, *logits = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
+    return Outputs(features, logits[0] if logits else None)
+
+
+def _measured(task: Task, form: str, path: Path, agreement: Agreement, image: Tensor) -> ExportedFile:
+    exportable, one = task.exportable, task.exportable.as_input(image)
+    own: dict[int, float] = {}
+    pytorch: dict[int, float] = {}
+    reference = _torch_runner(exportable.network)
+    for threads in _thread_counts():
+        with _torch_threads(threads):
+            run = _open(exportable, form, path, threads=threads)
+            found = latencies(
+                {"pytorch": lambda: reference(one), "file": lambda run=run: run(one)},  # type: ignore[misc]
+                num_runs=task.settings.runs,
+            )
+        own[threads], pytorch[threads] = found["file"], found["pytorch"]
+    kind = {"onnx": "onnx", "onnx-int8": "onnx", "executorch": "executorch"}.get(form, "pytorch")
+    shape = one.shape if kind != "pytorch" else image.shape
+    return ExportedFile(
+        format=form,
+        path=path,
+        num_bytes=path.stat().st_size,
+        agreement=agreement,
+        latency_ms=own,
+        pytorch_latency_ms=pytorch,
+        peak_memory_mib=peak_memory(kind, path, shape=tuple(shape), dtype=str(one.dtype)),
+    )
+
+
+def _thread_counts() -> list[int]:
+    """One, and all cores of this process if there are more."""
+    return sorted({1, device_facts()["cores"] or 1})
+
+
+@contextmanager
+def _torch_threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _remove_unwanted(folder: Path, files: list[ExportedFile]) -> None:
+    wanted = {file.path.name for file in files}
+    for path in folder.iterdir():
+        if path.name not in wanted:
+            path.unlink()

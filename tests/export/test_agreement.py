@@ -1,0 +1,81 @@
+"""When a file agrees with the PyTorch network, and what is said when it does not."""
+
+import re
+
+import pytest
+import torch
+
+from sslight.export.agreement import FLOAT32, INT8, Agreement, Outputs, check, compare
+from sslight.export.cost import latencies
+
+
+def nearest(features: torch.Tensor) -> torch.Tensor:
+    similarity = torch.nn.functional.normalize(features, dim=1)
+    return (similarity @ similarity.T - 3 * torch.eye(len(features))).argmax(1)
+
+
+def classify(features: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    return labels[nearest(features)]
+
+
+def compared(before: torch.Tensor, after: torch.Tensor) -> Agreement:
+    labels = torch.arange(len(before)) % 2
+    return compare(
+        Outputs(before, None), Outputs(after, None), labels=labels, num_classes=2, nearest=nearest, classify=classify
+    )
+
+
+def test_what_is_measured_is_what_was_changed() -> None:
+    before = torch.tensor([[1.0, 0.0], [0.99, 0.1], [0.0, 1.0], [0.1, 0.99]])
+    found = compared(before, before)
+    assert (found.largest_difference, found.same_neighbour, found.same_knn_class) == (0.0, 1.0, 1.0)
+    assert found.cosine_min == pytest.approx(1.0)
+    moved = before.clone()
+    moved[1] = torch.tensor([0.3, 0.9])  # from its neighbour to the other two
+    found = compared(before, moved)
+    assert found.largest_difference == pytest.approx(0.8)
+    assert found.cosine_min == pytest.approx(float(torch.cosine_similarity(before[1], moved[1], dim=0)))
+    assert found.same_neighbour == 0.75  # its own is another one; the others keep theirs
+    with pytest.raises(ValueError, match="the mean cosine of its features is"):
+        check(found, FLOAT32, "format=onnx")
+
+
+def test_equal_images_may_take_each_others_place() -> None:
+    before = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    after = before + torch.tensor([[0.0, 0.0], [0.0, 1e-3], [0.0, 0.0], [0.0, 0.0]])
+    assert (nearest(before) != nearest(after)).any()
+    assert compared(before, after).same_neighbour == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"cosine_mean": float("nan")}, "the mean cosine of its features is nan, below 0.9999"),
+        ({"same_neighbour": 0.9}, "90.0% of the images keep their nearest neighbour, fewer than 99.0%"),
+        ({"same_knn_class": 0.5}, "50.0% of the images keep their kNN class, fewer than 99.0%"),
+        ({"largest_difference": 0.1}, "its outputs differ by up to 0.1, more than 0.002"),
+    ],
+)
+def test_a_disagreement_is_said_in_numbers(changes: dict[str, float], sentence: str) -> None:
+    fine = {
+        "num_images": 9,
+        "largest_difference": 0.0,
+        "largest_output": 2.0,
+        "cosine_mean": 1.0,
+        "cosine_min": 1.0,
+        "same_neighbour": 1.0,
+    }
+    check(Agreement(**fine), FLOAT32, "format=onnx")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        check(Agreement(**{**fine, **changes}), FLOAT32, "format=onnx")  # type: ignore[arg-type]
+
+
+def test_eight_bits_may_differ_in_single_numbers() -> None:
+    check(Agreement(9, 0.5, 2.0, 0.99, 0.9, 0.7), INT8, "format=onnx-int8")
+
+
+def test_runs_take_turns() -> None:
+    order: list[str] = []
+    found = latencies({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, num_runs=7)
+    assert set(found) == {"a", "b"}
+    assert "".join(order) == "aaabbb" + "aaaaaa" + "bbbbbb" + "aaa" + "bbb"

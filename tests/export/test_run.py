@@ -1,0 +1,230 @@
+"""Exports of a tiny network in every form that the default packages can write, on drawn images."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+
+import sslight
+from sslight.backbones import build_backbone, load_backbone, save_backbone
+from sslight.export import ExportResult, weights_file
+from sslight.export import run as export_run
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxscript", "ignore::DeprecationWarning:torch")
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.21, 0.22)
+CHECK, CALIBRATION = "synthetic:60:val", "synthetic:24"
+
+
+def write_backbone(path: Path, name: str = "test_resnet", size: int = 32) -> nn.Module:
+    """A network whose batch-norm statistics are not those of a new one."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name, image_size=size)
+    with torch.no_grad():
+        backbone(torch.randn(16, 3, size, size))
+    save_backbone(backbone, path, name=name, image_size=size, patch_size=None, mean=MEAN, std=STD)
+    return backbone.eval()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    """A backbone with the classifier of a linear evaluation, as weights and as ONNX, in float32 and in 8 bits."""
+    folder = tmp_path_factory.mktemp("export")
+    write_backbone(folder / "backbone.safetensors")
+    data = {"train": "synthetic:60", "val": "synthetic:30:val"}
+    sslight.evaluate_backbone(
+        "linear",
+        folder / "backbone.safetensors",
+        data=data,
+        linear={"mode": "fast"},
+        output=folder / "linear",
+        cache=folder / "cache",
+        devices="cpu",
+    )
+    return sslight.export_backbone(
+        folder / "backbone.safetensors",
+        {"data.check": CHECK, "data.calibration": CALIBRATION, "tolerance.knn": 0.5, "tolerance.cosine": 0.95},
+        format=["safetensors", "onnx", "onnx-int8"],
+        classifier=folder / "linear",
+        output=folder / "out",
+        runs=3,
+    )
+
+
+def test_the_folder_holds_the_files_and_what_was_measured(exported: ExportResult) -> None:
+    names = {"classifier.safetensors", "classifier.onnx", "classifier.int8.onnx"}
+    assert {path.name for path in exported.path.iterdir()} == names | {"export.json"}
+    content = json.loads((exported.path / "export.json").read_text(encoding="utf-8"))
+    assert set(content["files"]) == names
+    assert content["preprocessing"]["mean"] == list(MEAN)
+    assert content["check"]["num_images"] == 60
+    for file in content["files"].values():
+        assert file["latency_ms"]["1"] > 0
+        assert file["peak_memory_mib"]["process"] > file["peak_memory_mib"]["model"] >= 0
+    float32 = content["files"]["classifier.onnx"]["agreement"]
+    assert float32["same_class"] == float32["same_knn_class"] == 1.0
+    assert float32["knn_top1_before"] == float32["knn_top1_after"]
+    assert content["files"]["classifier.int8.onnx"]["agreement"]["largest_difference"] > 1e-3
+
+
+def test_onnx_takes_bytes_of_any_number_of_images_and_names_the_classes(exported: ExportResult) -> None:
+    path = exported.path / "classifier.onnx"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    backbone = load_backbone(exported.path / "classifier.safetensors")
+    for number in (1, 5):
+        images = np.random.default_rng(number).integers(0, 256, (number, 32, 32, 3), dtype=np.uint8)
+        features, logits = session.run(["features", "logits"], {"images": images})
+        x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(
+            STD
+        ).view(3, 1, 1)
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(features), backbone(x), rtol=1e-3, atol=1e-4)
+        assert logits.shape == (number, 10)
+    assert len(json.loads(session.get_modelmeta().custom_metadata_map["classes"])) == 10
+    assert [each.version for each in onnx.load(path).opset_import if not each.domain] == [18]
+
+
+def test_the_8_bit_file_computes_in_8_bits_and_is_smaller(exported: ExportResult) -> None:
+    model = onnx.load(exported.path / "classifier.int8.onnx")
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count("QuantizeLinear") > 5
+    assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in model.graph.initializer)
+    sizes = {file.format: file.num_bytes for file in exported.files}
+    assert sizes["onnx-int8"] < 0.6 * sizes["onnx"]
+
+
+def test_timm_loads_the_weights_with_their_classifier(exported: ExportResult) -> None:
+    path = exported.path / "classifier.safetensors"
+    model = timm.create_model("test_resnet", num_classes=10, checkpoint_path=str(path)).eval()
+    features = torch.randn(3, model.num_features)
+    classifier = model.get_classifier()
+    folder = exported.path.parent / "linear"
+    fitted = safetensors.torch.load_file(folder / "classifier.safetensors")
+    expected = ((features - fitted["mean"]) / fitted["std"]) @ fitted["weight"].T + fitted["bias"]
+    torch.testing.assert_close(classifier(features), expected, rtol=1e-3, atol=1e-3)
+
+
+def settings_for(folder: Path, **changes: Any) -> dict[str, Any]:
+    return {"data.check": CHECK, "output": str(folder / "out"), "runs": 3, "format": ["safetensors"], **changes}
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18"])
+def test_torchvision_and_timm_give_the_same_features(name: str, tmp_path: Path) -> None:
+    backbone = write_backbone(tmp_path / "backbone.safetensors", name)
+    overrides = settings_for(tmp_path, **{"data.num_check": 8, "format": ["safetensors", "torchvision"]})
+    result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
+    assert [file.agreement.same_neighbour for file in result.files] == [1.0, 1.0]
+    again = load_backbone(result.path / "backbone.torchvision.safetensors")
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(again(x), backbone(x))
+    with pytest.raises(RuntimeError, match="Missing key"):  # timm is strict: a headless file needs num_classes=0
+        timm.create_model(
+            {"mobilenet_v2": "mobilenetv2_100"}.get(name, name),
+            checkpoint_path=str(result.path / "backbone.safetensors"),
+        )
+
+
+def test_a_vit_is_exported_for_another_size_as_it_computes_there(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "backbone.safetensors", "test_vit", size=160)
+    overrides = settings_for(tmp_path, **{"data.num_check": 8, "image_size": 96})
+    result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
+    x = torch.randn(2, 3, 96, 96)
+    model = timm.create_model(
+        "test_vit",
+        num_classes=0,
+        img_size=96,
+        patch_size=16,
+        checkpoint_path=str(result.path / "backbone.safetensors"),
+    ).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), load_backbone(tmp_path / "backbone.safetensors")(x))
+
+
+def test_a_file_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_backbone(tmp_path / "backbone.safetensors")
+    honest = weights_file.write_weights
+
+    def wrong(exportable: Any, path: Path, *, keys: Any) -> None:
+        other = build_backbone("test_resnet", image_size=32).eval()
+        honest(replace(exportable, backbone=other), path, keys=keys)
+
+    monkeypatch.setattr(export_run, "write_weights", wrong)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"format=safetensors disagrees .* on 60 images .* cosine"):
+        sslight.export_backbone(tmp_path / "backbone.safetensors", settings_for(tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"data.check": []}, "data.check is not set"),
+        ({"data.check": "{tmp}/none"}, "data.check={tmp}/none does not exist"),
+        ({"format": "onnx-int8"}, "data.calibration is not set: format=onnx-int8 needs images"),
+        ({"format": "torchvision"}, "torchvision has no twin of backbone=test_resnet"),
+        ({"format": "tflite"}, "format=tflite: input should be"),
+        ({"output": "{tmp}"}, "exists and nothing is replaced: choose another folder"),
+        ({"data.calibration": "x"}, "data.calibration=x would have no effect: nothing is quantised"),
+        ({"input": "nchw"}, "input=nchw would have no effect: files of weights have no input"),
+        ({"classifier": "{tmp}"}, "has no classifier.safetensors"),
+        ({"resize": 16}, "resize=16 is smaller than the image size 32"),
+        ({"format": "onnx", "lib": "onnxscript"}, "needs the package onnxscript, which is not installed: pip install"),
+        ({"format": "executorch", "lib": "executorch.runtime"}, "needs the package executorch"),
+    ],
+)
+def test_a_wrong_input_is_refused_before_any_work(
+    changes: dict[str, Any], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_backbone(tmp_path / "backbone.safetensors")
+    if "lib" in changes:
+        monkeypatch.setitem(sys.modules, changes["lib"], None)
+    filled = {
+        key: value.replace("{tmp}", str(tmp_path)) if isinstance(value, str) else value
+        for key, value in changes.items()
+        if key != "lib"
+    }
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is looked at below
+        sslight.export_backbone(tmp_path / "backbone.safetensors", settings_for(tmp_path, **filled))
+    assert sentence.replace("{tmp}", str(tmp_path)) in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_classifier_of_another_backbone_is_refused(exported: ExportResult, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    other = build_backbone("test_resnet", image_size=32)
+    save_backbone(
+        other, tmp_path / "b.safetensors", name="test_resnet", image_size=32, patch_size=None, mean=MEAN, std=STD
+    )
+    with pytest.raises(ValueError, match="trained on the features of another backbone"):
+        sslight.export_backbone(
+            tmp_path / "b.safetensors", settings_for(tmp_path, classifier=str(exported.path.parent / "linear"))
+        )
+
+
+def test_executorch_agrees_too(tmp_path: Path) -> None:
+    pytest.importorskip("executorch", reason="the extra executorch is too large for the default tests")
+    write_backbone(tmp_path / "backbone.safetensors")
+    overrides = settings_for(tmp_path, format=["executorch"], **{"data.num_check": 8})
+    result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
+    assert result.files[0].path.name == "backbone.pte"
+    assert result.files[0].agreement.cosine_min > 0.9999
+
+
+def test_settings_without_labels_compare_neighbours_only(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    write_backbone(tmp_path / "backbone.safetensors")
+    overrides = settings_for(tmp_path, **{"data.check": str(image_folder("flat"))})
+    agreement = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides).files[0].agreement
+    assert (agreement.num_images, agreement.same_neighbour, agreement.same_knn_class) == (12, 1.0, None)
