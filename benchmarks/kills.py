@@ -3,7 +3,8 @@
 For each method a run is made without interruption. The same run is then started, killed (SIGKILL, the whole process
 group) at a random moment or while a checkpoint is being written, started again with another number of loader
 workers, and so on, until it has been killed as often as asked; then it ends. Weights, optimiser, centre, queues,
-random generators, accuracies and the lines of metrics.jsonl must be equal bit for bit, times left out.
+random generators, accuracies and the lines of metrics.jsonl must be equal bit for bit, times left out (and the verdict
+on the run, which knows of the time spent waiting).
 
     python benchmarks/kills.py --kills 51
 """
@@ -47,7 +48,7 @@ METHODS: dict[str, dict[str, object]] = {
     "swav": {"swav.num_prototypes": 64, "swav.queue_size": 32, "swav.queue_start_epoch": 1},
     "moco": {"moco.queue_size": 64},
 }
-TIMES = {"images_per_second", "data_wait_share"}
+TIMES = {"images_per_second", "data_wait_share", "health"}  # a run that waits for data is starved
 
 
 @dataclass

@@ -30,7 +30,7 @@ def outcomes(rank: int, folder: str) -> dict[str, str]:
     from sslight.config import load_recipe
 
     settings = load_recipe("dino_cnn_sslight_64", TINY)
-    other = load_recipe("dino_cnn_sslight_64", {**TINY, "lr": 0.1, "workers": 3})
+    other = load_recipe("dino_cnn_sslight_64", {**TINY, "lr": 0.3, "workers": 3})
     run = RunFolder(Path(folder) / "run")
     run.continues = rank == 1
     images = {name: data_fingerprint(FolderSource(Path(folder) / name, labelled=False)) for name in ("a", "b", "c")}
@@ -71,7 +71,7 @@ def test_two_processes_that_see_different_things_name_the_difference(tmp_path: P
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
     for kind, words in {
-        "settings": "differ: lr=0.1 and lr=0.48: start all processes with the same recipe and settings.",
+        "settings": "differ: lr=0.3 and lr=0.48: start all processes with the same recipe and settings.",
         "number": "differ: data.train has 3 and 4 images: copy the same files everywhere.",
         "contents": "differ: data.train has 4 images with other contents: copy the same files everywhere",
         "checkpoint": "holds a checkpoint on the first machine and none on the second",

@@ -89,6 +89,14 @@ class HealthWatch:
         self._rows = rows
         self._records: deque[dict[str, float]] = deque(maxlen=_REMEMBERED)
 
+    def state_dict(self) -> list[dict[str, float]]:
+        """The latest records, so that a resumed run is judged as it was."""
+        return list(self._records)
+
+    def load_state_dict(self, records: list[dict[str, float]]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self._records = deque(records, maxlen=_REMEMBERED)
+
     def judge(self, step: int, metrics: dict[str, float]) -> Verdict:
         """The verdict after ``step`` steps, with the figures of the latest record added."""
         self._records.append(metrics)
@@ -138,7 +146,7 @@ class HealthWatch:
             return Verdict(
                 state,
                 f"the teacher's targets are nearly uniform (entropy {entropy:.3f} of ln K): they tell little",
-                self._calmer(f"a lower dino.teacher_temp than {temp:g}, such as {temp / 2:.2g}, or milder views"),
+                self._calmer(f"a lower dino.teacher_temp than {temp:.2g}, such as {temp / 2:.2g}, or milder views"),
             )
         if share < 0.12:
             found = (

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -102,6 +103,7 @@ def train(
     measurements: list[dict[str, float]] = []
     metrics: dict[str, float] = {}
     skipped: list[int] = []
+    health = HealthWatch(settings, rows=settings.batch_size // fabric.world_size // settings.accumulate)
     checkpoints = CheckpointWriter(run.checkpoints, keep_last=settings.checkpoint.keep_last)
     writer = None
 
@@ -116,6 +118,7 @@ def train(
             fabric.strategy.precision.load_state_dict(state["precision"])
             first_step, measurements, metrics = state["step"], state["measurements"], state["metrics"]
             skipped = state.get("skipped_steps", [])
+            health.load_state_dict(state.get("health", []))
             restore_process(state["processes"], fabric, loader, seed=settings.seed + first_step)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(
@@ -155,6 +158,7 @@ def train(
                 "measurements": measurements,
                 "metrics": metrics,
                 "skipped_steps": skipped,
+                "health": health.state_dict(),
             }
             checkpoints.write(state, also_as=keep_as)
             try:
@@ -207,9 +211,11 @@ def train(
 
     def tell(failure: OSError | None) -> None:
         """Say, once, what could not be written; the run goes on, and a checkpoint is tried again when one is due."""
-        if failure is not None and str(failure.filename) not in told:
-            told.add(str(failure.filename))
-            progress.say(f"warning: {failure.filename} was not written: {failure.strerror}. The run goes on.")
+        if failure is not None:
+            name = failure.filename or run.tensorboard  # TensorBoard's errors have lost the name
+            if str(name) not in told:
+                told.add(str(name))
+                progress.say(f"warning: {name} was not written: {failure.strerror}. The run goes on.")
 
     def record(step: int, epoch: int, figures: dict[str, float], **words: str) -> None:
         if fabric.is_global_zero:
@@ -234,11 +240,10 @@ def train(
         num_epochs=length.num_epochs,
         shown=fabric.is_global_zero,
     )
-    health = HealthWatch(settings, rows=settings.batch_size // fabric.world_size // settings.accumulate)
     verdict = EARLY
-    advice_given: set[str] = set()
+    told_of: set[str] = set()
     watch = FiniteWatch(fabric.device, world_size=fabric.world_size, scaled=settings.precision == "16")
-    with closing(checkpoints), progress, stop_signals() as stop:
+    with closing(checkpoints), progress, failed_threads(tell), stop_signals() as stop:
         for sentence in passed_over:
             progress.say(sentence)
         if measure is not None and first_step == 0:
@@ -351,8 +356,9 @@ def train(
                 }
                 window_start, window_step, waited = now, step + 1, data_wait.seconds()
                 verdict = health.judge(step + 1, metrics)
-                if verdict.state in ("watch", "collapsed") and verdict.advice not in advice_given:
-                    advice_given.add(verdict.advice)
+                trouble_seen = f"{verdict.state} {verdict.finding.partition('(')[0]}"
+                if verdict.state in ("watch", "collapsed") and trouble_seen not in told_of:
+                    told_of.add(trouble_seen)
                     progress.say(f"step {step + 1}: {verdict}")
                 record(step + 1, epoch, metrics, health=verdict.state)
                 tell(checkpoints.failure(wait=False))
@@ -412,7 +418,10 @@ def train(
             step += 1
 
     if writer is not None:
-        writer.close()
+        try:
+            writer.close()
+        except OSError as error:
+            tell(error)
     seconds = time.perf_counter() - started
     busy = max(seconds - measuring, 1e-9)
     return TrainingResult(
@@ -501,6 +510,24 @@ def agreed(flags: list[bool], fabric: Fabric, step: int) -> list[bool]:
     anywhere = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
     assert isinstance(anywhere, Tensor)
     return [count > 0 for count in anywhere.tolist()]
+
+
+@contextmanager
+def failed_threads(tell: Callable[[OSError], None]) -> Iterator[None]:
+    """Have an OSError that ends a thread told, not printed as a traceback: TensorBoard writes in one of its own."""
+    usual = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if isinstance(failed.exc_value, OSError):
+            tell(failed.exc_value)
+        else:
+            usual(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 @contextmanager
