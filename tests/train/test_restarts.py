@@ -21,7 +21,11 @@ from tests.train.test_processes import ENVIRONMENT, words
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 TWO_HERE = [*TORCHRUN, "--standalone", "--nproc-per-node=2"]
 RUN: dict[str, object] = {"steps": 60, "resume": "auto", "checkpoint.every_steps": 5, "data.train": "synthetic:400"}
-TIMES = ("images_per_second", "data_wait_share")
+TIMES = ("images_per_second", "data_wait_share", "health")
+
+
+FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+"""Without it torchrun keeps the addresses of the processes before a restart, to which the new ones then connect."""
 
 
 def command(output: Path, *launcher: str, **changes: object) -> list[str]:
@@ -31,7 +35,7 @@ def command(output: Path, *launcher: str, **changes: object) -> list[str]:
 @contextmanager
 def started(words: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        words, env=ENVIRONMENT | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        words, env=ENVIRONMENT | FRESH_STORE | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
         yield process
