@@ -58,8 +58,8 @@ def test_the_own_dataset_of_16_bit_pixels_gives_a_backbone_file(
     pixels = tmp_path / "pixels.npy"
     np.save(pixels, np.kron(rng.integers(0, 4096, (8, 5, 5)), np.ones((8, 8))).astype(np.uint16))
     output = tmp_path / "backbone.safetensors"
-    words = ["--size", "32", "--epochs", "2", "--batch-size", "4", "--prototypes", "20", "--output", output]
-    run("own_dataset", pixels, *words)
+    words = ["--size", "32", "--epochs", "2", "--batch-size", "4", "--prototypes", "20"]
+    run("own_dataset", pixels, *words, "--output", output)
     found = losses(capsys.readouterr().out)
     assert len(found) == 2
     assert np.isfinite(found).all()
