@@ -35,7 +35,7 @@ bench: $(VENV)/.developing
 
 ## The documentation as a site in build/site; a broken link is an error.
 docs: $(VENV)/.documenting
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open build/site/index.html"
 
 $(VENV)/.created:
