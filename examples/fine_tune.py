@@ -49,11 +49,7 @@ def main(words: list[str] | None = None) -> None:
     model = sslight.load_backbone(args.backbone)
     model.reset_classifier(len(train.classes))  # pre-training leaves a timm model without classifier
     model.to(device)
-    new = set(model.get_classifier().parameters())
-    pretrained = [parameter for parameter in model.parameters() if parameter not in new]
-    optimizer = torch.optim.SGD(
-        [{"params": pretrained, "lr": args.lr}, {"params": list(new), "lr": 10 * args.lr}], momentum=0.9, nesterov=True
-    )
+    optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs)
 
     for epoch in range(args.epochs):

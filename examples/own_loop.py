@@ -25,7 +25,7 @@ class Views(Dataset[list[torch.Tensor]]):
     """The views of every JPEG below a folder; set ``epoch`` for other ones."""
 
     def __init__(self, folder: Path, multi_crop: sslight.MultiCrop) -> None:
-        self.files, self.multi_crop, self.epoch = sorted(folder.rglob("*.jpg")), multi_crop, 0
+        self.files, self.multi_crop, self.epoch = sorted(folder.rglob("*.[jJ][pP]*[gG]")), multi_crop, 0
 
     def __len__(self) -> int:
         return len(self.files)
