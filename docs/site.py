@@ -26,7 +26,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name in _TEXTS:
         files.append(File.generated(config, name, content=(_ROOT / name).read_text(encoding="utf-8")))
     for name, path in _CODE.items():
-        text = f"# {name}\n\n```{_LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```\n"
+        text = (
+            f"---\nhide: [toc]\n---\n# {name}\n\n```{_LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```\n"
+        )
         files.append(File.generated(config, _on_site(name), content=text))
     return files
 
