@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-all check format bench
+.PHONY: quickstart test test-all check format bench docs
 
 ## Pre-train MobileNetV2 on the built-in drawn images (a few minutes on two cores).
 quickstart: $(VENV)/.installed
@@ -33,6 +33,11 @@ bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/step.py
 
+## The documentation as a site in build/site; a broken link is an error.
+docs: $(VENV)/.documenting
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
+
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -46,4 +51,8 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml
 
 $(VENV)/.developing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+$(VENV)/.documenting: $(VENV)/.developing
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@

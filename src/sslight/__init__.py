@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sslight.api import PretrainResult, detect, evaluate_backbone, export_backbone, pretrain
     from sslight.backbones import load_backbone
-    from sslight.evaluate import DetectionResult, EvaluationResult, knn_classify
+    from sslight.evaluate import DetectionResult, Embeddings, EvaluationResult, embed, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
     from sslight.preview import ViewsResult, show_views
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "DetectionResult": "sslight.evaluate",
+    "Embeddings": "sslight.evaluate",
     "EvaluationResult": "sslight.evaluate",
     "LARS": "sslight.optim",
     "MultiCrop": "sslight.views",
@@ -27,6 +28,7 @@ _HOMES = {
     "cosine_schedule": "sslight.optim",
     "detect": "sslight.api",
     "dino_loss": "sslight.methods",
+    "embed": "sslight.evaluate",
     "evaluate_backbone": "sslight.api",
     "export_backbone": "sslight.api",
     "knn_classify": "sslight.evaluate",
@@ -42,6 +44,7 @@ _HOMES = {
 __all__ = [
     "LARS",
     "DetectionResult",
+    "Embeddings",
     "EvaluationResult",
     "MultiCrop",
     "PretrainResult",
@@ -50,6 +53,7 @@ __all__ = [
     "cosine_schedule",
     "detect",
     "dino_loss",
+    "embed",
     "evaluate_backbone",
     "export_backbone",
     "knn_classify",

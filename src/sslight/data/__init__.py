@@ -1,11 +1,12 @@
 """Sources of encoded images, decoding, packing, and the loader of view batches."""
 
 from sslight.data.bad_images import BadImage, count_reasons, merge_bad_images, no_readable_image, write_bad_images
-from sslight.data.build import build_source
+from sslight.data.build import build_image_source, build_source
 from sslight.data.combine import ConcatSource, SubsetSource
 from sslight.data.decode import decode
 from sslight.data.detection_loader import DetectionBatch, DetectionLoader, measured_images
 from sslight.data.detection_sets import open_detection_sets
+from sslight.data.file_list import FileListSource
 from sslight.data.fingerprint import DataFingerprint, data_fingerprint
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
@@ -39,6 +40,7 @@ __all__ = [
     "DetectionBatch",
     "DetectionLoader",
     "DetectionSet",
+    "FileListSource",
     "FolderSource",
     "H5Source",
     "Inspection",
@@ -55,6 +57,7 @@ __all__ = [
     "ViewLoader",
     "WorkerFailed",
     "available_cores",
+    "build_image_source",
     "build_source",
     "build_view_loader",
     "check_readable",

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 
 from sslight.data.combine import ConcatSource
+from sslight.data.file_list import FileListSource
 from sslight.data.folder import FolderSource
 from sslight.data.h5 import H5Source
 from sslight.data.remote import RemoteFile, is_remote
@@ -30,6 +31,30 @@ def build_source(paths: Sequence[str], *, labelled: bool, setting: str = "data.t
         raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file, tar shards or synthetic:N")
     parts = [_one_source(path, labelled=labelled, setting=setting) for path in paths]
     return parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
+
+
+def build_image_source(paths: Sequence[str], *, setting: str) -> Source:
+    """The images at ``paths`` without labels: whatever :func:`build_source` takes, or image files.
+
+    Files and sets do not mix. ``setting`` is the name that errors show. Raises ValueError for anything that
+    gives no images.
+    """
+    if any(_is_set(path) for path in paths):
+        return build_source(paths, labelled=False, setting=setting)
+    try:
+        return FileListSource(paths)
+    except ValueError as error:
+        raise ValueError(f"{setting}: {error}.") from None
+
+
+def _is_set(path: str) -> bool:
+    """Whether a path is of more than one image."""
+    where = Path(path).expanduser()
+    if path.startswith("synthetic:") or is_remote(path) or where.is_dir():
+        return True
+    if not where.is_file():
+        return is_pattern(path)
+    return where.suffix.lower() == ".tar" or bool(h5py.is_hdf5(where))
 
 
 def _one_source(path: str, *, labelled: bool, setting: str) -> Source:

@@ -10,6 +10,7 @@ from sslight.evaluate.detection import (
     measure_detection,
     prepare_detection,
 )
+from sslight.evaluate.embeddings import Embeddings, embed
 from sslight.evaluate.features import EvalTransform, extract_features
 from sslight.evaluate.knn import knn_classify, nearest_neighbours
 from sslight.evaluate.logistic import LogisticRegression, fit_logistic_regression
@@ -22,6 +23,7 @@ __all__ = [
     "Accuracy",
     "CachedFeatures",
     "DetectionResult",
+    "Embeddings",
     "EvalTransform",
     "EvaluationResult",
     "LabelledProbe",
@@ -32,6 +34,7 @@ __all__ = [
     "compare_results",
     "detection_optimizer",
     "detections_to_markdown",
+    "embed",
     "extract_features",
     "fit_logistic_regression",
     "knn_classify",
