@@ -5,7 +5,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +64,7 @@ def write_onnx(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> 
 def quantise(
     source: Path,
     path: Path,
-    images: Iterable[npt.NDArray[Any]],
+    images: npt.NDArray[Any],
     *,
     method: Literal["minmax", "percentile", "entropy"],
     percentile: float,
@@ -78,16 +78,18 @@ def quantise(
     Args:
         source: From :func:`write_onnx`.
         path: Where the result goes.
-        images: Batches as the network takes them, from which the ranges of the activations are read.
+        images: ``[N, ...]`` as the network takes them, from which the ranges of the activations are read.
         method, percentile: As the settings.
         facts: For the file's metadata.
     """
     import onnx
     from onnxruntime import quantization as ort_quantization
 
+    batches = [images[start : start + _CALIBRATION_BATCH] for start in range(0, len(images), _CALIBRATION_BATCH)]
+
     class Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = iter(images)
+            self._batches = iter(batches)
 
         def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
             batch = next(self._batches, None)
@@ -98,7 +100,8 @@ def quantise(
     kind = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}[method]
     options: dict[str, Any] = {"MatMulConstBOnly": True}
     if method == "minmax":
-        options["CalibMaxIntermediateOutputs"] = 4  # batches in memory at a time
+        # Batches in memory at a time. ONNX Runtime takes it for an error if none is left over at the end.
+        options["CalibMaxIntermediateOutputs"] = next(size for size in range(4, 99) if len(batches) % size)
     if method == "percentile":
         options["CalibPercentile"] = percentile
     with _quiet():
@@ -116,12 +119,6 @@ def quantise(
             extra_options=options,
         )
     _write_facts(path, facts)
-
-
-def in_batches(images: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    """``[N, ...]`` as batches for :func:`quantise`."""
-    for start in range(0, len(images), _CALIBRATION_BATCH):
-        yield images[start : start + _CALIBRATION_BATCH]
 
 
 class OnnxRunner:

@@ -20,7 +20,7 @@ from sslight.export.executorch_file import ExecuTorchRunner, check_executorch, w
 from sslight.export.facts import content_of, file_metadata, tolerance
 from sslight.export.images import ExportImages
 from sslight.export.network import Exportable, prepare
-from sslight.export.onnx_file import OnnxRunner, check_onnx, in_batches, quantise, write_onnx
+from sslight.export.onnx_file import OnnxRunner, check_onnx, quantise, write_onnx
 from sslight.export.task import ExportedFile, ExportResult, Task
 from sslight.export.weights_file import check_weights, open_weights, write_weights
 from sslight.files import whole_folder, write_whole
@@ -171,7 +171,7 @@ def _write(task: Task, form: str, path: Path, folder: Path) -> None:
             quantise(
                 source,
                 path,
-                in_batches(images),
+                images,
                 method=settings.int8.method,
                 percentile=settings.int8.percentile,
                 facts=file_metadata(task),
