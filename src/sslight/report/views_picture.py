@@ -6,7 +6,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sslight.report.views_page import Content, ShownImage, ShownView
+from sslight.report.views_page import Content
+from sslight.report.views_sheet import ShownImage, ShownView
 
 _PAPER, _INK, _SOFT = "#ffffff", "#1b1f24", "#5b6470"
 _GLOBAL, _LOCAL = "#ff7a2f", "#3ea6ff"
