@@ -1,7 +1,8 @@
 """``sslight report`` as a Python function: run folders in, a page about them out."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from sslight.report import (
     normalised_rows,
     read_run,
     run_summary,
+    used_gpus,
 )
+from sslight.train import HealthWatch
 from sslight.views import build_multi_crop
 
 _MOST_RUNS = 6  # colours that are told apart
@@ -85,8 +88,10 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> ReportR
         read_run(folder, name=name if names.count(name) == 1 else str(folder))
         for folder, name in zip(folders, names, strict=True)
     ]
+    known = _known_settings(runs)
+    runs = [_judged(run, known[position]) if position in known else run for position, run in enumerate(runs)]
     summaries = [run_summary(run) for run in runs]
-    pictures = _pictures(runs, settings) if settings.images else Pictures()
+    pictures = _pictures(runs, known, settings) if settings.images else Pictures()
     page.write(runs, summaries, results, pictures)
     content = {
         "page": str(page.path),
@@ -149,18 +154,48 @@ def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
     )
 
 
-def _pictures(runs: Sequence[Run], page: ReportSettings) -> Pictures:
-    """Views, neighbours and features of the runs whose images and networks can be had."""
-    missing: list[str] = []
-    known: dict[int, PretrainSettings] = {}
+def _known_settings(runs: Sequence[Run]) -> dict[int, PretrainSettings]:
+    """The settings of the runs, by position, that are of pre-training and that this version understands."""
+    known = {}
     for position, run in enumerate(runs):
-        try:
+        with suppress(ValueError):
             known[position] = read_settings(run.path / "config.yaml", PretrainSettings)
-        except ValueError:
-            missing.append(
-                f"{run.name}: no views, neighbours or map, since its config.yaml is not one of pre-training with this "
-                "version."
-            )
+    return known
+
+
+def _judged(run: Run, settings: PretrainSettings) -> Run:
+    """The run with the last verdict in words, which its files do not keep; runs without states are given some.
+
+    The figures are judged again as in training. Where the last state is then another one than the run has noted
+    (with thresholds of another version, or a number of processes that is not known), the words are left out.
+    """
+    watch = HealthWatch(
+        settings, rows=max(2, settings.batch_size // settings.accumulate // max(1, len(used_gpus(run))))
+    )
+    figures: dict[int, dict[str, float]] = {}
+    for name, series in run.series.items():
+        for step, value in series:
+            figures.setdefault(step, {})[name] = value
+    records = [(step, record) for step, record in sorted(figures.items()) if "loss" in record]
+    try:
+        verdicts = [(step, watch.judge(step, record)) for step, record in records]
+    except KeyError:  # figures that another version did not record
+        return run
+    if not verdicts:
+        return run
+    last = verdicts[-1][1]
+    if not run.health:
+        run = replace(run, health=[(step, verdict.state) for step, verdict in verdicts], judged_here=True)
+    return replace(run, finding=last.finding, advice=last.advice) if run.health[-1][1] == last.state else run
+
+
+def _pictures(runs: Sequence[Run], known: dict[int, PretrainSettings], page: ReportSettings) -> Pictures:
+    """Views, neighbours and features of the runs whose images and networks can be had."""
+    missing = [
+        f"{run.name}: no views, neighbours or map, since its config.yaml is not one of pre-training with this version."
+        for position, run in enumerate(runs)
+        if position not in known
+    ]
     sampled = []
     for position, settings in known.items():
         try:

@@ -16,6 +16,7 @@ from sslight.config.overrides import (
 from sslight.config.pack import PackSettings, build_pack_settings
 from sslight.config.recipes import (
     Recipe,
+    flat_settings,
     load_recipe,
     read_plain_settings,
     read_recipe,
@@ -71,6 +72,7 @@ __all__ = [
     "build_shown_recipes",
     "build_views_page",
     "explain",
+    "flat_settings",
     "load_recipe",
     "parse_assignments",
     "read_plain_settings",

@@ -131,6 +131,11 @@ def read_plain_settings(path: Path) -> dict[str, Any]:
     content = parse_yaml(read_text(path))
     if not isinstance(content, dict):
         raise ValueError("it holds no settings")
+    return flat_settings(content)
+
+
+def flat_settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in groups as one dictionary with dotted names; nothing is checked."""
     flat: dict[str, Any] = {}
     for key, value in content.items():
         flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {str(key): value}

@@ -4,7 +4,7 @@ from sslight.report.feature_space import SampledFeatures, nearest_images, normal
 from sslight.report.report_file import ReportFile
 from sslight.report.run_files import Run, is_run_folder, read_run
 from sslight.report.run_page import Pictures, Results, Sheet
-from sslight.report.run_summary import duration, run_summary
+from sslight.report.run_summary import run_summary, used_gpus
 from sslight.report.views_folder import ViewsFolder
 from sslight.report.views_sheet import ShownImage, ShownView
 from sslight.report.views_table import footnote, views_table
@@ -19,12 +19,12 @@ __all__ = [
     "ShownImage",
     "ShownView",
     "ViewsFolder",
-    "duration",
     "footnote",
     "is_run_folder",
     "nearest_images",
     "normalised_rows",
     "read_run",
     "run_summary",
+    "used_gpus",
     "views_table",
 ]

@@ -23,8 +23,9 @@ def galleries(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> 
             rows = [
                 element(
                     "div",
-                    *([element("p", run_names[one.run])] if len(run_names) > 1 else []),
+                    *([element("div", run_names[one.run], class_="soft")] if len(run_names) > 1 else []),
                     element("div", *_neighbours(one, row), class_="row"),
+                    class_="of-run" if len(run_names) > 1 else "alone",
                 )
                 for one in group
             ]

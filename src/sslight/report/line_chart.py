@@ -36,7 +36,8 @@ def line_chart(
 ) -> Html:
     """Curves over one another, from x = 0 to ``x_end``.
 
-    The y axis is logarithmic where all values are positive and their largest is over 50 times the smallest.
+    The y axis is logarithmic where all values are positive and their largest is over 50 times the smallest, but not
+    for shares.
 
     Args:
         lines: The curves.
@@ -49,7 +50,7 @@ def line_chart(
     """
     values = np.array([y for line in lines for _, y in line.points])
     values = values[np.isfinite(values)]
-    log = bool(len(values) and values.min() > 0 and values.max() > 50 * values.min())
+    log = bool(not percent and len(values) and values.min() > 0 and values.max() > 50 * values.min())
     low, high, ticks = _log_axis(values) if log else _axis(values)
     x_scale = (_WIDTH - _LEFT) / (x_end or 1)
 
@@ -63,7 +64,7 @@ def line_chart(
         shapes.append(element("line", x1=_LEFT, x2=_WIDTH, y1=y, y2=y, class_="grid"))
         text = f"{100 * tick:g} %" if percent else number(tick)
         shapes.append(element("text", text, x=_LEFT - 6, y=f"{y_of(tick) + 3.5:.1f}", text_anchor="end"))
-    for tick in _axis(np.array([0.0, x_end]), most=4)[2]:
+    for tick in _axis(np.array([0.0, x_end]), most=5)[2]:
         if tick <= x_end:
             x = _LEFT + tick * x_scale
             anchor = "end" if x > _WIDTH - 12 else "middle"
@@ -76,7 +77,7 @@ def line_chart(
     drawing = element(
         "svg", together(shapes), viewBox=f"0 0 {_WIDTH} {height}", role="img", aria_label=f"curve: {title}"
     )
-    caption = element("figcaption", element("b", title), f" {detail}" if detail else "", " (log)" if log else "")
+    caption = element("figcaption", element("b", title), element("br"), f"{detail} (log)".strip() if log else detail)
     return element("figure", caption, drawing, class_="chart")
 
 
@@ -130,13 +131,13 @@ def _thinned(places: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _means(places: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Means over about a twentieth of the points around each, fewer towards both ends."""
+    """Means over about a twentieth of the points around each; at the start, where curves are steep, over fewer."""
     half = max(1, len(places) // 40)
     sums = np.cumsum([0.0, *(y for _, y in places)])
     means = []
     for i, (x, _) in enumerate(places):
-        reach = min(half, i, len(places) - 1 - i)
-        means.append((x, float((sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1))))
+        first, after = max(i - half, 0), min(i + min(half, i) + 1, len(places))
+        means.append((x, float((sums[after] - sums[first]) / (after - first))))
     return means
 
 

@@ -30,7 +30,9 @@ class Run:
         settings: From ``config.yaml``, dotted names to values; empty if it cannot be read.
         environment: From ``environment.json``.
         series: Figures of ``metrics.jsonl`` by name.
-        health: Steps and the state that the run had from its own point of view; empty if it says nothing of it.
+        health: Steps and the state that the run was in; empty if it says nothing of it.
+        finding: What is seen in the last state, and ``advice`` what to try; empty if nothing is wrong or known.
+        judged_here: The states are not the run's own, but were found from its figures for this page.
         steps_per_epoch: None before the first epoch has ended.
         bad_images: Rows of ``bad_images.csv``.
         nonfinite: Records of ``nonfinite.jsonl``.
@@ -51,6 +53,9 @@ class Run:
     exported: bool
     last_written: datetime | None
     notes: list[str]
+    finding: str = ""
+    advice: str = ""
+    judged_here: bool = False
 
     @property
     def step(self) -> int:

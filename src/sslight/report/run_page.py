@@ -24,6 +24,7 @@ from sslight.report.run_tables import (
 from sslight.report.views_sheet import ShownImage, image_sheet, views_legend
 
 MADE_BY = "sslight report"
+_IMAGE_WIDTH = 260
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ def _percent(value: float) -> str:
 
 
 def _course(accuracy: Mapping[str, Any]) -> str:
+    if accuracy["last_step"] == 0:
+        return "untrained; not measured since"
     parts = [] if accuracy["untrained"] is None else [f"untrained {accuracy['untrained']:.1f}"]
     if accuracy["best_step"] != accuracy["last_step"]:
         parts.append(f"best {accuracy['best']:.1f} at step {accuracy['best_step']:,}")
@@ -160,8 +163,8 @@ def _time(moment: datetime) -> str:
 
 def _state(health: Mapping[str, Any]) -> Html:
     known = _known(health["state"])
-    found = health.get("finding") or health["meaning"]
-    advice = [element("br"), f"Try: {health['advice']}."] if health.get("advice") else []
+    advice = [element("br"), f"Try: {health['advice']}."] if health["advice"] else []
+    found = health["finding"]
     return together([element("b", health["state"], class_=f"state is-{known}"), f" {found}.", *advice])
 
 
@@ -174,14 +177,15 @@ def _health(
         health = summary["health"]
         if health is None:
             continue
-        parts += [element("h3", name)] if len(runs) > 1 else []
-        parts += [element("p", _state(health)), _band(position, run, curves)]
+        parts.append(element("p", *([name, "  "] if len(runs) > 1 else []), _state(health), class_="states"))
+        parts.append(_band(position, run, curves))
         shares = sorted(health["shares"].items(), key=lambda item: -item[1])
         keys = [
             element("span", element("span", class_=f"swatch is-{_known(state)}"), f"{state} {100 * share:.0f} %")
             for state, share in shares
         ]
-        keys.append(element("span", f"of {run.step:,} steps"))
+        whose = ", judged from its figures when this page was made" if health["judged_here"] else ""
+        keys.append(element("span", f"of {run.health[-1][0]:,} steps{whose}"))
         parts.append(element("div", *keys, class_="legend soft"))
     return parts
 
@@ -221,5 +225,5 @@ def _views(sheets: Sequence[Sheet], names: Sequence[Html]) -> list[Html]:
             headings.append(together([part for name in some for part in (name, " ")]))
         if len(sheets) > 1:
             parts.append(element("h3", sheet.data))
-        parts += [image_sheet(image, headings) for image in sheet.images]
+        parts += [image_sheet(image, headings, image_width=_IMAGE_WIDTH) for image in sheet.images]
     return parts

@@ -56,7 +56,7 @@ def _accuracy(series: Series) -> dict[str, float | int | None]:
 
 
 def _health(run: Run) -> dict[str, Any] | None:
-    """The last state, its meaning, and the share of the steps in each state; None if the run says nothing of it."""
+    """The last state, what is seen in it, and the share of the steps in each; None if the run says nothing of it."""
     if not run.health:
         return None
     steps: Counter[str] = Counter()
@@ -67,7 +67,9 @@ def _health(run: Run) -> dict[str, Any] | None:
     state = run.health[-1][1]
     return {
         "state": state,
-        "meaning": STATES.get(state, "a state that this version does not know"),
+        "finding": run.finding or STATES.get(state, "a state that this version does not know"),
+        "advice": run.advice,
+        "judged_here": run.judged_here,
         "shares": {state: count / max(before, 1) for state, count in steps.items()},
     }
 
@@ -87,7 +89,7 @@ def _cost(run: Run) -> dict[str, Any] | None:
         before = step
     if not images:
         return None
-    gpus = _gpus(run)
+    gpus = used_gpus(run)
     return {
         "images": images,
         "seconds": seconds,
@@ -98,7 +100,7 @@ def _cost(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _gpus(run: Run) -> list[str]:
+def used_gpus(run: Run) -> list[str]:
     """The GPUs of the first process's machine that the run used, as far as its files tell."""
     present = run.environment.get("gpus")
     devices = str(run.settings.get("devices", "auto"))

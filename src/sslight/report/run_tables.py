@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sslight.config import read_recipe
+from sslight.config import flat_settings, load_recipe
 from sslight.report.page import Html, element, table, together
 from sslight.report.run_files import Run
 from sslight.report.run_summary import duration
@@ -48,6 +48,8 @@ def setting_text(value: Any) -> str:
     """A value as it is typed on the command line."""
     if isinstance(value, str):
         return value
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return value[0] if len(value) == 1 else f"[{', '.join(value)}]"
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -63,7 +65,7 @@ def _changes(run: Run) -> list[Html]:
     rows = []
     for key, value in run.settings.items():
         before = values.get(key)
-        if key in _NOT_COMPARED or _value(run, key) == "–" or key not in values or _same(before, value):
+        if key in _NOT_COMPARED or _value(run, key) == "–" or key not in values or before == value:
             continue
         rows.append((key, setting_text(before), setting_text(value)))
     if not rows:
@@ -77,13 +79,9 @@ def _recipe(run: Run) -> tuple[str, dict[str, Any]] | None:
         return None
     after = [word for word in words[words.index("pretrain") + 1 :] if "=" not in word and not word.startswith("-")]
     try:
-        return (after[0], read_recipe(after[0]).values) if after else None
+        return (after[0], flat_settings(load_recipe(after[0]).model_dump(mode="json"))) if after else None
     except ValueError:
         return None
-
-
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other) or (isinstance(one, tuple) and list(one) == other)
 
 
 def _command(run: Run) -> list[str]:
@@ -208,7 +206,8 @@ def environment_part(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
         words = _command(run)
         if words:
             command = shlex.join(["sslight" if words[0].endswith(("__main__.py", "sslight")) else words[0], *words[1:]])
-            parts.append(element("p", *([name, element("br")] if len(runs) > 1 else []), element("code", command)))
+            parts += [element("p", name)] if len(runs) > 1 else []
+            parts.append(element("pre", element("code", command)))
     flat = [_flat(run.environment) for run in runs]
     keys = list(dict.fromkeys(key for one in flat for key in one))
     rows = [[key, *(one.get(key, "–") for one in flat)] for key in keys]

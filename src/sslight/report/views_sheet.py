@@ -11,7 +11,7 @@ from sslight.report.page import Html, element, picture, together
 
 UInt8Array = npt.NDArray[np.uint8]
 
-_GLOBAL_WIDTH, _IMAGE_WIDTH = 150, 420
+_GLOBAL_WIDTH = 150
 _LARGEST_IMAGE = 640
 
 
@@ -46,16 +46,26 @@ def views_legend() -> Html:
     return element("div", *keys, scale, class_="legend soft")
 
 
-def image_sheet(image: ShownImage, headings: Sequence[str]) -> Html:
-    """An image with the boxes of its views, and the views; side by side for each of ``image.views``."""
+def image_sheet(image: ShownImage, headings: Sequence[str], *, image_width: int = 420) -> Html:
+    """An image with the boxes of its views, and the views; side by side for each of ``image.views``.
+
+    The longer side of the image is ``image_width`` px where there is room.
+    """
     shown = _reduced(image.pixels)
     columns = [
         element(
             "div",
-            element("p", heading),
-            _crops(image, shown, views),
-            _views([view for view in views if view.is_global], views, image),
-            _views([view for view in views if not view.is_global], views, image),
+            *([element("p", heading)] if heading else []),
+            element(
+                "div",
+                _crops(image, shown, views, image_width),
+                element(
+                    "div",
+                    _views([view for view in views if view.is_global], views, image),
+                    _views([view for view in views if not view.is_global], views, image),
+                ),
+                class_="sheet",
+            ),
         )
         for heading, views in zip(headings, image.views, strict=True)
     ]
@@ -70,7 +80,7 @@ def _reduced(pixels: UInt8Array) -> UInt8Array:
     return np.asarray(image)
 
 
-def _crops(image: ShownImage, shown: UInt8Array, views: Sequence[ShownView]) -> Html:
+def _crops(image: ShownImage, shown: UInt8Array, views: Sequence[ShownView], image_width: int) -> Html:
     height, width = image.pixels.shape[:2]
     unit = max(height, width) / 100  # a hundredth of the longer side, whatever the size in px
     shapes: list[Html] = []
@@ -91,13 +101,13 @@ def _crops(image: ShownImage, shown: UInt8Array, views: Sequence[ShownView]) -> 
         f"{len([v for v in views if v.is_global is kind])} {word}"
         for kind, word in ((True, "global"), (False, "local"))
     )
-    photo = picture(shown, f"{image.name} with the boxes of {names} views", style=_display_width(shown))
+    photo = picture(shown, f"{image.name} with the boxes of {names} views", style=_display_width(shown, image_width))
     return element("div", photo, drawing, class_="crops" + (" small" if max(height, width) <= 96 else ""))
 
 
-def _display_width(pixels: UInt8Array) -> str:
+def _display_width(pixels: UInt8Array, image_width: int) -> str:
     height, width = pixels.shape[:2]
-    return f"width: {round(width * _IMAGE_WIDTH / max(height, width))}px"
+    return f"width: {round(width * image_width / max(height, width))}px"
 
 
 def _views(some: Sequence[ShownView], views: Sequence[ShownView], image: ShownImage) -> Html:
