@@ -24,7 +24,6 @@ from sslight.report.run_tables import (
 from sslight.report.views_sheet import ShownImage, image_sheet, views_legend
 
 MADE_BY = "sslight report"
-_IMAGE_WIDTH = 260
 
 
 @dataclass(frozen=True)
@@ -225,5 +224,5 @@ def _views(sheets: Sequence[Sheet], names: Sequence[Html]) -> list[Html]:
             headings.append(together([part for name in some for part in (name, " ")]))
         if len(sheets) > 1:
             parts.append(element("h3", sheet.data))
-        parts += [image_sheet(image, headings, image_width=_IMAGE_WIDTH) for image in sheet.images]
+        parts += [image_sheet(image, headings, compact=True) for image in sheet.images]
     return parts

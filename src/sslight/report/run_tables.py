@@ -117,13 +117,18 @@ def _origin(row: Content) -> Html:
 
 def _result(row: Content) -> list[str]:
     interval = "" if row["top1_interval"] is None else " [{:.1f}, {:.1f}]".format(*row["top1_interval"])
-    cells = [row["backbone"], row["weights"], row["protocol"], row["data"], f"{row['top1']:.1f}{interval}"]
+    cells = [row["backbone"], breakable(row["weights"]), row["protocol"], row["data"], f"{row['top1']:.1f}{interval}"]
     return _told_apart(row, [*cells, "" if row["top5"] is None else f"{row['top5']:.1f}"])
 
 
 def _detection(row: Content) -> list[str]:
     figures = (row["box_ap"], row["box_ap50"], row["mask_ap"], row["mask_ap50"])
-    cells = [row["backbone"], row["weights"], row["data"], *("" if f is None else f"{f:.1f}" for f in figures)]
+    cells = [
+        row["backbone"],
+        breakable(row["weights"]),
+        row["data"],
+        *("" if f is None else f"{f:.1f}" for f in figures),
+    ]
     return _told_apart(row, cells)
 
 

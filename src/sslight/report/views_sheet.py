@@ -11,7 +11,7 @@ from sslight.report.page import Html, element, picture, together
 
 UInt8Array = npt.NDArray[np.uint8]
 
-_GLOBAL_WIDTH = 150
+_GLOBAL_WIDTH, _IMAGE_WIDTH, _COMPACT_WIDTH = 150, 420, 260
 _LARGEST_IMAGE = 640
 
 
@@ -46,12 +46,13 @@ def views_legend() -> Html:
     return element("div", *keys, scale, class_="legend soft")
 
 
-def image_sheet(image: ShownImage, headings: Sequence[str], *, image_width: int = 420) -> Html:
+def image_sheet(image: ShownImage, headings: Sequence[str], *, compact: bool = False) -> Html:
     """An image with the boxes of its views, and the views; side by side for each of ``image.views``.
 
-    The longer side of the image is ``image_width`` px where there is room.
+    A compact sheet is for pages that show other things, too.
     """
     shown = _reduced(image.pixels)
+    image_width = _COMPACT_WIDTH if compact else _IMAGE_WIDTH
     columns = [
         element(
             "div",
@@ -71,7 +72,7 @@ def image_sheet(image: ShownImage, headings: Sequence[str], *, image_width: int 
     ]
     height, width = image.pixels.shape[:2]
     heading = element("h3", image.name, element("span", f"  {width} × {height} px", class_="soft"))
-    return together([heading, element("div", *columns, class_="pairs")])
+    return together([heading, element("div", *columns, class_="pairs compact" if compact else "pairs")])
 
 
 def _reduced(pixels: UInt8Array) -> UInt8Array:
@@ -92,9 +93,9 @@ def _crops(image: ShownImage, shown: UInt8Array, views: Sequence[ShownView], ima
             element("rect", **place, class_="halo", stroke_width=f"{1.3 * unit:.2f}"),
             element("rect", **place, class_=f"box {kind}", stroke_width=f"{0.7 * unit:.2f}"),
         ]
-    for view in views:
-        top, left, _, _ = view.box
-        at = {"x": f"{left + 1.2 * unit:.1f}", "y": f"{top + 4.4 * unit:.1f}"}
+    places = label_places([view.box for view in views], width=5.4 * unit, height=4 * unit)
+    for view, (y, x) in zip(views, places, strict=True):
+        at = {"x": f"{x + 1.2 * unit:.1f}", "y": f"{y + 4.4 * unit:.1f}"}
         shapes.append(element("text", view.name, **at, font_size=f"{3.8 * unit:.2f}", stroke_width=f"{0.9 * unit:.2f}"))
     drawing = element("svg", *shapes, viewBox=f"0 0 {width} {height}", aria_hidden="true")
     names = " and ".join(
@@ -108,6 +109,19 @@ def _crops(image: ShownImage, shown: UInt8Array, views: Sequence[ShownView], ima
 def _display_width(pixels: UInt8Array, image_width: int) -> str:
     height, width = pixels.shape[:2]
     return f"width: {round(width * image_width / max(height, width))}px"
+
+
+def label_places(
+    boxes: Sequence[tuple[int, int, int, int]], *, width: float, height: float
+) -> list[tuple[float, float]]:
+    """Where names of boxes begin (top, left): in their upper left corners, or to the right of names that are there."""
+    places: list[tuple[float, float]] = []
+    for top, corner, _, _ in boxes:
+        left = float(corner)
+        while any(abs(top - y) < height and abs(left - x) < width for y, x in places):
+            left += width / 2
+        places.append((float(top), left))
+    return places
 
 
 def _views(some: Sequence[ShownView], views: Sequence[ShownView], image: ShownImage) -> Html:
