@@ -267,7 +267,7 @@ def _spread_sample(source: Source, images: int, seed: int) -> npt.NDArray[np.int
     if source.labels is None:
         return np.sort(order[:images]).astype(np.int64)
     classes = np.unique(source.labels)
-    most = max(2, images // _OF_A_CLASS)
+    most = max(2, images // min(_OF_A_CLASS, max(1, len(source) // len(classes))))
     if len(classes) > most:
         classes = classes[np.linspace(0, len(classes) - 1, most).round().astype(np.int64)]
     each = max(1, images // len(classes))

@@ -175,7 +175,7 @@ def test_neighbours_of_the_same_class_have_a_ring_and_classes_have_colours(tmp_p
     pictures = Pictures(sampled=[sampled(0, [0, 0, 1, 1, 2, 2], ["cat", HOSTILE, "dog"])])
     page = shown(run, pictures=pictures)
     kinds = [value for name, value in page.attributes if name == "class" and value and value.startswith("thumb")]
-    assert kinds == ["thumb  small", "thumb same small", "thumb  small"]
+    assert kinds == ["thumb small", "thumb same small", "thumb small"]
     text = cells(page)
     assert "0.88" in text
     assert "of the 5 nearest of all these images are of the image's class; chance: 20.0 %" in text

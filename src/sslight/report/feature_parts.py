@@ -103,7 +103,7 @@ def _thumbnail(one: SampledFeatures, position: int, caption: str, kind: str) -> 
         "figure",
         picture(pixels, f"{name}{same}", title=name),
         element("figcaption", caption),
-        class_=f"thumb {kind} {small}".strip(),
+        class_=" ".join(word for word in ("thumb", kind, small) if word),
     )
 
 
