@@ -126,9 +126,9 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
         "transform": {"image_size": 64},
         "details": {},
     }
-    for folder, content in (("linear-1", result), ("broken", {"format": "sslight-evaluation", "protocol": "knn"})):
+    for folder, written in (("linear-1", result), ("broken", {"format": "sslight-evaluation", "protocol": "knn"})):
         (path / "evaluation" / folder).mkdir(parents=True)
-        (path / "evaluation" / folder / "results.json").write_text(json.dumps(content))
+        (path / "evaluation" / folder / "results.json").write_text(json.dumps(written))
     elsewhere = tmp_path / "elsewhere.json"
     elsewhere.write_text(json.dumps(result | {"protocol": "knn", "details": {"k": 20}}))
     content = sslight.report_runs([path, elsewhere, path / "evaluation" / "linear-1"], images=0).content
