@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
     from sslight.preview import ViewsResult, show_views
+    from sslight.review import ReportResult, report_runs
     from sslight.views import MultiCrop
 
 _HOMES = {
@@ -24,6 +25,7 @@ _HOMES = {
     "LARS": "sslight.optim",
     "MultiCrop": "sslight.views",
     "PretrainResult": "sslight.api",
+    "ReportResult": "sslight.review",
     "ViewsResult": "sslight.preview",
     "cosine_schedule": "sslight.optim",
     "detect": "sslight.api",
@@ -35,6 +37,7 @@ _HOMES = {
     "load_backbone": "sslight.backbones",
     "moco_loss": "sslight.methods",
     "pretrain": "sslight.api",
+    "report_runs": "sslight.review",
     "show_views": "sslight.preview",
     "sinkhorn": "sslight.methods",
     "swav_loss": "sslight.methods",
@@ -48,6 +51,7 @@ __all__ = [
     "EvaluationResult",
     "MultiCrop",
     "PretrainResult",
+    "ReportResult",
     "ViewsResult",
     "__version__",
     "cosine_schedule",
@@ -60,6 +64,7 @@ __all__ = [
     "load_backbone",
     "moco_loss",
     "pretrain",
+    "report_runs",
     "show_views",
     "sinkhorn",
     "swav_loss",

@@ -226,21 +226,27 @@ def _without_probe(settings: PretrainSettings) -> PretrainSettings:
     return settings.model_copy(update={"probe": settings.probe.model_copy(update={"knn": False})})
 
 
-def _training_source(settings: PretrainSettings, *, labelled: bool) -> Source:
-    """All of data.train; with labels if they are needed, or if there are some and a share is drawn by class."""
-    if not labelled and isinstance(settings.data.subset, float):
+def training_source(settings: PretrainSettings, *, labelled: bool) -> Source:
+    """The images that a run trains on: data.train or the part of it that data.subset selects.
+
+    With labels if they are asked for, or if there are some and a share is drawn by class. Raises ValueError.
+    """
+    data = settings.data
+    if data.subset is None:
+        return build_source(data.train, labelled=labelled)
+    source = None
+    if not labelled and isinstance(data.subset, float):
         with suppress(ValueError):  # no classes: the share is drawn from all images alike
-            return build_source(settings.data.train, labelled=True)
-    return build_source(settings.data.train, labelled=labelled)
+            source = build_source(data.train, labelled=True)
+    source = source or build_source(data.train, labelled=labelled)
+    return SubsetSource(source, select_subset(source, data.subset, data.subset_seed))
 
 
 def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, LabelledProbe | None]:
     """The images to train on, and the labelled probe if one is asked for."""
     data, probe = settings.data, settings.probe
     knn = bool(data.val) if probe.knn is None else probe.knn
-    source = _training_source(settings, labelled=knn or probe.linear)
-    if data.subset is not None:
-        source = SubsetSource(source, select_subset(source, data.subset, data.subset_seed))
+    source = training_source(settings, labelled=knn or probe.linear)
     if not knn:
         return source, None
     bank = source

@@ -85,7 +85,7 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     for index, image in islice(readable, max(_MEASURED, page.images)):
         sizes.append((image.shape[1], image.shape[2]))
         if len(shown) < page.images:
-            views = [_views(multi_crop, image, (page.seed, 0, index)) for multi_crop in multi_crops]
+            views = [shown_views(multi_crop, image, (page.seed, 0, index)) for multi_crop in multi_crops]
             shown.append(ShownImage(source.name(index), image.permute(1, 2, 0).numpy(), views))
     measured = np.array(sizes)
     content = {
@@ -109,7 +109,8 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     return ViewsResult(folder.page, folder.picture, content)
 
 
-def _views(multi_crop: MultiCrop, image: Tensor, key: tuple[int, int, int]) -> list[ShownView]:
+def shown_views(multi_crop: MultiCrop, image: Tensor, key: tuple[int, int, int]) -> list[ShownView]:
+    """The views that an image (uint8 [3, H, W]) gets with a key (seed, epoch, index), with boxes and changes."""
     parameters = multi_crop.draw(image.shape[1], image.shape[2], key)
     shown = []
     for number, view in enumerate(multi_crop.apply(image, parameters)):

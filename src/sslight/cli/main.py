@@ -20,6 +20,7 @@ from sslight.cli.export import export
 from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
+from sslight.cli.report import report
 from sslight.cli.views import views
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(views)
 app.command()(export)
+app.command()(report)
 app.command()(recipes)
 app.command()(config)
 app.command("import")(import_checkpoint)

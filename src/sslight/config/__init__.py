@@ -14,7 +14,17 @@ from sslight.config.overrides import (
     parse_assignments,
 )
 from sslight.config.pack import PackSettings, build_pack_settings
-from sslight.config.recipes import Recipe, load_recipe, read_recipe, read_settings, recipe_names, to_yaml
+from sslight.config.recipes import (
+    Recipe,
+    flat_settings,
+    load_recipe,
+    read_plain_settings,
+    read_recipe,
+    read_settings,
+    recipe_names,
+    to_yaml,
+)
+from sslight.config.report_page import ReportSettings, build_report, build_report_settings
 from sslight.config.settings import (
     CheckpointSettings,
     DataSettings,
@@ -45,6 +55,7 @@ __all__ = [
     "PretrainSettings",
     "ProbeSettings",
     "Recipe",
+    "ReportSettings",
     "ShownRecipe",
     "SwAVSettings",
     "Translation",
@@ -55,12 +66,16 @@ __all__ = [
     "build_export_settings",
     "build_pack_settings",
     "build_page_settings",
+    "build_report",
+    "build_report_settings",
     "build_settings",
     "build_shown_recipes",
     "build_views_page",
     "explain",
+    "flat_settings",
     "load_recipe",
     "parse_assignments",
+    "read_plain_settings",
     "read_recipe",
     "read_settings",
     "recipe_names",

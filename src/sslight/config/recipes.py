@@ -120,3 +120,23 @@ def read_settings(path: Path, of: type[_S]) -> _S:
 def to_yaml(settings: Section) -> str:
     """The whole settings as YAML that ``load_recipe`` or ``read_settings`` reads back to equal settings."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_plain_settings(path: Path) -> dict[str, Any]:
+    """What a run's ``config.yaml`` says, dotted names to values, whichever version wrote it; nothing is checked.
+
+    Raises:
+        ValueError: the file cannot be read, or is no mapping; the text is the reason alone.
+    """
+    content = parse_yaml(read_text(path))
+    if not isinstance(content, dict):
+        raise ValueError("it holds no settings")
+    return flat_settings(content)
+
+
+def flat_settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in groups as one dictionary with dotted names; nothing is checked."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {str(key): value}
+    return flat

@@ -1,7 +1,7 @@
 """Measuring a backbone by the field's protocols: kNN, linear, semi-supervised. Knows nothing of the methods."""
 
 from sslight.evaluate.cache import CachedFeatures, cached_features
-from sslight.evaluate.compare import compare_results, to_markdown
+from sslight.evaluate.compare import compare_results, published_note, to_markdown
 from sslight.evaluate.detection import (
     DetectionResult,
     compare_detections,
@@ -41,6 +41,7 @@ __all__ = [
     "measure_detection",
     "nearest_neighbours",
     "prepare_detection",
+    "published_note",
     "read_result",
     "run_evaluation",
     "to_markdown",

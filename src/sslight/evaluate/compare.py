@@ -43,13 +43,15 @@ def to_markdown(rows: Sequence[Row]) -> str:
     """One Markdown table, and below it what the published rows are, if there are any."""
     lines = [table_line(_HEADER), table_line(["---"] * len(_HEADER)), *(table_line(_cells(row)) for row in rows)]
     if any(row.origin == "published" for row in rows):
-        content = published_content()
-        lines += [
-            "",
-            f"{PUBLISHED}: by the authors ({content['source']}), not measured here; {content['data']}. They compare "
-            f"with results on the same data only.",
-        ]
+        lines += ["", f"{PUBLISHED}: {published_note()}"]
     return "\n".join(lines)
+
+
+def published_note(*, classified: bool = True) -> str:
+    """What the published rows are, for the foot of a table of classification (or of detection) results."""
+    content = published_content()
+    note = f"by the authors ({content['source']}), not measured here"
+    return f"{note}; {content['data']}. They compare with results on the same data only." if classified else f"{note}."
 
 
 def _measured(content: Mapping[str, Any]) -> Row:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,15 @@ def page(title: str, *body: str, made_by: str) -> str:
 def is_page_of(text: str, made_by: str) -> bool:
     """Whether this is a page that the command made."""
     return str(element("meta", name="generator", content=_generator(made_by))) in text
+
+
+def holds_page_of(path: Path, made_by: str) -> bool:
+    """Whether the file is a page that the command made."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return is_page_of(file.read(10_000), made_by)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _generator(made_by: str) -> str:

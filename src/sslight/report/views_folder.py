@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sslight.files import whole_file, write_whole
-from sslight.report.page import is_page_of
-from sslight.report.views_page import MADE_BY, Content, ShownImage, views_page
+from sslight.report.page import holds_page_of
+from sslight.report.views_page import MADE_BY, Content, views_page
 from sslight.report.views_picture import views_picture
+from sslight.report.views_sheet import ShownImage
 
 
 class ViewsFolder:
@@ -26,7 +27,7 @@ class ViewsFolder:
         if not path.is_dir():
             raise ValueError(f"output={path} is a file: give a folder that is new or empty.")
         others = sorted(entry.name for entry in path.iterdir())
-        if others and not self._holds_a_page():
+        if others and not holds_page_of(self.page, MADE_BY):
             raise ValueError(
                 f"output={path} holds other files ({', '.join(others[:3])}), and nothing is overwritten: give a "
                 f"folder that is new, empty or from an earlier `{MADE_BY}`."
@@ -40,10 +41,3 @@ class ViewsFolder:
         with whole_file(self.picture, "wb") as file:
             picture.save(file, "png")
         write_whole(self.numbers, json.dumps(content, indent=1))
-
-    def _holds_a_page(self) -> bool:
-        try:
-            with self.page.open(encoding="utf-8") as file:
-                return is_page_of(file.read(10_000), MADE_BY)
-        except (OSError, UnicodeDecodeError):
-            return False

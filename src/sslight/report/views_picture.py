@@ -6,7 +6,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sslight.report.views_page import Content, ShownImage, ShownView
+from sslight.report.views_page import Content
+from sslight.report.views_sheet import ShownImage, ShownView, label_places
 
 _PAPER, _INK, _SOFT = "#ffffff", "#1b1f24", "#5b6470"
 _GLOBAL, _LOCAL = "#ff7a2f", "#3ea6ff"
@@ -105,8 +106,9 @@ def _with_boxes(image: ShownImage, views: Sequence[ShownView]) -> Image.Image:
         draw.rectangle(corners, outline="#000000", width=4)
         inner = (corners[0] + 1, corners[1] + 1, corners[2] - 1, corners[3] - 1)
         draw.rectangle(inner, outline=_GLOBAL if view.is_global else _LOCAL, width=2)
-    for view in views:
-        place = (round(view.box[1] * factor) + 6, round(view.box[0] * factor) + 5)
+    places = label_places([view.box for view in views], width=22 / factor, height=13 / factor)
+    for view, (y, x) in zip(views, places, strict=True):
+        place = (round(x * factor) + 6, round(y * factor) + 5)
         draw.text(place, view.name, "#ffffff", _font(13), stroke_width=2, stroke_fill="#000000")
     return photo
 

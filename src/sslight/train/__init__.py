@@ -4,6 +4,7 @@ from sslight.train.benchmark import LoaderSpeed, StepSpeed, loader_speed, step_s
 from sslight.train.checkpoints import load_checkpoint
 from sslight.train.detection import train_detector
 from sslight.train.devices import Placement, batch_size_per_process, build_fabric, place
+from sslight.train.health import HealthWatch
 from sslight.train.loop import TrainingResult, TrainingStopped, train
 from sslight.train.probes import MethodWithProbe
 from sslight.train.processes import AnotherProcessFailed, check_agreement, ending_with_others, failing_together
@@ -13,6 +14,7 @@ from sslight.train.schedule import run_length
 
 __all__ = [
     "AnotherProcessFailed",
+    "HealthWatch",
     "LoaderSpeed",
     "MethodWithProbe",
     "Placement",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sslight.evaluate.compare import MEASURED, PUBLISHED, paper_name, published_content, table_line
+from sslight.evaluate.compare import MEASURED, PUBLISHED, paper_name, published_content, published_note, table_line
 
 _HEADER = ("from", "backbone", "weights", "data", "box AP", "box AP50", "mask AP", "mask AP50")
 
@@ -53,8 +53,7 @@ def detections_to_markdown(rows: Sequence[DetectionRow]) -> str:
     """One Markdown table, and below it what the published rows are, if there are any."""
     lines = [table_line(_HEADER), table_line(["---"] * len(_HEADER)), *(table_line(_cells(row)) for row in rows)]
     if any(row.origin == "published" for row in rows):
-        source = published_content()["source"]
-        lines += ["", f"{PUBLISHED}: by the authors ({source}), not measured here."]
+        lines += ["", f"{PUBLISHED}: {published_note(classified=False)}"]
     return "\n".join(lines)
 
 

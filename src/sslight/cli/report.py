@@ -1,0 +1,62 @@
+"""``sslight report``: one page about one or several runs."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sslight.config import build_report
+
+
+def report(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [KEY=VALUE]...",
+            help="Run folders; results.json files (or their folders) that do not lie in them · output=FILE "
+            "(RUN/report.html; for several runs report.html) · images=N for neighbours and map (400; 0 leaves out what "
+            "needs images) · queries=N (6) · seed=N (0).",
+            show_default=False,
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on standard output.")] = False,
+) -> None:
+    """Make one page about one or several runs: curves, health, accuracies, neighbours, map, views, settings, cost.
+
+    Runs may still be going on. Paths of images in their settings are taken as the run had them: relative ones from
+    the current folder.
+    """
+    paths, settings = build_report(words)
+    from sslight.review import report_runs_with
+
+    result = report_runs_with(paths, settings)
+    if as_json:
+        print(json.dumps(result.content))
+    else:
+        _print_result(result.content)
+
+
+def _print_result(content: Mapping[str, Any]) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("run", "step", "kNN top-1", "best", "health", "images/s"):
+        table.add_column(heading)
+    for run in content["runs"]:
+        knn, health, cost = run["accuracies"].get("knn_top1"), run["health"], run["cost"]
+        total = "" if run["total_steps"] is None else f" of {run['total_steps']:,}"
+        table.add_row(
+            run["name"],
+            f"{run['step']:,}{total}",
+            "–" if knn is None else f"{knn['last']:.1f} %",
+            "–" if knn is None else f"{knn['best']:.1f} % at step {knn['best_step']:,}",
+            "–" if health is None else health["state"],
+            "–" if cost is None else f"{cost['images_per_second']:,.0f}",
+        )
+    console.print(table, markup=False)
+    notes = [f"{run['name']}: {note}" for run in content["runs"] for note in run["notes"]]
+    for note in [*notes, *content["notes"]]:
+        console.print(f"note: {note}", markup=False)
+    console.print(f"page  {content['page']}", markup=False)

@@ -1,0 +1,228 @@
+"""The page of ``sslight report``: one or several runs, from their files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from sslight.report.feature_parts import galleries, maps
+from sslight.report.feature_space import SampledFeatures
+from sslight.report.page import Html, element, page, together
+from sslight.report.run_curves import Curves, run_colour
+from sslight.report.run_files import Run
+from sslight.report.run_summary import ACCURACIES, METHOD_NAMES, STATES, duration
+from sslight.report.run_tables import (
+    bad_images_part,
+    breakable,
+    cost_table,
+    environment_part,
+    nonfinite_part,
+    results_table,
+    settings_tables,
+)
+from sslight.report.views_sheet import ShownImage, image_sheet, views_legend
+
+MADE_BY = "sslight report"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Images with the views of some runs: for each column the positions of the runs that see these views."""
+
+    data: str
+    columns: Sequence[Sequence[int]]
+    images: Sequence[ShownImage]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What needed the images and the networks; sentences where they could not be had."""
+
+    sheets: Sequence[Sheet] = ()
+    sampled: Sequence[SampledFeatures] = ()
+    missing: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of evaluations beside published ones, as plain data."""
+
+    rows: Sequence[Mapping[str, Any]] = ()
+    detections: Sequence[Mapping[str, Any]] = ()
+    note: str = ""
+    missing: Sequence[str] = ()
+
+
+def run_page(
+    runs: Sequence[Run],
+    summaries: Sequence[Mapping[str, Any]],
+    results: Results,
+    pictures: Pictures,
+) -> str:
+    """The whole page.
+
+    Args:
+        runs: As read from their folders.
+        summaries: Of :func:`~sslight.report.run_summary.run_summary`, one for each run.
+        results: Of ``sslight evaluate``.
+        pictures: Views, neighbours and features.
+    """
+    names = [_name(position, run) for position, run in enumerate(runs)]
+    curves = Curves(runs)
+    legend = [element("div", *(element("span", name) for name in names), class_="legend")] if len(runs) > 1 else []
+    sections = [
+        ("probes", "Accuracy during the run", _charts(legend, curves.probes())),
+        ("health", "Health", [*_health(runs, summaries, names, curves), *_charts(legend, curves.indicators())]),
+        ("training", "Training", _charts(legend, curves.training())),
+        ("results", "Evaluation", _results(results)),
+        ("neighbours", "Nearest neighbours", galleries(pictures.sampled, names)),
+        ("map", "Map of the features", maps(pictures.sampled, names)),
+        ("views", "Views", _views(pictures.sheets, names)),
+        ("settings", "Settings", settings_tables(runs, names)),
+        ("cost", "Throughput and cost", [*cost_table(summaries, names), *_charts(legend, curves.speed())]),
+        ("bad-images", "Unreadable images", bad_images_part(runs, names)),
+        ("nonfinite", "Steps that were not finite", nonfinite_part(runs, names)),
+        ("environment", "Environment", environment_part(runs, names)),
+    ]
+    filled = [(key, heading, parts) for key, heading, parts in sections if parts]
+    notes = [f"{run.name}: {note}" for run in runs for note in run.notes] if len(runs) > 1 else runs[0].notes
+    return page(
+        f"Run {runs[0].name}" if len(runs) == 1 else f"{len(runs)} runs",
+        element("div", *(_card(*card) for card in zip(runs, summaries, names, strict=True)), class_="cards"),
+        *_sentences([*notes, *results.missing, *pictures.missing]),
+        element("nav", *(element("a", heading, href=f"#{key}") for key, heading, _ in filled)),
+        *(element("section", element("h2", heading, id=key), *parts) for key, heading, parts in filled),
+        made_by=MADE_BY,
+    )
+
+
+def _name(position: int, run: Run) -> Html:
+    dot = element("span", class_="dot", style=f"--colour: var({run_colour(position)})")
+    return together([dot, breakable(run.name)])
+
+
+def _sentences(sentences: Sequence[str]) -> list[Html]:
+    return [element("ul", *(element("li", sentence) for sentence in sentences), class_="soft")] if sentences else []
+
+
+def _charts(legend: list[Html], charts: list[Html]) -> list[Html]:
+    return [*legend, element("div", *charts, class_="charts")] if charts else []
+
+
+def _card(run: Run, summary: Mapping[str, Any], name: Html) -> Html:
+    method = METHOD_NAMES.get(str(summary["method"]), summary["method"])
+    what = " · ".join(str(part) for part in (method, summary["backbone"]) if part)
+    lines = [element("h3", name), *([element("p", what)] if what else []), element("p", _progress(run), class_="soft")]
+    figures = [
+        _figure(title, _percent(accuracy["last"]), _course(accuracy))
+        for key, title in ACCURACIES.items()
+        if (accuracy := summary["accuracies"].get(key)) is not None
+    ]
+    if summary["health"] is not None:
+        lines.append(element("p", _state(summary["health"])))
+    if summary["cost"] is not None:
+        cost = summary["cost"]
+        figures.append(_figure("training", duration(cost["seconds"]), f"{cost['images_per_second']:,.0f} images/s"))
+    return element("section", *lines, element("div", *figures, class_="figures"), class_="card")
+
+
+def _figure(title: str, value: str, detail: str) -> Html:
+    above, below = (element("div", text, class_="soft") for text in (title, detail))
+    return element("div", above, element("div", value, class_="value"), below)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1f} %"
+
+
+def _course(accuracy: Mapping[str, Any]) -> str:
+    if accuracy["last_step"] == 0:
+        return "untrained; not measured since"
+    parts = [] if accuracy["untrained"] is None else [f"untrained {accuracy['untrained']:.1f}"]
+    if accuracy["best_step"] != accuracy["last_step"]:
+        parts.append(f"best {accuracy['best']:.1f} at step {accuracy['best_step']:,}")
+    return " · ".join(parts)
+
+
+def _progress(run: Run) -> str:
+    total = run.total_steps
+    epochs = run.settings.get("epochs")
+    length = f", {epochs:g} epochs" if isinstance(epochs, int | float) else ""
+    if run.finished:
+        return f"Finished: {run.step:,} steps{length}."
+    reached = f"step {run.step:,}" + (f" of {total:,}" if total is not None else "")
+    written = f" Last record {_time(run.last_written)}." if run.last_written is not None else ""
+    return f"Not finished (still running, or stopped): {reached}{length}.{written}"
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _state(health: Mapping[str, Any]) -> Html:
+    known = _known(health["state"])
+    advice = [element("br"), f"Try: {health['advice']}."] if health["advice"] else []
+    found = health["finding"]
+    return together([element("b", health["state"], class_=f"state is-{known}"), f" {found}.", *advice])
+
+
+def _health(
+    runs: Sequence[Run], summaries: Sequence[Mapping[str, Any]], names: Sequence[Html], curves: Curves
+) -> list[Html]:
+    """For each run that says how it is doing, its states over the steps as a band, and the last one in words."""
+    parts: list[Html] = []
+    for position, (run, summary, name) in enumerate(zip(runs, summaries, names, strict=True)):
+        health = summary["health"]
+        if health is None:
+            continue
+        parts.append(element("p", *([name, "  "] if len(runs) > 1 else []), _state(health), class_="states"))
+        parts.append(_band(position, run, curves))
+        shares = sorted(health["shares"].items(), key=lambda item: -item[1])
+        keys = [
+            element("span", element("span", class_=f"swatch is-{_known(state)}"), f"{state} {100 * share:.0f} %")
+            for state, share in shares
+        ]
+        whose = ", judged from its figures when this page was made" if health["judged_here"] else ""
+        keys.append(element("span", f"of {run.health[-1][0]:,} steps{whose}"))
+        parts.append(element("div", *keys, class_="legend soft"))
+    return parts
+
+
+def _known(state: str) -> str:
+    return state if state in STATES else "unknown"
+
+
+def _band(position: int, run: Run, curves: Curves) -> Html:
+    """The states of a run over the axis of the curves; a record stands for the steps since the one before."""
+    stretches, start = [], 0
+    for state, records in groupby(run.health, key=lambda record: record[1]):
+        end = list(records)[-1][0]
+        left, right = (100 * curves.x_of(position, step) / curves.x_end for step in (start, end))
+        style = f"left: {left:.2f}%; width: {max(right - left, 0.2):.2f}%"
+        title = f"steps {start:,} to {end:,}: {state}"
+        stretches.append(element("span", style=style, class_=f"is-{_known(state)}", title=title))
+        start = end
+    return element("div", *stretches, class_="band", role="img", aria_label=f"states of {run.name} over its steps")
+
+
+def _results(results: Results) -> list[Html]:
+    return results_table(results.rows, results.detections, results.note)
+
+
+def _views(sheets: Sequence[Sheet], names: Sequence[Html]) -> list[Html]:
+    if not sheets:
+        return []
+    parts: list[Html] = [
+        element("p", "Images as the network saw them in the first epoch, before normalisation.", class_="soft"),
+        views_legend(),
+    ]
+    for sheet in sheets:
+        headings = []
+        for column in sheet.columns:
+            some = [names[position] for position in column] if len(names) > 1 else []
+            headings.append(together([part for name in some for part in (name, " ")]))
+        if len(sheets) > 1:
+            parts.append(element("h3", sheet.data))
+        parts += [image_sheet(image, headings, compact=True) for image in sheet.images]
+    return parts

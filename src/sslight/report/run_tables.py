@@ -1,0 +1,239 @@
+"""Tables of the report: settings, results, cost, unreadable images, environment."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sslight.config import flat_settings, load_recipe
+from sslight.report.page import Html, element, table, together
+from sslight.report.run_files import Run
+from sslight.report.run_summary import duration
+
+Content = Mapping[str, Any]
+
+_METHODS = ("dino", "swav", "moco")
+_NOT_COMPARED = {"output", "resume"}
+_LISTED = 20
+
+
+def settings_tables(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
+    """What differs between runs (or from the recipe, of a single one), and all settings, folded away."""
+    parts: list[Html] = []
+    if len(runs) > 1:
+        rows = [row for row in _rows(runs) if row[0] not in _NOT_COMPARED and len(set(row[1:]) - {"–"}) > 1]
+        parts += [table(["", *names], rows)] if rows else [element("p", "All settings are the same.")]
+    else:
+        parts += _changes(runs[0])
+    every = table(["", *names] if len(runs) > 1 else ["setting", "value"], _rows(runs))
+    return [*parts, element("details", element("summary", "All settings"), every)]
+
+
+def _rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """A row for each setting that matters to one of the runs; ``–`` where it does not matter or is not known."""
+    keys = list(dict.fromkeys(key for run in runs for key in run.settings))
+    rows = [(key, *(_value(run, key) for run in runs)) for key in keys]
+    return [row for row in rows if set(row[1:]) != {"–"}]
+
+
+def _value(run: Run, key: str) -> str:
+    section = key.partition(".")[0]
+    if key not in run.settings or (section in _METHODS and section != run.settings.get("method")):
+        return "–"
+    return setting_text(run.settings[key])
+
+
+def setting_text(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return value[0] if len(value) == 1 else f"[{', '.join(value)}]"
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _changes(run: Run) -> list[Html]:
+    """Where the run differs from the recipe that its command names."""
+    recipe = _recipe(run)
+    if recipe is None:
+        return []
+    name, values = recipe
+    rows = []
+    for key, value in run.settings.items():
+        before = values.get(key)
+        if key in _NOT_COMPARED or _value(run, key) == "–" or key not in values or before == value:
+            continue
+        rows.append((key, setting_text(before), setting_text(value)))
+    if not rows:
+        return [element("p", f"As the recipe {name} has it.")]
+    return [element("p", "Other than in the recipe ", element("code", name), ":"), table(["", name, "this run"], rows)]
+
+
+def _recipe(run: Run) -> tuple[str, dict[str, Any]] | None:
+    words = _command(run)
+    if "pretrain" not in words:
+        return None
+    after = [word for word in words[words.index("pretrain") + 1 :] if "=" not in word and not word.startswith("-")]
+    try:
+        return (after[0], flat_settings(load_recipe(after[0]).model_dump(mode="json"))) if after else None
+    except ValueError:
+        return None
+
+
+def _command(run: Run) -> list[str]:
+    words = run.environment.get("command")
+    return [str(word) for word in words] if isinstance(words, list) else []
+
+
+def results_table(rows: Sequence[Content], detections: Sequence[Content], note: str) -> list[Html]:
+    """Results that were measured, with the published ones of the same network and protocol, told apart.
+
+    Args:
+        rows: As plain data, from ``compare_results``.
+        detections: The same from ``compare_detections``.
+        note: Where published numbers come from.
+    """
+    parts: list[Html] = []
+    if rows:
+        head = ["", "backbone", "weights", "protocol", "data", "top-1 [%], 95 % interval", "top-5 [%]"]
+        parts.append(table(head, [_result(row) for row in rows]))
+    if detections:
+        head = ["", "backbone", "weights", "data", "box AP", "box AP50", "mask AP", "mask AP50"]
+        parts.append(table(head, [_detection(row) for row in detections]))
+    if any(row["origin"] == "published" for row in [*rows, *detections]):
+        parts.append(element("p", note, class_="soft"))
+    return parts
+
+
+def _origin(row: Content) -> Html:
+    if row["origin"] == "measured":
+        return element("b", "measured here")
+    return element("i", "published")
+
+
+def _result(row: Content) -> list[str]:
+    interval = "" if row["top1_interval"] is None else " [{:.1f}, {:.1f}]".format(*row["top1_interval"])
+    cells = [row["backbone"], breakable(row["weights"]), row["protocol"], row["data"], f"{row['top1']:.1f}{interval}"]
+    return _told_apart(row, [*cells, "" if row["top5"] is None else f"{row['top5']:.1f}"])
+
+
+def _detection(row: Content) -> list[str]:
+    figures = (row["box_ap"], row["box_ap50"], row["mask_ap"], row["mask_ap50"])
+    cells = [
+        row["backbone"],
+        breakable(row["weights"]),
+        row["data"],
+        *("" if f is None else f"{f:.1f}" for f in figures),
+    ]
+    return _told_apart(row, cells)
+
+
+def _told_apart(row: Content, cells: list[str]) -> list[str]:
+    """Published figures are set in italics, so that nobody takes them for measurements of this program."""
+    published = row["origin"] == "published"
+    return [_origin(row), *(element("i", cell, class_="soft") if published and cell else cell for cell in cells)]
+
+
+def cost_table(summaries: Sequence[Content], names: Sequence[Html]) -> list[Html]:
+    """Time, throughput and GPU hours of each run."""
+    costs = [summary["cost"] for summary in summaries]
+    if not any(costs):
+        return []
+
+    def row(label: str, text: Any) -> list[str]:
+        return [label, *("–" if cost is None else text(cost) for cost in costs)]
+
+    rows = [
+        row("time in training steps", lambda c: duration(c["seconds"])),
+        row("images (each with all its views)", lambda c: f"{c['images']:,}"),
+        row("throughput", lambda c: f"{c['images_per_second']:,.0f} images/s"),
+        row("waiting for data", lambda c: f"{100 * c['data_wait_share']:.1f} % of the time"),
+        row("computed on", lambda c: _counted(c["gpus"]) or "CPU"),
+    ]
+    if any(cost and cost["gpus"] for cost in costs):
+        rows.append(row("GPU hours", lambda c: "–" if c["gpu_hours"] is None else f"{c['gpu_hours']:.2f}"))
+    note = (
+        "From the throughput of each stretch of steps: accuracies, checkpoints and steps that were lost and done again "
+        "are not in it. GPUs are those of the machine on which the run was started."
+    )
+    return [table(["", *names], rows), element("p", note, class_="soft")]
+
+
+def _counted(names: Sequence[str]) -> str:
+    return ", ".join(f"{count} × {name}" for name, count in Counter(names).items())
+
+
+def bad_images_part(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
+    """Unreadable images by reason, and the first ones."""
+    parts: list[Html] = []
+    for run, name in zip(runs, names, strict=True):
+        if not run.bad_images:
+            continue
+        parts += [element("h3", name)] if len(runs) > 1 else []
+        reasons = Counter(row.get("reason", "") for row in run.bad_images).most_common(5)
+        counted = "; ".join(f"{count:,} × {reason}" for reason, count in reasons)
+        parts.append(element("p", f"{len(run.bad_images):,} images could not be read and were replaced: {counted}."))
+        rows = [[row.get(key, "") for key in ("name", "reason", "count")] for row in run.bad_images[:_LISTED]]
+        parts.append(table(["image", "reason", "met"], rows))
+        more = len(run.bad_images) - _LISTED
+        parts += [element("p", f"and {more:,} more in bad_images.csv.", class_="soft")] if more > 0 else []
+    return parts
+
+
+def nonfinite_part(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
+    """Steps at which the loss or a gradient was not finite, and what was done."""
+    rows = [
+        [
+            *([name] if len(runs) > 1 else []),
+            f"{record['step']:,}",
+            str(record.get("what", "")),
+            str(record.get("action", "")),
+            f"{len(record['indices']):,}" if isinstance(record.get("indices"), list) else "",
+        ]
+        for run, name in zip(runs, names, strict=True)
+        for record in run.nonfinite
+    ]
+    if not rows:
+        return []
+    more = len(rows) - _LISTED
+    rest = [element("p", f"and {more:,} more in nonfinite.jsonl.", class_="soft")] if more > 0 else []
+    return [table([*([""] if len(runs) > 1 else []), "step", "what", "done", "images"], rows[:_LISTED]), *rest]
+
+
+def environment_part(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
+    """The commands, and machine and versions of each run."""
+    parts: list[Html] = []
+    for run, name in zip(runs, names, strict=True):
+        words = _command(run)
+        if words:
+            command = shlex.join(["sslight" if words[0].endswith(("__main__.py", "sslight")) else words[0], *words[1:]])
+            parts += [element("p", name)] if len(runs) > 1 else []
+            parts.append(element("pre", element("code", command)))
+    flat = [_flat(run.environment) for run in runs]
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    rows = [[key, *(one.get(key, "–") for one in flat)] for key in keys]
+    return [*parts, table(["", *names] if len(runs) > 1 else ["", "version"], rows)] if rows else parts
+
+
+def _flat(environment: Mapping[str, Any]) -> dict[str, str]:
+    packages = environment.get("packages")
+    flat = {
+        key.replace("_", " "): _counted(list(map(str, value))) or "none" if isinstance(value, list) else str(value)
+        for key, value in environment.items()
+        if key not in ("command", "packages")
+    }
+    if isinstance(packages, dict):
+        flat |= {str(key): str(value) for key, value in packages.items() if value is not None}
+    return flat
+
+
+def breakable(text: str) -> Html:
+    """A name that may be broken after ``_`` and ``/``."""
+    parts: list[str] = []
+    for character in text:
+        parts += [character, element("wbr")] if character in "_/" else [character]
+    return together(parts)

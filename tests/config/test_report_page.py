@@ -1,0 +1,31 @@
+"""Words of ``sslight report``: folders and settings."""
+
+from pathlib import Path
+
+import pytest
+
+from sslight.config import build_report
+
+
+def test_words_with_an_equals_sign_are_settings_unless_they_are_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lr=3").mkdir()
+    paths, settings = build_report(["runs/a", "lr=3", "output=x.html", "images=0"])
+    assert paths == [Path("runs/a"), Path("lr=3")]
+    assert (settings.output, settings.images, settings.queries, settings.seed) == (Path("x.html"), 0, 6, 0)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("imagse=3", r"imagse is not a setting of the report: did you mean images\?"),
+        ("zzz=3", "there are output, images, queries, seed"),
+        ("images=-1", "images=-1: input should be greater than or equal to 0; see `sslight report --help`"),
+        ("images=many", "images=many"),
+    ],
+)
+def test_wrong_words_end_in_a_sentence(word: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_report(["run", word])

@@ -1,0 +1,87 @@
+"""Curves show every record that matters, and gaps where there is none."""
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sslight.report.line_chart import Line, line_chart, number
+
+
+def chart(points: list[tuple[float, float]], **more: Any) -> str:
+    end = max(x for x, _ in points)
+    return line_chart([Line(points, "--c")], title="t", detail="", x_label="steps", x_end=end, **more)
+
+
+def paths(drawing: str, kind: str = "line") -> list[str]:
+    return re.findall(rf'<path d="([^"]*)" class="{kind}"', drawing)
+
+
+def corners(path: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([-\d.]+)", path)]
+
+
+def ticks(drawing: str) -> list[str]:
+    return re.findall(r'text-anchor="end">([^<]+)</text>', drawing)
+
+
+def test_a_curve_goes_from_corner_to_corner() -> None:
+    drawing = chart([(0, 0.0), (50, 5.0), (100, 10.0)])
+    assert corners(paths(drawing)[0]) == [(44, 156), (212, 81), (380, 6)]
+    assert drawing.count("<circle") == 3  # few points are marked
+    assert "0" in ticks(drawing)
+    assert "10" in ticks(drawing)
+
+
+def test_the_curve_is_broken_where_a_figure_is_not_finite() -> None:
+    path = paths(chart([(0, 1.0), (1, 2.0), (2, math.nan), (3, 2.0), (4, 1.0)]))[0]
+    assert path.count("M") == 2
+    assert len(corners(path)) == 4
+
+
+def test_thousands_of_points_become_few_and_no_peak_is_lost() -> None:
+    points = [(float(i), math.sin(i / 3000)) for i in range(20_000)]
+    points[7_777] = (7_777.0, 50.0)
+    drawing = chart(points, smooth=True)
+    assert len(drawing) < 20_000
+    top = min(y for _, y in corners(paths(drawing, "raw")[0]))
+    assert top == pytest.approx(156 - 150 * 70 / 80, abs=0.1)  # 50 on an axis from -20 to 60
+    assert min(y for _, y in corners(paths(drawing)[0])) > 100  # the mean is not moved much by one record
+
+
+def test_means_of_a_constant_are_the_constant() -> None:
+    drawing = chart([(float(i), 3.0) for i in range(100)], smooth=True)
+    assert {y for _, y in corners(paths(drawing)[0])} == {y for _, y in corners(paths(drawing, "raw")[0])}
+
+
+@pytest.mark.parametrize(
+    ("values", "log"), [([0.01, 1.0], True), ([0.0, 1.0], False), ([0.5, 1.0], False), ([-1.0, 100.0], False)]
+)
+def test_values_over_fifty_times_their_smallest_get_a_logarithmic_axis(values: list[float], log: bool) -> None:
+    drawing = chart(list(enumerate(values)))
+    assert ("(log)" in drawing) is log
+    assert "(log)" not in chart(list(enumerate(values)), percent=True)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-30, -4.0, 1e-6, 12345.0, 1e20])
+def test_a_single_value_has_an_axis_of_its_own(value: float) -> None:
+    drawing = chart([(0, value), (1, value)])
+    assert all(0 <= y <= 160 for _, y in corners(paths(drawing)[0]))
+    assert len(ticks(drawing)) >= 2
+
+
+def test_any_values_stay_inside() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        scale = 10.0 ** rng.uniform(-8, 8)
+        values = rng.normal(rng.normal() * scale, scale * rng.uniform(0.001, 1), 20).tolist()
+        for _, y in corners(paths(chart(list(enumerate(values))))[0]):
+            assert 5.9 <= y <= 156.1
+
+
+def test_ticks_are_short() -> None:
+    assert [number(value) for value in (0, 0.05, 1500, 20_000, 1_250_000, 1e-6, 0.30000000000000004)] == [
+        "0", "0.05", "1,500", "20k", "1.25M", "1e-06", "0.3",
+    ]  # fmt: skip
