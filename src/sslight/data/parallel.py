@@ -33,7 +33,6 @@ def map_in_order(
     if workers == 0:
         yield from map(function, tasks)
         return
-    before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start, (function,))
     underway: deque[Future[Any]] = deque()
     try:
@@ -51,9 +50,8 @@ def map_in_order(
             "a worker process died, mostly of too little memory; give the same command with fewer workers"
         ) from error
     finally:
-        if underway:  # left early: nobody wants the results
-            for child in set(multiprocessing.active_children()) - before:
-                child.terminate()
+        # Left early, it waits for the few tasks that have begun: a worker that is ended while it holds the lock of
+        # the pool's queue leaves the pool waiting for ever.
         pool.shutdown(cancel_futures=True)
 
 
