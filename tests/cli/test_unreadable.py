@@ -21,6 +21,7 @@ def test_unreadable_images_are_summed_up_at_the_end_of_a_run(
         (folder / name).write_bytes(b"")
     changes = {"data.train": folder, "output": tmp_path / "run", "data.max_bad_share": 0.5, "steps": 2}
     words = [f"{key}={value}" for key, value in (TINY | changes).items()]
+    monkeypatch.setenv("COLUMNS", "500")
     monkeypatch.setattr(sys, "argv", ["sslight", "pretrain", "dino_cnn_sslight_64", *words])
     with pytest.raises(SystemExit) as end:
         main()

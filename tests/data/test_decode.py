@@ -197,7 +197,7 @@ def webp_claiming(height: int, width: int) -> bytes:
 
 @pytest.mark.parametrize("bomb", [jpeg_claiming(60000, 60000), png_claiming(60000, 60000), webp_claiming(16000, 16000)])
 def test_a_picture_that_claims_too_many_pixels_is_refused_before_decoding(bomb: bytes) -> None:
-    with pytest.raises(UnreadableImage, match=r"claims \d+ × \d+ pixels|exceeds limit"):
+    with pytest.raises(UnreadableImage, match=r"more than the limit of|exceeds limit"):
         decode(bomb)
 
 
