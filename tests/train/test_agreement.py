@@ -22,6 +22,8 @@ rank = int(os.environ["RANK"])
 dist.init_process_group("gloo", rank=rank, world_size=2, init_method="file://" + sys.argv[1] + "/store")
 with open(f"{sys.argv[1]}/rank{rank}.json", "w") as file:
     json.dump(outcomes(rank, sys.argv[1]), file)
+dist.barrier()
+dist.destroy_process_group()
 """
 
 

@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,8 +142,10 @@ class SlotPool:
         for process in self._processes:
             process.join(timeout=1)
             if process.is_alive():  # stuck in a read
-                process.kill()
-                process.join(timeout=5)  # one that waits for a dead disk cannot even be killed
+                with suppress(RuntimeError):  # torch's handler tells of a worker that was killed: we know
+                    process.kill()
+                with suppress(RuntimeError):
+                    process.join(timeout=5)  # one that waits for a dead disk cannot even be killed
         atexit.unregister(self._at_exit)
         self._processes = []
 
