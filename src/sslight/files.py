@@ -47,9 +47,9 @@ def remove_partial_files(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file whole or not at all; bytes of file names that are no UTF-8 are written as escapes."""
     with whole_file(path, "w") as file:
-        file.write(text)
+        file.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 @contextmanager

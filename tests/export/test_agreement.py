@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from sslight.export.agreement import FLOAT32, INT8, Agreement, Outputs, check, compare
+from sslight.export.agreement import FLOAT32, INT8, Agreement, Outputs, Tolerance, check, compare
 from sslight.export.cost import latencies
 
 
@@ -53,6 +53,8 @@ def test_equal_images_may_take_each_others_place() -> None:
         ({"cosine_mean": float("nan")}, "the mean cosine of its features is nan, below 0.9999"),
         ({"same_neighbour": 0.9}, "90.0% of the images keep their nearest neighbour, fewer than 99.0%"),
         ({"same_knn_class": 0.5}, "50.0% of the images keep their kNN class, fewer than 99.0%"),
+        ({"same_class": 0.5}, "50.0% of the images keep the class of the classifier, fewer than 99.0%"),
+        ({"largest_difference": float("nan")}, "its outputs are not finite numbers"),
         ({"largest_difference": 0.1}, "its outputs differ by up to 0.1, more than 0.002"),
     ],
 )
@@ -79,3 +81,13 @@ def test_runs_take_turns() -> None:
     found = latencies({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, num_runs=7)
     assert set(found) == {"a", "b"}
     assert "".join(order) == "aaabbb" + "aaaaaa" + "bbbbbb" + "aaa" + "bbb"
+
+
+@pytest.mark.parametrize("tolerance", [FLOAT32, INT8])
+@pytest.mark.parametrize("logits", [torch.full((4, 3), torch.nan), -torch.eye(4, 3)])
+def test_a_wrong_classifier_is_refused_though_the_features_agree(logits: torch.Tensor, tolerance: Tolerance) -> None:
+    features = torch.tensor([[1.0, 0.1], [0.9, 0.2], [0.1, 1.0], [0.2, 0.9]])
+    before = Outputs(features, torch.eye(4, 3))
+    found = compare(before, Outputs(features, logits), labels=None, num_classes=0, nearest=nearest, classify=classify)
+    with pytest.raises(ValueError, match="disagrees with the PyTorch network"):
+        check(found, tolerance, "format=onnx")

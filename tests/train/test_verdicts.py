@@ -101,18 +101,20 @@ def test_a_provoked_trouble_of_dino_is_named(
 
 
 @pytest.mark.parametrize(
-    ("method", "changes", "finding"),
+    ("method", "changes", "finding", "advice"),
     [
-        ("swav", {"swav__epsilon": 1.0}, "the assignments are nearly uniform"),
-        ("moco", {"moco__key_momentum": 0.0}, "queries do not find their keys"),
-        ("moco", {"lr": 0.8}, ""),
+        ("swav", {"swav__epsilon": 1.0}, "the assignments are nearly uniform", "a lower swav.epsilon than 1"),
+        ("moco", {"moco__key_momentum": 0.0}, "queries do not find their keys", "moco.key_momentum=0.99"),
+        ("moco", {"lr": 0.8}, "", "lr · batch_size / 256 = 0.1 is above the usual"),
     ],
 )
 def test_a_provoked_trouble_of_swav_and_moco_is_named(
-    method: str, changes: dict[str, Any], finding: str, tmp_path: Any
+    method: str, changes: dict[str, Any], finding: str, advice: str, tmp_path: Any
 ) -> None:
     judged = verdicts(method, str(tmp_path / "run"), **changes)
-    assert any(v.state in ("watch", "collapsed") and finding in v.finding for v in judged)
+    late = judged[len(judged) // 2 :]
+    named = [v for v in late if v.state in ("watch", "collapsed") and finding in v.finding and advice in v.advice]
+    assert len(named) > len(late) / 2
 
 
 def figures(**changes: float) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """How far an exported file is from the PyTorch network on real images, and how far it may be."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -89,10 +90,13 @@ def compare(
         }
     if len(pairs) > 1:
         accuracy["same_class"] = _share(pairs[1][0].argmax(1) == pairs[1][1].argmax(1))
+    # Of features and logits, those that differ more for their size; NaN is the worst of all.
+    sizes = [(float((old - new).abs().max()), float(old.abs().max())) for old, new in pairs]
+    difference, output = max(sizes, key=lambda size: math.inf if math.isnan(size[0]) else size[0] / (size[1] or 1.0))
     return Agreement(
         num_images=len(before.features),
-        largest_difference=max(float((old - new).abs().max()) for old, new in pairs),
-        largest_output=max(float(old.abs().max()) for old, _ in pairs),
+        largest_difference=difference,
+        largest_output=output,
         cosine_mean=float(cosine.mean()),
         cosine_min=float(cosine.min()),
         same_neighbour=_share(_same_neighbour(before.features, after.features, nearest)),
@@ -117,10 +121,17 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
         else "export another format, and report this network; tolerance.cosine and tolerance.knn accept it as it is"
     )
     # Negated, so that NaN is refused too.
-    if not agreement.cosine_mean >= tolerance.cosine:
+    if not math.isfinite(agreement.largest_difference):
+        problem = "its outputs are not finite numbers"
+    elif not agreement.cosine_mean >= tolerance.cosine:
         problem = f"the mean cosine of its features is {agreement.cosine_mean:.5f}, below {tolerance.cosine:g}"
     elif not share >= least:
         problem = f"{share:.1%} of the images keep their {what}, fewer than {least:.1%}"
+    elif agreement.same_class is not None and not agreement.same_class >= tolerance.same_knn_class:
+        problem = (
+            f"{agreement.same_class:.1%} of the images keep the class of the classifier, "
+            f"fewer than {tolerance.same_knn_class:.1%}"
+        )
     elif tolerance.difference is not None and not (
         agreement.largest_difference <= tolerance.difference * agreement.largest_output
     ):

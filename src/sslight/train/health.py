@@ -109,7 +109,7 @@ class HealthWatch:
             case "dino":
                 verdicts.append(self._dino(means))
             case "swav":
-                verdicts.append(self._swav(means))
+                verdicts.append(self._swav(means, step))
             case "moco":
                 verdicts.append(self._moco(means))
         if means["data_wait_share"] > 0.3:
@@ -168,11 +168,11 @@ class HealthWatch:
             return Verdict("watch", found, self._calmer("a higher dino.teacher_momentum"))
         return HEALTHY
 
-    def _swav(self, means: dict[str, float]) -> Verdict:
+    def _swav(self, means: dict[str, float], step: int) -> Verdict:
         swav = self._settings.swav
         if means["assignment_entropy"] > 0.97:
             return Verdict(
-                "collapsed",
+                "watch" if step < 100 else "collapsed",  # runs that go well may begin so
                 f"the assignments are nearly uniform (entropy {means['assignment_entropy']:.3f} of ln P)",
                 f"a lower swav.epsilon than {swav.epsilon:g}, such as {0.6 * swav.epsilon:.2g}",
             )
