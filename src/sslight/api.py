@@ -169,15 +169,21 @@ def _pretrain_together(
         return probe.measure(backbone, fabric.device, linear=linear)
 
     with closing(loader):  # or its worker processes would outlive a failed run
-        result = train(
-            settings,
-            fabric=fabric,
-            model=model,
-            loader=loader,
-            run=run,
-            measure=None if probe is None else measure,
-            local_world_size=placement.processes_per_node,
-        )
+        try:
+            result = train(
+                settings,
+                fabric=fabric,
+                model=model,
+                loader=loader,
+                run=run,
+                measure=None if probe is None else measure,
+                local_world_size=placement.processes_per_node,
+            )
+        except ValueError:
+            if loader.bad_images:  # perhaps too many: then their list is wanted most
+                with suppress(OSError):
+                    run.write_bad_images(loader.bad_images)
+            raise
     if fabric.is_global_zero:
         save_backbone(
             method.backbone,

@@ -75,6 +75,19 @@ def test_the_death_of_a_worker_names_the_image(make: Callable[..., SlotPool]) ->
         list(pool.batches(0, cut(30)))
 
 
+def test_a_worker_that_dies_while_the_consumer_computes_is_told_when_its_batch_is_asked_for(
+    make: Callable[..., SlotPool],
+) -> None:
+    pool = make(workers=1)
+    batches = pool.batches(0, cut(200))
+    next(batches)
+    [worker] = multiprocessing.active_children()
+    worker.kill()
+    time.sleep(0.5)  # the consumer's own work, which no handler of torch's may break off
+    with pytest.raises(RuntimeError, match=r"^1 loader process\(es\) died \(exit code -9;"):
+        list(batches)
+
+
 def test_workers_ignore_the_signals_that_the_main_process_handles(make: Callable[..., SlotPool]) -> None:
     pool = make(workers=2)
     batches = pool.batches(0, cut(200))

@@ -99,9 +99,12 @@ def test_the_newest_intact_checkpoint_is_taken_with_a_sentence_on_the_others(tmp
     assert len(fallback.passed_over) == 1
     assert "last.pt cannot be read" in fallback.passed_over[0]
 
+    fallback.set_damaged_aside()
+    save_checkpoint(tmp_path / "last.pt", {"step": 5}, keep_last=3)
+    assert [load_checkpoint(tmp_path / name)["step"] for name in ("last.pt", "last-1.pt")] == [5, 3]
     (tmp_path / "last.pt").unlink()  # as after a kill between the two renames of a write
     assert load_newest(tmp_path).state["step"] == 3
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("*.pt"):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"no checkpoint in .* is intact"):
         load_newest(tmp_path)

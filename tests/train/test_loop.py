@@ -343,6 +343,21 @@ def test_global_views_alone_train(tiny: Settings) -> None:
     assert np.isfinite(result.training.metrics["loss"])
 
 
+def test_a_run_that_stops_for_too_many_unreadable_images_lists_them(
+    tiny: Settings, image_folder: Callable[..., Path]
+) -> None:
+    folder = image_folder("bad", each=16)
+    for path in sorted(folder.iterdir())[:10]:
+        path.write_bytes(b"")
+    settings = tiny(data__train=[str(folder)], steps=4, checkpoint__every_epochs=None)
+    with pytest.raises(ValueError, match="are unreadable, more than"):
+        run_pretraining(settings)
+    assert settings.output is not None
+    table = (settings.output / "bad_images.csv").read_text(encoding="utf-8").splitlines()
+    assert table[0] == "index,name,reason,count"
+    assert len(table) > 4
+
+
 def test_unreadable_images_are_replaced_and_listed(tiny: Settings, image_folder: Callable[..., Path]) -> None:
     folder = image_folder("mixed", each=40)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")

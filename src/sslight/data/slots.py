@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import warnings
 import weakref
 from collections import deque
@@ -201,8 +202,13 @@ class SlotPool:
         """Start the workers, or, if they live, let them end what is left of an earlier epoch."""
         assert self._loader is not None
         before = set(multiprocessing.active_children())
+        usual = signal.getsignal(signal.SIGCHLD)
         with _expected_warnings():
             self._results = iter(self._loader)
+        # torch raises from its own handler wherever the main thread happens to be; a worker that died is found
+        # here, when its batch is asked for, with the name of the image.
+        if threading.current_thread() is threading.main_thread() and usual is not None:
+            signal.signal(signal.SIGCHLD, usual)
         self._processes += [child for child in multiprocessing.active_children() if child not in before]
 
     def _death_notice(self, dead: dict[int | None, int]) -> str:

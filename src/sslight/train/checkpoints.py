@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +51,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: the file is damaged or not a checkpoint of this program.
+        OSError: it cannot be read at all.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -58,6 +59,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         if damaged is not None:
             raise ValueError(f"the checksum of its record {damaged} is wrong")
         state = load_plain(path)
+    except OSError:
+        raise
     except Exception as error:  # zipfile, too, raises nearly every type on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint {path} cannot be read ({reason}): use another one.") from None
@@ -76,6 +79,12 @@ class LoadedCheckpoint:
     path: Path
     state: dict[str, Any]
     passed_over: list[str]
+    damaged: list[Path]
+
+    def set_damaged_aside(self) -> None:
+        """Rename the damaged files to ``NAME.damaged``, or the next write would put one in the place of this one."""
+        for path in self.damaged:
+            path.replace(path.with_name(f"{path.name}.damaged"))
 
 
 def kept_checkpoints(folder: Path) -> list[Path]:
@@ -91,13 +100,16 @@ def load_newest(folder: Path) -> LoadedCheckpoint:
 
     Raises:
         ValueError: there is none.
+        OSError: one cannot be read, which says nothing of what is in it.
     """
     passed_over: list[str] = []
+    damaged: list[Path] = []
     for path in kept_checkpoints(folder):
         try:
-            return LoadedCheckpoint(path, load_checkpoint(path), passed_over)
+            return LoadedCheckpoint(path, load_checkpoint(path), passed_over, damaged)
         except ValueError as error:
             passed_over.append(str(error))
+            damaged.append(path)
     if not passed_over:
         raise ValueError(f"there is no checkpoint in {folder}: start a new run in another folder.")
     raise ValueError(f"no checkpoint in {folder} is intact: {' '.join(passed_over)}")
@@ -151,9 +163,9 @@ class CheckpointWriter:
 def _shift(path: Path, keep_last: int) -> None:
     """Rename ``path`` to ``NAME-1.pt``, that to ``NAME-2.pt`` ..., of which ``keep_last - 1`` are kept."""
     names = [path, *(path.with_stem(f"{path.stem}-{age}") for age in range(1, keep_last))]
-    for newer, older in reversed(list(pairwise(names))):
-        if newer.exists():
-            newer.replace(older)
+    num_files = len(list(takewhile(Path.exists, names)))  # beyond the first gap nothing need move
+    for newer, older in reversed(list(pairwise(names[: num_files + 1]))):
+        newer.replace(older)
 
 
 def _give_name(file: Path, name: Path) -> None:

@@ -177,6 +177,7 @@ def train_detector(
                 checkpoint(step + 1)
                 if run_ends or asked_to_stop:
                     failure = checkpoints.failure(wait=True)
+                    fabric.barrier()  # or the end of the others could take the first process along in mid-write
                     if failure is not None:
                         raise failure
                 last_checkpoint = time.perf_counter()
@@ -218,4 +219,6 @@ def _resume(
         raise ValueError(
             f"{checkpoint.path} does not belong to this run ({str(error).splitlines()[0]}): start a new run."
         ) from None
+    if fabric.is_global_zero:
+        checkpoint.set_damaged_aside()
     return step, metrics, checkpoint.passed_over

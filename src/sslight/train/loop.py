@@ -124,6 +124,16 @@ def train(
             raise ValueError(
                 f"{checkpoint.path} does not belong to this run ({str(error).splitlines()[0]}): start a new run."
             ) from None
+        if fabric.world_size > 1:
+            found: list[Any] = [None] * fabric.world_size
+            dist.all_gather_object(found, (checkpoint.path.name, first_step))
+            if len(set(found)) > 1:
+                raise ValueError(
+                    f"the processes read different checkpoints in {run.checkpoints} ({found}): output must be a folder "
+                    "that all of them share."
+                )
+        if fabric.is_global_zero:
+            checkpoint.set_damaged_aside()
         return checkpoint.passed_over
 
     def begin_log() -> None:
@@ -175,9 +185,11 @@ def train(
         passing_by = bool(kept) and len(skipped) < settings.optim.max_skipped_batches
         if fabric.is_global_zero:
             action = "passed by" if passing_by else "stopped"
-            run.append_nonfinite(
-                {"step": trouble.step + 1, "what": trouble.what, "action": action, "indices": trouble.indices}
-            )
+            note = {"step": trouble.step + 1, "what": trouble.what, "action": action, "indices": trouble.indices}
+            try:
+                run.append_nonfinite(note)
+            except OSError as error:
+                tell(error)
         if not passing_by:
             again = f", after {len(skipped)} batch(es) had been passed by" if skipped else ""
             from_last = f", or from init_from={kept[0]}" if kept else ""
@@ -189,7 +201,10 @@ def train(
         sentences = restore()
         skipped[:] = passed
         optimizer_.zero_grad()
-        begin_log()
+        try:
+            begin_log()
+        except OSError as error:
+            tell(error)
         for sentence in sentences:
             progress.say(sentence)
         progress.say(
@@ -405,6 +420,7 @@ def train(
                 checkpoint(step + 1, keep_as=keep_as)
                 if run_ends or asked_to_stop:
                     failure = checkpoints.failure(wait=True)
+                    fabric.barrier()  # or the end of the others could take the first process along in mid-write
                     if failure is not None:
                         raise failure
                 last_checkpoint = time.perf_counter()

@@ -14,6 +14,9 @@ from sslight.data import DataFingerprint, StoreUnavailable
 from sslight.train.run_folder import RunFolder, changed_settings, package_versions
 
 _CONNECTION_LOST = re.compile(r"gloo|nccl|connection (closed|reset) by peer", re.IGNORECASE)
+_OWN_OF_A_PROCESS = ("output", "data.", "devices", "workers", "logger", "read_timeout")
+"""Settings that may differ between processes; what data gives is compared itself."""
+
 _SAME_EVERYWHERE = ("sslight", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "numba", "pillow")
 
 
@@ -87,7 +90,7 @@ def _difference(first: dict[str, Any], other: dict[str, Any], run: RunFolder) ->
     for name, version in first["versions"].items():
         if other["versions"][name] != version:
             return f"{name} {other['versions'][name]} and {version}: install the same versions everywhere."
-    changed = changed_settings(first["settings"], other["settings"])
+    changed = changed_settings(first["settings"], other["settings"], free=_OWN_OF_A_PROCESS)
     if changed:
         key, before, now = changed[0]
         return f"{key}={now} and {key}={before}: start all processes with the same recipe and settings."

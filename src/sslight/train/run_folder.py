@@ -178,10 +178,12 @@ def _step_of(line: str) -> float:
         return float("inf")  # a line that a crash cut short
 
 
-def changed_settings(before: RunSettings, now: RunSettings) -> list[tuple[str, Any, Any]]:
-    """Name and both values of each setting that differs and that one run must not change."""
+def changed_settings(
+    before: RunSettings, now: RunSettings, *, free: tuple[str, ...] = _FREE_TO_CHANGE
+) -> list[tuple[str, Any, Any]]:
+    """Name and both values of each setting that differs, but for those that begin with one of ``free``."""
     old, new = _flat(before), _flat(now)
-    return [(key, old[key], new[key]) for key in new if old[key] != new[key] and not key.startswith(_FREE_TO_CHANGE)]
+    return [(key, old[key], new[key]) for key in new if old[key] != new[key] and not key.startswith(free)]
 
 
 def package_versions() -> dict[str, str | None]:
