@@ -44,6 +44,7 @@ def export(
 
 def _print_result(result: "ExportResult") -> None:
     console = Console(soft_wrap=True, highlight=False)
+    console.width = max(console.width, 110)  # a narrow window may wrap the table, but no figure is cut off
     pytorch = result.files[0]
     table = Table(box=None, pad_edge=False)
     for column in ("file", "MB", "cosine", "largest diff.", "kNN", *_latency_columns(pytorch), "peak MiB"):
@@ -56,7 +57,7 @@ def _print_result(result: "ExportResult") -> None:
     console.print(table, markup=False)
     preprocessing, check = result.content["preprocessing"], result.content["check"]
     console.print(
-        f"input {preprocessing['dtype']} {preprocessing['shape']}, {preprocessing['input']}; compared on "
+        f"input of ONNX and ExecuTorch files: {preprocessing['dtype']} {preprocessing['shape']}; compared on "
         f"{check['num_images']} images; latency of one image, median, on {result.content['device']['processor']}",
         markup=False,
     )

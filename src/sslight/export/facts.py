@@ -118,12 +118,19 @@ def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
         "peak_memory_mib": file.peak_memory_mib,
     }
     match file.format:
+        case "safetensors" | "torchvision":
+            # Weights have no input of their own: it is that of the network.
+            size = task.exportable.info.image_size
+            facts["input"] = {"shape": ["batch", 3, size, size], "dtype": "float32", "normalised_inside": False}
+        case "executorch":
+            facts["batch"] = 1
+        case "onnx" | "onnx-int8":
+            facts["opset"] = OPSET
+    match file.format:
         case "safetensors":
             facts["load"] = how_to_load(task.exportable, file.path.name, keys="timm")
         case "torchvision":
             facts["load"] = how_to_load(task.exportable, file.path.name, keys="torchvision")
-        case "onnx" | "onnx-int8":
-            facts["opset"] = OPSET
     return facts
 
 
