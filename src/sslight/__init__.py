@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sslight.api import PretrainResult, detect, evaluate_backbone, export_backbone, pretrain
+    from sslight.api import PretrainResult, detect, evaluate_backbone, pretrain
     from sslight.backbones import load_backbone
+    from sslight.delivery import export_backbone
     from sslight.evaluate import DetectionResult, Embeddings, EvaluationResult, embed, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
@@ -32,7 +33,7 @@ _HOMES = {
     "dino_loss": "sslight.methods",
     "embed": "sslight.evaluate",
     "evaluate_backbone": "sslight.api",
-    "export_backbone": "sslight.api",
+    "export_backbone": "sslight.delivery",
     "knn_classify": "sslight.evaluate",
     "load_backbone": "sslight.backbones",
     "moco_loss": "sslight.methods",

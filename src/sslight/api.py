@@ -1,7 +1,7 @@
 """The program's work as Python functions: settings in, results out. Here the rooms are put together."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from sslight.backbones import load_backbone_weights, num_features, save_backbone
 from sslight.config import (
     DetectSettings,
     EvaluateSettings,
-    ExportSettings,
     PretrainSettings,
     build_detect_settings,
     build_evaluate_settings,
-    build_export_settings,
     load_recipe,
 )
 from sslight.data import (
@@ -44,13 +42,10 @@ from sslight.evaluate import (
     LabelledProbe,
     check_evaluation,
     detection_optimizer,
-    knn_classify,
     measure_detection,
-    nearest_neighbours,
     prepare_detection,
     run_evaluation,
 )
-from sslight.export import ExportResult, run_export
 from sslight.methods import Method, build_method
 from sslight.train import (
     LoaderSpeed,
@@ -391,42 +386,3 @@ def detect_with(settings: DetectSettings) -> DetectionResult | None:
         )
     figures = {"loss": training.metrics["loss"], "training_seconds": round(training.seconds, 1)}
     return measure_detection(task, device=fabric.device, workers=workers, training=figures)
-
-
-def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> ExportResult:
-    """Write a backbone as files for other programs and devices, each checked against PyTorch and measured.
-
-    ``export_backbone("runs/first/backbone.safetensors", {"data.check": "images"}, format=["safetensors", "onnx"])``;
-    settings have the names of the command line.
-
-    Args:
-        checkpoint: An export or a checkpoint of this program, or a ``.pth.tar`` of the original.
-        overrides: Settings that differ from the defaults.
-        more: The same as keywords.
-
-    Raises:
-        ValueError: a setting, a file or the data is wrong, or a file disagrees; nothing has been written then.
-    """
-    return export_with(build_export_settings(checkpoint, {**(overrides or {}), **more}))
-
-
-def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda line: None) -> ExportResult:
-    """:func:`export_backbone` with settings that are already resolved; ``say`` is called with a line at every stage."""
-    return run_export(settings, nearest=_nearest_other, classify=_class_by_neighbours, say=say)
-
-
-def _nearest_other(features: Tensor) -> Tensor:
-    return nearest_neighbours(features, features, k=1, leave_one_out=True)[1][:, 0]
-
-
-def _class_by_neighbours(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    scores = knn_classify(
-        features,
-        labels,
-        features,
-        k=min(20, len(features) - 1),
-        temperature=0.07,
-        num_classes=num_classes,
-        leave_one_out=True,
-    )
-    return scores.argmax(1)

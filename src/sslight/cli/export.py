@@ -32,7 +32,7 @@ def export(
     if "=" in checkpoint:
         raise ValueError(f"{checkpoint} stands where the checkpoint belongs: sslight export CHECKPOINT data.check=...")
     resolved = build_export_settings(checkpoint, parse_assignments(settings or [], ExportSettings))
-    from sslight.api import export_with
+    from sslight.delivery import export_with
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     result = export_with(resolved, say=lambda line: console.print(line, markup=False))

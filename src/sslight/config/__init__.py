@@ -26,13 +26,12 @@ from sslight.config.recipes import (
 )
 from sslight.config.report_page import ReportSettings, build_report, build_report_settings
 from sslight.config.settings import (
-    CheckpointSettings,
     DataSettings,
-    OptimSettings,
     PretrainSettings,
     ProbeSettings,
     ViewSettings,
 )
+from sslight.config.training_settings import CheckpointSettings, OptimSettings
 from sslight.config.views_page import (
     ShownRecipe,
     ViewsPageSettings,

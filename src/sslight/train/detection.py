@@ -17,6 +17,7 @@ from sslight.config import DetectSettings
 from sslight.data import DetectionLoader, merge_bad_images
 from sslight.optim import set_rates
 from sslight.train.checkpoints import CheckpointWriter, load_newest, process_states, restore_process
+from sslight.train.interrupts import stop_signals
 from sslight.train.loop import (
     TrainingResult,
     TrainingStopped,
@@ -27,7 +28,6 @@ from sslight.train.loop import (
     gradient_norm,
     reduce_scalars,
     step_figures,
-    stop_signals,
 )
 from sslight.train.progress import TrainingProgress
 from sslight.train.run_folder import RunFolder

@@ -1,13 +1,10 @@
 """The training loop: one file, read from top to bottom, for every method and number of processes."""
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,6 +22,7 @@ from sslight.train.checkpoints import CheckpointWriter, kept_checkpoints, load_n
 from sslight.train.clock import DataWait, StepClock
 from sslight.train.finite import FiniteWatch, NotFinite
 from sslight.train.health import EARLY, HealthWatch, Verdict, feature_health, health_line
+from sslight.train.interrupts import failed_threads, stop_signals
 from sslight.train.memory import keep_freed_memory
 from sslight.train.prefetch import DeviceBatches
 from sslight.train.probes import MethodWithProbe, step_values
@@ -35,9 +33,6 @@ from sslight.views import ViewBatch, normalise
 
 Measure = Callable[[nn.Module, bool], dict[str, float]]
 """Accuracies of a backbone by name; the flag asks for the slower ones too (at the start and at the end)."""
-
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 class TrainingStopped(RuntimeError):
@@ -526,50 +521,6 @@ def agreed(flags: list[bool], fabric: Fabric, step: int) -> list[bool]:
     anywhere = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
     assert isinstance(anywhere, Tensor)
     return [count > 0 for count in anywhere.tolist()]
-
-
-@contextmanager
-def failed_threads(tell: Callable[[OSError], None]) -> Iterator[None]:
-    """Have an OSError that ends a thread told, not printed as a traceback: TensorBoard writes in one of its own."""
-    usual = threading.excepthook
-
-    def hook(failed: threading.ExceptHookArgs) -> None:
-        if isinstance(failed.exc_value, OSError):
-            tell(failed.exc_value)
-        else:
-            usual(failed)
-
-    threading.excepthook = hook
-    try:
-        yield
-    finally:
-        threading.excepthook = usual
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[str]]:
-    """Names of the signals received so far that ask for an end; a second SIGINT interrupts at once.
-
-    SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 (SLURM's warning, ``--signal``), and SIGHUP (the terminal is gone) unless it
-    is ignored, as under nohup.
-    """
-    received: list[str] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(signal.Signals(number).name)
-
-    try:
-        before = {n: signal.signal(n, note) for n in STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
-    except ValueError:  # not the main thread: whoever owns it handles signals
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def step_figures(metrics: dict[str, float], verdict: Verdict = EARLY) -> str:
