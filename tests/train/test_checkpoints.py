@@ -161,3 +161,12 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_so(tmp_path: Path) -> 
         signal.signal(signal.SIGXFSZ, handler)
     assert load_checkpoint(path)["step"] == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_loaded_state_does_not_hang_on_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"weights": torch.ones(10_000)})
+    weights = load_checkpoint(path)["weights"]
+    with path.open("r+b") as file:  # as where a file on a network disk is gone or replaced
+        file.truncate(100)
+    assert weights.sum() == 10_000

@@ -64,10 +64,11 @@ class OriginalCheckpoint:
         return to_timm_keys(self.backbone, self.networks[network])
 
 
-def load_plain(path: Path) -> Any:
+def load_plain(path: Path, *, mapped: bool = True) -> Any:
     """What ``torch.save`` wrote to ``path``: tensors, plain data, and the original's configuration as a dict.
 
-    Nothing in the file is executed: pickles that name any other class or function are refused.
+    Nothing in the file is executed: pickles that name any other class or function are refused. With ``mapped``
+    tensors are read from the file when they are used, for which it must stay.
 
     Raises:
         ValueError: the file is damaged or holds more than that; the text is the reason alone.
@@ -77,7 +78,7 @@ def load_plain(path: Path) -> Any:
         if is_zip:
             _refuse_compressed(path)
         with torch.serialization.safe_globals(_SAFE):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip and mapped)
     except Exception as error:  # the unpickler raises nearly every type on damaged files
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             reason = f"it would call {named[1]}, which is not run"

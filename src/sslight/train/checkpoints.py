@@ -54,11 +54,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         OSError: it cannot be read at all.
     """
     try:
+        # Not mapped: optimisers keep the tensors they are given, and this file may be removed while they live.
+        state = load_plain(path, mapped=False)  # refuses what is compressed, so that the next line ends soon
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch itself does not look at the checksums
         if damaged is not None:
             raise ValueError(f"the checksum of its record {damaged} is wrong")
-        state = load_plain(path)
     except OSError:
         raise
     except Exception as error:  # zipfile, too, raises nearly every type on damaged files
@@ -147,6 +148,13 @@ class CheckpointWriter:
         except OSError as error:
             return error
         return None
+
+    def finish(self, fabric: Fabric) -> None:
+        """Wait, in all processes, for the write underway in the first. Raises OSError there if it failed."""
+        failure = self.failure(wait=True)
+        fabric.barrier()  # or the end of the others could take the first process along in mid-write
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Wait for what is underway and end the thread."""

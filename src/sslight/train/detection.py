@@ -176,10 +176,7 @@ def train_detector(
                 tell(checkpoints.failure(wait=True))
                 checkpoint(step + 1)
                 if run_ends or asked_to_stop:
-                    failure = checkpoints.failure(wait=True)
-                    fabric.barrier()  # or the end of the others could take the first process along in mid-write
-                    if failure is not None:
-                        raise failure
+                    checkpoints.finish(fabric)
                 last_checkpoint = time.perf_counter()
                 window_start += last_checkpoint - pause
             if asked_to_stop and not run_ends:

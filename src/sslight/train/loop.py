@@ -414,10 +414,7 @@ def train(
                     keep_as.append("best.pt")
                 checkpoint(step + 1, keep_as=keep_as)
                 if run_ends or asked_to_stop:
-                    failure = checkpoints.failure(wait=True)
-                    fabric.barrier()  # or the end of the others could take the first process along in mid-write
-                    if failure is not None:
-                        raise failure
+                    checkpoints.finish(fabric)
                 last_checkpoint = time.perf_counter()
                 window_start += last_checkpoint - pause
             if asked_to_stop and not run_ends:
