@@ -25,6 +25,8 @@ TINY = {
     "views.num_local": 2,
     "views.global_size": 32,
     "views.local_size": 16,
+    "lr": 0.48,
+    "optim.min_lr": 0.0048,
     "optim.warmup_epochs": 0.2,
     "dino.head_hidden_dim": 16,
     "dino.head_bottleneck_dim": 8,

@@ -56,14 +56,26 @@ def test_sslight_differs_from_its_baseline_in_the_four_settings_of_the_paper(fam
     }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_64_px_recipes_change_sizes_only(name: str) -> None:
+@pytest.mark.parametrize("method", ["dino", "swav", "moco"])
+def test_64_px_recipes_of_cnns_differ_in_the_same_four_settings(method: str) -> None:
+    recipe = read_recipe(f"{method}_cnn_sslight_64")
+    assert recipe.inherits == f"{method}_cnn_baseline_64"
+    assert recipe.changes == read_recipe(f"{method}_cnn_sslight").changes | {"views.local_size": 36}
+    baseline, published = (load_recipe(f"{method}_cnn_baseline{size}") for size in ("_64", ""))
+    assert (baseline.views.global_size, baseline.views.local_size) == (64, 28)
+    for key in ("global_pair_weight", "method", "backbone"):
+        assert getattr(baseline, key) == getattr(published, key)
+    for key in ("global_scale", "local_scale", "flip_prob", "jitter", "blur_prob"):
+        assert getattr(baseline.views, key) == getattr(published.views, key)
+
+
+@pytest.mark.parametrize("name", ["dino_vit_baseline", "dino_vit_sslight"])
+def test_64_px_recipes_of_vits_change_sizes_only(name: str) -> None:
     full, small = load_recipe(name), load_recipe(f"{name}_64")
     assert small.views.global_size == 64
     assert small.views.local_size == (36 if "sslight" in name else 28)
-    if "vit" in name:
-        assert small.patch_size == 4
-        assert small.views.local_size % small.patch_size == 0
+    assert small.patch_size == 4
+    assert small.views.local_size % small.patch_size == 0
     same_sizes = small.model_copy(
         update={
             "patch_size": None,

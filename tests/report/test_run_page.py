@@ -32,7 +32,7 @@ def test_one_run_is_shown_with_its_recipe_and_its_figures(tmp_path: Path) -> Non
         "Not finished (still running, or stopped): step 20 of 20, 2 epochs.",
         "18.0 %untrained 5.0 · best 20.0 at step 10",
         "Other than in the recipe dino_cnn_sslight_64:",
-        "batch_size10248",
+        "batch_size648",
         "sslight pretrain dino_cnn_sslight_64 epochs=2 'output=a b'",
         "time in training steps30 s",
         "computed onCPU",
@@ -52,11 +52,11 @@ def test_everything_that_is_fetched_is_inside(tmp_path: Path) -> None:
 
 def test_several_runs_share_charts_and_differing_settings_have_a_table(tmp_path: Path) -> None:
     first = read_run(write_run(tmp_path / "a"), name="a")
-    second = read_run(write_run(tmp_path / "b", lr=3.5, views__num_local=2), name="b")
+    second = read_run(write_run(tmp_path / "b", lr=3.5, views__num_local=4), name="b")
     text = cells(shown(first, second))
     differing = text[text.index("Settings", text.index("Throughput and cost") + 20) :].split("All settings")[0]
-    assert "lr0.483.5" in differing
-    assert "views.num_local62" in differing
+    assert "lr4.03.5" in differing
+    assert "views.num_local24" in differing
     assert "output" not in differing
     assert "seed" not in differing
     same = cells(shown(first, read_run(write_run(tmp_path / "c"), name="c")))
@@ -75,7 +75,7 @@ def test_losses_of_different_methods_are_not_in_one_chart(tmp_path: Path) -> Non
     text = cells(shown(first, second))
     assert "loss of DINO[nats]" in text
     assert "loss of SwAV[nats]" in text
-    assert "dino.teacher_temp0.07–" in text
+    assert "dino.teacher_temp0.04–" in text
 
 
 def test_states_make_a_band_and_a_sentence(tmp_path: Path) -> None:

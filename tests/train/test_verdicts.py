@@ -20,6 +20,9 @@ SHARED = {
     "views.local_size": 12,
     "views.num_local": 1,
     "views.blur_radius": [0.1, 0.3],
+    "views.jitter_prob": 0.8,
+    "views.grey_prob": 0.2,
+    "views.solarise_prob": [0.0, 0.2],
     "optim.name": "adamw",
     "optim.weight_decay": 0.04,
     "optim.min_lr": 1e-5,
@@ -41,6 +44,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "dino.warmup_teacher_temp_epochs": 0,
         "dino.freeze_last_layer_epochs": 0,
         "dino.teacher_momentum": 0.98,
+        "dino.center_momentum": 0.9,
     },
     "swav": {
         "optim.name": "lars",

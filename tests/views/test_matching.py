@@ -31,8 +31,9 @@ def test_published_recipes_match_photographs_but_for_the_side_that_sslight_mends
     assert "views.local_size=96 is far from the 119 px" in found[0].sentence
 
 
-def test_the_quickstart_matches_its_drawn_images() -> None:
-    assert mismatches("quickstart", sizes=SMALL) == []
+@pytest.mark.parametrize("recipe", ["quickstart", "dino_cnn_sslight_64", "swav_cnn_sslight_64", "moco_cnn_sslight_64"])
+def test_the_recipes_for_small_images_match_them(recipe: str) -> None:
+    assert mismatches(recipe, sizes=SMALL) == []
 
 
 CASES: list[tuple[str, str, dict[str, Any], list[list[int]], int | None, str]] = [
@@ -40,7 +41,7 @@ CASES: list[tuple[str, str, dict[str, Any], list[list[int]], int | None, str]] =
     ("object size", "dino_cnn_baseline", {"views.local_size": 128}, PHOTOGRAPHS, None, "objects are 1.2"),
     ("overlap", "dino_cnn_baseline", {"views.global_scale": [0.05, 0.2]}, PHOTOGRAPHS, None, "share no pixel"),
     ("local share", "dino_cnn_sslight", {"views.local_scale": [0.3, 0.9]}, PHOTOGRAPHS, None, "hardly local"),
-    ("blur", "dino_cnn_sslight_64", {}, SMALL, None, "a blur of up to 2 px (views.blur_radius) is 5.6 %"),
+    ("blur", "dino_cnn_sslight_64", {"views.blur_radius": [0.1, 2.0]}, SMALL, None, "a blur of up to 2 px (views.blur_radius) is 5.6 %"),
     ("magnification", "dino_cnn_sslight", {}, SMALL, None, "views.global_size=224 enlarges crops 4.5 times"),
     ("magnification", "dino_vit_sslight", {}, [[100, 120]], 16, "that costs compute and shows nothing more"),
     ("patches", "dino_vit_sslight", {"views.local_size": 120}, PHOTOGRAPHS, 16, "views.local_size=120 is not a mul"),
