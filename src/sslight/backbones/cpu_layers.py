@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from sslight.backbones.small_maps import convolve, gains_as_product
+
 _SMALLEST_PRODUCT = 1 << 20  # multiplications; below, the cost is that of calling
 
 
@@ -97,17 +99,22 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution whose gradients under bfloat16 autocast are computed in float32 where oneDNN's are poor.
+    """A convolution that under bfloat16 autocast does without oneDNN's convolutions where these are poor.
 
-    Those of depth-wise convolutions with a stride of 2, or on maps smaller than the kernel, take 7 to 200 times as
+    On small maps many are faster as products of matrices. Otherwise gradients are computed in float32 if need be:
+    those of depth-wise convolutions with a stride of 2, or on maps smaller than the kernel, take 7 to 200 times as
     long as in float32. Those of any convolution with a stride of 2 on maps of one pixel are wrong: the weight's
     gradient takes in memory that was never written, and so is NaN now and then.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """``[N, C, H, W]`` → ``[N, D, h, w]``."""
-        if torch.is_grad_enabled() and _bf16_on_cpu(input) and self._gradient_is_poor(min(input.shape[-2:])):
-            with torch.autocast("cpu", enabled=False):
+        if not _bf16_on_cpu(input):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            if gains_as_product(self, max(input.shape[-2:])) and not torch.compiler.is_compiling():
+                return convolve(input, self.weight, self.stride[0])
+            if torch.is_grad_enabled() and self._gradient_is_poor(min(input.shape[-2:])):
                 return _Float32Gradient.apply(input, self.weight, self)  # type: ignore[no-any-return]
         return super().forward(input)
 
