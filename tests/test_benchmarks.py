@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from sslight.config import load_recipe
-from sslight.methods import build_method
+from sslight.methods import build_method, dino_loss, moco_loss, sinkhorn, swav_loss
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
 
@@ -62,21 +62,29 @@ def test_the_network_has_the_stem_for_small_images(cifar10: Any) -> None:
     assert sum(p.numel() for p in network.parameters()) == 11_168_832
 
 
-@pytest.mark.slow
-def test_a_cell_trains_is_measured_and_is_not_run_again(cifar10: Any, tmp_path: Path) -> None:
+def test_a_cell_trains_on_the_images_asked_for_and_is_measured(cifar10: Any, tmp_path: Path) -> None:
     given, folder = setup(cifar10, tmp_path), tmp_path / "out"
-    wanted = cifar10.cells(["moco"], ["sslight"], [0])
-    page = cifar10.run_all(wanted, given, folder)
+    folder.mkdir()
+    cifar10.run_cell(cifar10.Cell("moco", "sslight", 0), given, folder)
     cell = json.loads((folder / "moco_sslight_seed0.json").read_text())
     assert cell["steps"] == 2
     assert cell["bank"] == 8
     assert cell["knn"].keys() == {"8"}
+    assert cell["images_per_second"] == pytest.approx(8 / cell["seconds"])
     assert len((folder / "images.txt").read_text().split()) == 8
-    assert "| MoCo-v2 | sslight | 1 |" in page
-    assert (folder / "CIFAR10.md").read_text() == page
-    before = (folder / "moco_sslight_seed0.json").stat().st_mtime_ns
-    assert cifar10.run_all(wanted, given, folder) == page
-    assert (folder / "moco_sslight_seed0.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_finished_cell_is_not_run_again(cifar10: Any, tmp_path: Path) -> None:
+    given, folder = setup(cifar10, tmp_path), tmp_path / "out"
+    page = cifar10.run_all(cifar10.cells([], [], [0]), given, folder)
+    before = (folder / "untrained_seed0.json").stat().st_mtime_ns
+    wanted = cifar10.cells(["swav"], ["sslight"], [0])
+    longer = cifar10.run_all(wanted, given, folder)
+    assert "SwAV | sslight" not in page
+    assert "| SwAV | sslight | 1 |" in longer
+    assert (folder / "CIFAR10.md").read_text() == longer
+    assert (folder / "untrained_seed0.json").stat().st_mtime_ns == before
 
 
 def test_the_untrained_network_is_measured_with_all_neighbours_there_are(cifar10: Any, tmp_path: Path) -> None:
@@ -124,3 +132,35 @@ def test_published_values_stand_apart_from_measured_ones(cifar10: Any, tmp_path:
     assert "| -0.5 (-2.0 to +1.0) |" in measured
     assert not any(f"{row[5]:g}" in measured for row in table.PUBLISHED)
     assert "| LightlySSL | DINO | kNN, k = 200 | 200 | 128 | 84 | 120.3 | 1 RTX A6000 |" in published
+
+
+def test_the_losses_of_both_sides_agree_on_the_same_numbers() -> None:
+    losses = pytest.importorskip("lightly.loss", reason="the other library is not installed")
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = torch.randn(2, 2, 8, 32, generator=generator)
+    theirs = losses.DINOLoss(output_dim=32)(list(teacher), list(student))
+    temperatures = {"student_temp": 0.1, "teacher_temp": 0.04}
+    ours = dino_loss(student, teacher, torch.zeros(32), global_pair_weight=None, **temperatures)
+    torch.testing.assert_close(ours, theirs)
+
+    scores = 2 * torch.rand(2, 16, 12, generator=generator) - 1
+    assignments = torch.stack([sinkhorn(view, epsilon=0.05, num_iterations=3) for view in scores])
+    ours = swav_loss(scores, assignments, temperature=0.1, global_pair_weight=None)
+    torch.testing.assert_close(ours, losses.SwaVLoss()(list(scores), []).squeeze())
+
+    criterion = losses.NTXentLoss(temperature=0.1, memory_bank_size=(64, 16))
+    query, key = torch.nn.functional.normalize(torch.randn(2, 8, 16, generator=generator), dim=2)
+    ours = moco_loss(query[None], key, criterion.memory_bank.bank.T.clone(), temperature=0.1, global_pair_weight=None)
+    torch.testing.assert_close(ours, criterion(query, key))
+
+
+def test_split_batch_norm_becomes_plain_again_without_a_change(cifar10: Any) -> None:
+    pytest.importorskip("lightly.models", reason="the other library is not installed")
+    other = importlib.import_module("cifar10_lightly")
+    network, images = cifar10.new_backbone(0), torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    other._split_norms(network)
+    network(images)
+    split = network.eval()(images)
+    torch.testing.assert_close(other._with_plain_norms(network, shapes).eval()(images), split)
+    cifar10.new_backbone(1).load_state_dict(network.state_dict())
