@@ -28,7 +28,7 @@ import torch
 from floor import floor
 from original_step import OriginalStep
 
-from sslight.config import PretrainSettings, load_recipe
+from sslight.config import PretrainSettings, load_recipe, parse_assignments
 from sslight.data import SyntheticSource, decode
 from sslight.methods import DINO, StepValues, build_method
 from sslight.optim import build_optimizer, parameter_groups, set_rates
@@ -40,11 +40,11 @@ _MOMENTUM, _TEACHER_TEMP, _LR = 0.996, 0.04, 0.05
 _BATCHES = 4
 
 
-def settings_for(backbone: str, recipe: str, batch_size: int) -> PretrainSettings:
+def settings_for(backbone: str, recipe: str, batch_size: int, changes: dict[str, Any]) -> PretrainSettings:
     """The recipe's settings; a ViT takes those of the ViT recipe of the same size."""
     if "vit" in backbone:
         recipe = recipe.replace("_cnn_", "_vit_")
-    return load_recipe(recipe, {"backbone": backbone, "batch_size": batch_size, "drop_path": 0.0})
+    return load_recipe(recipe, {"backbone": backbone, "batch_size": batch_size, "drop_path": 0.0, **changes})
 
 
 def drawn_batches(settings: PretrainSettings) -> list[ViewBatch]:
@@ -133,7 +133,7 @@ def _resident_peak() -> int:
 
 def measure(backbone: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run all sides of one backbone in turns."""
-    settings = settings_for(backbone, options.recipe, options.batch_size)
+    settings = settings_for(backbone, options.recipe, options.batch_size, parse_assignments(options.set))
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     processes = []
@@ -248,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, or JSON with ``--json``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", default=["mobilenet_v2", "resnet18", "vit_tiny"])
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings other than the recipe's")
     parser.add_argument("--recipe", default="dino_cnn_sslight_64", help="a DINO recipe for CNNs")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

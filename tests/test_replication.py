@@ -114,7 +114,6 @@ def test_images_held_out_for_the_selection_are_not_trained_on_in_it(
 def test_a_run_is_done_once_and_reported_with_its_difference_from_the_baseline(
     script: Any, monkeypatch: pytest.MonkeyPatch, images: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    pytest.importorskip("matplotlib")
     run, matrix, results = script("run"), script("matrix"), script("results")
     monkeypatch.setattr(run, "_keep_what_is_said", lambda folder: None)
     output = tmp_path / "out"

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,8 @@ def _keep_what_is_said(folder: Path) -> None:
 def main() -> None:
     """Go through the stages."""
     arguments = _parse()
+    if find_spec("matplotlib") is None:
+        sys.exit("The report has a plot, for which matplotlib is needed: pip install matplotlib.")
     bench, plan_file = Bench(arguments), arguments.output / "plan.json"
     matrix = _matrix(arguments)
     asked = {"matrix": asdict(matrix), "share": arguments.share, "minutes": arguments.minutes, "seeds": arguments.seeds}
