@@ -3,7 +3,11 @@
 import importlib
 import json
 import math
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +142,35 @@ def test_a_run_is_done_once_and_reported_with_its_difference_from_the_baseline(
     assert "one seed says nothing about chance" in text
     with Image.open(output / "results.png") as picture:
         assert picture.width > 1000
+
+
+_STARTS_A_RUN = """
+import os, time
+from processes import processes
+
+if __name__ == "__main__":
+    with processes(1) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 60).result()
+"""
+
+
+def test_a_run_ends_with_a_killed_command(tmp_path: Path) -> None:
+    program = tmp_path / "command.py"
+    program.write_text(_STARTS_A_RUN, encoding="utf-8")
+    where = {**os.environ, "PYTHONPATH": str(REPLICATION)}
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True, env=where) as command:
+        assert command.stdout is not None
+        worker = int(command.stdout.readline())
+        os.kill(worker, 0)
+        command.kill()
+    for _ in range(100):
+        state = Path(f"/proc/{worker}/stat")
+        try:  # a dead process that nobody has waited for is a zombie
+            if state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the run goes on without its command")

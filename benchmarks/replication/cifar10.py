@@ -13,21 +13,21 @@ TRAIN and VAL are folders of class folders. The full length is that without --im
 
 import argparse
 import json
-import multiprocessing
 import platform
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Any
 
 import torch
 from cifar10_lightly import Trained, moco_queue_size, part, train_lightly
 from cifar10_table import to_markdown
+from processes import processes
 from timm.models import register_model
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
@@ -249,6 +249,7 @@ def run_cell(cell: Cell, setup: Setup, folder: Path) -> dict[str, Any]:
     run = folder / "runs" / cell.name
     shutil.rmtree(run, ignore_errors=True)  # a part of a run that was interrupted; its time would be lost
     trained = Trained(new_backbone(cell.seed), 0, 0.0, 0.0)
+    before = processor_seconds()
     if cell.side == "sslight":
         image_list = None
         if setup.images is not None:
@@ -270,6 +271,7 @@ def run_cell(cell: Cell, setup: Setup, folder: Path) -> dict[str, Any]:
         run.mkdir(parents=True)
         about: dict[str, Any] = {"image_size": 32, "patch_size": None, "mean": _MEAN, "std": _STD}
         save_backbone(trained.backbone, run / "backbone.safetensors", name=BACKBONE, **about)
+    on_processor = processor_seconds() - before
     seen = trained.steps * setup.batch_size
     result = {
         **asdict(cell),
@@ -281,12 +283,18 @@ def run_cell(cell: Cell, setup: Setup, folder: Path) -> dict[str, Any]:
         "steps": trained.steps,
         "loss": trained.loss,
         "seconds": trained.seconds,
+        "processor_seconds": on_processor,
         "images_per_second": seen / trained.seconds if trained.seconds else None,
         "hardware": hardware(setup.device),
         "versions": _versions(),
     }
     write_whole(folder / f"{cell.name}.json", json.dumps(result, indent=2) + "\n")
     return result
+
+
+def processor_seconds() -> float:
+    """Time on processors of this process and of those it has started and ended."""
+    return sum(used.ru_utime + used.ru_stime for used in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
 
 
 def hardware(device: str) -> str:
@@ -339,8 +347,7 @@ def run_all(wanted: Sequence[Cell], setup: Setup, folder: Path) -> str:
     for cell in wanted:
         if cell.name not in results:
             print(f"{cell.name} ...", file=sys.stderr, flush=True)
-            # A process of its own: no side profits from what another has warmed or left behind.
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            with processes(1) as pool:
                 results[cell.name] = pool.submit(run_cell, cell, setup, folder).result()
     text = to_markdown(list(results.values()))
     write_whole(folder / "CIFAR10.md", text)

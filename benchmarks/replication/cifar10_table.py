@@ -79,7 +79,8 @@ def to_markdown(results: Sequence[dict[str, Any]]) -> str:
             f"{results[0]['files']} files; the published values are from .png.\n",
             *_measured(results),
             "",
-            "Seconds are those of training alone, views and checkpoints included. "
+            "Seconds are those of training alone, views and checkpoints included; processor seconds are those of "
+            "training with its start and its loader processes, whatever else the machine did. "
             f"Hardware: {_all(results, lambda result: result['hardware'])}. "
             f"Versions: {_all(results, lambda result: _versions(result))}. Loader processes: {setup['workers']}.\n",
             "## Published by others, not measured here\n",
@@ -97,7 +98,16 @@ def to_markdown(results: Sequence[dict[str, Any]]) -> str:
 def _measured(results: Sequence[dict[str, Any]]) -> list[str]:
     ks = list(results[0]["knn"])
     of = {(r["method"], r["side"], r["seed"]): r for r in results}
-    heads = ["method", "side", "seeds", *(f"k = {k}" for k in ks), "seconds", "images/s", f"difference, k = {ks[0]}"]
+    heads = [
+        "method",
+        "side",
+        "seeds",
+        *(f"k = {k}" for k in ks),
+        "seconds",
+        "images/s",
+        "processor s",
+        f"difference, k = {ks[0]}",
+    ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for method in NAMES:
         for side in dict.fromkeys(r["side"] for r in results if r["method"] == method):
@@ -105,9 +115,10 @@ def _measured(results: Sequence[dict[str, Any]]) -> list[str]:
             accuracies = [_spread([r["knn"][k] for r in runs]) for k in ks]
             pairs = [(r, of.get((method, "lightly", r["seed"]))) for r in runs if side == "sslight"]
             gaps = [ours["knn"][ks[0]] - theirs["knn"][ks[0]] for ours, theirs in pairs if theirs is not None]
-            took = ["", ""]
+            took = [""] * 3
             if side:
-                took = [_spread([r["seconds"] for r in runs], 0), _spread([r["images_per_second"] for r in runs])]
+                numbers = (("seconds", 0), ("images_per_second", 1), ("processor_seconds", 0))
+                took = [_spread([r[name] for r in runs], digits) for name, digits in numbers]
             row = [NAMES[method], side or "either", str(len(runs)), *accuracies, *took]
             lines.append(f"| {' | '.join([*row, _spread(gaps, sign='+') if gaps else ''])} |")
     return lines

@@ -19,10 +19,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from matrix import (
     fit,
     recipe_of,
 )
+from processes import processes
 from results import CellResult, read_accuracies, read_cell, write_report
 
 import sslight
@@ -182,7 +182,7 @@ def main() -> None:
         return
     threads = max(1, len(os.sched_getaffinity(0)) // bench.jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for the processes
-    with ProcessPoolExecutor(bench.jobs, mp_context=get_context("spawn")) as pool:
+    with processes(bench.jobs) as pool:
         failed = _go(bench, matrix, arguments, asked, plan, pool)
     write_report(arguments.output)
     if failed:
