@@ -134,6 +134,7 @@ def test_a_run_is_done_once_and_reported_with_its_difference_from_the_baseline(
         assert first.steps == 12
         assert not (job.folder / "features").exists()
     plan = {"length": {"epochs": 1, "seeds": 1}, "asked": {"minutes": 1.0}, "images": 210, "jobs": 1, "device": "CPU"}
+    plan |= {"precision": "32", "torch": "2", "date": "2026-11-27"}
     (output / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     results.write_report(output)
     text = (output / "RESULTS.md").read_text(encoding="utf-8")

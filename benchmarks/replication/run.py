@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ from processes import processes
 from results import CellResult, read_accuracies, read_cell, write_report
 
 import sslight
-from sslight.backbones import timm_name
+from sslight.backbones import bf16_is_fast_on_cpu, timm_name
 from sslight.config import load_recipe
 from sslight.data import build_source, select_subset
 from sslight.files import write_whole
@@ -79,7 +80,8 @@ class Bench:
         self.jobs: int = arguments.jobs
         self.started = time.perf_counter()
         self.on_gpu = torch.cuda.is_available()
-        self.shared: dict[str, Any] = {"precision": "bf16", "logger": "none", "checkpoint.every_epochs": None}
+        precision = "bf16" if self.on_gpu or bf16_is_fast_on_cpu() else "32"
+        self.shared: dict[str, Any] = {"precision": precision, "logger": "none", "checkpoint.every_epochs": None}
         if not self.on_gpu:
             self.shared["workers"] = 1
 
@@ -211,6 +213,9 @@ def _go(
             "length": asdict(length),
             "images": images,
             "jobs": bench.jobs,
+            "precision": bench.shared["precision"],
+            "torch": torch.__version__,
+            "date": date.today().isoformat(),
             "device": torch.cuda.get_device_name() if bench.on_gpu else _processor(),
             "costs": {f"{method} {backbone}": asdict(cost) for (method, backbone), cost in costs.items()},
         }

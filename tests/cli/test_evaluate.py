@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sslight.backbones import build_backbone, save_backbone
+from sslight.backbones import build_backbone, cpu_layers, save_backbone
 from sslight.config import EvaluateSettings, build_evaluate_settings, parse_assignments, setting_keys
 from tests.cli.test_bad_input import run
 from tests.cli.test_commands import output_of
@@ -52,6 +52,14 @@ def test_a_result_is_shown_written_and_compared(
     assert "knn, k = 5" in table[2]
     rows = json.loads(output_of(monkeypatch, capsys, "compare", "--json", *folders))
     assert [row["origin"] for row in rows] == ["measured", "measured"]
+
+
+def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: False)
+    run(monkeypatch, "evaluate", "knn", "timm:test_resnet", "precision=bf16", *words(tmp_path, {}))
+    assert capsys.readouterr().err.count("precision=bf16 is several times slower than 32") == 1
 
 
 def test_settings_of_evaluations_are_explained(

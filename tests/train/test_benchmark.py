@@ -7,7 +7,7 @@ import pytest
 from sslight.api import bench_loader, bench_step
 from sslight.config import PretrainSettings, load_recipe
 from sslight.data import SyntheticSource
-from sslight.train import step_speed
+from sslight.train import benchmark, step_speed
 from sslight.train.benchmark import loader_bottleneck, step_bottleneck
 from tests.conftest import TINY
 
@@ -84,3 +84,10 @@ def test_the_loaders_bottleneck_is_named(parts: tuple[float, float, float], work
 )
 def test_the_steps_bottleneck_is_named(parts: dict[str, float], start: str) -> None:
     assert step_bottleneck(parts, workers=64, on_gpu=True, precision="32").startswith(start)
+
+
+def test_bf16_is_not_recommended_where_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "bf16_is_fast_on_cpu", lambda: False)
+    said = step_bottleneck({"data wait": 1.0, "backward": 99.0}, workers=2, on_gpu=False, precision="32")
+    assert "bf16" not in said
+    assert "smaller views" in said

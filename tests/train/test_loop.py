@@ -11,6 +11,7 @@ import torch
 
 import sslight
 from sslight.api import run_pretraining
+from sslight.backbones import cpu_layers, slow_precision
 from sslight.config import PretrainSettings, load_recipe, recipe_names
 from sslight.train import TrainingStopped, checkpoints, load_checkpoint, loop
 
@@ -441,3 +442,13 @@ def test_waiting_for_data_is_told_once_with_what_helps(
     monkeypatch.setattr(loop, "waiting_advice", lambda share, **machine: f"waiting with {machine['workers']} workers")
     run_pretraining(tiny(epochs=2, steps=None, optim__warmup_epochs=0))
     assert capsys.readouterr().err.count("waiting with 0 workers") == 1
+
+
+def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
+    tiny: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: False)
+    run_pretraining(tiny(steps=2, precision="bf16"))
+    assert capsys.readouterr().err.count("precision=bf16 is several times slower than 32") == 1
+    monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: True)
+    assert slow_precision("bf16", torch.device("cpu")) is None

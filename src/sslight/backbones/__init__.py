@@ -3,7 +3,7 @@
 from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, patch_side, timm_name
 from sslight.backbones.checkpointing import checkpoint_gradients
 from sslight.backbones.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_class_token
-from sslight.backbones.cpu_layers import adopt_cpu_layers, linear
+from sslight.backbones.cpu_layers import adopt_cpu_layers, bf16_is_fast_on_cpu, linear, slow_precision
 from sslight.backbones.fingerprint import weights_fingerprint
 from sslight.backbones.original import to_timm_keys
 from sslight.backbones.original_checkpoint import load_plain
@@ -28,6 +28,7 @@ __all__ = [
     "BackboneInfo",
     "LastBlocks",
     "adopt_cpu_layers",
+    "bf16_is_fast_on_cpu",
     "build_backbone",
     "check_image_size",
     "checkpoint_gradients",
@@ -43,6 +44,7 @@ __all__ = [
     "read_backbone_info",
     "read_state_dict",
     "save_backbone",
+    "slow_precision",
     "timm_name",
     "to_timm_keys",
     "weights_fingerprint",

@@ -14,7 +14,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from sslight.backbones import num_features, save_backbone, weights_fingerprint
+from sslight.backbones import num_features, save_backbone, slow_precision, weights_fingerprint
 from sslight.config import EvaluateSettings
 from sslight.data import Source, check_readable, data_fingerprint
 from sslight.evaluate.cache import check_cache, default_cache
@@ -165,6 +165,8 @@ def prepare(settings: EvaluateSettings, *, device: torch.device, workers: int, s
     for source in (sets.train, sets.val):
         check_readable(source, limits=task.limits)
     model.backbone.to(device)
+    if (warning := slow_precision(settings.precision, device)) is not None:
+        task.progress.say(warning)
     return task
 
 

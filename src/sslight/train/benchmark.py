@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from sslight.backbones import num_features
+from sslight.backbones import bf16_is_fast_on_cpu, num_features
 from sslight.config import CheckpointSettings, PretrainSettings
 from sslight.data import Source, available_cores, build_view_loader, decode, loader_workers, usual_workers
 from sslight.methods import build_method
@@ -231,7 +231,8 @@ def step_bottleneck(parts: dict[str, float], *, workers: int, on_gpu: bool, prec
     said = f"{_IN_WORDS.get(largest, largest)} ({parts[largest] / whole:.0%} of the step)"
     if largest in ("optimiser", "teacher update"):
         return f"{said}: its cost does not depend on the batch; a larger batch_size helps."
-    faster = "" if precision == "bf16" else "precision=bf16, "
+    gains = precision == "32" and (on_gpu or bf16_is_fast_on_cpu())
+    faster = "precision=bf16, " if gains else ""
     return f"{said}: {faster}fewer or smaller views (views.num_local, views.local_size) or a smaller backbone help."
 
 

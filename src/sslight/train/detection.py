@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
+from sslight.backbones import slow_precision
 from sslight.config import DetectSettings
 from sslight.data import DetectionLoader, merge_bad_images
 from sslight.optim import set_rates
@@ -114,6 +115,8 @@ def train_detector(
     with closing(checkpoints), progress, stop_signals() as stop:
         for sentence in passed_over:
             progress.say(sentence)
+        if (warning := slow_precision(settings.precision, fabric.device)) is not None:
+            progress.say(warning)
         wrapped.train()
         batches = None
         for step in range(first_step, total_steps):

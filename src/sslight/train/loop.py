@@ -14,6 +14,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from sslight.backbones import slow_precision
 from sslight.config import PretrainSettings
 from sslight.data import ViewLoader, available_cores, loader_workers, merge_bad_images, usual_workers
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
@@ -256,6 +257,8 @@ def train(
     with closing(checkpoints), progress, failed_threads(tell), stop_signals() as stop:
         for sentence in passed_over:
             progress.say(sentence)
+        if (warning := slow_precision(settings.precision, fabric.device)) is not None:
+            progress.say(warning)
         if measure is not None and first_step == 0:
             progress.update(step=0, epoch=0, figures="measuring the untrained network")
             untrained = measure_at(0, linear=True)
