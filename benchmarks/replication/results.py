@@ -85,10 +85,11 @@ def write_report(output: Path) -> None:
     if not groups:
         raise SystemExit(f"{output / 'matrix'} holds no finished run yet.")
     plan = json.loads((output / "plan.json").read_text(encoding="utf-8"))
-    _draw(groups, output / "results.png")
+    untrained = {backbone: _untrained(output / "untrained" / backbone) for _, backbone in groups}
+    _draw(groups, untrained, output / "results.png")
     parts = [_about(plan, groups)]
     for (method, backbone), group in groups.items():
-        parts += [f"## {method}, {backbone}", _table(group, output / "untrained" / backbone), *_sentences(group)]
+        parts += [f"## {method}, {backbone}", _table(group, untrained[backbone]), *_sentences(group)]
     parts += ["## Selection", _selection(output / "selection.json"), "## Health verdicts", _verdicts(groups)]
     write_whole(output / "RESULTS.md", "\n\n".join(parts) + "\n")
     print(f"{output / 'RESULTS.md'} and {output / 'results.png'}")
@@ -122,11 +123,17 @@ def _about(plan: dict[str, Any], groups: dict[tuple[str, str], Group]) -> str:
         f"{asked['minutes']:g} minutes on the clock). Accuracies are top-1 in percent on the validation "
         "images, which nothing was chosen on: kNN with k = 20, and logistic regression, both on the features of the "
         "training images. *Mean ± 95 % interval over seeds* (Student's t). Differences are taken seed by seed "
-        "(same first weights, same order of images)."
+        "(same first weights, same order of images). Of comparisons that differ in nothing, one in twenty would "
+        "still be told apart. Losses of other weights or views do not compare."
     )
 
 
-def _table(group: Group, untrained: Path) -> str:
+def _untrained(folder: Path) -> tuple[float, float] | None:
+    """Accuracies by kNN and by linear classification of new weights, once they were measured."""
+    return read_accuracies(folder) if (folder / "linear" / "results.json").exists() else None
+
+
+def _table(group: Group, untrained: tuple[float, float] | None) -> str:
     lines = [
         "| variant | kNN | linear | kNN − baseline | linear − baseline | steps | minutes a run | images/s |",
         "|---|---|---|---|---|---|---|---|",
@@ -145,9 +152,8 @@ def _table(group: Group, untrained: Path) -> str:
         minutes = f"{mean(c.minutes for c in cells.values()):.1f}"
         steps = f"{next(iter(cells.values())).steps:,}"
         lines.append("| " + " | ".join([variant, *accuracies, *differences, steps, minutes, speed]) + " |")
-    if (untrained / "linear" / "results.json").exists():
-        knn, linear = read_accuracies(untrained)
-        lines.append(f"| untrained, seed 0 | {knn:.1f} | {linear:.1f} | | | 0 | | |")
+    if untrained is not None:
+        lines.append(f"| untrained, seed 0 | {untrained[0]:.1f} | {untrained[1]:.1f} | | | 0 | | |")
     return "\n".join(lines)
 
 
@@ -208,7 +214,7 @@ def _verdicts(groups: dict[tuple[str, str], Group]) -> str:
     return "\n".join(lines)
 
 
-def _draw(groups: dict[tuple[str, str], Group], path: Path) -> None:
+def _draw(groups: dict[tuple[str, str], Group], untrained: dict[str, tuple[float, float] | None], path: Path) -> None:
     """A row of panels for each method and backbone: kNN, linear accuracy (a dot a seed), and the losses of all runs."""
     import matplotlib as mpl  # asked for by run.py before any work
 
@@ -218,13 +224,25 @@ def _draw(groups: dict[tuple[str, str], Group], path: Path) -> None:
     figure, rows = plt.subplots(len(groups), 3, figsize=(13, 3.2 * len(groups)), squeeze=False, layout="constrained")
     for axes, ((method, backbone), group) in zip(rows, groups.items(), strict=True):
         colours = {variant: f"C{ALL_VARIANTS.index(variant)}" for variant in group}
-        for axis, (name, title) in zip(axes, (("knn", "kNN, %"), ("linear", "linear (fast), %")), strict=False):
+        for number, (name, title) in enumerate((("knn", "kNN, %"), ("linear", "linear (fast), %"))):
+            axis = axes[number]
             for place, (variant, cells) in enumerate(group.items()):
                 values = [getattr(cell, name) for cell in cells.values()]
                 axis.plot(values, [place] * len(values), "o", color=colours[variant], alpha=0.5, markersize=5)
                 axis.plot(mean(values), place, "|", color=colours[variant], markersize=16, markeredgewidth=2.5)
             axis.set_yticks(range(len(group)), list(group))
             axis.invert_yaxis()
+            if (before := untrained[backbone]) is not None:
+                axis.axvline(before[number], color="grey", linestyle="--", linewidth=1)
+                axis.annotate(
+                    "untrained",
+                    (before[number], 1),
+                    (3, -10),
+                    xycoords=axis.get_xaxis_transform(),
+                    textcoords="offset points",
+                    fontsize=7,
+                    color="grey",
+                )
             axis.set_title(f"{method}, {backbone}: {title}", fontsize=10)
             axis.grid(axis="x", alpha=0.3)
         axes[1].set_yticklabels([])
@@ -233,7 +251,7 @@ def _draw(groups: dict[tuple[str, str], Group], path: Path) -> None:
                 x, y = zip(*cell.losses, strict=True)
                 label = variant if number == 0 else None
                 axes[2].plot(x, y, color=colours[variant], linewidth=0.8, alpha=0.7, label=label)
-        axes[2].set_title("loss by step, all seeds (losses of other weights or views do not compare)", fontsize=9)
+        axes[2].set_title(f"{method}, {backbone}: loss by step", fontsize=10)
         axes[2].legend(fontsize=7, frameon=False)
         axes[2].grid(alpha=0.3)
     figure.savefig(path, dpi=110)
