@@ -47,6 +47,8 @@ def _listed(source: Source, path: str, setting: str) -> npt.NDArray[np.int64]:
         raise ValueError(
             f"{setting}={path} cannot be read ({error.strerror}); give a list file or a share such as 0.1"
         ) from error
+    if "\0" in text:
+        raise ValueError(f"{setting}={path} is not a text; give a list file (one name or index a line) or a share")
     lines = [line.strip() for line in text.splitlines()]
     entries = [line for line in lines if line and not line.startswith("#")]
     if not entries:
@@ -63,7 +65,7 @@ def _listed(source: Source, path: str, setting: str) -> npt.NDArray[np.int64]:
 
 def _refuse(setting: str, path: str, what: str, entries: list[str]) -> None:
     if entries:
-        first = ", ".join(printable(entry) for entry in entries[:3])
+        first = ", ".join(printable(entry if len(entry) <= 80 else f"{entry[:77]}...") for entry in entries[:3])
         raise ValueError(
             f"{setting}={path}: {len(entries)} lines {what} (first: {first}); correct the list or data.train"
         )
