@@ -115,7 +115,7 @@ def test_the_share_of_an_unlabelled_source_is_drawn_from_all_images() -> None:
 
 
 def test_what_is_no_list_is_refused_in_a_short_sentence(tmp_path: Path, source: Source) -> None:
-    with pytest.raises(ValueError, match="list.txt is not a text; give a list file"):
+    with pytest.raises(ValueError, match=r"list\.txt is not a text; give a list file"):
         listed(tmp_path, source, 'weights\0\n{"a": 1}\n')
     with pytest.raises(ValueError, match=r"first: x{77}\.\.\.\)"):
         listed(tmp_path, source, "x" * 10_000)
