@@ -186,9 +186,10 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for the processes
     with processes(bench.jobs) as pool:
         failed = _go(bench, matrix, arguments, asked, plan, pool)
-    write_report(arguments.output)
     if failed:
-        sys.exit("\n".join([f"{len(failed)} runs failed; the same command tries them again:", *failed]))
+        print(f"{len(failed)} runs failed; the same command tries them again:", *failed, sep="\n", file=sys.stderr)
+    write_report(arguments.output)
+    sys.exit(1 if failed else 0)
 
 
 def _go(
@@ -229,6 +230,8 @@ def _go(
     failed = bench.run_all("selection", list(_selection_jobs(bench, matrix, length, selecting, held)), pool)
     rates = _chosen_rates(bench, matrix)
     write_whole(bench.output / "selection.json", json.dumps(rates, indent=2))
+    if len(rates) < 2 * len(matrix.methods) * len(matrix.backbones):  # a baseline or an SSLight without any rate
+        return failed
     failed += bench.run_all("matrix", list(_matrix_jobs(bench, matrix, length, rates, every, images)), pool)
     for backbone in matrix.backbones:
         cell = Cell(next(iter(matrix.methods)), backbone, BASELINE, 0)
