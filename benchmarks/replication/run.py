@@ -304,7 +304,7 @@ def _cost(job: Job) -> tuple[tuple[str, str], Cost]:
 
 
 def _selection_jobs(bench: Bench, matrix: Matrix, length: Length, selecting: Path, held: Path) -> Iterable[Job]:
-    images = sum(1 for _ in selecting.open(encoding="utf-8"))
+    images = len(selecting.read_text(encoding="utf-8").splitlines())
     for cell, factor in matrix.selection():
         recipe = load_recipe(recipe_of(cell))
         steps = max(1, images // recipe.batch_size) * length.selection_epochs
