@@ -118,10 +118,16 @@ def test_images_held_out_for_the_selection_are_not_trained_on_in_it(
 def test_without_a_learning_rate_from_the_selection_the_matrix_does_not_start(
     script: Any, monkeypatch: pytest.MonkeyPatch, images: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    run, stages = script("run"), []
+    run = script("run")
+    stages: list[str] = []
     given = arguments(script, monkeypatch, images, tmp_path / "out")
     bench = run.Bench(given)
-    monkeypatch.setattr(bench, "run_all", lambda title, jobs, pool: stages.append(title) or ["a sentence"])
+
+    def failing(title: str, jobs: Any, pool: Any) -> list[str]:
+        stages.append(title)
+        return ["a sentence"]
+
+    monkeypatch.setattr(bench, "run_all", failing)
     plan = {"length": {"epochs": 1, "selection_epochs": 1, "seeds": 1, "seconds": 1.0}}
     matrix = script("matrix").Matrix({"dino": ("baseline",)}, ("test_resnet",))
     assert run._go(bench, matrix, given, {}, plan, None) == ["a sentence"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sslight.backbones import adopt_cpu_layers, build_backbone, cpu_layers, small_maps
-from sslight.backbones.small_maps import convolve, gains_as_product
+from sslight.backbones.small_maps import bf16_is_fast_on_cpu, convolve, gains_as_product
 
 # kernel, stride, height, width
 CASES = [
@@ -41,7 +41,8 @@ def test_values_and_gradients_are_those_of_the_convolution_in_double_precision_t
         assert ours is not None
         assert exact is not None
         assert ours.shape == exact.shape
-        assert (ours - exact).norm() < 0.003 * exact.norm()  # one rounding: 2^-9 at most
+        # One rounding, 2^-9 at most; more where PyTorch's own convolutions stand in for oneDNN's in some of these.
+        assert (ours - exact).norm() < (0.003 if bf16_is_fast_on_cpu() else 0.006) * exact.norm()
     assert x.grad is not None
     assert x.grad.dtype is torch.float32
 
@@ -68,7 +69,7 @@ def test_a_second_backward_pass_adds_to_the_gradient() -> None:
 
 @pytest.fixture
 def bf16_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(small_maps, "_bf16_is_fast", lambda: True)
+    monkeypatch.setattr(small_maps, "bf16_is_fast_on_cpu", lambda: True)
 
 
 @pytest.mark.usefixtures("bf16_is_fast")

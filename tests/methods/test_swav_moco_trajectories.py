@@ -190,6 +190,7 @@ def test_in_double_precision_the_whole_run_is_the_recorded_one(name: str) -> Non
 def test_in_single_precision_the_first_steps_are_the_recorded_ones(name: str) -> None:
     case = read_json(f"trajectories/{name}.json")
     records, _ = run(case, build(name, case, torch.float32), 2)  # a CNN's run is chaotic from here on
-    for record, recorded in zip(records, case["float32"]["steps"], strict=False):
-        assert_near(float(record["loss"]), recorded["loss"], 1e-5, "loss")
+    # An update amplifies rounding, which is the processor's: 6e-5 in the second loss on one with AVX2 only.
+    for record, recorded, tolerance in zip(records, case["float32"]["steps"], (1e-5, 3e-4), strict=False):
+        assert_near(float(record["loss"]), recorded["loss"], tolerance, "loss")
         assert_near(float(record["grad_norm"]), recorded["grad_norm"], 1e-3, "gradient norm")

@@ -3,10 +3,11 @@
 from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, patch_side, timm_name
 from sslight.backbones.checkpointing import checkpoint_gradients
 from sslight.backbones.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_class_token
-from sslight.backbones.cpu_layers import adopt_cpu_layers, bf16_is_fast_on_cpu, linear, slow_precision
+from sslight.backbones.cpu_layers import adopt_cpu_layers, linear, slow_precision
 from sslight.backbones.fingerprint import weights_fingerprint
 from sslight.backbones.original import to_timm_keys
 from sslight.backbones.original_checkpoint import load_plain
+from sslight.backbones.small_maps import bf16_is_fast_on_cpu
 from sslight.backbones.torchvision_keys import TORCHVISION_NAMES
 from sslight.backbones.weights import (
     CHECKPOINT_FORMAT,

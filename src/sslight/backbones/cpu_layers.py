@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from sslight.backbones.small_maps import convolve, gains_as_product
+from sslight.backbones.small_maps import bf16_is_fast_on_cpu, convolve, gains_as_product
 
 _SMALLEST_PRODUCT = 1 << 20  # multiplications; below, the cost is that of calling
 
@@ -96,13 +96,6 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 # ---- Convolutions in bfloat16 -------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def bf16_is_fast_on_cpu() -> bool:
-    """Whether oneDNN computes in bfloat16 here; else PyTorch's own convolutions do, which are slow."""
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return torch.backends.mkldnn.is_available() and supported is not None and bool(supported())  # type: ignore[no-untyped-call]
 
 
 def slow_precision(precision: str, device: torch.device) -> str | None:

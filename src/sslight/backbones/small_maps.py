@@ -24,7 +24,13 @@ def gains_as_product(layer: nn.Conv2d, side: int) -> bool:
     """Whether :func:`convolve` can take the place of a layer without bias, and is faster on maps of ``side`` px."""
     stride, kernel = layer.stride[0], layer.kernel_size[0]
     is_square = layer.stride == (stride, stride) and layer.kernel_size == (kernel, kernel)
-    if not is_square or layer.groups != 1 or layer.dilation != (1, 1) or stride not in (1, 2) or not _bf16_is_fast():
+    if (
+        not is_square
+        or layer.groups != 1
+        or layer.dilation != (1, 1)
+        or stride not in (1, 2)
+        or not bf16_is_fast_on_cpu()
+    ):
         return False
     if kernel == 1:
         return layer.padding == (0, 0) and side <= _LARGEST_PIXEL_SIDE
@@ -33,8 +39,10 @@ def gains_as_product(layer: nn.Conv2d, side: int) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _bf16_is_fast() -> bool:
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]
+def bf16_is_fast_on_cpu() -> bool:
+    """Whether oneDNN computes in bfloat16 here; else PyTorch's own convolutions do, which are slow."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return torch.backends.mkldnn.is_available() and supported is not None and bool(supported())  # type: ignore[no-untyped-call]
 
 
 def convolve(x: Tensor, weight: Tensor, stride: int) -> Tensor:
