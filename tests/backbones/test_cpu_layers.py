@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import Attention
 from torch import nn
 
 from sslight.backbones import adopt_cpu_layers, build_backbone, cpu_layers
@@ -135,3 +136,38 @@ def test_only_float32_on_a_cpu_goes_through_onednn(monkeypatch: pytest.MonkeyPat
 
 def _chain(function: Any) -> str:
     return "" if function is None else function.name() + "".join(_chain(f) for f, _ in function.next_functions[:1])
+
+
+@pytest.mark.parametrize("arguments", [{}, {"qk_norm": True, "scale_norm": True, "norm_layer": nn.LayerNorm}])
+def test_attention_in_bf16_is_as_near_to_float32_as_pytorchs(arguments: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    plain = Attention(96, num_heads=3, qkv_bias=True, **arguments)
+    adopted = copy.deepcopy(plain)
+    adopt_cpu_layers(adopted)
+    assert type(adopted) is cpu_layers.Attention
+    x = torch.randn(4, 17, 96)
+
+    def computed(attention: nn.Module, *, bf16: bool) -> list[torch.Tensor]:
+        attention.zero_grad()
+        inputs = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            y = attention(inputs)
+        y.float().square().sum().backward()
+        assert inputs.grad is not None
+        return [y.detach().float(), inputs.grad, *(p.grad for p in attention.parameters() if p.grad is not None)]
+
+    exact = computed(plain, bf16=False)
+    for ours, theirs, wanted in zip(computed(adopted, bf16=True), computed(plain, bf16=True), exact, strict=True):
+        assert ours.dtype is wanted.dtype
+        assert (ours - wanted).norm() <= 1.5 * (theirs - wanted).norm() + 1e-6
+        assert not torch.equal(ours, wanted)
+
+
+def test_attention_outside_bf16_is_timms() -> None:
+    plain = build_backbone("vit_tiny", image_size=32, patch_size=8)
+    adopted = copy.deepcopy(plain)
+    adopt_cpu_layers(adopted)
+    assert any(type(module) is cpu_layers.Attention for module in adopted.modules())
+    assert list(adopted.state_dict()) == list(plain.state_dict())
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(adopted.eval()(x), plain.eval()(x))
