@@ -90,7 +90,7 @@ def test_measured_numbers_are_those_of_the_result_files() -> None:
     section = PAGES["recipes"].split("## Measured with this program")[1].split("## For 64 px")[0]
     results = "".join(
         (ROOT / "benchmarks" / f"{name}.md").read_text(encoding="utf-8")
-        for name in ("results/quickstart", "results/tiny-imagenet", "replication/RESULTS")
+        for name in ("results/quickstart", "results/tiny-imagenet", "replication/RESULTS", "replication/CIFAR10")
     )
     found = re.findall(r"\b\d?\d\.\d\b", section)
     assert len(found) >= 20
