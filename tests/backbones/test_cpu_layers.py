@@ -7,6 +7,7 @@ import pytest
 import torch
 from timm.layers import Attention
 from torch import nn
+from torch.nn import functional as F
 
 from sslight.backbones import adopt_cpu_layers, build_backbone, cpu_layers
 from sslight.backbones.cpu_layers import Conv2d, Linear
@@ -139,7 +140,10 @@ def _chain(function: Any) -> str:
 
 
 @pytest.mark.parametrize("arguments", [{}, {"qk_norm": True, "scale_norm": True, "norm_layer": nn.LayerNorm}])
-def test_attention_in_bf16_is_as_near_to_float32_as_pytorchs(arguments: dict[str, Any]) -> None:
+def test_attention_in_bf16_is_as_near_to_float32_as_pytorchs(
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: True)
     torch.manual_seed(0)
     plain = Attention(96, num_heads=3, qkv_bias=True, **arguments)
     adopted = copy.deepcopy(plain)
@@ -156,8 +160,9 @@ def test_attention_in_bf16_is_as_near_to_float32_as_pytorchs(arguments: dict[str
         assert inputs.grad is not None
         return [y.detach().float(), inputs.grad, *(p.grad for p in attention.parameters() if p.grad is not None)]
 
-    exact = computed(plain, bf16=False)
-    for ours, theirs, wanted in zip(computed(adopted, bf16=True), computed(plain, bf16=True), exact, strict=True):
+    exact, fused = computed(plain, bf16=False), computed(plain, bf16=True)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", None)  # the products do without it
+    for ours, theirs, wanted in zip(computed(adopted, bf16=True), fused, exact, strict=True):
         assert ours.dtype is wanted.dtype
         assert (ours - wanted).norm() <= 1.5 * (theirs - wanted).norm() + 1e-6
         assert not torch.equal(ours, wanted)
@@ -171,3 +176,16 @@ def test_attention_outside_bf16_is_timms() -> None:
     assert list(adopted.state_dict()) == list(plain.state_dict())
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(adopted.eval()(x), plain.eval()(x))
+
+
+@pytest.mark.parametrize(("tokens", "has_mask"), [(cpu_layers._MOST_TOKENS + 1, False), (17, True)])
+def test_attention_over_many_tokens_or_with_a_mask_stays_pytorchs(
+    tokens: int, has_mask: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: True)
+    plain = Attention(24, num_heads=3)
+    adopted = copy.deepcopy(plain)
+    adopt_cpu_layers(adopted)
+    x, mask = torch.randn(1, tokens, 24), torch.ones(tokens, tokens, dtype=torch.bool).tril() if has_mask else None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(adopted(x, attn_mask=mask), plain(x, attn_mask=mask))

@@ -14,6 +14,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from sslight.backbones.small_maps import bf16_is_fast_on_cpu, convolve, gains_as_product
 
 _SMALLEST_PRODUCT = 1 << 20  # multiplications; below, the cost is that of calling
+_MOST_TOKENS = 512  # with 3 heads the map of a layer is then 1.5 MiB an image
 
 
 def adopt_cpu_layers(network: nn.Module) -> None:
@@ -172,19 +173,19 @@ class Attention(TimmAttention):  # type: ignore[misc]  # timm has no type inform
     """timm's self-attention, under bfloat16 autocast as two products of matrices.
 
     PyTorch's fused attention takes longer in bfloat16 than in float32 on a CPU; two products and a softmax took 0.3
-    to 0.6 of its time forward and backward (257 and 82 tokens of 3 heads), for a map of weights that is kept.
+    to 0.6 of its time forward and backward (257 and 82 tokens of 3 heads), for a map of weights that is kept. That map
+    grows with the square of the tokens, so longer sequences keep PyTorch's, whose memory does not.
     """
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """``[B, N, D]`` → ``[B, N, D]``."""
-        if attn_mask is not None or is_causal or not (_bf16_on_cpu(x) and bf16_is_fast_on_cpu()):
+        is_plain = attn_mask is None and not is_causal and x.shape[1] <= _MOST_TOKENS
+        if not (is_plain and _bf16_on_cpu(x) and bf16_is_fast_on_cpu()):
             return super().forward(x, attn_mask, is_causal)  # type: ignore[no-any-return]
         parts = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         query, key, value = parts.unbind()
         scores = (self.q_norm(query) * self.scale) @ self.k_norm(key).transpose(-2, -1)
-        with torch.autocast(
-            "cpu", enabled=False
-        ):  # which would keep the weights in float32; their sums are in any case
+        with torch.autocast("cpu", enabled=False):  # it would make the weights float32, to be kept at twice the size
             weights = self.attn_drop(scores.softmax(-1))
         heads = (weights @ value).transpose(1, 2).flatten(2)
         projected: Tensor = self.proj_drop(self.proj(self.norm(heads)))
