@@ -93,11 +93,11 @@ def test_a_wrong_input_ends_in_one_sentence(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize("devices", ["gpu", "2"])
 def test_a_gpu_asked_for_where_there_is_none_is_refused(
     devices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     words = tiny_words({"output": str(tmp_path / "run"), "devices": devices})
     assert run(monkeypatch, "pretrain", "dino_cnn_sslight_64", *words) == 2
     assert f"devices={devices}, but this machine has no GPU" in capfd.readouterr().err

@@ -1,7 +1,9 @@
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from tests.data.pictures import write_class_folders
 CROPS = MultiCrop(num_global=2, num_local=2, global_size=16, local_size=8, local_scale=(0.1, 0.3))
 
 Make = Callable[..., ViewLoader]
+
+_NOBODY = 65534
 
 
 @pytest.fixture
@@ -214,12 +218,27 @@ def test_each_bad_image_is_listed_once_with_a_count_that_survives_a_checkpoint(m
     assert continued.bad_images == loader.bad_images
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_read_permission_counts_as_unreadable(make: Make, tmp_path: Path) -> None:
-    source = broken_folder(tmp_path, good=19, broken=0)
-    (tmp_path / source.name(0)).chmod(0)
-    loader = make(source, max_bad_share=0.1)
-    list(loader.epoch(0))
+@contextmanager
+def an_ordinary_user() -> Iterator[None]:
+    """Root may read everything, so for a while this process is not root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(_NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_file_without_read_permission_counts_as_unreadable(make: Make) -> None:
+    with TemporaryDirectory() as name:  # pytest's own folders are closed to all but their owner
+        folder = Path(name)
+        folder.chmod(0o755)
+        source = broken_folder(folder, good=20, broken=0)
+        (folder / source.name(0)).chmod(0)
+        loader = make(source, max_bad_share=0.1, workers=0)
+        with an_ordinary_user():
+            list(loader.epoch(0))
     assert [image.reason for image in loader.bad_images] == ["Permission denied"]
 
 
