@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import shutil
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -258,3 +259,21 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
+
+
+def is_best(measurements: list[dict[str, float]], step: int) -> bool:
+    """Whether the accuracy after ``step`` steps was measured and is above all before it in training."""
+    trained = [measured for measured in measurements if measured["step"] and "knn_top1" in measured]
+    if not trained or trained[-1]["step"] != step:
+        return False
+    return all(measured["knn_top1"] < trained[-1]["knn_top1"] for measured in trained[:-1])
+
+
+def due_by_step(step: int, every: int | None) -> bool:
+    """Whether a checkpoint is due after so many steps."""
+    return every is not None and step % every == 0
+
+
+def due_by_time(last: float, every_minutes: float | None) -> bool:
+    """Whether a checkpoint is due by the clock of this process."""
+    return every_minutes is not None and time.perf_counter() - last > 60 * every_minutes

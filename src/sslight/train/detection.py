@@ -17,20 +17,19 @@ from sslight.backbones import slow_precision
 from sslight.config import DetectSettings
 from sslight.data import DetectionLoader, merge_bad_images
 from sslight.optim import set_rates
-from sslight.train.checkpoints import CheckpointWriter, load_newest, process_states, restore_process
-from sslight.train.interrupts import stop_signals
-from sslight.train.loop import (
-    TrainingResult,
-    TrainingStopped,
-    agreed,
-    all_finite,
+from sslight.train.checkpoints import (
+    CheckpointWriter,
     due_by_step,
     due_by_time,
-    gradient_norm,
-    reduce_scalars,
-    step_figures,
+    load_newest,
+    process_states,
+    restore_process,
 )
-from sslight.train.progress import TrainingProgress
+from sslight.train.finite import all_finite, gradient_norm
+from sslight.train.interrupts import stop_signals
+from sslight.train.loop import TrainingResult, TrainingStopped
+from sslight.train.processes import agreed, reduce_scalars
+from sslight.train.progress import TrainingProgress, step_figures
 from sslight.train.run_folder import RunFolder
 
 

@@ -7,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 
 from sslight.config import DetectSettings, PretrainSettings
+from sslight.train.advice import counted
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -109,3 +110,11 @@ def batch_size_per_process(settings: PretrainSettings, world_size: int) -> int:
             f"accumulate={settings.accumulate}: batch normalisation needs two; set batch_size={2 * parts} or more."
         )
     return size // world_size
+
+
+def placement_line(fabric: Fabric, *, workers: int, cores: int) -> str:
+    """Where this run computes, for its first line."""
+    on_gpu = fabric.device.type == "cuda"
+    device = torch.cuda.get_device_name(fabric.device) if on_gpu else f"{torch.get_num_threads()} CPU threads"
+    processes = "" if fabric.world_size == 1 else f"{fabric.world_size} processes, each with "
+    return f"training with {processes}{device} and {counted(workers)} that load images; {cores} cores for both"

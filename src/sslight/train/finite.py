@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -83,3 +83,16 @@ class FiniteWatch:
         gathered: list[list[int]] = [[]] * self._world_size
         dist.all_gather_object(gathered, own)
         return [index for part in gathered for index in part]
+
+
+def all_finite(parameters: list[nn.Parameter]) -> bool:
+    """Whether every weight is a finite number; the host waits for the device."""
+    norms = torch._foreach_norm([p.detach() for p in parameters])
+    return bool(torch.stack(list(norms)).isfinite().all())
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """L2 norm of all gradients together."""
+    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+    total: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
+    return total

@@ -18,16 +18,27 @@ from sslight.backbones import slow_precision
 from sslight.config import PretrainSettings
 from sslight.data import ViewLoader, available_cores, loader_workers, merge_bad_images, usual_workers
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
-from sslight.train.advice import counted, waiting_advice
-from sslight.train.checkpoints import CheckpointWriter, kept_checkpoints, load_newest, process_states, restore_process
+from sslight.train.advice import waiting_advice
+from sslight.train.checkpoints import (
+    CheckpointWriter,
+    due_by_step,
+    due_by_time,
+    is_best,
+    kept_checkpoints,
+    load_newest,
+    process_states,
+    restore_process,
+)
 from sslight.train.clock import DataWait, StepClock
-from sslight.train.finite import FiniteWatch, NotFinite
-from sslight.train.health import EARLY, HealthWatch, Verdict, feature_health, health_line
+from sslight.train.devices import placement_line
+from sslight.train.finite import FiniteWatch, NotFinite, all_finite, gradient_norm
+from sslight.train.health import EARLY, HealthWatch, feature_health, health_line
 from sslight.train.interrupts import failed_threads, stop_signals
 from sslight.train.memory import keep_freed_memory
 from sslight.train.prefetch import DeviceBatches
 from sslight.train.probes import MethodWithProbe, step_values
-from sslight.train.progress import TrainingProgress
+from sslight.train.processes import agreed, mean_scalars, reduce_scalars
+from sslight.train.progress import TrainingProgress, accuracies, epoch_line, step_figures
 from sslight.train.run_folder import RunFolder
 from sslight.train.schedule import rates_at, run_length, values_at
 from sslight.views import ViewBatch, normalise
@@ -458,93 +469,3 @@ def normalised(batch: ViewBatch, settings: PretrainSettings, *, memory: Inputs |
     out_globals, out_locals = (None, None) if memory is None else memory
     local_views = None if batch.local_views is None else normalise(batch.local_views, mean, std, out=out_locals)
     return normalise(batch.global_views, mean, std, out=out_globals), local_views
-
-
-def placement_line(fabric: Fabric, *, workers: int, cores: int) -> str:
-    """Where this run computes, for its first line."""
-    on_gpu = fabric.device.type == "cuda"
-    device = torch.cuda.get_device_name(fabric.device) if on_gpu else f"{torch.get_num_threads()} CPU threads"
-    processes = "" if fabric.world_size == 1 else f"{fabric.world_size} processes, each with "
-    return f"training with {processes}{device} and {counted(workers)} that load images; {cores} cores for both"
-
-
-def all_finite(parameters: list[nn.Parameter]) -> bool:
-    """Whether every weight is a finite number; the host waits for the device."""
-    norms = torch._foreach_norm([p.detach() for p in parameters])
-    return bool(torch.stack(list(norms)).isfinite().all())
-
-
-def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """L2 norm of all gradients together."""
-    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
-    total: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
-    return total
-
-
-def mean_scalars(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Mean of each scalar over the accumulated parts of a step."""
-    return {name: torch.stack([part[name].float() for part in parts]).mean() for name in parts[0]}
-
-
-def reduce_scalars(fabric: Fabric, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mean of each scalar over the processes."""
-    values = torch.stack([value.float() for value in scalars.values()])
-    reduced = fabric.all_reduce(values, reduce_op="mean")
-    assert isinstance(reduced, Tensor)
-    return dict(zip(scalars, reduced.cpu(), strict=True))
-
-
-def is_best(measurements: list[dict[str, float]], step: int) -> bool:
-    """Whether the accuracy after ``step`` steps was measured and is above all before it in training."""
-    trained = [measured for measured in measurements if measured["step"] and "knn_top1" in measured]
-    if not trained or trained[-1]["step"] != step:
-        return False
-    return all(measured["knn_top1"] < trained[-1]["knn_top1"] for measured in trained[:-1])
-
-
-def due_by_step(step: int, every: int | None) -> bool:
-    """Whether a checkpoint is due after so many steps."""
-    return every is not None and step % every == 0
-
-
-def due_by_time(last: float, every_minutes: float | None) -> bool:
-    """Whether a checkpoint is due by the clock of this process."""
-    return every_minutes is not None and time.perf_counter() - last > 60 * every_minutes
-
-
-def agreed(flags: list[bool], fabric: Fabric, step: int) -> list[bool]:
-    """Each flag if any process has it; several processes ask one another, and wait, every 10 steps only."""
-    if fabric.world_size == 1:
-        return flags
-    if step % 10:
-        return [False] * len(flags)
-    anywhere = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
-    assert isinstance(anywhere, Tensor)
-    return [count > 0 for count in anywhere.tolist()]
-
-
-def step_figures(metrics: dict[str, float], verdict: Verdict = EARLY) -> str:
-    """The figures beside the progress bar."""
-    if "loss" not in metrics:
-        return ""
-    state = "" if verdict.state == "early" else f" · {verdict.state}"
-    return (
-        f"loss {metrics['loss']:.3f} · {metrics['images_per_second']:.0f} images/s · "
-        f"waiting for data {metrics['data_wait_share']:.0%}{state}"
-    )
-
-
-def epoch_line(epoch: int, num_epochs: int, metrics: dict[str, float]) -> str:
-    """One line for a finished epoch."""
-    parts = [f"epoch {epoch + 1}/{num_epochs}", step_figures(metrics)]
-    if "probe_top1" in metrics:
-        parts.append(f"online linear {metrics['probe_top1']:.1f} % (training views)")
-    if "knn_top1" in metrics:
-        parts.append(accuracies(metrics))
-    return " · ".join(part for part in parts if part)
-
-
-def accuracies(metrics: dict[str, Any]) -> str:
-    """The measured accuracies in words."""
-    names = {"knn_top1": "kNN", "linear_top1": "linear"}
-    return " · ".join(f"{label} {metrics[name]:.1f} %" for name, label in names.items() if name in metrics)

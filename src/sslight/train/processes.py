@@ -1,4 +1,4 @@
-"""The processes of a run fail together, and the first one says why."""
+"""The processes of a run agree, average what they measured, and fail together; the first one says why."""
 
 import re
 import socket
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+import torch
 import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor
 
 from sslight.config import DetectSettings, PretrainSettings
 from sslight.data import DataFingerprint, StoreUnavailable
@@ -123,3 +126,27 @@ def _gathered(value: Any) -> list[Any]:
 
 def _this_process() -> str:
     return f"{dist.get_rank()} of {dist.get_world_size()}, on {socket.gethostname()}"
+
+
+def mean_scalars(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of each scalar over the accumulated parts of a step."""
+    return {name: torch.stack([part[name].float() for part in parts]).mean() for name in parts[0]}
+
+
+def reduce_scalars(fabric: Fabric, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean of each scalar over the processes."""
+    values = torch.stack([value.float() for value in scalars.values()])
+    reduced = fabric.all_reduce(values, reduce_op="mean")
+    assert isinstance(reduced, Tensor)
+    return dict(zip(scalars, reduced.cpu(), strict=True))
+
+
+def agreed(flags: list[bool], fabric: Fabric, step: int) -> list[bool]:
+    """Each flag if any process has it; several processes ask one another, and wait, every 10 steps only."""
+    if fabric.world_size == 1:
+        return flags
+    if step % 10:
+        return [False] * len(flags)
+    anywhere = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
+    assert isinstance(anywhere, Tensor)
+    return [count > 0 for count in anywhere.tolist()]

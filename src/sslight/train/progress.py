@@ -2,10 +2,12 @@
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sslight.train.health import EARLY, Verdict
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -69,3 +71,30 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def step_figures(metrics: dict[str, float], verdict: Verdict = EARLY) -> str:
+    """The figures beside the progress bar."""
+    if "loss" not in metrics:
+        return ""
+    state = "" if verdict.state == "early" else f" · {verdict.state}"
+    return (
+        f"loss {metrics['loss']:.3f} · {metrics['images_per_second']:.0f} images/s · "
+        f"waiting for data {metrics['data_wait_share']:.0%}{state}"
+    )
+
+
+def epoch_line(epoch: int, num_epochs: int, metrics: dict[str, float]) -> str:
+    """One line for a finished epoch."""
+    parts = [f"epoch {epoch + 1}/{num_epochs}", step_figures(metrics)]
+    if "probe_top1" in metrics:
+        parts.append(f"online linear {metrics['probe_top1']:.1f} % (training views)")
+    if "knn_top1" in metrics:
+        parts.append(accuracies(metrics))
+    return " · ".join(part for part in parts if part)
+
+
+def accuracies(metrics: dict[str, Any]) -> str:
+    """The measured accuracies in words."""
+    names = {"knn_top1": "kNN", "linear_top1": "linear"}
+    return " · ".join(f"{label} {metrics[name]:.1f} %" for name, label in names.items() if name in metrics)
