@@ -131,6 +131,7 @@ def start(then: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in a script's background ignores it
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
