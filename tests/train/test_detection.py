@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from sslight.backbones import cpu_layers
 from sslight.train import TrainingStopped, load_checkpoint
 from tests.data.detection_files import coco_folder
 from tests.train.detection_runs import FewWeights, run_few_weights
@@ -57,6 +58,16 @@ def test_the_loss_falls_and_every_part_is_logged(tmp_path: Path) -> None:
     assert records[-1]["loss"] < 0.5 * records[0]["loss"]
     assert result.metrics["loss"] == records[-1]["loss"]
     assert records[4]["lr"] == 0.1
+
+
+def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = coco_folder(tmp_path / "coco")
+    for fast, warnings in ((False, 1), (True, 0)):
+        monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda fast=fast: fast)
+        run_few_weights(data, tmp_path / f"fast {fast}", total_steps=2, precision="bf16")
+        assert capsys.readouterr().err.count("precision=bf16 is several times slower than 32") == warnings
 
 
 def test_a_complete_run_is_left_as_it_is(tmp_path: Path) -> None:
