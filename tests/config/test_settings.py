@@ -169,6 +169,7 @@ def test_a_wrong_setting_ends_in_a_sentence(assignments: list[str], sentence: st
     [
         ["views.num_local=0", "global_pair_weight=0.3"],
         ["views.num_local=0", "views.local_size=96"],
+        ["init=smooth", "init_from=backbone.safetensors"],
         ["optim.name=adamw", "optim.momentum=0.8"],
         ["optim.name=sgd", "optim.lars_eta=0.01"],
         ["optim.gamma=0.5"],

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sslight.config import PretrainSettings
+from sslight.config import PretrainSettings, load_recipe
 from sslight.methods import DINO, StepValues, build_method
 
 
@@ -29,6 +29,15 @@ def test_drop_path_is_the_students_alone(tiny: Callable[..., PretrainSettings]) 
         for name, network in method.networks.items()
     }
     assert rates == {"student": pytest.approx(0.1), "teacher": 0.0}
+
+
+@pytest.mark.parametrize("name", ["dino", "swav", "moco"])
+def test_all_networks_start_smooth_where_it_is_asked_for(name: str) -> None:
+    for init in ("standard", "smooth"):
+        method = build_method(load_recipe(f"{name}_cnn_sslight_64", {"backbone": "mobilenetv2_035", "init": init}))
+        for network in method.networks.values():
+            scales = network.get_parameter("blocks.1.1.bn3.weight")
+            assert bool((scales == 0).all()) == (init == "smooth")
 
 
 def test_the_same_seed_builds_the_same_method(tiny: Callable[..., PretrainSettings]) -> None:

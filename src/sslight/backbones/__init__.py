@@ -5,6 +5,7 @@ from sslight.backbones.checkpointing import checkpoint_gradients
 from sslight.backbones.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_class_token
 from sslight.backbones.cpu_layers import adopt_cpu_layers, linear, slow_precision
 from sslight.backbones.fingerprint import weights_fingerprint
+from sslight.backbones.initialisation import initialise_smoothly
 from sslight.backbones.original import to_timm_keys
 from sslight.backbones.original_checkpoint import load_plain
 from sslight.backbones.small_maps import bf16_is_fast_on_cpu
@@ -34,6 +35,7 @@ __all__ = [
     "check_image_size",
     "checkpoint_gradients",
     "has_class_token",
+    "initialise_smoothly",
     "linear",
     "load_backbone",
     "load_backbone_weights",

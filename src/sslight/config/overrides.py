@@ -211,6 +211,7 @@ _WITHOUT_EFFECT: list[_Rule[PretrainSettings]] = [
         lambda s: s.views.num_local == 0,
         "there are no local views; set views.num_local above 0 or leave it out",
     ),
+    ({"init"}, lambda s: s.init_from is not None, "the weights are those of init_from; leave out one of the two"),
     ({"optim.momentum"}, lambda s: s.optim.name == "adamw", "AdamW has fixed betas; leave it out"),
     (
         {"optim.lars_eta"},

@@ -202,6 +202,11 @@ class PretrainSettings(Section):
     """Largest rate of stochastic depth in the student, rising linearly over the blocks.
     Unit: probability. Try: 0.1 for ViTs, 0 for CNNs."""
 
+    init: Literal["standard", "smooth"] = "standard"
+    """How the backbone's weights start: standard (as torchvision's or timm's), or smooth, where depth-wise
+    networks start near mean filters and without their residual branches. Others are standard either way.
+    Unit: name. Try: smooth for MobileNets in runs of few epochs."""
+
     epochs: PositiveInt | None = 200
     """Length of the run; give either epochs or steps.
     Unit: passes over data.train. Try: 200, as published; more for small sets."""

@@ -2,7 +2,14 @@
 
 from torch import nn
 
-from sslight.backbones import adopt_cpu_layers, build_backbone, check_image_size, checkpoint_gradients, num_features
+from sslight.backbones import (
+    adopt_cpu_layers,
+    build_backbone,
+    check_image_size,
+    checkpoint_gradients,
+    initialise_smoothly,
+    num_features,
+)
 from sslight.config import PretrainSettings
 from sslight.methods.dino import DINO
 from sslight.methods.method import Method
@@ -37,6 +44,8 @@ def _trained_backbone(settings: PretrainSettings) -> nn.Module:
     """The backbone that learns from gradients; it takes views of the asked-for sizes."""
     views = settings.views
     backbone = _backbone(settings, settings.drop_path)
+    if settings.init == "smooth":
+        initialise_smoothly(backbone)
     check_image_size(backbone, views.global_size, "views.global_size")
     if views.num_local:
         check_image_size(backbone, views.local_size, "views.local_size")
