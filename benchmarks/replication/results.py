@@ -121,9 +121,9 @@ def _about(plan: dict[str, Any], groups: dict[tuple[str, str], Group]) -> str:
         f"{length['seeds']} seeds, {plan['jobs']} at a time on {plan['device']}, precision {plan['precision']}, "
         f"torch {plan['torch']}, {plan['date']}; {minutes:.0f} minutes in training steps (budget: "
         f"{asked['minutes']:g} minutes on the clock). Accuracies are top-1 in percent on the validation "
-        "images, which nothing was chosen on: kNN with k = 20, and logistic regression, both on the features of the "
-        "training images. *Mean ± 95 % interval over seeds* (Student's t). Differences are taken seed by seed "
-        "(same first weights, same order of images). Of comparisons that differ in nothing, one in twenty would "
+        "images, which nothing was chosen on in this run: kNN with k = 20, and logistic regression, both on the "
+        "features of the training images. *Mean ± 95 % interval over seeds* (Student's t). Differences are taken "
+        "seed by seed (same first weights, same order of images). Of comparisons that differ in nothing, one in twenty would "
         "still be told apart. Losses of other weights or views do not compare."
     )
 

@@ -44,7 +44,7 @@ from processes import processes
 from results import CellResult, read_accuracies, read_cell, write_report
 
 import sslight
-from sslight.backbones import bf16_is_fast_on_cpu, timm_name
+from sslight.backbones import bf16_is_fast_on_cpu, build_backbone, initialise_smoothly, save_backbone
 from sslight.config import load_recipe
 from sslight.data import build_source, select_subset
 from sslight.files import write_whole
@@ -145,7 +145,23 @@ def run_job(job: Job) -> CellResult:
 def run_untrained(job: Job) -> tuple[float, float]:
     """Measure new weights: top-1 of kNN and of linear classification in percent."""
     _keep_what_is_said(job.folder)
-    _measure(job, f"timm:{timm_name(job.cell.backbone)}")
+    settings = load_recipe(recipe_of(job.cell), {"backbone": job.cell.backbone})
+    torch.manual_seed(job.cell.seed)
+    backbone = build_backbone(settings.backbone)
+    if settings.init == "smooth":
+        initialise_smoothly(backbone)
+    file = job.folder / "untrained.safetensors"
+    views = settings.views
+    save_backbone(
+        backbone,
+        file,
+        name=settings.backbone,
+        image_size=views.global_size,
+        patch_size=settings.patch_size,
+        mean=views.mean,
+        std=views.std,
+    )
+    _measure(job, file)
     return read_accuracies(job.folder)
 
 

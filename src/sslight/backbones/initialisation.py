@@ -3,10 +3,11 @@
 from math import prod, sqrt
 
 import torch
+from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual
 from torch import nn
 
 _SMOOTH_SHARE = 0.7
-"""Of 0.5, 0.7, 0.8 and 0.85, with what agreement of two crops: benchmarks/results/tiny-imagenet.md."""
+"""Chosen by the agreement of two crops and the untrained features: benchmarks/results/tiny-imagenet.md."""
 
 
 def initialise_as_torchvision(backbone: nn.Module) -> None:
@@ -27,29 +28,29 @@ def initialise_as_torchvision(backbone: nn.Module) -> None:
 
 @torch.no_grad()
 def initialise_smoothly(backbone: nn.Module) -> None:
-    """Change a new depth-wise CNN's weights so that two crops of an image agree before training.
+    """Change a new MobileNet's weights so that two crops of an image agree before training.
 
     What two crops share is mostly coarse. Random kernels have no mean and pass on the fine structure instead,
-    and in training mode dozens of norms restore its size: the first targets say next to nothing about the
-    image, and a run of few epochs ends before they do. Here spatial kernels move most of the way to mean
-    filters (in depth-wise layers positive, of the same norm), and residual branches start at 0 through the
-    scale of their last norm (Goyal et al., arXiv 1706.02677, section 5.1). Draws no random numbers; networks
-    without depth-wise layers stay as they are, since it did not help ResNets.
+    and in training mode MobileNetV2's 52 norms restore its size: the first targets say next to nothing about
+    the image, and a run of few epochs ends before they do. Here depth-wise kernels move most of the way to the
+    positive mean filter of the same norm, the stem's to that of their own mean, and residual branches start
+    at 0 through the scale of their last norm (Goyal et al., arXiv 1706.02677, section 5.1). Draws no random
+    numbers. Networks without inverted residual blocks stay as they are; others than these gained nothing.
 
     Args:
         backbone: From :func:`~sslight.backbones.build_backbone`, changed in place.
     """
-    spatial = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and prod(m.kernel_size) > 1]
-    if not any(convolution.weight.shape[1] == 1 for convolution in spatial):
+    if not any(isinstance(module, InvertedResidual) for module in backbone.modules()):
         return
-    for convolution in spatial:
-        kernels = convolution.weight
-        if kernels.shape[1] == 1:
-            filters = kernels.square().mean((2, 3), keepdim=True).sqrt()
-        else:
-            filters = kernels.mean((2, 3), keepdim=True) * sqrt(prod(convolution.kernel_size))
-        kernels.lerp_(filters.expand_as(kernels), _SMOOTH_SHARE)
-    for block in backbone.modules():
-        if getattr(block, "has_skip", False):  # timm's blocks of MobileNets and EfficientNets
-            norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
-            nn.init.zeros_(norms[-1].weight)
+    stem = backbone.get_submodule("conv_stem")
+    assert isinstance(stem, nn.Conv2d)
+    mean = stem.weight.mean((2, 3), keepdim=True)
+    stem.weight.lerp_((mean * sqrt(prod(stem.kernel_size))).expand_as(stem.weight), _SMOOTH_SHARE)
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+            size = module.weight.square().mean((2, 3), keepdim=True).sqrt()
+            module.weight.lerp_(size.expand_as(module.weight), _SMOOTH_SHARE)
+        elif isinstance(module, InvertedResidual) and module.has_skip:
+            nn.init.zeros_(module.bn3.weight)
+        elif isinstance(module, DepthwiseSeparableConv) and module.has_skip:
+            nn.init.zeros_(module.bn2.weight)

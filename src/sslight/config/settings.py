@@ -203,9 +203,10 @@ class PretrainSettings(Section):
     Unit: probability. Try: 0.1 for ViTs, 0 for CNNs."""
 
     init: Literal["standard", "smooth"] = "standard"
-    """How the backbone's weights start: standard (as torchvision's or timm's), or smooth, where depth-wise
-    networks start near mean filters and without their residual branches. Others are standard either way.
-    Unit: name. Try: smooth for MobileNets in runs of few epochs."""
+    """How the backbone's weights start: standard (as torchvision's or timm's), or smooth, where networks of
+    inverted residual blocks (MobileNetV2 and V3, EfficientNet) start near mean filters and with empty residual
+    branches. All others start standard either way.
+    Unit: name. Try: smooth for MobileNetV2 in runs of few epochs."""
 
     epochs: PositiveInt | None = 200
     """Length of the run; give either epochs or steps.
