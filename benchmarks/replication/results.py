@@ -123,8 +123,8 @@ def _about(plan: dict[str, Any], groups: dict[tuple[str, str], Group]) -> str:
         f"{asked['minutes']:g} minutes on the clock). Accuracies are top-1 in percent on the validation "
         "images, which nothing was chosen on in this run: kNN with k = 20, and logistic regression, both on the "
         "features of the training images. *Mean ± 95 % interval over seeds* (Student's t). Differences are taken "
-        "seed by seed (same first weights, same order of images). Of comparisons that differ in nothing, one in twenty would "
-        "still be told apart. Losses of other weights or views do not compare."
+        "seed by seed (same first weights, same order of images). Of comparisons that differ in nothing, one in "
+        "twenty would still be told apart. Losses of other weights or views do not compare."
     )
 
 
