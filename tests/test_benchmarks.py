@@ -164,3 +164,22 @@ def test_split_batch_norm_becomes_plain_again_without_a_change(cifar10: Any) -> 
     split = network.eval()(images)
     torch.testing.assert_close(other._with_plain_norms(network, shapes).eval()(images), split)
     cifar10.new_backbone(1).load_state_dict(network.state_dict())
+
+
+def test_starts_are_compared_on_the_images_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(REPLICATION.parent))
+    start = importlib.import_module("start")
+    monkeypatch.setattr(start, "_BANK", 12)
+    monkeypatch.setattr(start, "_QUERIES", 4)
+    words = ["start.py", str(draw(tmp_path, 16)), "--backbones", "mobilenetv2_035", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", words)
+    start.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "mobilenetv2_035, standard",
+        "mobilenetv2_035, smooth",
+    ]
+    standard, smooth = (float(line.split("|")[4].split("(")[0]) for line in lines[2:])
+    assert -1 <= standard < smooth <= 1

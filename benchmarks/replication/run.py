@@ -44,10 +44,11 @@ from processes import processes
 from results import CellResult, read_accuracies, read_cell, write_report
 
 import sslight
-from sslight.backbones import bf16_is_fast_on_cpu, build_backbone, initialise_smoothly, save_backbone
+from sslight.backbones import bf16_is_fast_on_cpu, save_backbone
 from sslight.config import load_recipe
 from sslight.data import build_source, select_subset
 from sslight.files import write_whole
+from sslight.methods import build_method
 from sslight.train import TrainingStopped
 
 _HELD_OUT = 0.1
@@ -143,13 +144,11 @@ def run_job(job: Job) -> CellResult:
 
 
 def run_untrained(job: Job) -> tuple[float, float]:
-    """Measure new weights: top-1 of kNN and of linear classification in percent."""
+    """Measure the weights that a run starts from: top-1 of kNN and of linear classification in percent."""
     _keep_what_is_said(job.folder)
     settings = load_recipe(recipe_of(job.cell), {"backbone": job.cell.backbone})
     torch.manual_seed(job.cell.seed)
-    backbone = build_backbone(settings.backbone)
-    if settings.init == "smooth":
-        initialise_smoothly(backbone)
+    backbone = next(iter(build_method(settings).networks.values()))
     file = job.folder / "untrained.safetensors"
     views = settings.views
     save_backbone(
