@@ -54,7 +54,7 @@ def open_once(path: Path, *, cache: Path, cold: bool) -> float:
 def _open(path: Path, cache: Path) -> float:
     os.environ["XDG_CACHE_HOME"] = str(cache)
     start = time.perf_counter()
-    source = build_source([str(path)], labelled=True)
+    source = build_source([str(path)], labeled=True)
     source.read(len(source) // 2)
     return time.perf_counter() - start
 
@@ -80,7 +80,7 @@ def opening_times(paths: dict[str, Path], work: Path, *, rounds: int, cold: bool
 
 def random_reads(paths: dict[str, Path], *, reads: int, rounds: int, cold: bool) -> dict[str, float]:
     """Median images per second of one process, each round on other images."""
-    sources = {name: build_source([str(path)], labelled=False) for name, path in paths.items()}
+    sources = {name: build_source([str(path)], labeled=False) for name, path in paths.items()}
     rng = np.random.default_rng(0)
     speeds: dict[str, list[float]] = {}
     for _ in range(rounds):
@@ -111,13 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     base = options.work / f"set-{options.num_images}"
     paths = {"folder": base.with_name(f"{base.name}-folder"), "h5": base.with_name(f"{base.name}.h5")}
     paths["tar"] = base.with_name(f"{base.name}-tar")
-    make_folder(build_source([options.images], labelled=False), paths["folder"], options.num_images)
+    make_folder(build_source([options.images], labeled=False), paths["folder"], options.num_images)
     packing: dict[str, float] = {}
     for kind in ("h5", "tar"):
         if not paths[kind].exists():
             shutil.rmtree(f"{paths[kind]}.packing", ignore_errors=True)  # a rest would not be timed
             start = time.perf_counter()
-            pack(FolderSource(paths["folder"], labelled=True), paths[kind], format=kind, workers=available_cores())
+            pack(FolderSource(paths["folder"], labeled=True), paths[kind], format=kind, workers=available_cores())
             packing[kind] = options.num_images / (time.perf_counter() - start)
     time.sleep(3)  # what was written a moment ago is not remembered
     result = {

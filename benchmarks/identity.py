@@ -96,7 +96,11 @@ def coco_folder(folder: Path) -> Path:
             }
         )
     (folder / "annotations").mkdir()
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "x"}, {"id": 2, "name": "y"}]}
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "x"}, {"id": 2, "name": "y"}],
+    }
     for split in ("train2017", "val2017"):
         (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
@@ -118,13 +122,23 @@ def fingerprints(folder: Path) -> dict[str, Any]:
                 *(f"data.train={train}", f"data.val={val}", "probe.linear=true", f"output={run}", "workers=1"),
                 processes=processes,
             )
-            found[run.name] = {"weights": weights(run / "backbone.safetensors"), "figures": figures(run / "metrics.jsonl")}
+            found[run.name] = {
+                "weights": weights(run / "backbone.safetensors"),
+                "figures": figures(run / "metrics.jsonl"),
+            }
             print(run.name, found[run.name], flush=True)
-    backbone = str(folder / "dino-1" / "backbone.safetensors")
+    backbone, checkpoint = (str(folder / "dino-1" / name) for name in ("backbone.safetensors", "checkpoints/last.pt"))
     sets = (f"data.train={train}", f"data.val={val}", "devices=cpu")
     for name, words in {
         "linear": ("evaluate", "linear", backbone, *sets, "linear.epochs=3", "linear.batch_size=16"),
-        "semi": ("evaluate", "semi", str(folder / "dino-1/checkpoints/last.pt"), *sets, "semi.epochs=3", "semi.batch_size=16"),
+        "semi": (
+            "evaluate",
+            "semi",
+            checkpoint,
+            *sets,
+            "semi.epochs=3",
+            "semi.batch_size=16",
+        ),
     }.items():
         result = folder / name
         sslight(*words, f"output={result}", f"cache={folder / 'cache'}")
@@ -135,7 +149,15 @@ def fingerprints(folder: Path) -> dict[str, Any]:
         print(name, found[name], flush=True)
     result = folder / "detect"
     sslight(
-        *("evaluate", "detect", backbone, f"data={coco_folder(folder / 'coco')}", "steps=20", "batch_size=4", "log_every=1"),
+        *(
+            "evaluate",
+            "detect",
+            backbone,
+            f"data={coco_folder(folder / 'coco')}",
+            "steps=20",
+            "batch_size=4",
+            "log_every=1",
+        ),
         *("train_sizes=[96]", "test_size=96", "max_size=128", "devices=cpu", "logger=none", f"output={result}"),
     )
     found["detect"] = {

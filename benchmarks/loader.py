@@ -31,7 +31,7 @@ from torchvision.transforms import functional as TF
 
 from sslight.config import ViewSettings, load_recipe
 from sslight.data import Source, SyntheticSource, ViewLoader, build_source, decode
-from sslight.views import build_multi_crop, normalise
+from sslight.views import build_multi_crop, normalize
 
 Transform = Callable[[Image.Image], list[torch.Tensor]]
 Side = Callable[[bytes], object]
@@ -46,17 +46,17 @@ def pil_transform(views: ViewSettings) -> Transform:
     """All views with PIL and torchvision, one after the other, normalised."""
     jitter = transforms.ColorJitter(*views.jitter)
 
-    def photometric(image: Image.Image, blur_prob: float, solarise_prob: float) -> torch.Tensor:
+    def photometric(image: Image.Image, blur_prob: float, solarize_prob: float) -> torch.Tensor:
         if torch.rand(()) < views.flip_prob:
             image = TF.hflip(image)
         if torch.rand(()) < views.jitter_prob:
             image = jitter(image)
-        if torch.rand(()) < views.grey_prob:
+        if torch.rand(()) < views.grayscale_prob:
             image = TF.rgb_to_grayscale(image, 3)
         if torch.rand(()) < blur_prob:
-            low, high = views.blur_radius
+            low, high = views.blur_sigma
             image = image.filter(ImageFilter.GaussianBlur(low + (high - low) * float(torch.rand(()))))
-        if torch.rand(()) < solarise_prob:
+        if torch.rand(()) < solarize_prob:
             image = TF.solarize(image, 128)
         tensor: torch.Tensor = TF.normalize(TF.to_tensor(image), views.mean, views.std)
         return tensor
@@ -70,7 +70,7 @@ def pil_transform(views: ViewSettings) -> Transform:
     crops += [crop(views.local_size, views.local_scale)] * views.num_local
     first, other, local = views.blur_prob
     blurs = [first] + [other] * (views.num_global - 1) + [local] * views.num_local
-    solarises = [views.solarise_prob[0]] + [views.solarise_prob[1]] * (views.num_global - 1) + [0.0] * views.num_local
+    solarises = [views.solarize_prob[0]] + [views.solarize_prob[1]] * (views.num_global - 1) + [0.0] * views.num_local
     return lambda image: [photometric(c(image), b, s) for c, b, s in zip(crops, blurs, solarises, strict=True)]
 
 
@@ -93,10 +93,10 @@ def lightly_transform(views: ViewSettings) -> Transform | None:
         cj_contrast=contrast,
         cj_sat=saturation,
         cj_hue=hue,
-        random_gray_scale=views.grey_prob,
+        random_gray_scale=views.grayscale_prob,
         gaussian_blur=views.blur_prob,
-        sigmas=views.blur_radius,
-        solarization_prob=views.solarise_prob[1],
+        sigmas=views.blur_sigma,
+        solarization_prob=views.solarize_prob[1],
         normalize={"mean": list(views.mean), "std": list(views.std)},
     )
     return transform
@@ -114,14 +114,14 @@ def original_transform(views: ViewSettings, folder: Path) -> Transform:
         RANDOM_HORIZONTAL_FLIP_PROB=[views.flip_prob],
         COLOR_JITTER_INTENSITY=views.jitter,
         COLOR_JITTER_PROB=[views.jitter_prob],
-        GREYSCALE_PROB=[views.grey_prob],
+        GREYSCALE_PROB=[views.grayscale_prob],
         GLOBAL_CROP_SIZE=views.global_size,
         GLOBAL_CROPS_SCALE=views.global_scale,
         LOCAL_CROP_SIZE=views.local_size,
         LOCAL_CROPS_SCALE=views.local_scale,
         LOCAL_CROPS_NUMBER=views.num_local,
         GAUSSIAN_BLUR_PROB=views.blur_prob,
-        SOLARIZATION_PROB=views.solarise_prob,
+        SOLARIZATION_PROB=views.solarize_prob,
     )
     data = SimpleNamespace(MEAN=views.mean, STD=views.std)
     config = SimpleNamespace(STAGE="train", DATA=data, MULTI_VIEWS_TRANSFORMS=multi_views)
@@ -253,7 +253,7 @@ def our_epochs(source: Encoded, views: ViewSettings, workers: int) -> Iterator[f
             for batch in loader.epoch(epoch):
                 for kind, pixels in enumerate((batch.global_views, batch.local_views)):
                     if pixels is not None:
-                        kept[kind] = normalise(pixels, views.mean, views.std, out=kept[kind])
+                        kept[kind] = normalize(pixels, views.mean, views.std, out=kept[kind])
             yield len(source) / (time.perf_counter() - start)
             epoch += 1
     finally:
@@ -364,9 +364,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     views = load_recipe(options.recipe).views
     if options.images:
-        source = build_source([options.images], labelled=False)
+        source = build_source([options.images], labeled=False)
     else:
-        source = SyntheticSource(options.num_images, size=448, labelled=False)
+        source = SyntheticSource(options.num_images, size=448, labeled=False)
     encoded = [source.read(index) for index in range(min(options.num_images, len(source)))]
     facts = machine() | {"recipe": options.recipe, "images": str(len(encoded)), "rounds": str(options.rounds)}
     results = run(views, encoded, options.original, options.rounds)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslight.backbones import build_backbone, initialise_smoothly
+from sslight.backbones import build_backbone, initialize_smoothly
 from sslight.config import ViewSettings
 from sslight.data import build_source, decode
 from sslight.evaluate import knn_classify
@@ -39,7 +39,7 @@ def main() -> None:
                 torch.manual_seed(seed)
                 backbone = build_backbone(name)
                 if start == "smooth":
-                    initialise_smoothly(backbone)
+                    initialize_smoothly(backbone)
                 accuracies = []
                 for mode in (False, True):
                     backbone.train(mode)
@@ -62,7 +62,7 @@ def main() -> None:
 
 def _images(folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Bank and queries: uint8 ``[N, 3, H, W]`` with their labels."""
-    source = build_source([str(folder)], labelled=True)
+    source = build_source([str(folder)], labeled=True)
     assert source.labels is not None
     labels = torch.from_numpy(source.labels)
     of_classes = [(labels == label).nonzero().flatten() for label in range(len(source.classes or ()))]

@@ -33,7 +33,7 @@ from sslight.data import SyntheticSource, decode
 from sslight.methods import DINO, StepValues, build_method
 from sslight.optim import build_optimizer, parameter_groups, set_rates
 from sslight.train.memory import keep_freed_memory
-from sslight.views import ViewBatch, build_multi_crop, collate, normalise
+from sslight.views import ViewBatch, build_multi_crop, collate, normalize
 
 SIDES = {"original": torch.float32, "sslight float32": torch.float32, "sslight bf16": torch.bfloat16}
 _MOMENTUM, _TEACHER_TEMP, _LR = 0.996, 0.04, 0.05
@@ -50,7 +50,7 @@ def settings_for(backbone: str, recipe: str, batch_size: int, changes: dict[str,
 def drawn_batches(settings: PretrainSettings) -> list[ViewBatch]:
     """A few batches of views of drawn images, the same in every process."""
     multi_crop, size = build_multi_crop(settings.views), settings.batch_size
-    source = SyntheticSource(_BATCHES * size, size=128, labelled=False)
+    source = SyntheticSource(_BATCHES * size, size=128, labeled=False)
     samples = [(multi_crop(decode(source.read(i)), (0, 0, i)), i, None) for i in range(len(source))]
     batches = [samples[start : start + size] for start in range(0, len(samples), size)]
     return [collate(batch, num_global=settings.views.num_global) for batch in batches]
@@ -62,7 +62,7 @@ def original_step(settings: PretrainSettings, method: DINO, device: str) -> Call
     ready = []
     for batch in drawn_batches(settings):
         assert batch.local_views is not None
-        parts = [normalise(x, views.mean, views.std) for x in (batch.global_views, batch.local_views)]
+        parts = [normalize(x, views.mean, views.std) for x in (batch.global_views, batch.local_views)]
         ready.append([v.contiguous() for part in parts for v in torch.split(part, settings.batch_size)])
 
     def run(i: int) -> float:
@@ -86,7 +86,7 @@ def sslight_step(settings: PretrainSettings, method: DINO, device: str, dtype: t
         assert batch.local_views is not None
         set_rates(optimizer, lr=_LR, weight_decay=settings.optim.weight_decay)
         method.begin_step(values)
-        inputs = [normalise(x, views.mean, views.std) for x in (batch.global_views, batch.local_views)]
+        inputs = [normalize(x, views.mean, views.std) for x in (batch.global_views, batch.local_views)]
         with torch.autocast(device, dtype, enabled=dtype is not torch.float32):
             out = method(*inputs, values)
         out.loss.backward()

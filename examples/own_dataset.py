@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import sslight
 from sslight.backbones import build_backbone, num_features, save_backbone
-from sslight.views import collate, normalise
+from sslight.views import collate, normalize
 
 Sample = tuple[Sequence[torch.Tensor], int, int | None]
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -34,8 +34,8 @@ class Measurements(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         darkest, brightest = np.percentile(self.pixels[index], (1, 99))
-        grey = (self.pixels[index] - darkest) / max(brightest - darkest, 1)
-        picture = np.repeat((255 * grey.clip(0, 1)).astype(np.uint8)[None], 3, axis=0)
+        gray = (self.pixels[index] - darkest) / max(brightest - darkest, 1)
+        picture = np.repeat((255 * gray.clip(0, 1)).astype(np.uint8)[None], 3, axis=0)
         return self.multi_crop(picture, key=(0, self.epoch, index)), index, None
 
 
@@ -50,8 +50,8 @@ def main(words: list[str] | None = None) -> None:
     args = parser.parse_args(words)
 
     local = args.size * 128 // 224  # size and scales are SSLight's; hue, saturation and grey mean nothing here
-    grey = {"jitter": (0.4, 0.4, 0.0, 0.0), "grey_prob": 0.0, "solarise_prob": (0.0, 0.0)}
-    dataset = Measurements(args.pixels, sslight.MultiCrop(2, 6, args.size, local, (0.3, 1.0), (0.05, 0.3), **grey))
+    gray = {"jitter": (0.4, 0.4, 0.0, 0.0), "grayscale_prob": 0.0, "solarize_prob": (0.0, 0.0)}
+    dataset = Measurements(args.pixels, sslight.MultiCrop(2, 6, args.size, local, (0.3, 1.0), (0.05, 0.3), **gray))
     loader = DataLoader(dataset, args.batch_size, True, drop_last=True, collate_fn=partial(collate, num_global=2))
     backbone = build_backbone("resnet18")
     head = nn.Sequential(nn.Linear(num_features(backbone), 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128))
@@ -60,7 +60,7 @@ def main(words: list[str] | None = None) -> None:
 
     for dataset.epoch in range(args.epochs):
         for batch in loader:  # global views [2, B, 3, S, S], local views [6, B, 3, s, s]
-            groups = [normalise(views, MEAN, STD) for views in (batch.global_views, batch.local_views)]
+            groups = [normalize(views, MEAN, STD) for views in (batch.global_views, batch.local_views)]
             embedded = F.normalize(torch.cat([head(backbone(group)) for group in groups]), dim=1)
             scores = (embedded @ F.normalize(prototypes, dim=1).T).unflatten(0, (8, -1))  # [V, B, P]
             targets = [sslight.sinkhorn(view.detach(), epsilon=0.05, num_iterations=3) for view in scores[:2]]

@@ -18,7 +18,7 @@ import sslight
 from sslight.data import decode
 from sslight.methods import DINOHead
 from sslight.optim import parameter_groups
-from sslight.views import normalise
+from sslight.views import normalize
 
 
 class Views(Dataset[list[torch.Tensor]]):
@@ -57,7 +57,7 @@ def main(words: list[str] | None = None) -> None:
 
     for dataset.epoch in range(args.epochs):
         for step, batch in enumerate(loader, start=dataset.epoch * len(loader)):
-            views = [normalise(view[None].to(device), *statistics) for view in batch]  # V tensors [B, 3, S, S]
+            views = [normalize(view[None].to(device), *statistics) for view in batch]  # V tensors [B, 3, S, S]
             student_logits = torch.stack([student(view) for view in views])  # [V, B, K], global views first
             teacher_logits = torch.stack([teacher(view) for view in views[: dataset.multi_crop.num_global]])
             loss = sslight.dino_loss(

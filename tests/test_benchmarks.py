@@ -25,12 +25,12 @@ def cifar10(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def draw(folder: Path, each: int) -> Path:
     """PNGs of 32 px of two classes."""
-    for name, colour in {"disc": "red", "square": "blue"}.items():
+    for name, color in {"disc": "red", "square": "blue"}.items():
         (folder / name).mkdir(parents=True)
         for i in range(each):
             image = Image.new("RGB", (32, 32), (i, 2 * i, 3 * i))
             pen = ImageDraw.Draw(image)
-            (pen.ellipse if name == "disc" else pen.rectangle)((4 + i, 4, 20 + i, 20), fill=colour)
+            (pen.ellipse if name == "disc" else pen.rectangle)((4 + i, 4, 20 + i, 20), fill=color)
             image.save(folder / name / f"{i}.png")
     return folder
 

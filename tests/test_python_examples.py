@@ -69,9 +69,9 @@ def test_the_own_dataset_of_16_bit_pixels_gives_a_backbone_file(
 def test_fine_tuning_starts_from_the_pretrained_weights_and_writes_a_classifier(
     image_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    backbone, grey = tmp_path / "backbone.safetensors", (0.5, 0.5, 0.5)
+    backbone, gray = tmp_path / "backbone.safetensors", (0.5, 0.5, 0.5)
     network = build_backbone("test_resnet")
-    save_backbone(network, backbone, name="test_resnet", image_size=32, patch_size=None, mean=grey, std=grey)
+    save_backbone(network, backbone, name="test_resnet", image_size=32, patch_size=None, mean=gray, std=gray)
     for part in ("labelled/train", "labelled/val"):
         image_folder(part, classes=("a", "b"), each=6)
     output = tmp_path / "classifier.pt"

@@ -88,8 +88,8 @@ def test_intervals_are_students(script: Any) -> None:
 def images(tmp_path: Path) -> tuple[Path, Path]:
     """Two classes of PNGs of 32 px: for training, 210 each, and for validation, 6 each."""
     for part, each in (("train", 210), ("val", 6)):
-        for number, colour in enumerate(["red", "blue"]):
-            folder = tmp_path / part / colour
+        for number, color in enumerate(["red", "blue"]):
+            folder = tmp_path / part / color
             folder.mkdir(parents=True)
             for i in range(each):
                 Image.new("RGB", (32, 32), (250 - i if number else i, i, 99)).save(folder / f"{i}.png")

@@ -57,9 +57,9 @@ _SHARED: dict[str, Any] = {
     "views.flip_prob": 0.5,
     "views.jitter": [0.4, 0.4, 0.4, 0.1],
     "views.jitter_prob": 0.8,
-    "views.grey_prob": 0.2,
+    "views.grayscale_prob": 0.2,
     "views.blur_prob": [0.0, 0.0, 0.0],
-    "views.solarise_prob": [0.0, 0.0],
+    "views.solarize_prob": [0.0, 0.0],
     "views.mean": _MEAN,
     "views.std": _STD,
 }
@@ -70,7 +70,7 @@ _OWN: dict[str, dict[str, Any]] = {
         "optim.weight_decay": 5e-4,
         "views.global_scale": [0.4, 1.0],
         "views.jitter": [0.4, 0.4, 0.2, 0.1],
-        "views.solarise_prob": [0.0, 0.2],
+        "views.solarize_prob": [0.0, 0.2],
         "dino.student_temp": 0.1,
         "dino.teacher_temp": 0.04,
         "dino.warmup_teacher_temp_epochs": 0,
@@ -236,7 +236,7 @@ def measure(backbone: nn.Module, bank: Source, queries: Source, setup: Setup) ->
 
 def part_of(path: str, images: int | None, name: str) -> Source:
     """A labelled set, or so many images of it, as many of each class. Raises ValueError."""
-    source = build_source([path], labelled=True, setting=name)
+    source = build_source([path], labeled=True, setting=name)
     if images is None or images >= len(source):
         return source
     return SubsetSource(source, select_subset(source, images / len(source), 0, setting=name))

@@ -223,13 +223,13 @@ def _draw(groups: dict[tuple[str, str], Group], untrained: dict[str, tuple[float
 
     figure, rows = plt.subplots(len(groups), 3, figsize=(13, 3.2 * len(groups)), squeeze=False, layout="constrained")
     for axes, ((method, backbone), group) in zip(rows, groups.items(), strict=True):
-        colours = {variant: f"C{ALL_VARIANTS.index(variant)}" for variant in group}
+        colors = {variant: f"C{ALL_VARIANTS.index(variant)}" for variant in group}
         for number, (name, title) in enumerate((("knn", "kNN, %"), ("linear", "linear (fast), %"))):
             axis = axes[number]
             for place, (variant, cells) in enumerate(group.items()):
                 values = [getattr(cell, name) for cell in cells.values()]
-                axis.plot(values, [place] * len(values), "o", color=colours[variant], alpha=0.5, markersize=5)
-                axis.plot(mean(values), place, "|", color=colours[variant], markersize=16, markeredgewidth=2.5)
+                axis.plot(values, [place] * len(values), "o", color=colors[variant], alpha=0.5, markersize=5)
+                axis.plot(mean(values), place, "|", color=colors[variant], markersize=16, markeredgewidth=2.5)
             axis.set_yticks(range(len(group)), list(group))
             axis.invert_yaxis()
             if (before := untrained[backbone]) is not None:
@@ -250,7 +250,7 @@ def _draw(groups: dict[tuple[str, str], Group], untrained: dict[str, tuple[float
             for number, (_, cell) in enumerate(sorted(cells.items())):
                 x, y = zip(*cell.losses, strict=True)
                 label = variant if number == 0 else None
-                axes[2].plot(x, y, color=colours[variant], linewidth=0.8, alpha=0.7, label=label)
+                axes[2].plot(x, y, color=colors[variant], linewidth=0.8, alpha=0.7, label=label)
         axes[2].set_title(f"{method}, {backbone}: loss by step", fontsize=10)
         axes[2].legend(fontsize=7, frameon=False)
         axes[2].grid(alpha=0.3)

@@ -91,7 +91,7 @@ class Bench:
 
         Also the number of training images. A tenth of each class of TRAIN is held out, used or not.
         """
-        source = build_source([str(self.train)], labelled=True)
+        source = build_source([str(self.train)], labeled=True)
         assert source.labels is not None
         used = [source.name(int(index)) for index in select_subset(source, share, seed=0)]
         lists = self.output / "split"

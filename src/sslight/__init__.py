@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sslight.api import PretrainResult, detect, evaluate_backbone, pretrain
+    from sslight.api.detect import detect
+    from sslight.api.evaluate import evaluate_backbone
+    from sslight.api.export import export_backbone
+    from sslight.api.pretrain import PretrainResult, pretrain
+    from sslight.api.report import ReportResult, report_runs
+    from sslight.api.views import ViewsResult, show_views
     from sslight.backbones import load_backbone
-    from sslight.delivery import export_backbone
     from sslight.evaluate import DetectionResult, Embeddings, EvaluationResult, embed, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
-    from sslight.preview import ViewsResult, show_views
-    from sslight.review import ReportResult, report_runs
     from sslight.views import MultiCrop
 
 _HOMES = {
@@ -25,21 +27,21 @@ _HOMES = {
     "EvaluationResult": "sslight.evaluate",
     "LARS": "sslight.optim",
     "MultiCrop": "sslight.views",
-    "PretrainResult": "sslight.api",
-    "ReportResult": "sslight.review",
-    "ViewsResult": "sslight.preview",
+    "PretrainResult": "sslight.api.pretrain",
+    "ReportResult": "sslight.api.report",
+    "ViewsResult": "sslight.api.views",
     "cosine_schedule": "sslight.optim",
-    "detect": "sslight.api",
+    "detect": "sslight.api.detect",
     "dino_loss": "sslight.methods",
     "embed": "sslight.evaluate",
-    "evaluate_backbone": "sslight.api",
-    "export_backbone": "sslight.delivery",
+    "evaluate_backbone": "sslight.api.evaluate",
+    "export_backbone": "sslight.api.export",
     "knn_classify": "sslight.evaluate",
     "load_backbone": "sslight.backbones",
     "moco_loss": "sslight.methods",
-    "pretrain": "sslight.api",
-    "report_runs": "sslight.review",
-    "show_views": "sslight.preview",
+    "pretrain": "sslight.api.pretrain",
+    "report_runs": "sslight.api.report",
+    "show_views": "sslight.api.views",
     "sinkhorn": "sslight.methods",
     "swav_loss": "sslight.methods",
     "update_center": "sslight.methods",

@@ -37,7 +37,7 @@ def test_a_set_is_packed_by_the_name_of_its_output_and_trained_on(
         assert (result["format"], result["num_images"], result["num_reencoded"], result["num_bad"]) == (kind, 8, 8, 1)
         assert Path(result["bad_images_file"]).read_text().count("\n") == 2
         assert "9/9 packed" in err
-        packed = build_source([str(tmp_path / name)], labelled=True)
+        packed = build_source([str(tmp_path / name)], labeled=True)
         assert packed.classes == ("ant", "bee")
     assert run("pack", images, tmp_path / "other", "format=h5") == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -9,7 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from sslight.backbones import build_backbone, cpu_layers, save_backbone
+from sslight.backbones import build_backbone, save_backbone
+from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import EvaluateSettings, build_evaluate_settings, parse_assignments, setting_keys
 from tests.cli.test_bad_input import run
 from tests.cli.test_commands import output_of

@@ -23,8 +23,8 @@ from sslight.config import (
     to_yaml,
     translate_original,
 )
-from sslight.config.original_defaults import DEFAULTS
-from sslight.config.pack import build_pack_settings
+from sslight.config.original.defaults import DEFAULTS
+from sslight.config.pack_settings import build_pack_settings
 
 MANY = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 FEW = settings(MANY, max_examples=40)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from sslight.data import UnreadableImage, build_source, decode
-from sslight.data.h5_index import h5_index_path, write_h5_index
-from sslight.data.names import NameTable
-from sslight.data.tables import Table, read_table, write_table
+from sslight.data.sources.h5_index import h5_index_path, write_h5_index
+from sslight.data.sources.names import NameTable
+from sslight.data.sources.tables import Table, read_table, write_table
 from tests.data.mutations import mutated
 from tests.data.pictures import jpeg
 
@@ -55,7 +55,7 @@ def outcome_of(read: Callable[[Path], str], path: Path) -> str:
 
 
 def read_images(path: Path) -> str:
-    source = build_source([str(path)], labelled=True)
+    source = build_source([str(path)], labeled=True)
     unreadable = 0
     for index in range(len(source)):
         try:
@@ -104,12 +104,12 @@ def test_a_forged_index_cannot_have_links_of_an_h5_file_followed(tmp_path: Path,
         target = h5py.ExternalLink("secret.h5", "b/2.jpg") if link == "external" else h5py.SoftLink("/b/2.jpg")
         file["a"]["9.jpg"] = target
     with pytest.raises(ValueError, match=r"a/9.jpg is a link, and links are not followed"):
-        build_source([str(path)], labelled=False)
+        build_source([str(path)], labeled=False)
     names = ["a/9.jpg"]
     nowhere = {"offsets": np.array([-1]), "sizes": np.array([0])}
     write_table(h5_index_path(path), index_with(names, path.stat().st_size, **nowhere))
     try:
-        source = build_source([str(path)], labelled=False)
+        source = build_source([str(path)], labeled=False)
     except ValueError as error:
         assert "not followed" in str(error)  # noqa: PT017 - the index may also be disbelieved
     else:
@@ -128,7 +128,7 @@ def test_datasets_that_keep_their_bytes_elsewhere_are_not_read(tmp_path: Path) -
         layout = h5py.VirtualLayout((size,), np.uint8)
         layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "a/0.jpg", (size,))
         group.create_virtual_dataset("1.jpg", layout)
-    source = build_source([str(path)], labelled=False)
+    source = build_source([str(path)], labeled=False)
     for index in range(2):
         with pytest.raises(UnreadableImage, match="keeps its bytes in another file"):
             source.read(index)
@@ -150,7 +150,7 @@ def test_a_forged_index_with_numbers_that_do_not_fit_is_not_believed(tmp_path: P
     table = read_table(h5_index_path(path))
     assert table is not None
     write_table(h5_index_path(path), Table(table.head, table.arrays | FORGED[kind]))
-    source = build_source([str(path)], labelled=False)
+    source = build_source([str(path)], labeled=False)
     assert [source.read(index) for index in range(6)] == [jpeg(number) for number in (0, 1, 2) * 2]
 
 
@@ -161,11 +161,11 @@ def test_a_forged_index_with_other_classes_is_not_believed(tmp_path: Path, class
     table = read_table(h5_index_path(path))
     assert table is not None
     write_table(h5_index_path(path), Table({**table.head, "classes": classes}, table.arrays))
-    source = build_source([str(path)], labelled=True)
+    source = build_source([str(path)], labeled=True)
     assert source.classes == ("a", "b")
 
 
 def test_an_index_is_not_awaited_from_a_pipe(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "set.h5")
     os.mkfifo(h5_index_path(path))
-    assert len(build_source([str(path)], labelled=False)) == 6
+    assert len(build_source([str(path)], labeled=False)) == 6

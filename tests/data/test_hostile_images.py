@@ -159,7 +159,7 @@ def test_the_limit_of_pixels_is_a_setting_that_the_loader_keeps(tmp_path: Path) 
     (tmp_path / "set" / "a" / "large.jpg").write_bytes(jpeg(height=80, width=80))
     settings = load_recipe("dino_cnn_sslight_64", {"data.max_pixels": 64 * 48, "data.max_bad_share": 1.0})
     loader = ViewLoader(
-        build_source([str(tmp_path / "set")], labelled=False),
+        build_source([str(tmp_path / "set")], labeled=False),
         MultiCrop(2, 0, 16),
         batch_size=9,
         seed=0,
@@ -185,7 +185,7 @@ def test_a_strip_is_evaluated_in_the_memory_of_an_ordinary_image(shape: tuple[in
 def test_pipes_and_sparse_giants_are_not_waited_for(tmp_path: Path) -> None:
     folder = write_class_folders(tmp_path / "set", {"a": 3})
     os.mkfifo(folder / "a" / "pipe.jpg")
-    source = FolderSource(folder, labelled=False)
+    source = FolderSource(folder, labeled=False)
     assert len(source) == 3  # a pipe is not listed ...
     (folder / "a" / "000.jpg").unlink()
     os.mkfifo(folder / "a" / "000.jpg")  # ... and one that came later is not read
@@ -266,7 +266,7 @@ def test_names_cannot_drive_the_terminal(tmp_path: Path, image_folder: Callable[
     folder = image_folder("names", each=2)
     (folder / "\x1b]0;owned\x07.jpg").write_bytes(b"")
     bad: list[BadImage] = []
-    list(image_batches(FolderSource(folder, labelled=False), size=8, batch_size=3, workers=0, bad=bad))
+    list(image_batches(FolderSource(folder, labeled=False), size=8, batch_size=3, workers=0, bad=bad))
     assert [(image.name, image.reason) for image in bad] == [("�]0;owned�.jpg", "the file is empty (0 bytes)")]
     assert "\x1b" not in bad[0].location
 

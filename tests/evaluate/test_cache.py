@@ -10,7 +10,7 @@ import torch
 
 from sslight.data import Source, SubsetSource, build_source, decode
 from sslight.evaluate import CachedFeatures, EvalTransform, cached_features
-from sslight.views import centre_view, normalise
+from sslight.views import center_view, normalize
 from tests.evaluate.pooled import Pooled
 
 TRANSFORM = EvalTransform(24, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -18,7 +18,7 @@ TRANSFORM = EvalTransform(24, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
 @pytest.fixture
 def source(image_folder: Callable[..., Path]) -> Source:
-    return build_source([str(image_folder("images", ("a", "b"), each=6))], labelled=True)
+    return build_source([str(image_folder("images", ("a", "b"), each=6))], labeled=True)
 
 
 def features(backbone: Pooled, source: Source, folder: Path, **changes: Any) -> CachedFeatures:
@@ -27,9 +27,9 @@ def features(backbone: Pooled, source: Source, folder: Path, **changes: Any) -> 
 
 
 def one_by_one(backbone: Pooled, source: Source) -> torch.Tensor:
-    views = [centre_view(decode(source.read(i)), 24) for i in range(len(source))]
+    views = [center_view(decode(source.read(i)), 24) for i in range(len(source))]
     with torch.no_grad():
-        return torch.cat([backbone(normalise(view[None, None], TRANSFORM.mean, TRANSFORM.std)) for view in views])
+        return torch.cat([backbone(normalize(view[None, None], TRANSFORM.mean, TRANSFORM.std)) for view in views])
 
 
 def test_features_are_those_of_one_image_at_a_time_and_of_the_second_time(source: Source, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sslight.views import MultiCrop
 
 @pytest.fixture
 def source(image_folder: Callable[..., Path]) -> Source:
-    return build_source([str(image_folder("images", each=11))], labelled=False)
+    return build_source([str(image_folder("images", each=11))], labeled=False)
 
 
 def epoch(source: Source, number: int = 0, **changes: Any) -> list[tuple[torch.Tensor, list[int], bool]]:
@@ -67,9 +67,9 @@ def test_a_crop_is_the_multi_crop_of_its_key_without_any_change_of_colour(source
         global_size=16,
         global_scale=(0.08, 1.0),
         jitter_prob=0,
-        grey_prob=0,
+        grayscale_prob=0,
         blur_prob=(0, 0, 0),
-        solarise_prob=(0, 0),
+        solarize_prob=(0, 0),
     )
     for index, crop in images_by_index(epoch(source, 3)).items():
         (expected,) = multi_crop(decode(source.read(index)), (7, 3, index))

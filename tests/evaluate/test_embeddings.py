@@ -30,7 +30,7 @@ def test_features_of_a_folder_are_those_of_the_evaluation_with_the_checkpoints_s
 ) -> None:
     folder = image_folder("images", classes=("a", "b"), each=3)
     result = sslight.embed(folder, checkpoint)
-    source = FolderSource(folder, labelled=False)
+    source = FolderSource(folder, labeled=False)
     expected, _ = extract_features(sslight.load_backbone(checkpoint), source, image_size=32, mean=MEAN, std=STD)
     assert torch.equal(result.features, expected)
     assert result.names == tuple(source.name(index) for index in range(6))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 
-from sslight.evaluate import knn, knn_classify, nearest_neighbours
+from sslight.evaluate import knn, knn_classify, nearest_neighbors
 from sslight.evaluate.knn import knn_ranks
 from sslight.evaluate.metrics import label_ranks
 
@@ -103,6 +103,6 @@ def test_all_ks_at_once_are_each_by_itself() -> None:
 def test_neighbours_are_the_recorded_ones_nearest_first() -> None:
     case = CASES["two_sets"]
     arrays = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / case["file"]).items()}
-    similarity, rows = nearest_neighbours(arrays["in.train_features"], arrays["in.test_features"], k=case["k"])
+    similarity, rows = nearest_neighbors(arrays["in.train_features"], arrays["in.test_features"], k=case["k"])
     assert torch.equal(rows, arrays["out.neighbours"])
     assert bool((similarity.diff(dim=1) <= 0).all())

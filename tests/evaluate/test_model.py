@@ -9,7 +9,7 @@ import safetensors.torch
 import timm
 import torch
 
-from sslight.api import run_pretraining
+from sslight.api.pretrain import run_pretraining
 from sslight.backbones import load_backbone, load_projection_head, num_features
 from sslight.backbones.fingerprint import weights_fingerprint
 from sslight.config import PretrainSettings

@@ -10,13 +10,13 @@ import safetensors.torch
 import torch
 
 import sslight
-from sslight.api import run_pretraining
+from sslight.api.pretrain import run_pretraining
 from sslight.backbones.class_tokens import LastBlocks
 from sslight.config import PretrainSettings
 from sslight.data import build_source, decode
 from sslight.evaluate import EvaluationResult, knn_classify, wilson_interval
 from sslight.evaluate.model import load_model
-from sslight.views import centre_view, normalise
+from sslight.views import center_view, normalize
 
 SETS = {"data.train": "synthetic:60", "data.val": "synthetic:30:val"}
 
@@ -35,10 +35,10 @@ def test_knn_is_that_of_features_computed_one_by_one(tmp_path: Path) -> None:
     model = load_model("timm:test_resnet", network="student", seed=0)
 
     def features(path: str) -> torch.Tensor:
-        source = build_source([path], labelled=True)
-        views = [centre_view(decode(source.read(i)), 32) for i in range(len(source))]
+        source = build_source([path], labeled=True)
+        views = [center_view(decode(source.read(i)), 32) for i in range(len(source))]
         with torch.no_grad():
-            return torch.cat([model.backbone(normalise(v[None, None], model.info.mean, model.info.std)) for v in views])
+            return torch.cat([model.backbone(normalize(v[None, None], model.info.mean, model.info.std)) for v in views])
 
     labels, wanted = torch.arange(60) % 10, torch.arange(30) % 10
     for k in (1, 5):

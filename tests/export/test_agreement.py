@@ -28,14 +28,14 @@ def compared(before: torch.Tensor, after: torch.Tensor) -> Agreement:
 def test_what_is_measured_is_what_was_changed() -> None:
     before = torch.tensor([[1.0, 0.0], [0.99, 0.1], [0.0, 1.0], [0.1, 0.99]])
     found = compared(before, before)
-    assert (found.largest_difference, found.same_neighbour, found.same_knn_class) == (0.0, 1.0, 1.0)
+    assert (found.largest_difference, found.same_neighbor, found.same_knn_class) == (0.0, 1.0, 1.0)
     assert found.cosine_min == pytest.approx(1.0)
     moved = before.clone()
     moved[1] = torch.tensor([0.3, 0.9])  # from its neighbour to the other two
     found = compared(before, moved)
     assert found.largest_difference == pytest.approx(0.8)
     assert found.cosine_min == pytest.approx(float(torch.cosine_similarity(before[1], moved[1], dim=0)))
-    assert found.same_neighbour == 0.75  # its own is another one; the others keep theirs
+    assert found.same_neighbor == 0.75  # its own is another one; the others keep theirs
     with pytest.raises(ValueError, match="the mean cosine of its features is"):
         check(found, FLOAT32, "format=onnx")
 
@@ -44,14 +44,14 @@ def test_equal_images_may_take_each_others_place() -> None:
     before = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     after = before + torch.tensor([[0.0, 0.0], [0.0, 1e-3], [0.0, 0.0], [0.0, 0.0]])
     assert (nearest(before) != nearest(after)).any()
-    assert compared(before, after).same_neighbour == 1.0
+    assert compared(before, after).same_neighbor == 1.0
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"cosine_mean": float("nan")}, "the mean cosine of its features is nan, below 0.9999"),
-        ({"same_neighbour": 0.9}, "90.0% of the images keep their nearest neighbour, fewer than 99.0%"),
+        ({"same_neighbor": 0.9}, "90.0% of the images keep their nearest neighbour, fewer than 99.0%"),
         ({"same_knn_class": 0.5}, "50.0% of the images keep their kNN class, fewer than 99.0%"),
         ({"same_class": 0.5}, "50.0% of the images keep the class of the classifier, fewer than 99.0%"),
         ({"largest_difference": float("nan")}, "its outputs are not finite numbers"),
@@ -65,7 +65,7 @@ def test_a_disagreement_is_said_in_numbers(changes: dict[str, float], sentence: 
         "largest_output": 2.0,
         "cosine_mean": 1.0,
         "cosine_min": 1.0,
-        "same_neighbour": 1.0,
+        "same_neighbor": 1.0,
     }
     check(Agreement(**fine), FLOAT32, "format=onnx")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=re.escape(sentence)):

@@ -124,7 +124,7 @@ def test_torchvision_and_timm_give_the_same_features(name: str, tmp_path: Path) 
     backbone = write_backbone(tmp_path / "backbone.safetensors", name)
     overrides = settings_for(tmp_path, **{"data.num_check": 8, "format": ["safetensors", "torchvision"]})
     result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
-    assert [file.agreement.same_neighbour for file in result.files] == [1.0, 1.0]
+    assert [file.agreement.same_neighbor for file in result.files] == [1.0, 1.0]
     again = load_backbone(result.path / "backbone.torchvision.safetensors")
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -227,4 +227,4 @@ def test_settings_without_labels_compare_neighbours_only(image_folder: Callable[
     write_backbone(tmp_path / "backbone.safetensors")
     overrides = settings_for(tmp_path, **{"data.check": str(image_folder("flat"))})
     agreement = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides).files[0].agreement
-    assert (agreement.num_images, agreement.same_neighbour, agreement.same_knn_class) == (12, 1.0, None)
+    assert (agreement.num_images, agreement.same_neighbor, agreement.same_knn_class) == (12, 1.0, None)

@@ -11,8 +11,8 @@ def write_run(path: Path, *, lines: list[dict[str, Any]] | None = None, **change
     """A run of two epochs of ten steps, recorded at each; keyword ``changes`` are settings with ``__`` for dots."""
     path.mkdir(parents=True)
     dotted = {key.replace("__", "."): value for key, value in changes.items()}
-    usual = {"epochs": 2, "batch_size": 8, "output": str(path), "data.train": ["nowhere"], "optim.warmup_epochs": 1}
-    settings = load_recipe("dino_cnn_sslight_64", {**usual, **dotted})
+    default = {"epochs": 2, "batch_size": 8, "output": str(path), "data.train": ["nowhere"], "optim.warmup_epochs": 1}
+    settings = load_recipe("dino_cnn_sslight_64", {**default, **dotted})
     (path / "config.yaml").write_text(to_yaml(settings), encoding="utf-8")
     (path / "environment.json").write_text(
         json.dumps(

@@ -5,8 +5,8 @@ import pytest
 
 from sslight.report.feature_space import (
     nearest_images,
-    neighbours_of_the_same_class,
-    normalised_rows,
+    neighbors_of_the_same_class,
+    normalized_rows,
     principal_plane,
 )
 
@@ -20,20 +20,20 @@ def test_neighbours_are_in_the_order_of_their_cosine_and_exclude_the_image_itsel
 
 
 def test_no_more_neighbours_than_other_images() -> None:
-    nearest, _ = nearest_images(normalised_rows(np.eye(3, dtype=np.float32)), np.array([1]), 10)
+    nearest, _ = nearest_images(normalized_rows(np.eye(3, dtype=np.float32)), np.array([1]), 10)
     assert sorted(nearest[0].tolist()) == [0, 2]
 
 
 def test_rows_of_zeros_stay() -> None:
-    rows = normalised_rows(np.array([[0.0, 0.0], [3.0, 4.0]], np.float32))
+    rows = normalized_rows(np.array([[0.0, 0.0], [3.0, 4.0]], np.float32))
     assert rows.ravel() == pytest.approx([0.0, 0.0, 0.6, 0.8])
 
 
 def test_the_share_of_neighbours_of_the_same_class_is_one_for_clusters() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 6)
-    rows = normalised_rows((np.eye(3)[labels] + 0.01 * rng.normal(size=(18, 3))).astype(np.float32))
-    share, chance = neighbours_of_the_same_class(rows, labels, 5)
+    rows = normalized_rows((np.eye(3)[labels] + 0.01 * rng.normal(size=(18, 3))).astype(np.float32))
+    share, chance = neighbors_of_the_same_class(rows, labels, 5)
     assert share == 1.0
     assert chance == pytest.approx(5 / 17)
 

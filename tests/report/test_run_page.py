@@ -164,7 +164,7 @@ def sampled(
         labels=None if labels is None else np.array(labels),
         features=features / np.linalg.norm(features, axis=1, keepdims=True),
         queries=np.array([0]),
-        neighbours=np.array([[1, 2]]),
+        neighbors=np.array([[1, 2]]),
         cosines=np.array([[0.876, 0.5]], np.float32),
         thumbnails=dict.fromkeys(range(3), picture),
     )

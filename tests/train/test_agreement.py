@@ -35,7 +35,7 @@ def outcomes(rank: int, folder: str) -> dict[str, str]:
     other = load_recipe("dino_cnn_sslight_64", {**TINY, "lr": 0.3, "workers": 3})
     run = RunFolder(Path(folder) / "run")
     run.continues = rank == 1
-    images = {name: data_fingerprint(FolderSource(Path(folder) / name, labelled=False)) for name in ("a", "b", "c")}
+    images = {name: data_fingerprint(FolderSource(Path(folder) / name, labeled=False)) for name in ("a", "b", "c")}
     own = RunFolder(Path(folder) / "run")
 
     def raised(check: Any) -> str:

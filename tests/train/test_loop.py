@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import sslight
-from sslight.api import run_pretraining
-from sslight.backbones import cpu_layers, slow_precision
+from sslight.api.pretrain import run_pretraining
+from sslight.backbones import slow_precision
+from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe, recipe_names
 from sslight.train import TrainingStopped, checkpoints, load_checkpoint, loop
 
@@ -224,10 +225,10 @@ def test_weights_that_one_update_broke_are_never_saved(tiny: Settings) -> None:
 
 def poisoned(step_indices: dict[int, int], *, times: int) -> Callable[..., Any]:
     """``loop.normalised`` that makes the batch with a certain first image not a number, so many times."""
-    real = loop.normalised
+    real = loop.normalized
     met: list[int] = []
 
-    def normalised(batch: Any, settings: PretrainSettings, *, memory: Any) -> Any:
+    def normalized(batch: Any, settings: PretrainSettings, *, memory: Any) -> Any:
         views = real(batch, settings, memory=memory)
         first = int(batch.indices[0])
         step_indices[len(step_indices)] = first
@@ -236,7 +237,7 @@ def poisoned(step_indices: dict[int, int], *, times: int) -> Callable[..., Any]:
             views[0].fill_(float("nan"))
         return views
 
-    return normalised
+    return normalized
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -66,11 +66,11 @@ def pillow_view(image: Pixels, parameters: ViewParameters, v: int, size: int) ->
     if parameters.jitter[v]:
         for operation in parameters.jitter_order[v]:
             view = _ADJUST[operation](view, float(parameters.jitter_factors[v, operation]))
-    if parameters.grey[v]:
+    if parameters.gray[v]:
         view = tv.to_grayscale(view, num_output_channels=3)
-    if parameters.blur_radius[v] > 0:
-        view = view.filter(ImageFilter.GaussianBlur(float(parameters.blur_radius[v])))
-    if parameters.solarise[v]:
+    if parameters.blur_sigma[v] > 0:
+        view = view.filter(ImageFilter.GaussianBlur(float(parameters.blur_sigma[v])))
+    if parameters.solarize[v]:
         view = ImageOps.solarize(view, threshold=128)
     return np.asarray(view)
 

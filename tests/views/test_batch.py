@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslight.views import MultiCrop, ViewBatch, collate, normalise
+from sslight.views import MultiCrop, ViewBatch, collate, normalize
 from tests.views.pillow import photograph
 
 MULTI_CROP = MultiCrop(num_local=3, global_size=24, local_size=12)
@@ -88,7 +88,7 @@ def test_samples_that_do_not_belong_together_are_refused() -> None:
 
 def test_normalise_is_the_formula_in_float32() -> None:
     batch = collate([sample(i, None) for i in range(3)], num_global=2)
-    result = normalise(batch.global_views, MEAN, STD)
+    result = normalize(batch.global_views, MEAN, STD)
     assert result.shape == (6, 3, 24, 24)
     assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=torch.channels_last)
@@ -101,8 +101,8 @@ def test_normalise_is_the_formula_in_float32() -> None:
 
 def test_normalise_rounds_once_to_half_precision() -> None:
     batch = collate([sample(0, None)], num_global=2)
-    exact = normalise(batch.global_views, MEAN, STD)
-    half = normalise(batch.global_views, MEAN, STD, dtype=torch.bfloat16)
+    exact = normalize(batch.global_views, MEAN, STD)
+    half = normalize(batch.global_views, MEAN, STD, dtype=torch.bfloat16)
     assert half.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(half, exact.to(torch.bfloat16))
     assert batch.global_views.dtype == torch.uint8
@@ -110,27 +110,27 @@ def test_normalise_rounds_once_to_half_precision() -> None:
 
 def test_normalise_writes_to_given_memory_and_refuses_other() -> None:
     batch = collate([sample(i, None) for i in range(2)], num_global=2)
-    expected = normalise(batch.global_views, MEAN, STD)
+    expected = normalize(batch.global_views, MEAN, STD)
     memory = torch.full((4, 3, 24, 24), torch.nan).to(memory_format=torch.channels_last)
-    result = normalise(batch.global_views, MEAN, STD, out=memory)
+    result = normalize(batch.global_views, MEAN, STD, out=memory)
     assert result.data_ptr() == memory.data_ptr()
     assert torch.equal(result, expected)
     for wrong in (torch.empty(4, 3, 24, 24), memory[:3], memory.double()):
         with pytest.raises(ValueError, match=r"float32 \(4, 3, 24, 24\) on cpu, channels-last"):
-            normalise(batch.global_views, MEAN, STD, out=wrong)
+            normalize(batch.global_views, MEAN, STD, out=wrong)
 
 
 def test_memory_of_the_pixels_does_not_matter_to_normalise() -> None:
     views = collate([sample(i, None) for i in range(3)], num_global=2).global_views
-    expected = normalise(views, MEAN, STD)
-    assert torch.equal(normalise(views.contiguous(), MEAN, STD), expected)
+    expected = normalize(views, MEAN, STD)
+    assert torch.equal(normalize(views.contiguous(), MEAN, STD), expected)
     wider = torch.cat([views, views], dim=1)[:, :3]
-    assert torch.equal(normalise(wider, MEAN, STD), expected)
+    assert torch.equal(normalize(wider, MEAN, STD), expected)
 
 
 @pytest.mark.gpu
 def test_normalise_is_the_same_on_a_gpu() -> None:
     views = collate([sample(i, None) for i in range(3)], num_global=2).global_views
-    on_gpu = normalise(views.cuda(), MEAN, STD)
+    on_gpu = normalize(views.cuda(), MEAN, STD)
     assert on_gpu.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(on_gpu.cpu(), normalise(views, MEAN, STD), atol=2e-6, rtol=0)
+    torch.testing.assert_close(on_gpu.cpu(), normalize(views, MEAN, STD), atol=2e-6, rtol=0)

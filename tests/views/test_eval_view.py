@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop, Resize
 
-from sslight.views import centre_view
+from sslight.views import center_view
 from tests.views import recorded
 from tests.views.pillow import Pixels, mean_difference, photograph, pillow_resize
 
@@ -14,7 +14,7 @@ def tensor(image: Pixels) -> torch.Tensor:
 
 
 def test_centre_view_gives_the_recorded_pixels() -> None:
-    view = centre_view(tensor(recorded.pixels("in.image")), 224)
+    view = center_view(tensor(recorded.pixels("in.image")), 224)
     assert view.shape == (3, 224, 224)
     assert view.permute(1, 2, 0).is_contiguous()
     assert mean_difference(view.permute(1, 2, 0).numpy(), recorded.pixels("out.eval_view")) <= 0.05
@@ -27,14 +27,14 @@ def test_centre_view_is_resize_and_center_crop(height: int, width: int, size: in
     shorter = round(size * 256 / 224) if resize is None else resize
     resized_size = Resize(shorter)(Image.fromarray(image)).size
     expected = np.asarray(CenterCrop(size)(Image.fromarray(pillow_resize(image, resized_size[::-1]))))
-    assert mean_difference(centre_view(tensor(image), size, resize).permute(1, 2, 0).numpy(), expected) <= 0.05
+    assert mean_difference(center_view(tensor(image), size, resize).permute(1, 2, 0).numpy(), expected) <= 0.05
 
 
 def test_wrong_arguments_are_named() -> None:
     image = torch.zeros(3, 50, 50, dtype=torch.uint8)
     with pytest.raises(ValueError, match="resize=32 is smaller than size=64"):
-        centre_view(image, 64, 32)
+        center_view(image, 64, 32)
     with pytest.raises(ValueError, match=r"shape \(1, 50, 50\)"):
-        centre_view(image[:1], 32)
+        center_view(image[:1], 32)
     with pytest.raises(ValueError, match=r"dtype torch\.float32"):
-        centre_view(image.float(), 32)
+        center_view(image.float(), 32)

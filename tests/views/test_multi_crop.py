@@ -126,17 +126,19 @@ def test_global_views_alone_need_no_local_memory() -> None:
 
 
 def test_probabilities_of_one_and_nought_are_certain() -> None:
-    always = MultiCrop(num_global=3, flip_prob=1, jitter_prob=1, grey_prob=1, blur_prob=(0, 1, 0), solarise_prob=(1, 0))
+    always = MultiCrop(
+        num_global=3, flip_prob=1, jitter_prob=1, grayscale_prob=1, blur_prob=(0, 1, 0), solarize_prob=(1, 0)
+    )
     parameters = always.draw(50, 50, key=(0,))
     assert parameters.flip.all()
     assert parameters.jitter.all()
-    assert parameters.grey.all()
-    assert (parameters.blur_radius > 0).tolist() == [False, True, True] + [False] * 6
-    assert parameters.solarise.tolist() == [True] + [False] * 8
+    assert parameters.gray.all()
+    assert (parameters.blur_sigma > 0).tolist() == [False, True, True] + [False] * 6
+    assert parameters.solarize.tolist() == [True] + [False] * 8
 
 
 def test_strength_nought_leaves_an_operation_out() -> None:
-    plain = MultiCrop(jitter=(0, 0, 0, 0), jitter_prob=1, grey_prob=0, flip_prob=0, blur_prob=(0, 0, 0))
+    plain = MultiCrop(jitter=(0, 0, 0, 0), jitter_prob=1, grayscale_prob=0, flip_prob=0, blur_prob=(0, 0, 0))
     parameters = plain.draw(50, 50, key=(0,))
     np.testing.assert_array_equal(parameters.jitter_factors, np.tile([1.0, 1.0, 1.0, 0.0], (8, 1)))
 
@@ -156,10 +158,10 @@ def test_settings_and_recipes_reach_the_views() -> None:
         assert (multi_crop.num_global, multi_crop.num_local) == (2, 6)
         assert (multi_crop.global_size, multi_crop.local_size) == (224, 128)
         assert equal(multi_crop.draw(375, 500, (0,)), written.draw(375, 500, (0,)))
-    changed = build_multi_crop(ViewSettings(flip_prob=0.0, blur_prob=(1.0, 1.0, 1.0), blur_radius=(3.0, 4.0)))
+    changed = build_multi_crop(ViewSettings(flip_prob=0.0, blur_prob=(1.0, 1.0, 1.0), blur_sigma=(3.0, 4.0)))
     parameters = changed.draw(375, 500, (0,))
     assert not parameters.flip.any()
-    assert (parameters.blur_radius >= 3).all()
+    assert (parameters.blur_sigma >= 3).all()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_settings_and_recipes_reach_the_views() -> None:
         ({"aspect_ratio": (0.5, float("inf"))}, "aspect_ratio=.* is not an interval"),
         ({"flip_prob": 1.5}, r"flip_prob=1\.5 is not a probability: give 1 number from 0 to 1"),
         ({"blur_prob": (1.0, 0.1)}, r"blur_prob=\(1\.0, 0\.1\) is not 3 probabilities"),
-        ({"solarise_prob": (0.0, -0.2)}, "solarise_prob=.* is not 2 probabilities"),
+        ({"solarize_prob": (0.0, -0.2)}, "solarize_prob=.* is not 2 probabilities"),
         ({"jitter": (0.4, 0.4, 0.2, 0.6)}, "jitter=.* is not four strengths"),
         ({"jitter": (0.4, 0.4, 0.2)}, "jitter=.* is not four strengths"),
     ],

@@ -15,7 +15,7 @@ from sslight.views.photometric import (
     SATURATION,
     UInt8Array,
     interleave,
-    recolour,
+    recolor,
 )
 from tests.views import recorded
 from tests.views.pillow import bias, mean_difference, photograph, pillow_jitter
@@ -29,17 +29,17 @@ def augment(
     *,
     jitter_order: Sequence[int] = (0, 1, 2, 3),
     jitter_factors: npt.NDArray[np.float64] = NO_JITTER,
-    grey: bool = False,
-    blur_radius: float = 0.0,
-    solarise: bool = False,
+    gray: bool = False,
+    blur_sigma: float = 0.0,
+    solarize: bool = False,
 ) -> UInt8Array:
     """One image as the only view."""
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))[None]
     flat = planes.reshape(1, 3, -1)
-    recolour(flat, np.array([jitter_order]), jitter_factors[None], np.array([grey]))
-    blur(planes, np.array([blur_radius]))
+    recolor(flat, np.array([jitter_order]), jitter_factors[None], np.array([gray]))
+    blur(planes, np.array([blur_sigma]))
     result = np.empty_like(image, order="C")
-    interleave(flat[0], solarise, result)
+    interleave(flat[0], solarize, result)
     return result
 
 
@@ -54,7 +54,7 @@ def arguments_of(operation: dict[str, Any]) -> dict[str, Any]:
         case "grayscale":
             return {"grey": True}
         case "blur":
-            return {"blur_radius": operation["radius"]}
+            return {"blur_sigma": operation["radius"]}
         case "solarise":
             return {"solarise": True}
         case "jitter_chain":
@@ -116,9 +116,9 @@ def test_jitter_runs_in_the_given_order_wherever_contrast_stands() -> None:
 
 def test_grey_and_solarise_equal_pillow_together() -> None:
     image = photograph(33, 70, seed=3)
-    grey = Image.fromarray(image).convert("L").convert("RGB")
-    expected = np.asarray(ImageOps.solarize(grey, threshold=128))
-    np.testing.assert_array_equal(augment(image, grey=True, solarise=True), expected)
+    gray = Image.fromarray(image).convert("L").convert("RGB")
+    expected = np.asarray(ImageOps.solarize(gray, threshold=128))
+    np.testing.assert_array_equal(augment(image, gray=True, solarize=True), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (3, 2100), (130, 31)])
@@ -136,10 +136,10 @@ def test_each_view_has_its_own_parameters() -> None:
     images = [photograph(20, 30, seed) for seed in range(4)]
     factors = np.array([[0.8, 1.1, 1.2, 0.1], NO_JITTER, [1.0, 1.3, 1.0, 0.0], NO_JITTER])
     orders = np.array([[3, 0, 1, 2], [0, 1, 2, 3], [1, 0, 2, 3], [0, 1, 2, 3]])
-    grey = np.array([False, True, True, False])
+    gray = np.array([False, True, True, False])
     planes = np.stack([image.transpose(2, 0, 1).reshape(3, -1) for image in images])
-    recolour(planes, orders, factors, grey)
+    recolor(planes, orders, factors, gray)
     for v, image in enumerate(images):
-        alone = augment(image, jitter_order=orders[v].tolist(), jitter_factors=factors[v], grey=bool(grey[v]))
+        alone = augment(image, jitter_order=orders[v].tolist(), jitter_factors=factors[v], gray=bool(gray[v]))
         np.testing.assert_array_equal(planes[v].reshape(3, 20, 30).transpose(1, 2, 0), alone)
     np.testing.assert_array_equal(planes[3].reshape(3, 20, 30).transpose(1, 2, 0), images[3])

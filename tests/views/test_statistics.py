@@ -29,9 +29,9 @@ def multi_crop_of(recorded: dict[str, Any]) -> MultiCrop:
         flip_prob=s["RANDOM_HORIZONTAL_FLIP_PROB"][0],
         jitter=s["COLOR_JITTER_INTENSITY"],
         jitter_prob=s["COLOR_JITTER_PROB"][0],
-        grey_prob=s["GREYSCALE_PROB"][0],
+        grayscale_prob=s["GREYSCALE_PROB"][0],
         blur_prob=s["GAUSSIAN_BLUR_PROB"],
-        solarise_prob=s["SOLARIZATION_PROB"],
+        solarize_prob=s["SOLARIZATION_PROB"],
     )
 
 
@@ -76,7 +76,7 @@ def compare_view(draws: dict[str, Array], recorded: dict[str, Any]) -> dict[str,
     def share(count: int, expected: int) -> float:
         return chi_square(np.array([count, n - count]), np.array([expected, recorded["n"] - expected]))
 
-    jitter, blurred = draws["jitter"], draws["blur_radius"] > 0
+    jitter, blurred = draws["jitter"], draws["blur_sigma"] > 0
     p = {
         "flip": share(draws["flip"].sum(), recorded["flip"]),
         "jitter": share(jitter.sum(), recorded["colour_jitter"]),
@@ -85,8 +85,8 @@ def compare_view(draws: dict[str, Array], recorded: dict[str, Any]) -> dict[str,
         "solarise": share(draws["solarise"].sum(), recorded["solarise"]),
         "jitter and grey": share((jitter & draws["grey"]).sum(), recorded["jitter_and_grayscale"]),
     }
-    radius = recorded["blur_radius"]["hist"]
-    p["radius"] = chi_square(histogram(draws["blur_radius"][blurred], radius), radius["counts"])
+    radius = recorded["blur_sigma"]["hist"]
+    p["radius"] = chi_square(histogram(draws["blur_sigma"][blurred], radius), radius["counts"])
     for k, name in enumerate(FACTORS):
         factor = recorded[name]["hist"]
         p[name] = chi_square(histogram(draws["jitter_factors"][jitter, k], factor), factor["counts"])
@@ -99,7 +99,7 @@ def compare_view(draws: dict[str, Array], recorded: dict[str, Any]) -> dict[str,
 def rows(parameters: list[ViewParameters], views: slice) -> dict[str, Array]:
     return {
         name: np.concatenate([getattr(drawn, name)[views] for drawn in parameters])
-        for name in ("boxes", "flip", "jitter", "jitter_order", "jitter_factors", "grey", "blur_radius", "solarise")
+        for name in ("boxes", "flip", "jitter", "jitter_order", "jitter_factors", "grey", "blur_sigma", "solarise")
     }
 
 

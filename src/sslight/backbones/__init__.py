@@ -3,12 +3,12 @@
 from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, patch_side, timm_name
 from sslight.backbones.checkpointing import checkpoint_gradients
 from sslight.backbones.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_class_token
-from sslight.backbones.cpu_layers import adopt_cpu_layers, linear, slow_precision
+from sslight.backbones.cpu.layers import adopt_cpu_layers, linear, slow_precision
+from sslight.backbones.cpu.small_maps import bf16_is_fast_on_cpu
 from sslight.backbones.fingerprint import weights_fingerprint
-from sslight.backbones.initialisation import initialise_smoothly
+from sslight.backbones.initialization import initialize_smoothly
 from sslight.backbones.original import to_timm_keys
 from sslight.backbones.original_checkpoint import load_plain
-from sslight.backbones.small_maps import bf16_is_fast_on_cpu
 from sslight.backbones.torchvision_keys import TORCHVISION_NAMES
 from sslight.backbones.weights import (
     CHECKPOINT_FORMAT,
@@ -35,7 +35,7 @@ __all__ = [
     "check_image_size",
     "checkpoint_gradients",
     "has_class_token",
-    "initialise_smoothly",
+    "initialize_smoothly",
     "linear",
     "load_backbone",
     "load_backbone_weights",

@@ -10,7 +10,7 @@ from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from sslight.backbones.initialisation import initialise_as_torchvision
+from sslight.backbones.initialization import initialize_as_torchvision
 from sslight.backbones.vit import MultiSizeVisionTransformer
 
 ALIASES = {"mobilenet_v2": "mobilenetv2_100", "vit_tiny": "vit_tiny_patch16_224"}
@@ -67,7 +67,7 @@ def build_backbone(
     if type(backbone) is VisionTransformer and backbone.pos_embed is not None:
         MultiSizeVisionTransformer.adopt(backbone)
     if architecture in _TORCHVISION_INIT:
-        initialise_as_torchvision(backbone)
+        initialize_as_torchvision(backbone)
     return backbone
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from sslight.config import PretrainSettings, load_recipe, parse_assignments
 
 if TYPE_CHECKING:
-    from sslight.train import LoaderSpeed, StepSpeed
+    from sslight.api.bench import LoaderSpeed, StepSpeed
 
 bench = typer.Typer(no_args_is_help=True, help="Measure the loader or the step on your own data and recipe.")
 
@@ -31,7 +31,7 @@ def loader(
     as_json: AsJson = False,
 ) -> None:
     """Load batches with nothing else to do: images a second, and the share of what bare decoding would reach."""
-    from sslight.api import bench_loader
+    from sslight.api.bench import bench_loader
 
     speed = bench_loader(_settings(recipe, settings), seconds=seconds)
     if as_json:
@@ -48,7 +48,7 @@ def step(
     as_json: AsJson = False,
 ) -> None:
     """Take training steps, loader included: images a second, the parts of a step, and memory."""
-    from sslight.api import bench_step
+    from sslight.api.bench import bench_step
 
     speed = bench_step(_settings(recipe, settings), steps=steps)
     if as_json:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def detect(checkpoint: str, settings: list[str], *, as_json: bool) -> None:
     """Train a detector on a backbone and print its average precision."""
     resolved = build_detect_settings(checkpoint, parse_assignments(settings, DetectSettings))
-    from sslight.api import detect_with
+    from sslight.api.detect import detect_with
 
     result = detect_with(resolved)
     if result is None:  # another process than the first

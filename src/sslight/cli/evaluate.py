@@ -44,7 +44,7 @@ def evaluate(
         detect(checkpoint, settings or [], as_json=as_json)
         return
     resolved = build_evaluate_settings(protocol, checkpoint, parse_assignments(settings or [], EvaluateSettings))
-    from sslight.api import evaluate_with
+    from sslight.api.evaluate import evaluate_with
 
     result = evaluate_with(resolved)
     if result is None:  # another process than the first

@@ -32,7 +32,7 @@ def export(
     if "=" in checkpoint:
         raise ValueError(f"{checkpoint} stands where the checkpoint belongs: sslight export CHECKPOINT data.check=...")
     resolved = build_export_settings(checkpoint, parse_assignments(settings or [], ExportSettings))
-    from sslight.delivery import export_with
+    from sslight.api.export import export_with
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     result = export_with(resolved, say=lambda line: console.print(line, markup=False))
@@ -70,7 +70,7 @@ def _latency_columns(file: "ExportedFile") -> list[str]:
 
 def _row(file: "ExportedFile") -> list[str]:
     found = file.agreement
-    same = found.same_neighbour if found.same_knn_class is None else found.same_knn_class
+    same = found.same_neighbor if found.same_knn_class is None else found.same_knn_class
     return [
         file.path.name,
         f"{file.num_bytes / 1e6:.1f}",

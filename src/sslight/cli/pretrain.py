@@ -12,7 +12,7 @@ from rich.table import Table
 from sslight.config import PretrainSettings, build_settings, load_recipe, parse_assignments, translate_original
 
 if TYPE_CHECKING:
-    from sslight.api import PretrainResult
+    from sslight.api.pretrain import PretrainResult
 
 
 _SHOWN_REASONS = 3
@@ -38,7 +38,7 @@ def pretrain(
     resolved = _from_recipe(words) if cfg is None else _from_original(cfg, words)
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-    from sslight.api import run_pretraining
+    from sslight.api.pretrain import run_pretraining
 
     result = run_pretraining(resolved)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]

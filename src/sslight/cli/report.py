@@ -30,7 +30,7 @@ def report(
     the current folder.
     """
     paths, settings = build_report(words)
-    from sslight.review import report_runs_with
+    from sslight.api.report import report_runs_with
 
     result = report_runs_with(paths, settings)
     if as_json:

@@ -11,7 +11,7 @@ from rich.table import Table
 from sslight.config import build_views_page, parse_assignments
 
 if TYPE_CHECKING:
-    from sslight.preview import ViewsResult
+    from sslight.api.views import ViewsResult
 
 
 def views(
@@ -38,7 +38,7 @@ def views(
         raise ValueError(f"{data} stands where the images belong: sslight views IMAGES recipe=... key=value ...")
     page, recipes = build_views_page(settings or [], recipe or [])
     paths = parse_assignments([f"data.train={data}"])["data.train"]
-    from sslight.preview import show_views_with
+    from sslight.api.views import show_views_with
 
     result = show_views_with([paths] if isinstance(paths, str) else paths, page, recipes)
     if as_json:

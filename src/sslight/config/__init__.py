@@ -5,7 +5,7 @@ from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import Explanation, explain, section_keys, setting_keys
 from sslight.config.export_settings import ExportSettings
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
-from sslight.config.original import Translation, translate_original
+from sslight.config.original.translate import Translation, translate_original
 from sslight.config.overrides import (
     build_detect_settings,
     build_evaluate_settings,
@@ -13,7 +13,13 @@ from sslight.config.overrides import (
     build_settings,
     parse_assignments,
 )
-from sslight.config.pack import PackSettings, build_pack_settings
+from sslight.config.pack_settings import PackSettings, build_pack_settings
+from sslight.config.pretrain_settings import (
+    DataSettings,
+    PretrainSettings,
+    ProbeSettings,
+    ViewSettings,
+)
 from sslight.config.recipes import (
     Recipe,
     flat_settings,
@@ -24,15 +30,9 @@ from sslight.config.recipes import (
     recipe_names,
     to_yaml,
 )
-from sslight.config.report_page import ReportSettings, build_report, build_report_settings
-from sslight.config.settings import (
-    DataSettings,
-    PretrainSettings,
-    ProbeSettings,
-    ViewSettings,
-)
+from sslight.config.report_settings import ReportSettings, build_report, build_report_settings
 from sslight.config.training_settings import CheckpointSettings, OptimSettings
-from sslight.config.views_page import (
+from sslight.config.views_settings import (
     ShownRecipe,
     ViewsPageSettings,
     build_page_settings,

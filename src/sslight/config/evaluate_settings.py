@@ -19,7 +19,7 @@ from sslight.config.fields import (
     Workers,
     as_text,
 )
-from sslight.config.settings import check_devices
+from sslight.config.pretrain_settings import check_devices
 
 
 def _as_numbers(value: object) -> object:

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from sslight.config.fields import Section
 from sslight.config.plain_yaml import shown
-from sslight.config.settings import PretrainSettings
+from sslight.config.pretrain_settings import PretrainSettings
 
 _DOCSTRING = re.compile(r"(?P<meaning>.*?)\s*Unit: (?P<unit>.*?)\.\s*Try: (?P<advice>.*)", re.DOTALL)
 

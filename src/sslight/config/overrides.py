@@ -12,7 +12,7 @@ from sslight.config.explain import section_keys, setting_keys, unknown_key
 from sslight.config.export_settings import ExportSettings
 from sslight.config.fields import Section
 from sslight.config.plain_yaml import parse_yaml, shown
-from sslight.config.settings import PretrainSettings
+from sslight.config.pretrain_settings import PretrainSettings
 
 _TEXT_KEYS = {"backbone", "output", "init_from", "data.train", "data.val", "cache", "data"} | {
     "train_split",

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sslight.config.fields import Section
 from sslight.config.overrides import build_settings, flatten
 from sslight.config.plain_yaml import parse_yaml, read_text, shown
-from sslight.config.settings import PretrainSettings
+from sslight.config.pretrain_settings import PretrainSettings
 
 _S = TypeVar("_S", bound=Section)
 

@@ -1,18 +1,9 @@
 """Sources of encoded images, decoding, packing, and the loader of view batches."""
 
-from sslight.data.bad_images import BadImage, count_reasons, merge_bad_images, no_readable_image, write_bad_images
-from sslight.data.build import build_image_source, build_source
-from sslight.data.combine import ConcatSource, SubsetSource
-from sslight.data.decode import decode
-from sslight.data.detection_loader import DetectionBatch, DetectionLoader, measured_images
-from sslight.data.detection_sets import open_detection_sets
-from sslight.data.file_list import FileListSource
-from sslight.data.fingerprint import DataFingerprint, data_fingerprint
-from sslight.data.folder import FolderSource
-from sslight.data.h5 import H5Source
-from sslight.data.images import check_readable, image_batches, readable_images
-from sslight.data.inspect import Inspection, inspect_source
-from sslight.data.instances import (
+from sslight.data.decoding.decode import decode
+from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
+from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.detection.instances import (
     AnnotatedImage,
     DetectionSet,
     Instance,
@@ -20,19 +11,40 @@ from sslight.data.instances import (
     decode_mask,
     encode_mask,
 )
-from sslight.data.limits import USUAL_LIMITS, ReadLimits
-from sslight.data.loader import ViewLoader, available_cores, build_view_loader, loader_workers, usual_workers
-from sslight.data.pack import PackResult, pack
-from sslight.data.remote import StoreUnavailable
-from sslight.data.slots import WorkerFailed
-from sslight.data.source import Source, labels_in
-from sslight.data.subset import select_subset
-from sslight.data.synthetic import SyntheticSource
-from sslight.data.tar import TarSource
-from sslight.data.unreadable import UnreadableImage
+from sslight.data.detection.loader import DetectionBatch, DetectionLoader, measured_images
+from sslight.data.detection.sets import open_detection_sets
+from sslight.data.loading.image_loader import check_readable, image_batches, readable_images
+from sslight.data.loading.shared_batches import WorkerFailed
+from sslight.data.loading.view_loader import (
+    ViewLoader,
+    available_cores,
+    build_view_loader,
+    default_workers,
+    loader_workers,
+)
+from sslight.data.packing.inspect import Inspection, inspect_source
+from sslight.data.packing.pack import PackResult, pack
+from sslight.data.sources.bad_images import (
+    BadImage,
+    count_reasons,
+    merge_bad_images,
+    no_readable_image,
+    write_bad_images,
+)
+from sslight.data.sources.build import build_image_source, build_source
+from sslight.data.sources.combine import ConcatSource, SubsetSource
+from sslight.data.sources.file_list import FileListSource
+from sslight.data.sources.fingerprint import DataFingerprint, data_fingerprint
+from sslight.data.sources.folder import FolderSource
+from sslight.data.sources.h5 import H5Source
+from sslight.data.sources.remote import StoreUnavailable
+from sslight.data.sources.source import Source, labels_in
+from sslight.data.sources.subset import select_subset
+from sslight.data.sources.synthetic import SyntheticSource
+from sslight.data.sources.tar import TarSource
 
 __all__ = [
-    "USUAL_LIMITS",
+    "DEFAULT_LIMITS",
     "AnnotatedImage",
     "BadImage",
     "ConcatSource",
@@ -65,6 +77,7 @@ __all__ = [
     "data_fingerprint",
     "decode",
     "decode_mask",
+    "default_workers",
     "encode_mask",
     "image_batches",
     "inspect_source",
@@ -77,6 +90,5 @@ __all__ = [
     "pack",
     "readable_images",
     "select_subset",
-    "usual_workers",
     "write_bad_images",
 ]

@@ -12,10 +12,10 @@ from sslight.evaluate.detection import (
 )
 from sslight.evaluate.embeddings import Embeddings, embed
 from sslight.evaluate.features import EvalTransform, extract_features
-from sslight.evaluate.knn import knn_classify, nearest_neighbours
+from sslight.evaluate.knn import knn_classify, nearest_neighbors
 from sslight.evaluate.logistic import LogisticRegression, fit_logistic_regression
 from sslight.evaluate.metrics import Accuracy, wilson_interval
-from sslight.evaluate.online import LabelledProbe
+from sslight.evaluate.online import LabeledProbe
 from sslight.evaluate.results import EvaluationResult, read_result
 from sslight.evaluate.run import check_evaluation, run_evaluation
 
@@ -26,7 +26,7 @@ __all__ = [
     "Embeddings",
     "EvalTransform",
     "EvaluationResult",
-    "LabelledProbe",
+    "LabeledProbe",
     "LogisticRegression",
     "cached_features",
     "check_evaluation",
@@ -39,7 +39,7 @@ __all__ = [
     "fit_logistic_regression",
     "knn_classify",
     "measure_detection",
-    "nearest_neighbours",
+    "nearest_neighbors",
     "prepare_detection",
     "published_note",
     "read_result",

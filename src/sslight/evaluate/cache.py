@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from sslight.backbones import num_features, weights_fingerprint
-from sslight.data import USUAL_LIMITS, BadImage, ReadLimits, Source, data_fingerprint, no_readable_image
+from sslight.data import DEFAULT_LIMITS, BadImage, ReadLimits, Source, data_fingerprint, no_readable_image
 from sslight.evaluate.features import EvalTransform, eval_mode, feature_batches
-from sslight.evaluate.processes import barrier, from_first, gathered, own_share, rank_and_size
 from sslight.files import write_whole
+from sslight.train.distributed import barrier, from_first, gathered, own_share, rank_and_size
 
 _VERSION = 1  # raise it when the same image would give other features
 _CHUNK = 1 << 24
@@ -64,7 +64,7 @@ def cached_features(
     workers: int,
     device: torch.device | str,
     precision: str = "32",
-    limits: ReadLimits = USUAL_LIMITS,
+    limits: ReadLimits = DEFAULT_LIMITS,
     progress: Callable[[int], None] = lambda images: None,
 ) -> CachedFeatures:
     """The features of a source, from the cache in ``folder`` or computed and put there.

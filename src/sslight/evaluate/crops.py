@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.data import USUAL_LIMITS, BadImage, ReadLimits, Source, UnreadableImage, decode
-from sslight.data.bad_images import BadImageLog, bad_image
-from sslight.data.slots import Filled, Indices, Pixels, SlotPool
-from sslight.evaluate.processes import own_share, rank_and_size
+from sslight.data import DEFAULT_LIMITS, BadImage, ReadLimits, Source, UnreadableImage, decode
+from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool
+from sslight.data.sources.bad_images import BadImageLog, bad_image
+from sslight.train.distributed import own_share, rank_and_size
 from sslight.views import MultiCrop, warm_up
 
 _SCALE, _ASPECT_RATIO, _FLIP_PROB = (0.08, 1.0), (3 / 4, 4 / 3), 0.5
@@ -60,7 +60,7 @@ class RandomCrops:
         seed: int,
         workers: int,
         max_bad_share: float = 0.01,
-        limits: ReadLimits = USUAL_LIMITS,
+        limits: ReadLimits = DEFAULT_LIMITS,
     ) -> None:
         self._source, self._size, self._seed, self._batch_size = source, size, seed, batch_size
         share = -(-min(batch_size, len(source)) // rank_and_size()[1])
@@ -68,7 +68,7 @@ class RandomCrops:
         rest = len(source) % batch_size
         self._num_used = len(source) - rest if rest < smallest_step else len(source)
         self._log = BadImageLog(len(source), max_bad_share)
-        self._pool = SlotPool(
+        self._pool = SharedBatchPool(
             [(self._part_size, size, size, 3)],
             _FillCrop(source, size, seed, limits.max_pixels),
             source.locate,
@@ -137,17 +137,17 @@ class _FillCrop:
             aspect_ratio=_ASPECT_RATIO,
             flip_prob=_FLIP_PROB,
             jitter_prob=0.0,
-            grey_prob=0.0,
+            grayscale_prob=0.0,
             blur_prob=(0.0, 0.0, 0.0),
-            solarise_prob=(0.0, 0.0),
+            solarize_prob=(0.0, 0.0),
         )
 
-    def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> Filled:
+    def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
         try:
             image = decode(self._source.read(index), max_pixels=self._max_pixels)
         except (UnreadableImage, OSError) as error:
-            return Filled(None, (bad_image(self._source, index, error),))
+            return RowResult(None, (bad_image(self._source, index, error),))
         height, width = image.shape[1:]
         parameters = self._crop.draw(height, width, (self._seed, epoch, index))
         self._crop.apply_into(image, parameters, arrays[0][row : row + 1], None)
-        return Filled(index)
+        return RowResult(index)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sslight.backbones import num_features
-from sslight.data import USUAL_LIMITS, BadImage, ReadLimits, Source, image_batches, no_readable_image
-from sslight.evaluate.processes import own_share, sum_over_processes
-from sslight.views import normalise
+from sslight.data import DEFAULT_LIMITS, BadImage, ReadLimits, Source, image_batches, no_readable_image
+from sslight.train.distributed import own_share, sum_over_processes
+from sslight.views import normalize
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def feature_batches(
     device: torch.device | str,
     bad: list[BadImage],
     precision: str = "32",
-    limits: ReadLimits = USUAL_LIMITS,
+    limits: ReadLimits = DEFAULT_LIMITS,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices ``[B]`` (on the CPU) and float32 features ``[B, D]`` of the images at ``indices``, in order.
 
@@ -72,7 +72,7 @@ def feature_batches(
         bad=bad,
         limits=limits,
     ):
-        views = normalise(images.to(device)[None], transform.mean, transform.std)
+        views = normalize(images.to(device)[None], transform.mean, transform.std)
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16"):
             features = backbone(views)
         yield rows, features.float()
@@ -89,7 +89,7 @@ def extract_features(
     batch_size: int = 256,
     workers: int = 0,
     device: torch.device | str = "cpu",
-    limits: ReadLimits = USUAL_LIMITS,
+    limits: ReadLimits = DEFAULT_LIMITS,
 ) -> tuple[Tensor, Tensor]:
     """Features in the order of the source, from the backbone in eval mode, and which images could be read.
 

@@ -13,7 +13,7 @@ _BANK_BLOCK = 16384
 _QUERY_BLOCK = 2048
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     train_features: Tensor, test_features: Tensor, *, k: int, leave_one_out: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The k training features of largest cosine similarity for each test feature, nearest first.
@@ -58,7 +58,7 @@ def nearest_neighbours(
     return best, best_rows
 
 
-def neighbour_votes(similarity: Tensor, labels: Tensor, *, k: int, temperature: float, num_classes: int) -> Tensor:
+def neighbor_votes(similarity: Tensor, labels: Tensor, *, k: int, temperature: float, num_classes: int) -> Tensor:
     """Class scores ``[N, C]`` of the first k of sorted neighbours, each voting exp(similarity / temperature).
 
     ``similarity`` and ``labels`` are ``[N, K]``, K at least k.
@@ -95,9 +95,9 @@ def knn_classify(
     Raises:
         ValueError: ``k`` is larger than the bank, or ``leave_one_out`` with sets of different size.
     """
-    similarity, rows = nearest_neighbours(train_features, test_features, k=k, leave_one_out=leave_one_out)
+    similarity, rows = nearest_neighbors(train_features, test_features, k=k, leave_one_out=leave_one_out)
     labels = train_labels.to(rows.device)[rows]
-    return neighbour_votes(similarity, labels, k=k, temperature=temperature, num_classes=num_classes)
+    return neighbor_votes(similarity, labels, k=k, temperature=temperature, num_classes=num_classes)
 
 
 def knn_ranks(
@@ -117,7 +117,7 @@ def knn_ranks(
     Raises:
         ValueError: the largest k is larger than the bank.
     """
-    similarity, rows = nearest_neighbours(train_features, test_features, k=max(ks))
+    similarity, rows = nearest_neighbors(train_features, test_features, k=max(ks))
     labels = train_labels.to(rows.device)[rows]
     wanted = test_labels.to(rows.device)
     ranks: dict[int, Tensor] = {}
@@ -125,7 +125,7 @@ def knn_ranks(
         parts = []
         for start in range(0, len(labels), _QUERY_BLOCK):
             part = slice(start, start + _QUERY_BLOCK)
-            scores = neighbour_votes(
+            scores = neighbor_votes(
                 similarity[part], labels[part], k=k, temperature=temperature, num_classes=num_classes
             )
             parts.append(label_ranks(scores, wanted[part]))

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sslight.evaluate.processes import sum_over_processes
 from sslight.optim import LARS, cosine_schedule, parameter_groups
+from sslight.train.distributed import sum_over_processes
 
 PUBLISHED_RATE = {"lars": 0.05, "sgd": 0.01}
 """Learning rate for 256 images of the published protocol."""

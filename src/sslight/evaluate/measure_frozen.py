@@ -17,11 +17,11 @@ from sslight.evaluate.linear_probe import (
 )
 from sslight.evaluate.logistic import fit_logistic_regression
 from sslight.evaluate.metrics import accuracy_of_ranks, label_ranks
-from sslight.evaluate.processes import rank_and_size
 from sslight.evaluate.task import Measurement, Task
-from sslight.views import normalise
+from sslight.train.distributed import rank_and_size
+from sslight.views import normalize
 
-_USUAL_K = 20
+_DEFAULT_K = 20
 
 
 def measure_knn(task: Task) -> Measurement | None:
@@ -43,8 +43,8 @@ def measure_knn(task: Task) -> Measurement | None:
         num_classes=len(classes),
     )
     by_k = {k: accuracy_of_ranks(rank, val_labels, classes) for k, rank in ranks.items()}
-    usual = min(settings.k, key=lambda k: (abs(k - _USUAL_K), k))
-    return Measurement("knn", by_k[usual], {"k": usual}, by_k=by_k)
+    default = min(settings.k, key=lambda k: (abs(k - _DEFAULT_K), k))
+    return Measurement("knn", by_k[default], {"k": default}, by_k=by_k)
 
 
 def _represented(task: Task) -> tuple[nn.Module, int | None]:
@@ -176,7 +176,7 @@ def _train_probes(task: Task, represented: nn.Module, probes: LinearProbes, held
 def _frozen_features(task: Task, represented: nn.Module, images: Tensor) -> Tensor:
     if not len(images):
         return torch.zeros(0, num_features(represented), device=task.device)
-    views = normalise(images.to(task.device)[None], task.transform.mean, task.transform.std)
+    views = normalize(images.to(task.device)[None], task.transform.mean, task.transform.std)
     with torch.autocast(task.device.type, dtype=torch.bfloat16, enabled=task.settings.precision == "bf16"):
         features: Tensor = represented(views)
     return features.float()

@@ -14,8 +14,9 @@ from sslight.evaluate.crops import RandomCrops
 from sslight.evaluate.features import eval_mode, feature_batches
 from sslight.evaluate.metrics import accuracy_of_ranks, label_ranks
 from sslight.evaluate.model import is_timm
-from sslight.evaluate.processes import own_share, rank_and_size, sum_over_processes
-from sslight.evaluate.semi import (
+from sslight.evaluate.sets import check_unreadable
+from sslight.evaluate.task import Measurement, Task
+from sslight.finetuning.classifier import (
     PUBLISHED_BATCH,
     Classifier,
     carries_over,
@@ -24,9 +25,8 @@ from sslight.evaluate.semi import (
     published_epochs,
     set_fine_tuning_rate,
 )
-from sslight.evaluate.sets import check_unreadable
-from sslight.evaluate.task import Measurement, Task
-from sslight.views import normalise
+from sslight.train.distributed import own_share, rank_and_size, sum_over_processes
+from sslight.views import normalize
 
 
 def check_head(task: Task) -> Mapping[str, Tensor] | None:
@@ -108,7 +108,7 @@ def _fine_tune(task: Task, classifier: Classifier, epochs: int, batch_size: int)
                 optimizer, epoch * crops.steps_per_epoch, peak=peak, min_lr=settings.min_lr, total_steps=total
             )
             for batch in crops.epoch(epoch):
-                views = normalise(batch.images.to(task.device)[None], task.transform.mean, task.transform.std)
+                views = normalize(batch.images.to(task.device)[None], task.transform.mean, task.transform.std)
                 wanted = labels[batch.indices].to(task.device)
                 loss = fine_tuning_step(classifier, optimizer, views, wanted, precision=task.settings.precision)
                 task.progress.advance(1, f"epoch {epoch + 1}/{epochs}")

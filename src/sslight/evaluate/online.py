@@ -7,14 +7,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sslight.data import USUAL_LIMITS, ReadLimits, Source
+from sslight.data import DEFAULT_LIMITS, ReadLimits, Source
 from sslight.evaluate.features import extract_features
 from sslight.evaluate.knn import knn_classify
 from sslight.evaluate.logistic import fit_logistic_regression
 
 
 @dataclass(frozen=True)
-class LabelledProbe:
+class LabeledProbe:
     """kNN and linear accuracy of a backbone: bank of training images against validation queries.
 
     Attributes:
@@ -44,7 +44,7 @@ class LabelledProbe:
     batch_size: int
     workers: int
     seed: int
-    limits: ReadLimits = USUAL_LIMITS
+    limits: ReadLimits = DEFAULT_LIMITS
 
     @property
     def protocol(self) -> str:

@@ -22,12 +22,12 @@ from sslight.evaluate.features import EvalTransform
 from sslight.evaluate.measure_frozen import measure_knn, measure_linear_exact, measure_linear_fast
 from sslight.evaluate.measure_semi import check_head, measure_semi
 from sslight.evaluate.model import choose_image_size, default_folder, load_model
-from sslight.evaluate.processes import rank_and_size
 from sslight.evaluate.progress import Progress
 from sslight.evaluate.results import FILE_NAME, EvaluationResult, write_result
 from sslight.evaluate.sets import build_sets
 from sslight.evaluate.task import Measurement, Task
 from sslight.files import whole_file, write_whole
+from sslight.train.distributed import rank_and_size
 
 # They say where and how fast, not what is measured.
 _NOT_IN_THE_NAME = {"output", "cache", "devices", "workers", "feature_batch_size", "checkpoint"}

@@ -10,7 +10,7 @@ from sslight.data import Source, SubsetSource, build_source, labels_in, select_s
 
 
 @dataclass(frozen=True)
-class LabelledSets:
+class LabeledSets:
     """Training and validation images with labels in one numbering.
 
     Attributes:
@@ -30,7 +30,7 @@ class LabelledSets:
     notes: list[str]
 
 
-def build_sets(settings: EvaluateSettings) -> LabelledSets:
+def build_sets(settings: EvaluateSettings) -> LabeledSets:
     """The sets that the settings name.
 
     Raises:
@@ -43,8 +43,8 @@ def build_sets(settings: EvaluateSettings) -> LabelledSets:
             raise ValueError(
                 f"{setting} is not set: give labelled images, such as {setting}=FOLDER with class folders."
             )
-    train = build_source(data.train, labelled=True)
-    val = build_source(data.val, labelled=True, setting="data.val")
+    train = build_source(data.train, labeled=True)
+    val = build_source(data.val, labeled=True, setting="data.val")
     assert train.classes is not None
     if len(train.classes) < 2:
         raise ValueError(
@@ -64,7 +64,7 @@ def build_sets(settings: EvaluateSettings) -> LabelledSets:
             f"knn.k={settings.knn.k[-1]} neighbours are more than the {len(train)} training images: "
             f"set knn.k to numbers of at most {len(train)}, such as knn.k=[1, 10]."
         )
-    return LabelledSets(
+    return LabeledSets(
         classes=train.classes,
         train=train,
         train_labels=train.labels,

@@ -14,7 +14,7 @@ from sslight.evaluate.features import EvalTransform
 from sslight.evaluate.metrics import Accuracy
 from sslight.evaluate.model import EvaluatedModel
 from sslight.evaluate.progress import Progress
-from sslight.evaluate.sets import LabelledSets, check_unreadable
+from sslight.evaluate.sets import LabeledSets, check_unreadable
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Task:
 
     settings: EvaluateSettings
     model: EvaluatedModel
-    sets: LabelledSets
+    sets: LabeledSets
     transform: EvalTransform
     cache: Path
     device: torch.device

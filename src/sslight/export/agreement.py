@@ -33,7 +33,7 @@ class Agreement:
         largest_difference: Of any two features, and of any two logits.
         largest_output: Largest absolute value that the PyTorch network gave, for scale.
         cosine_mean, cosine_min: Of the two feature vectors of an image.
-        same_neighbour: Share of images whose nearest neighbour among the others is the same.
+        same_neighbor: Share of images whose nearest neighbour among the others is the same.
         knn_top1_before, knn_top1_after: Share of images that kNN (each left out of its own vote) classifies
             rightly with the PyTorch network's features and with the file's; None without labels.
         same_knn_class: Share of images that get the same class from both; None without labels.
@@ -45,7 +45,7 @@ class Agreement:
     largest_output: float
     cosine_mean: float
     cosine_min: float
-    same_neighbour: float
+    same_neighbor: float
     knn_top1_before: float | None = None
     knn_top1_after: float | None = None
     same_knn_class: float | None = None
@@ -57,13 +57,13 @@ class Tolerance:
     """The least agreement: mean cosine, share of equal neighbours or kNN classes; largest relative difference."""
 
     cosine: float
-    same_neighbour: float
+    same_neighbor: float
     same_knn_class: float
     difference: float | None
 
 
-FLOAT32 = Tolerance(cosine=0.9999, same_neighbour=0.99, same_knn_class=0.99, difference=1e-3)
-INT8 = Tolerance(cosine=0.98, same_neighbour=0.5, same_knn_class=0.8, difference=None)
+FLOAT32 = Tolerance(cosine=0.9999, same_neighbor=0.99, same_knn_class=0.99, difference=1e-3)
+INT8 = Tolerance(cosine=0.98, same_neighbor=0.5, same_knn_class=0.8, difference=None)
 
 
 def compare(
@@ -99,7 +99,7 @@ def compare(
         largest_output=output,
         cosine_mean=float(cosine.mean()),
         cosine_min=float(cosine.min()),
-        same_neighbour=_share(_same_neighbour(before.features, after.features, nearest)),
+        same_neighbor=_share(_same_neighbor(before.features, after.features, nearest)),
         **accuracy,
     )
 
@@ -111,8 +111,8 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
         ValueError: beyond the tolerance; the sentence has the number and the limit.
     """
     by_class = agreement.same_knn_class is not None
-    share = agreement.same_knn_class if agreement.same_knn_class is not None else agreement.same_neighbour
-    least = tolerance.same_knn_class if by_class else tolerance.same_neighbour
+    share = agreement.same_knn_class if agreement.same_knn_class is not None else agreement.same_neighbor
+    least = tolerance.same_knn_class if by_class else tolerance.same_neighbor
     what = "kNN class" if by_class else "nearest neighbour"
     remedy = (
         "try int8.method=percentile or entropy, more calibration images, or accept it with tolerance.cosine and "
@@ -145,7 +145,7 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
     )
 
 
-def _same_neighbour(before: Tensor, after: Tensor, nearest: Nearest) -> Tensor:
+def _same_neighbor(before: Tensor, after: Tensor, nearest: Nearest) -> Tensor:
     """Whether the neighbours are the same, or as near: among equal images either is right."""
     old, new = nearest(before), nearest(after)
     unit = F.normalize(before, dim=1)

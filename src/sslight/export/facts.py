@@ -23,13 +23,13 @@ _PACKAGES = ("sslight", "torch", "torchvision", "timm", "onnx", "onnxscript", "o
 
 def tolerance(settings: ExportSettings, form: str) -> Tolerance:
     """The form's own, with what the user accepts in its place; who accepts more also accepts larger differences."""
-    usual, wanted = INT8 if form == "onnx-int8" else FLOAT32, settings.tolerance
+    default, wanted = INT8 if form == "onnx-int8" else FLOAT32, settings.tolerance
     accepted = wanted.cosine is not None or wanted.knn is not None
     return Tolerance(
-        cosine=usual.cosine if wanted.cosine is None else wanted.cosine,
-        same_neighbour=usual.same_neighbour if wanted.knn is None else wanted.knn,
-        same_knn_class=usual.same_knn_class if wanted.knn is None else wanted.knn,
-        difference=None if accepted else usual.difference,
+        cosine=default.cosine if wanted.cosine is None else wanted.cosine,
+        same_neighbor=default.same_neighbor if wanted.knn is None else wanted.knn,
+        same_knn_class=default.same_knn_class if wanted.knn is None else wanted.knn,
+        difference=None if accepted else default.difference,
     )
 
 

@@ -29,11 +29,11 @@ class ExportImages:
     def build(cls, paths: list[str], number: int, setting: str) -> "ExportImages":
         """Raises ValueError if the set is missing or unreadable."""
         try:
-            source = build_source(paths, labelled=True, setting=setting)
+            source = build_source(paths, labeled=True, setting=setting)
             if len(source.classes or ()) < 2:
                 raise ValueError("one class is none")
         except ValueError:  # no classes, or no images: then the second attempt says so
-            source = build_source(paths, labelled=False, setting=setting)
+            source = build_source(paths, labeled=False, setting=setting)
         check_readable(source, setting=setting)
         return cls(source, number, setting)
 

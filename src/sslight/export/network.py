@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sslight.backbones import BackboneInfo, LastBlocks, build_backbone, check_image_size, load_strictly
 from sslight.backbones.vit import MultiSizeVisionTransformer, resize_position_embedding
 from sslight.export.classifier import Classifier
-from sslight.views import normalise
+from sslight.views import normalize
 
 InputKind = Literal["nhwc", "nchw", "normalised"]
 
@@ -86,7 +86,7 @@ class Exportable:
             case "nchw":
                 array = images.numpy()
             case "normalised":
-                array = normalise(images[None], self.info.mean, self.info.std).numpy()
+                array = normalize(images[None], self.info.mean, self.info.std).numpy()
         return np.ascontiguousarray(array)
 
     def around(self, backbone: nn.Module) -> ExportNetwork:

@@ -23,7 +23,7 @@ OPSET = 18
 # MobileNetV2 at 224 px was both nearer to float32 (mean cosine 0.9980 instead of 0.9960) and faster than with
 # convolutions alone. The sums of a transformer carry a few values far larger than the others, which 8 bits do not
 # resolve (Bondarenko et al., EMNLP 2021), so they stay float32 there.
-_QUANTISED = {
+_QUANTIZED = {
     "convolutional": ["Conv", "Gemm", "MatMul", "Add", "Clip", "Relu"],
     "transformer": ["Conv", "Gemm", "MatMul"],
 }
@@ -61,7 +61,7 @@ def write_onnx(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> 
     _write_facts(path, facts)
 
 
-def quantise(
+def quantize(
     source: Path,
     path: Path,
     images: npt.NDArray[Any],
@@ -110,7 +110,7 @@ def quantise(
             path,
             Reader(),
             quant_format=ort_quantization.QuantFormat.QDQ,
-            op_types_to_quantize=_QUANTISED[kind_of_network],
+            op_types_to_quantize=_QUANTIZED[kind_of_network],
             nodes_to_exclude=[node.name for node in nodes[: _first(nodes, "Conv")]],  # the preprocessing
             per_channel=True,
             activation_type=ort_quantization.QuantType.QUInt8,

@@ -20,7 +20,7 @@ from sslight.export.executorch_file import ExecuTorchRunner, check_executorch, w
 from sslight.export.facts import content_of, file_metadata, tolerance
 from sslight.export.images import ExportImages
 from sslight.export.network import Exportable, prepare
-from sslight.export.onnx_file import OnnxRunner, check_onnx, quantise, write_onnx
+from sslight.export.onnx_file import OnnxRunner, check_onnx, quantize, write_onnx
 from sslight.export.task import ExportedFile, ExportResult, Task
 from sslight.export.weights_file import check_weights, open_weights, write_weights
 from sslight.files import whole_folder, write_whole
@@ -168,7 +168,7 @@ def _write(task: Task, form: str, path: Path, folder: Path) -> None:
                 source = folder / "float32.onnx"
                 write_onnx(exportable, source, facts=file_metadata(task))
             images = exportable.as_input(_read(task, task.calibration)[0])
-            quantise(
+            quantize(
                 source,
                 path,
                 images,

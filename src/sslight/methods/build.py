@@ -7,7 +7,7 @@ from sslight.backbones import (
     build_backbone,
     check_image_size,
     checkpoint_gradients,
-    initialise_smoothly,
+    initialize_smoothly,
     num_features,
 )
 from sslight.config import PretrainSettings
@@ -45,7 +45,7 @@ def _trained_backbone(settings: PretrainSettings) -> nn.Module:
     views = settings.views
     backbone = _backbone(settings, settings.drop_path)
     if settings.init == "smooth":
-        initialise_smoothly(backbone)
+        initialize_smoothly(backbone)
     check_image_size(backbone, views.global_size, "views.global_size")
     if views.num_local:
         check_image_size(backbone, views.local_size, "views.local_size")

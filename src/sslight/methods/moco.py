@@ -184,15 +184,15 @@ class MoCo(Method):
     def embed_keys(self, views: Tensor) -> Tensor:
         """Keys ``[B, D]``, L2-normalised, of this process's views ``[B, 3, S, S]``."""
         if num_processes() == 1 or not _has_statistics_of_its_own(self.key):
-            return self._normalised_keys(views)
+            return self._normalized_keys(views)
         shuffled = gather_rows(views)
         order = torch.randperm(len(shuffled), device=views.device)
         dist.broadcast(order, src=0)
         own = slice(process_rank() * len(views), (process_rank() + 1) * len(views))
-        keys = gather_rows(self._normalised_keys(shuffled[order[own]]))
+        keys = gather_rows(self._normalized_keys(shuffled[order[own]]))
         return keys[order.argsort()[own]]
 
-    def _normalised_keys(self, views: Tensor) -> Tensor:
+    def _normalized_keys(self, views: Tensor) -> Tensor:
         _, projected = self.key(views)
         with torch.autocast(views.device.type, enabled=False):
             return F.normalize(full_precision(projected), dim=1)

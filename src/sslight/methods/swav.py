@@ -74,7 +74,7 @@ class SwAVHead(nn.Module):
     """SwAV's projection head: MLP and L2 normalisation; then the similarities to the prototypes.
 
     All weights start normal with standard deviation 0.01. The prototypes are normalised between steps
-    (:meth:`normalise_prototypes`), not in the graph.
+    (:meth:`normalize_prototypes`), not in the graph.
 
     Args:
         in_dim: Length of the backbone's features.
@@ -113,7 +113,7 @@ class SwAVHead(nn.Module):
         return linear(embeddings, self.prototypes.weight)
 
     @torch.no_grad()
-    def normalise_prototypes(self) -> None:
+    def normalize_prototypes(self) -> None:
         """Put the prototypes back on the unit sphere, outside the graph."""
         self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
 
@@ -215,7 +215,7 @@ class SwAV(Method):
     def begin_step(self, values: StepValues) -> None:
         """Normalise the prototypes."""
         self._seen.clear()
-        self.head.normalise_prototypes()
+        self.head.normalize_prototypes()
 
     def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
         """The loss of all views against the assignments of the global ones.

@@ -1,6 +1,6 @@
 """Pages and pictures of results; they are made of plain data and need no network."""
 
-from sslight.report.feature_space import SampledFeatures, nearest_images, normalised_rows
+from sslight.report.feature_space import SampledFeatures, nearest_images, normalized_rows
 from sslight.report.report_file import ReportFile
 from sslight.report.run_files import Run, is_run_folder, read_run
 from sslight.report.run_page import Pictures, Results, Sheet
@@ -22,7 +22,7 @@ __all__ = [
     "footnote",
     "is_run_folder",
     "nearest_images",
-    "normalised_rows",
+    "normalized_rows",
     "read_run",
     "run_summary",
     "used_gpus",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sslight.report.feature_space import IntArray, SampledFeatures, neighbours_of_the_same_class, principal_plane
+from sslight.report.feature_space import IntArray, SampledFeatures, neighbors_of_the_same_class, principal_plane
 from sslight.report.page import Html, element, picture, together
 
 _MAP_SIDE, _MARGIN = 400, 10
@@ -24,7 +24,7 @@ def galleries(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> 
                 element(
                     "div",
                     *([element("div", run_names[one.run], class_="soft")] if len(run_names) > 1 else []),
-                    element("div", *_neighbours(one, row), class_="row"),
+                    element("div", *_neighbors(one, row), class_="row"),
                     class_="of-run" if len(run_names) > 1 else "alone",
                 )
                 for one in group
@@ -77,7 +77,7 @@ def _agreement(one: SampledFeatures, run_names: Sequence[Html]) -> list[str]:
     name: list[str] = [run_names[one.run], " "] if len(run_names) > 1 else []
     if one.labels is None:
         return [*name, f"weights from {one.weights}"]
-    share, chance = neighbours_of_the_same_class(one.features, one.labels, _COUNTED)
+    share, chance = neighbors_of_the_same_class(one.features, one.labels, _COUNTED)
     return [
         *name,
         element("b", f"{100 * share:.0f} %"),
@@ -86,12 +86,12 @@ def _agreement(one: SampledFeatures, run_names: Sequence[Html]) -> list[str]:
     ]
 
 
-def _neighbours(one: SampledFeatures, row: int) -> list[Html]:
+def _neighbors(one: SampledFeatures, row: int) -> list[Html]:
     query = int(one.queries[row])
     figures = []
-    for neighbour, cosine in zip(one.neighbours[row].tolist(), one.cosines[row].tolist(), strict=True):
-        same = one.labels is not None and one.labels[neighbour] == one.labels[query]
-        figures.append(_thumbnail(one, neighbour, f"{cosine:.2f}", "same" if same else ""))
+    for neighbor, cosine in zip(one.neighbors[row].tolist(), one.cosines[row].tolist(), strict=True):
+        same = one.labels is not None and one.labels[neighbor] == one.labels[query]
+        figures.append(_thumbnail(one, neighbor, f"{cosine:.2f}", "same" if same else ""))
     return figures
 
 
@@ -118,12 +118,12 @@ def _named_classes(one: SampledFeatures) -> IntArray:
 
 
 def _what_a_map_is(one: SampledFeatures, num_named: int) -> str:
-    colour = "" if one.classes is None else " Colour: class."
+    color = "" if one.classes is None else " Colour: class."
     if one.labels is not None and num_named < len(np.unique(one.labels)):
-        colour = f" Colour: {num_named} of the classes, evenly spread over their names; the others are grey."
+        color = f" Colour: {num_named} of the classes, evenly spread over their names; the others are grey."
     return (
         f"{len(one.names):,} images ({one.data}), their features of length 1 seen along the two directions in which "
-        f"they vary most (principal components); what lies apart in others looks close here.{colour}"
+        f"they vary most (principal components); what lies apart in others looks close here.{color}"
     )
 
 
@@ -134,22 +134,22 @@ def _dot(position: int) -> Html:
 def _map(one: SampledFeatures, named: IntArray, name: Html) -> Html:
     places, share = principal_plane(one.features)
     low, extent = places.min(0), max(float(np.ptp(places, axis=0).max()), 1e-9)
-    centre = low + np.ptp(places, axis=0) / 2
-    scaled = (places - centre) / extent * (_MAP_SIDE - 2 * _MARGIN) + _MAP_SIDE / 2
-    colours = {int(label): position for position, label in enumerate(named)}
-    grey, coloured = [], []
+    center = low + np.ptp(places, axis=0) / 2
+    scaled = (places - center) / extent * (_MAP_SIDE - 2 * _MARGIN) + _MAP_SIDE / 2
+    colors = {int(label): position for position, label in enumerate(named)}
+    gray, colored = [], []
     for position, (x, y) in enumerate(scaled.tolist()):
         label = None if one.labels is None else int(one.labels[position])
         at = {"cx": f"{x:.1f}", "cy": f"{_MAP_SIDE - y:.1f}"}
         title = element("title", one.names[position])
-        if label in colours:
-            style = f"--colour: var(--class-{colours[label]})"
-            coloured.append(element("circle", title, **at, r=4, class_="image", style=style))
+        if label in colors:
+            style = f"--colour: var(--class-{colors[label]})"
+            colored.append(element("circle", title, **at, r=4, class_="image", style=style))
         else:
-            grey.append(element("circle", title, **at, r=3, class_="image other"))
+            gray.append(element("circle", title, **at, r=3, class_="image other"))
     drawing = element(
         "svg",
-        together([*grey, *coloured]),
+        together([*gray, *colored]),
         viewBox=f"0 0 {_MAP_SIDE} {_MAP_SIDE}",
         role="img",
         aria_label=f"map of {len(one.names)} images",

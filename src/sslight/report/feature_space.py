@@ -34,29 +34,29 @@ class SampledFeatures:
     labels: IntArray | None
     features: FloatArray
     queries: IntArray
-    neighbours: IntArray
+    neighbors: IntArray
     cosines: FloatArray
     thumbnails: Mapping[int, npt.NDArray[np.uint8]]
 
 
-def normalised_rows(features: FloatArray) -> FloatArray:
+def normalized_rows(features: FloatArray) -> FloatArray:
     """Rows of length 1; rows of zeros stay."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     rows: FloatArray = features / np.maximum(lengths, 1e-12)
     return rows
 
 
-def nearest_images(features: FloatArray, queries: IntArray, num_neighbours: int) -> tuple[IntArray, FloatArray]:
+def nearest_images(features: FloatArray, queries: IntArray, num_neighbors: int) -> tuple[IntArray, FloatArray]:
     """Positions and cosines ``[Q, K]`` of the images most like each query, itself left out; rows of length 1."""
     cosines = features[queries] @ features.T
     cosines[np.arange(len(queries)), queries] = -np.inf
-    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, : min(num_neighbours, len(features) - 1)]
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, : min(num_neighbors, len(features) - 1)]
     return nearest.astype(np.int64), np.take_along_axis(cosines, nearest, axis=1)
 
 
-def neighbours_of_the_same_class(features: FloatArray, labels: IntArray, num_neighbours: int) -> tuple[float, float]:
+def neighbors_of_the_same_class(features: FloatArray, labels: IntArray, num_neighbors: int) -> tuple[float, float]:
     """Share of the nearest neighbours of all images that are of the image's class, and what chance would give."""
-    nearest, _ = nearest_images(features, np.arange(len(features)), num_neighbours)
+    nearest, _ = nearest_images(features, np.arange(len(features)), num_neighbors)
     counts = np.bincount(labels)[labels]
     return float((labels[nearest] == labels[:, None]).mean()), float(((counts - 1) / (len(labels) - 1)).mean())
 
@@ -67,8 +67,8 @@ def principal_plane(features: FloatArray) -> tuple[FloatArray, float]:
     Of each axis the direction is such that its largest loading is positive, so that a page is the same when it
     is made again.
     """
-    centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
-    left, singular, right = np.linalg.svd(centred, full_matrices=False)
+    centered = features.astype(np.float64) - features.mean(0, dtype=np.float64)
+    left, singular, right = np.linalg.svd(centered, full_matrices=False)
     if len(singular) < 2 or singular[0] < 1e-9:
         return np.zeros((len(features), 2), np.float32), 0.0
     signs = np.sign(right[np.arange(2), np.abs(right[:2]).argmax(1)])

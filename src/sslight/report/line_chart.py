@@ -21,7 +21,7 @@ class Line:
     """A curve: its points, x ascending and y NaN for a gap, and its colour, a variable of the page's style."""
 
     points: Sequence[tuple[float, float]]
-    colour: str
+    color: str
 
 
 def line_chart(
@@ -72,7 +72,7 @@ def line_chart(
     shapes.append(element("text", x_label, x=(_LEFT + _WIDTH) / 2, y=_TOP + _HEIGHT + 30, text_anchor="middle"))
     for line in lines:
         places = [(_LEFT + x * x_scale, y_of(y) if math.isfinite(y) else math.nan) for x, y in line.points]
-        shapes += _curve(places, f"--colour: var({line.colour})", smooth=smooth)
+        shapes += _curve(places, f"--colour: var({line.color})", smooth=smooth)
     height = _TOP + _HEIGHT + _BELOW
     drawing = element(
         "svg", together(shapes), viewBox=f"0 0 {_WIDTH} {height}", role="img", aria_label=f"curve: {title}"

@@ -44,7 +44,7 @@ _INDICATORS = {
     "feature_spread": _Figure("feature spread", "0: all images look alike, 1: spread evenly"),
     "effective_rank": _Figure("effective rank", "directions that the features of a batch use"),
 }
-_OPTIMISATION = {
+_OPTIMIZATION = {
     "grad_norm": _Figure("gradient norm", "of all weights together"),
     "lr": _Figure("learning rate", smooth=False),
     "weight_decay": _Figure("weight decay", smooth=False),
@@ -55,10 +55,10 @@ _SPEED = {
     "images_per_second": _Figure("throughput [images/s]"),
     "data_wait_share": _Figure("waiting for data", "share of the time", percent=True),
 }
-_KNOWN = {*_PROBES, *_LOSSES, *_INDICATORS, *_OPTIMISATION, *_SPEED}
+_KNOWN = {*_PROBES, *_LOSSES, *_INDICATORS, *_OPTIMIZATION, *_SPEED}
 
 
-def run_colour(position: int) -> str:
+def run_color(position: int) -> str:
     """The variable of the page's style with the colour of a run."""
     return f"--series-{(position + 1) % 6}"
 
@@ -92,7 +92,7 @@ class Curves:
     def training(self) -> list[Html]:
         """Loss, gradient and what was scheduled, and figures that this version does not know."""
         constant = {name for name in _SCHEDULED if not any(_varies(run.series.get(name, [])) for run in self._runs)}
-        scheduled = {name: figure for name, figure in _OPTIMISATION.items() if name not in constant}
+        scheduled = {name: figure for name, figure in _OPTIMIZATION.items() if name not in constant}
         others = {name for run in self._runs for name in run.series} - _KNOWN
         return [
             *self._losses(),
@@ -126,7 +126,7 @@ class Curves:
             series = self._runs[position].series.get(name, [])
             if any(not math.isnan(value) for _, value in series):
                 points = [(float(self.x_of(position, step)), value) for step, value in series]
-                lines.append(Line(points, run_colour(position)))
+                lines.append(Line(points, run_color(position)))
         if not lines:
             return []
         chart = line_chart(

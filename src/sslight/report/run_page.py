@@ -9,7 +9,7 @@ from typing import Any
 from sslight.report.feature_parts import galleries, maps
 from sslight.report.feature_space import SampledFeatures
 from sslight.report.page import Html, element, page, together
-from sslight.report.run_curves import Curves, run_colour
+from sslight.report.run_curves import Curves, run_color
 from sslight.report.run_files import Run
 from sslight.report.run_summary import ACCURACIES, METHOD_NAMES, STATES, duration
 from sslight.report.run_tables import (
@@ -98,7 +98,7 @@ def run_page(
 
 
 def _name(position: int, run: Run) -> Html:
-    dot = element("span", class_="dot", style=f"--colour: var({run_colour(position)})")
+    dot = element("span", class_="dot", style=f"--colour: var({run_color(position)})")
     return together([dot, breakable(run.name)])
 
 

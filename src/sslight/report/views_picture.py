@@ -43,9 +43,9 @@ def views_picture(content: Content, images: Sequence[ShownImage]) -> Image.Image
 
 def _legend(draw: ImageDraw.ImageDraw, top: int) -> None:
     left = _MARGIN
-    for colour, text in ((_GLOBAL, "G: global view"), (_LOCAL, "L: local view"), (None, _BELOW_A_VIEW)):
-        if colour is not None:
-            draw.rectangle((left, top + 3, left + 14, top + 13), outline=colour, width=3)
+    for color, text in ((_GLOBAL, "G: global view"), (_LOCAL, "L: local view"), (None, _BELOW_A_VIEW)):
+        if color is not None:
+            draw.rectangle((left, top + 3, left + 14, top + 13), outline=color, width=3)
             left += 20
         draw.text((left, top), text, _SOFT, _font(13))
         left += round(draw.textlength(text, _font(13))) + 24
@@ -86,9 +86,9 @@ def _cell(image: ShownImage, views: Sequence[ShownView]) -> Image.Image:
     cell.paste(photo, (0, 0))
     draw = ImageDraw.Draw(cell)
     for left, top, tile, view in placed:
-        x, colour = _IMAGE + 2 * _GAP + left, _GLOBAL if view.is_global else _LOCAL
+        x, color = _IMAGE + 2 * _GAP + left, _GLOBAL if view.is_global else _LOCAL
         cell.paste(tile, (x, top))
-        draw.rectangle((x, top + tile.height, x + tile.width - 1, top + tile.height + 2), fill=colour)
+        draw.rectangle((x, top + tile.height, x + tile.width - 1, top + tile.height + 2), fill=color)
         text = f"{view.name} · {100 * view.box[2] * view.box[3] / area:.0f} %"
         draw.text((x, top + tile.height + 4), text, _SOFT, _font(12))
     return cell

@@ -3,7 +3,7 @@
 _WORTH_A_WORD = 0.10
 
 
-def waiting_advice(share: float, *, workers: int, usual: int, cores: int, on_gpu: bool) -> str | None:
+def waiting_advice(share: float, *, workers: int, default: int, cores: int, on_gpu: bool) -> str | None:
     """One sentence that names the setting that helps, or None up to a tenth of the time.
 
     Args:
@@ -16,17 +16,17 @@ def waiting_advice(share: float, *, workers: int, usual: int, cores: int, on_gpu
     if share <= _WORTH_A_WORD:
         return None
     waiting = f"{share:.0%} of the time went into waiting for data"
-    if workers < usual:
-        return f"{waiting}: {too_few_workers(workers, usual)}"
+    if workers < default:
+        return f"{waiting}: {too_few_workers(workers, default)}"
     smaller = "images stored at a smaller size (sslight data pack) and fewer views (views.num_local) make it faster"
     if on_gpu:
         return f"{waiting} with {counted(workers)} on {cores} cores: {smaller}; so does a machine with more cores."
     return f"{waiting}, for training and {counted(workers)} share {cores} cores: {smaller}."
 
 
-def too_few_workers(workers: int, usual: int) -> str:
+def too_few_workers(workers: int, default: int) -> str:
     """The remedy for a number of workers below the usual one."""
-    return f"workers={workers} leaves cores idle; leave it out, which means {usual} here."
+    return f"workers={workers} leaves cores idle; leave it out, which means {default} here."
 
 
 def counted(workers: int) -> str:

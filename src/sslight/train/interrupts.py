@@ -12,19 +12,19 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, s
 @contextmanager
 def failed_threads(tell: Callable[[OSError], None]) -> Iterator[None]:
     """Have an OSError that ends a thread told, not printed as a traceback: TensorBoard writes in one of its own."""
-    usual = threading.excepthook
+    previous = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:
         if isinstance(failed.exc_value, OSError):
             tell(failed.exc_value)
         else:
-            usual(failed)
+            previous(failed)
 
     threading.excepthook = hook
     try:
         yield
     finally:
-        threading.excepthook = usual
+        threading.excepthook = previous
 
 
 @contextmanager

@@ -16,8 +16,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from sslight.backbones import slow_precision
 from sslight.config import PretrainSettings
-from sslight.data import ViewLoader, available_cores, loader_workers, merge_bad_images, usual_workers
+from sslight.data import ViewLoader, available_cores, default_workers, loader_workers, merge_bad_images
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
+from sslight.pretraining.health import EARLY, HealthWatch, feature_health, health_line
+from sslight.pretraining.probes import MethodWithProbe, step_values
+from sslight.pretraining.schedule import rates_at, run_length, values_at
 from sslight.train.advice import waiting_advice
 from sslight.train.checkpoints import (
     CheckpointWriter,
@@ -32,16 +35,13 @@ from sslight.train.checkpoints import (
 from sslight.train.clock import DataWait, StepClock
 from sslight.train.devices import placement_line
 from sslight.train.finite import FiniteWatch, NotFinite, all_finite, gradient_norm
-from sslight.train.health import EARLY, HealthWatch, feature_health, health_line
 from sslight.train.interrupts import failed_threads, stop_signals
 from sslight.train.memory import keep_freed_memory
 from sslight.train.prefetch import DeviceBatches
-from sslight.train.probes import MethodWithProbe, step_values
 from sslight.train.processes import agreed, mean_scalars, reduce_scalars
 from sslight.train.progress import TrainingProgress, accuracies, epoch_line, step_figures
 from sslight.train.run_folder import RunFolder
-from sslight.train.schedule import rates_at, run_length, values_at
-from sslight.views import ViewBatch, normalise
+from sslight.views import ViewBatch, normalize
 
 Measure = Callable[[nn.Module, bool], dict[str, float]]
 """Accuracies of a backbone by name; the flag asks for the slower ones too (at the start and at the end)."""
@@ -305,7 +305,7 @@ def train(
                 if passing_by:
                     continue
                 with clock.part("normalisation"):
-                    inputs = normalised(batch, settings, memory=inputs)  # of the step before: its gradients are done
+                    inputs = normalized(batch, settings, memory=inputs)  # of the step before: its gradients are done
                 with fabric.no_backward_sync(wrapped, enabled=not last_part):
                     with clock.part("loss"):
                         output = wrapped(*inputs, batch.labels, step_values(values))
@@ -402,7 +402,7 @@ def train(
                 advice = waiting_advice(
                     waited / (time.perf_counter() - started - measuring),
                     workers=workers,
-                    usual=usual_workers(local_world_size),
+                    default=default_workers(local_world_size),
                     cores=cores,
                     on_gpu=fabric.device.type == "cuda",
                 )
@@ -463,9 +463,9 @@ Inputs = tuple[Tensor, Tensor | None]
 """Normalised global and local views, float32 ``[V·B, 3, S, S]``."""
 
 
-def normalised(batch: ViewBatch, settings: PretrainSettings, *, memory: Inputs | None) -> Inputs:
+def normalized(batch: ViewBatch, settings: PretrainSettings, *, memory: Inputs | None) -> Inputs:
     """The views of a batch on its device, written over those in ``memory`` if there are any."""
     mean, std = settings.views.mean, settings.views.std
     out_globals, out_locals = (None, None) if memory is None else memory
-    local_views = None if batch.local_views is None else normalise(batch.local_views, mean, std, out=out_locals)
-    return normalise(batch.global_views, mean, std, out=out_globals), local_views
+    local_views = None if batch.local_views is None else normalize(batch.local_views, mean, std, out=out_locals)
+    return normalize(batch.global_views, mean, std, out=out_globals), local_views

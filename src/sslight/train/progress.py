@@ -7,7 +7,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sslight.train.health import EARLY, Verdict
+from sslight.pretraining.health import EARLY, Verdict
 
 _SECONDS_BETWEEN_LINES = 15.0
 

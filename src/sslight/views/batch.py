@@ -110,7 +110,7 @@ def _stack(views_by_image: Sequence[Sequence[Tensor]]) -> Tensor:
     return stacked.view(num_views, num_images, *stacked.shape[1:]).permute(0, 1, 4, 2, 3)
 
 
-def normalise(
+def normalize(
     views: Tensor,
     mean: Sequence[float],
     std: Sequence[float],

@@ -13,7 +13,7 @@ _RESIZE_TO_SIZE = 256 / 224
 _LONGEST = 16
 
 
-def centre_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
+def center_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
     """Resize the shorter side and cut out the centre, as torchvision's Resize (bicubic) and CenterCrop.
 
     Of an image more than 16 times as long as it is short, only the centre of that shape is looked at.
@@ -37,7 +37,7 @@ def centre_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
     shorter = round(size * _RESIZE_TO_SIZE) if resize is None else resize
     if not 0 < size <= shorter:
         raise ValueError(f"resize={shorter} is smaller than size={size}: resize to at least the side of the view.")
-    image = _centre_of_strip(image)
+    image = _center_of_strip(image)
     height, width = image.shape[1:]
     if height <= width:
         resized_height, resized_width = shorter, int(shorter * width / height)
@@ -47,11 +47,11 @@ def centre_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
     columns = columns_of(image.permute(1, 2, 0).contiguous().numpy())
     resize_box(columns, height, (0, 0, height, width), False, planes)
     top, left = round((resized_height - size) / 2), round((resized_width - size) / 2)
-    centre = torch.from_numpy(planes)[:, top : top + size, left : left + size]
-    return centre.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    center = torch.from_numpy(planes)[:, top : top + size, left : left + size]
+    return center.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
-def _centre_of_strip(image: Tensor) -> Tensor:
+def _center_of_strip(image: Tensor) -> Tensor:
     """The centre of an image, if it is more than 16 times as long as it is short."""
     height, width = image.shape[1:]
     most = _LONGEST * min(height, width)

@@ -13,7 +13,7 @@ UNIFORMS_PER_BOX = 2 * _NUM_TRIES + 2
 
 
 @compiled
-def _centre_box(height: int, width: int, aspect_ratio: tuple[float, float]) -> tuple[int, int, int, int]:
+def _center_box(height: int, width: int, aspect_ratio: tuple[float, float]) -> tuple[int, int, int, int]:
     narrow, wide = aspect_ratio
     box_height, box_width = height, width
     if width / height < narrow:
@@ -51,7 +51,7 @@ def sample_boxes(
     log_narrow, log_wide = np.log(aspect_ratio[0]), np.log(aspect_ratio[1])
     boxes = np.empty((uniforms.shape[0], 4), np.int64)
     for v in range(uniforms.shape[0]):
-        boxes[v] = _centre_box(height, width, aspect_ratio)
+        boxes[v] = _center_box(height, width, aspect_ratio)
         for k in range(_NUM_TRIES):
             area = height * width * (scale_low[v] + (scale_high[v] - scale_low[v]) * uniforms[v, k])
             ratio = np.exp(log_narrow + (log_wide - log_narrow) * uniforms[v, _NUM_TRIES + k])

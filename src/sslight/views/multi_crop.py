@@ -13,7 +13,7 @@ from torch import Tensor
 from sslight.config import ViewSettings, load_recipe
 from sslight.views.filters import blur, columns_of, resize_boxes
 from sslight.views.geometry import UNIFORMS_PER_BOX, sample_boxes
-from sslight.views.photometric import HUE, NO_JITTER, interleave, recolour
+from sslight.views.photometric import HUE, NO_JITTER, interleave, recolor
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -22,10 +22,10 @@ Float64Array = npt.NDArray[np.float64]
 
 _MAX_KEY_LENGTH = 4
 # Uniform numbers that a view takes: its box, then one for each of these (jitter has four of both last kinds).
-_FLIP, _JITTER, _GREY, _BLUR, _RADIUS, _SOLARISE = range(UNIFORMS_PER_BOX, UNIFORMS_PER_BOX + 6)
-_FACTORS = slice(_SOLARISE + 1, _SOLARISE + 5)
-_ORDER = slice(_SOLARISE + 5, _SOLARISE + 9)
-_UNIFORMS_PER_VIEW = _SOLARISE + 9
+_FLIP, _JITTER, _GRAY, _BLUR, _RADIUS, _SOLARIZE = range(UNIFORMS_PER_BOX, UNIFORMS_PER_BOX + 6)
+_FACTORS = slice(_SOLARIZE + 1, _SOLARIZE + 5)
+_ORDER = slice(_SOLARIZE + 5, _SOLARIZE + 9)
+_UNIFORMS_PER_VIEW = _SOLARIZE + 9
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ViewParameters:
         jitter_order: [V, 4] int64, the order of brightness (0), contrast (1), saturation (2) and hue (3).
         jitter_factors: [V, 4] float64, the factor of operation k in column k; hue in turns.
         grey: [V] bool.
-        blur_radius: [V] float64, standard deviation in px of the view; 0 means no blur.
+        blur_sigma: [V] float64, standard deviation in px of the view; 0 means no blur.
         solarise: [V] bool.
     """
 
@@ -48,9 +48,9 @@ class ViewParameters:
     jitter: BoolArray
     jitter_order: Int64Array
     jitter_factors: Float64Array
-    grey: BoolArray
-    blur_radius: Float64Array
-    solarise: BoolArray
+    gray: BoolArray
+    blur_sigma: Float64Array
+    solarize: BoolArray
 
     def in_words(self, view: int) -> str:
         """What is done to one view, in its order."""
@@ -62,9 +62,9 @@ class ViewParameters:
                 f"{names[k]} {factors[k]:+.2f}" if k == HUE else f"{names[k]} × {factors[k]:.2f}"
                 for k in self.jitter_order[view]
             ]
-        done += ["grey"] if self.grey[view] else []
-        done += [f"blur {self.blur_radius[view]:.1f} px"] if self.blur_radius[view] > 0 else []
-        done += ["solarise"] if self.solarise[view] else []
+        done += ["grey"] if self.gray[view] else []
+        done += [f"blur {self.blur_sigma[view]:.1f} px"] if self.blur_sigma[view] > 0 else []
+        done += ["solarise"] if self.solarize[view] else []
         return ", ".join(done) or "unchanged"
 
 
@@ -87,10 +87,10 @@ class MultiCrop:
         jitter: Strengths of brightness, contrast, saturation (factors from 1 ± value, not below 0) and hue
             (turns within ± value, at most 0.5); 0 leaves the operation out.
         jitter_prob: Probability of colour jitter.
-        grey_prob: Probability of turning grey.
+        grayscale_prob: Probability of turning grey.
         blur_prob: Probability of blur: first global view, other global views, local views.
-        blur_radius: Smallest and largest standard deviation of the blur in px.
-        solarise_prob: Probability of solarising: first global view, other global views.
+        blur_sigma: Smallest and largest standard deviation of the blur in px.
+        solarize_prob: Probability of solarising: first global view, other global views.
 
     Raises:
         ValueError: an argument is out of range.
@@ -109,10 +109,10 @@ class MultiCrop:
         flip_prob: float = 0.5,
         jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),
         jitter_prob: float = 0.8,
-        grey_prob: float = 0.2,
+        grayscale_prob: float = 0.2,
         blur_prob: tuple[float, float, float] = (1.0, 0.1, 0.5),
-        blur_radius: tuple[float, float] = (0.1, 2.0),
-        solarise_prob: tuple[float, float] = (0.0, 0.2),
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+        solarize_prob: tuple[float, float] = (0.0, 0.2),
     ) -> None:
         _check_count("num_global", num_global, smallest=1)
         _check_count("num_local", num_local, smallest=0)
@@ -121,23 +121,23 @@ class MultiCrop:
         _check_interval("global_scale", global_scale, largest=1.0)
         _check_interval("local_scale", local_scale, largest=1.0)
         _check_interval("aspect_ratio", aspect_ratio)
-        _check_interval("blur_radius", blur_radius)
+        _check_interval("blur_sigma", blur_sigma)
         _check_shares("flip_prob", (flip_prob,), length=1)
         _check_shares("jitter_prob", (jitter_prob,), length=1)
-        _check_shares("grey_prob", (grey_prob,), length=1)
+        _check_shares("grayscale_prob", (grayscale_prob,), length=1)
         _check_shares("blur_prob", blur_prob, length=3)
-        _check_shares("solarise_prob", solarise_prob, length=2)
+        _check_shares("solarize_prob", solarize_prob, length=2)
         _check_jitter(jitter)
         self.num_global, self.num_local = num_global, num_local
         self.global_size, self.local_size = global_size, local_size
         self._aspect_ratio = (float(aspect_ratio[0]), float(aspect_ratio[1]))
-        self._flip_prob, self._jitter_prob, self._grey_prob = flip_prob, jitter_prob, grey_prob
-        self._blur_radius = blur_radius
+        self._flip_prob, self._jitter_prob, self._grayscale_prob = flip_prob, jitter_prob, grayscale_prob
+        self._blur_sigma = blur_sigma
         groups = [1, num_global - 1, num_local]
         scales = np.repeat([global_scale, global_scale, local_scale], groups, axis=0)
         self._scale_low, self._scale_high = np.ascontiguousarray(scales.T)
         self._blur_prob = np.repeat(blur_prob, groups)
-        self._solarise_prob = np.repeat([*solarise_prob, 0.0], groups)
+        self._solarize_prob = np.repeat([*solarize_prob, 0.0], groups)
         strength = np.array(jitter, dtype=np.float64)
         self._factor_low = np.maximum(NO_JITTER - strength, [0.0, 0.0, 0.0, -0.5])
         self._factor_span = NO_JITTER + strength - self._factor_low
@@ -188,7 +188,7 @@ class MultiCrop:
             raise ValueError(f"the image is {width} × {height} px: views need at least one pixel; leave this file out.")
         uniforms = _stream(key).random((self.num_views, _UNIFORMS_PER_VIEW))
         boxes = sample_boxes(height, width, uniforms, self._scale_low, self._scale_high, self._aspect_ratio)
-        smallest, largest = self._blur_radius
+        smallest, largest = self._blur_sigma
         radius = smallest + (largest - smallest) * uniforms[:, _RADIUS]
         return ViewParameters(
             boxes=boxes,
@@ -196,9 +196,9 @@ class MultiCrop:
             jitter=uniforms[:, _JITTER] < self._jitter_prob,
             jitter_order=uniforms[:, _ORDER].argsort(axis=1),
             jitter_factors=self._factor_low + self._factor_span * uniforms[:, _FACTORS],
-            grey=uniforms[:, _GREY] < self._grey_prob,
-            blur_radius=np.where(uniforms[:, _BLUR] < self._blur_prob, radius, 0.0),
-            solarise=uniforms[:, _SOLARISE] < self._solarise_prob,
+            gray=uniforms[:, _GRAY] < self._grayscale_prob,
+            blur_sigma=np.where(uniforms[:, _BLUR] < self._blur_prob, radius, 0.0),
+            solarize=uniforms[:, _SOLARIZE] < self._solarize_prob,
         )
 
     def draw_boxes(self, height: int, width: int, num_draws: int, rng: np.random.Generator) -> Int64Array:
@@ -272,10 +272,10 @@ class MultiCrop:
             planes = np.empty((len(out), 3, size, size), np.uint8)
             resize_boxes(columns, height, boxes[group], parameters.flip[group], planes)
             flat = planes.reshape(len(out), 3, size * size)
-            recolour(flat, parameters.jitter_order[group], factors[group], parameters.grey[group])
-            blur(planes, parameters.blur_radius[group])
-            for v, solarise in enumerate(parameters.solarise[group].tolist()):
-                interleave(flat[v], solarise, out[v])
+            recolor(flat, parameters.jitter_order[group], factors[group], parameters.gray[group])
+            blur(planes, parameters.blur_sigma[group])
+            for v, solarize in enumerate(parameters.solarize[group].tolist()):
+                interleave(flat[v], solarize, out[v])
 
 
 def warm_up() -> None:

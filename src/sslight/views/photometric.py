@@ -63,19 +63,19 @@ def _blend_with_constant(channel: Float32Array, constant: np.float32, factor: np
 @compiled
 def _saturate(red: Float32Array, green: Float32Array, blue: Float32Array, factor: np.float32) -> None:
     for x in range(red.shape[0]):
-        grey = _luma(red[x], green[x], blue[x])
-        red[x] = _floor_to_byte(grey + factor * (red[x] - grey))
-        green[x] = _floor_to_byte(grey + factor * (green[x] - grey))
-        blue[x] = _floor_to_byte(grey + factor * (blue[x] - grey))
+        gray = _luma(red[x], green[x], blue[x])
+        red[x] = _floor_to_byte(gray + factor * (red[x] - gray))
+        green[x] = _floor_to_byte(gray + factor * (green[x] - gray))
+        blue[x] = _floor_to_byte(gray + factor * (blue[x] - gray))
 
 
 @compiled
-def _to_grey(red: Float32Array, green: Float32Array, blue: Float32Array) -> None:
+def _to_gray(red: Float32Array, green: Float32Array, blue: Float32Array) -> None:
     for x in range(red.shape[0]):
-        grey = _luma(red[x], green[x], blue[x])
-        red[x] = grey
-        green[x] = grey
-        blue[x] = grey
+        gray = _luma(red[x], green[x], blue[x])
+        red[x] = gray
+        green[x] = gray
+        blue[x] = gray
 
 
 @compiled
@@ -146,7 +146,7 @@ def _jitter(
 
 @compiled
 def _sweep(
-    planes: UInt8Array, order: Int64Array, factors: Float64Array, mean: np.float32, grey: bool, measure: bool
+    planes: UInt8Array, order: Int64Array, factors: Float64Array, mean: np.float32, gray: bool, measure: bool
 ) -> np.int64:
     """Run the jitter operations in order, and grey, over the planes [3, H · W] of a view, a strip at a time.
 
@@ -164,9 +164,9 @@ def _sweep(
         _widen(planes[2, start:end], blue)
         for i in range(order.shape[0]):
             _jitter(red, green, blue, order[i], factors[order[i]], mean)
-        if grey:
-            _to_grey(red, green, blue)
-        if grey or order.shape[0]:
+        if gray:
+            _to_gray(red, green, blue)
+        if gray or order.shape[0]:
             _narrow(red, planes[0, start:end])
             _narrow(green, planes[1, start:end])
             _narrow(blue, planes[2, start:end])
@@ -176,7 +176,7 @@ def _sweep(
 
 
 @compiled
-def recolour(planes: UInt8Array, jitter_order: Int64Array, jitter_factors: Float64Array, grey: BoolArray) -> None:
+def recolor(planes: UInt8Array, jitter_order: Int64Array, jitter_factors: Float64Array, gray: BoolArray) -> None:
     """Jitter views in place, then turn some grey.
 
     Args:
@@ -197,16 +197,16 @@ def recolour(planes: UInt8Array, jitter_order: Int64Array, jitter_factors: Float
                 first += 1
             total = _sweep(planes[v], order[:first], factors, mean, False, True)
             mean = _F(np.floor(total / planes.shape[2] + 0.5))
-        if grey[v] or (factors != NO_JITTER).any():
-            _sweep(planes[v], order[first:], factors, mean, grey[v], False)
+        if gray[v] or (factors != NO_JITTER).any():
+            _sweep(planes[v], order[first:], factors, mean, gray[v], False)
 
 
 @compiled
-def interleave(planes: UInt8Array, solarise: bool, pixels: UInt8Array) -> None:
+def interleave(planes: UInt8Array, solarize: bool, pixels: UInt8Array) -> None:
     """Write the planes [3, H · W] of a view to pixels [H · W, 3]; ``solarise`` inverts values of 128 and above."""
     red, green, blue = planes[0], planes[1], planes[2]
     target = pixels.reshape(-1)
-    if solarise:
+    if solarize:
         for plane in (red, green, blue):
             for x in range(plane.shape[0]):
                 plane[x] = plane[x] if plane[x] < 128 else np.uint8(255 - plane[x])

@@ -70,7 +70,7 @@ def build_detector(
             detector = FasterRCNN(pyramid, **arguments)
     for part in ("backbone", "rpn.head", "roi_heads.box_predictor", *(("roi_heads.mask_predictor",) if masks else ())):
         detector.get_submodule(part).register_forward_hook(_in_float32)
-    detector.transform = _NormaliseAndPad(0, 0, list(mean), list(std), size_divisible=_PAD_TO)
+    detector.transform = _NormalizeAndPad(0, 0, list(mean), list(std), size_divisible=_PAD_TO)
     return detector
 
 
@@ -98,7 +98,7 @@ def anchors(strides: Sequence[int]) -> tuple[tuple[tuple[int, ...], ...], tuple[
     return sides, (_ASPECT_RATIOS,) * len(levels)
 
 
-class _NormaliseAndPad(GeneralizedRCNNTransform):  # type: ignore[misc]
+class _NormalizeAndPad(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Images come resized by the loader, and what is found in them is mapped to the annotated image elsewhere."""
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:

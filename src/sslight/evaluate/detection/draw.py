@@ -55,23 +55,23 @@ def _tile(pixels: torch.Tensor, shown: Sequence[Prediction], images: DetectionSe
     for each in reversed(shown):
         if each.mask is not None:
             inside = decode_mask(each.mask).astype(bool)
-            array[inside] += _MASK_OPACITY * (np.array(_colour(each.label), dtype=np.float32) - array[inside])
+            array[inside] += _MASK_OPACITY * (np.array(_color(each.label), dtype=np.float32) - array[inside])
     image = Image.fromarray(array.round().astype(np.uint8))
     scale = min((_TILE[0] - 4) / image.width, (_TILE[1] - 4) / image.height)
     image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default()
     for each in reversed(shown):
         x, y, width, height = (scale * number for number in each.box)
-        colour = _colour(each.label)
-        draw.rectangle((x, y, x + max(width, 1), y + max(height, 1)), outline=colour, width=2)
+        color = _color(each.label)
+        draw.rectangle((x, y, x + max(width, 1), y + max(height, 1)), outline=color, width=2)
         text = f"{images.categories[each.label]} {100 * each.score:.0f}"
         left, top = x, max(0.0, y - 12)
-        draw.rectangle(draw.textbbox((left + 2, top), text, font=font), fill=colour)
+        draw.rectangle(draw.textbbox((left + 2, top), text, font=font), fill=color)
         draw.text((left + 2, top), text, fill="black", font=font)
     return image
 
 
-def _colour(label: int) -> tuple[int, int, int]:
+def _color(label: int) -> tuple[int, int, int]:
     """One light colour for each category, neighbours far apart."""
     red, green, blue = colorsys.hsv_to_rgb(label * 0.618 % 1.0, 0.65, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from sslight.data import BadImage, ReadLimits
-from sslight.data.bad_images import describe
+from sslight.data.sources.bad_images import describe
 from sslight.evaluate.detection.average_precision import (
     AveragePrecision,
     Prediction,
@@ -19,10 +19,10 @@ from sslight.evaluate.detection.draw import draw_sample, sampled
 from sslight.evaluate.detection.predict import predict, write_predictions
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid
 from sslight.evaluate.detection.task import DetectionTask
-from sslight.evaluate.processes import gathered, rank_and_size
 from sslight.evaluate.progress import Progress
 from sslight.evaluate.results import FILE_NAME, write_content
 from sslight.files import whole_file
+from sslight.train.distributed import gathered, rank_and_size
 
 
 @dataclass(frozen=True)

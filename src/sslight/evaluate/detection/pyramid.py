@@ -11,7 +11,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from sslight.backbones import timm_name
 
 _CHANNELS = 256
-_USUAL_STRIDES = (4, 8, 16, 32)
+_DEFAULT_STRIDES = (4, 8, 16, 32)
 _TWO_DEEPEST = "mobilenetv2"
 _PROBE_SIDE = 128
 
@@ -44,8 +44,8 @@ class BackboneWithPyramid(nn.Module):
     def __init__(self, backbone: nn.Module, *, name: str, strides: list[int] | None = None) -> None:
         super().__init__()
         maps = find_feature_maps(backbone, name)
-        usual = [stride for stride in _USUAL_STRIDES if stride in maps.channels]
-        wanted = strides or (usual[-2:] if timm_name(name).startswith(_TWO_DEEPEST) else usual)
+        default = [stride for stride in _DEFAULT_STRIDES if stride in maps.channels]
+        wanted = strides or (default[-2:] if timm_name(name).startswith(_TWO_DEEPEST) else default)
         missing = [stride for stride in wanted if stride not in maps.channels]
         if missing or len(wanted) < 2:
             found = ", ".join(str(stride) for stride in sorted(maps.channels))

@@ -1,0 +1,1 @@
+"""The program's work as Python functions, a file a command; here the rooms are put together."""

@@ -1,0 +1,288 @@
+"""How fast the loader and the training step are on the user's own data and settings, and what holds them up."""
+
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sslight.api.pretrain import training_source
+from sslight.backbones import bf16_is_fast_on_cpu, num_features
+from sslight.config import CheckpointSettings, PretrainSettings
+from sslight.data import (
+    ReadLimits,
+    Source,
+    available_cores,
+    build_view_loader,
+    check_readable,
+    decode,
+    default_workers,
+    loader_workers,
+)
+from sslight.methods import build_method
+from sslight.pretraining.probes import MethodWithProbe
+from sslight.train.advice import too_few_workers, waiting_advice
+from sslight.train.clock import StepClock
+from sslight.train.devices import build_fabric, place
+from sslight.train.loop import train
+from sslight.train.run_folder import RunFolder
+from sslight.views import build_multi_crop, warm_up
+
+WARMUP_STEPS = 3
+"""Steps that are not counted: they start workers and fill caches."""
+
+
+@dataclass(frozen=True)
+class LoaderSpeed:
+    """Milliseconds are of one core and one image."""
+
+    images: int
+    seconds: float
+    images_per_second: float
+    workers: int
+    cores: int
+    images_per_second_per_core: float
+    share_of_decoding_limit: float
+    ms_reading: float
+    ms_decoding: float
+    ms_views: float
+    bottleneck: str
+
+
+@dataclass(frozen=True)
+class StepSpeed:
+    """Medians over steps; ``parts`` are milliseconds and sum to about ``ms_per_step``."""
+
+    steps: int
+    batch_size: int
+    device: str
+    precision: str
+    images_per_second: float
+    ms_per_step: float
+    parts: dict[str, float]
+    peak_memory_mib: float
+    bottleneck: str
+
+
+# ---- The loader ---------------------------------------------------------------------------------------------
+
+
+def bench_loader(settings: PretrainSettings, *, seconds: float) -> LoaderSpeed:
+    """How fast the loader is alone on the data and settings of a run.
+
+    Raises:
+        ValueError: a setting or the data is wrong.
+    """
+    source = _images(settings)
+    return loader_speed(settings, source, seconds=seconds)
+
+
+def bench_step(settings: PretrainSettings, *, steps: int) -> StepSpeed:
+    """How fast a training step is on the data and settings of a run, and its parts.
+
+    Raises:
+        ValueError: a setting or the data is wrong.
+    """
+    source = _images(settings)
+    return step_speed(settings, source, steps=steps)
+
+
+def _images(settings: PretrainSettings) -> Source:
+    source = training_source(settings, labeled=settings.probe.linear)
+    check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
+    return source
+
+
+def loader_speed(settings: PretrainSettings, source: Source, *, seconds: float) -> LoaderSpeed:
+    """Load batches for so long, with nothing else to do, after timing the parts of one image alone.
+
+    The decoding limit is what the same cores would do if they only read and decoded.
+    """
+    reading, decoding, views = _parts_of_an_image(settings, source, seconds=seconds / 3)
+    loader = build_view_loader(
+        settings,
+        source,
+        build_multi_crop(settings.views),
+        rank=0,
+        world_size=1,
+        local_world_size=1,
+        pin_memory=False,
+    )
+    images = 0
+    with closing(loader):
+        begun: float | None = None
+        epoch = 0
+        while begun is None or time.perf_counter() - begun < seconds:
+            for number, batch in enumerate(loader.epoch(epoch)):
+                if begun is None and number + 1 >= min(WARMUP_STEPS, loader.steps_per_epoch * loader.accumulate):
+                    begun = time.perf_counter()
+                elif begun is not None:
+                    images += batch.num_images
+                    if time.perf_counter() - begun >= seconds:
+                        break
+            epoch += 1
+        elapsed = time.perf_counter() - begun
+    workers = loader_workers(settings, 1)
+    busy_cores = min(max(workers, 1), available_cores())
+    per_core = images / elapsed / busy_cores
+    return LoaderSpeed(
+        images=images,
+        seconds=elapsed,
+        images_per_second=images / elapsed,
+        workers=workers,
+        cores=available_cores(),
+        images_per_second_per_core=per_core,
+        share_of_decoding_limit=per_core * (reading + decoding) / 1000,
+        ms_reading=reading,
+        ms_decoding=decoding,
+        ms_views=views,
+        bottleneck=loader_bottleneck(reading, decoding, views, workers=workers, default=default_workers(1)),
+    )
+
+
+def _parts_of_an_image(settings: PretrainSettings, source: Source, *, seconds: float) -> tuple[float, float, float]:
+    """Mean milliseconds an image of reading, of decoding and of cutting and changing its views."""
+    multi_crop = build_multi_crop(settings.views)
+    warm_up()
+    totals, count = [0.0, 0.0, 0.0], 0
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    end = time.perf_counter() + seconds
+    for index in order:
+        marks = [time.perf_counter()]
+        encoded = source.read(index)
+        marks.append(time.perf_counter())
+        image = decode(encoded)
+        marks.append(time.perf_counter())
+        multi_crop(image, (settings.seed, 0, index))
+        marks.append(time.perf_counter())
+        totals = [total + later - mark for total, mark, later in zip(totals, marks, marks[1:], strict=False)]
+        count += 1
+        if marks[-1] > end:
+            break
+    reading, decoding, views = (1000 * total / count for total in totals)
+    return reading, decoding, views
+
+
+def loader_bottleneck(reading: float, decoding: float, views: float, *, workers: int, default: int) -> str:
+    """What to change first, in a sentence; milliseconds an image of the three parts."""
+    if workers < default:
+        return f"the number of workers: {too_few_workers(workers, default)}"
+    whole = reading + decoding + views
+    shares = f"reading {reading / whole:.0%}, decoding {decoding / whole:.0%}, views {views / whole:.0%} of an image"
+    if reading == max(reading, decoding, views):
+        return f"reading ({shares}): packed images or a faster disk help (sslight data pack)."
+    if decoding > views:
+        return f"decoding ({shares}): images stored at a smaller size help (sslight data pack)."
+    return f"the views ({shares}): fewer or smaller ones help (views.num_local, views.local_size)."
+
+
+# ---- The step -----------------------------------------------------------------------------------------------
+
+
+def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> StepSpeed:
+    """Train for a few steps in a temporary folder, on one device, and time the parts of each."""
+    settings = settings.model_copy(
+        update={
+            "steps": WARMUP_STEPS + steps,
+            "epochs": None,
+            "optim": settings.optim.model_copy(update={"warmup_epochs": 0}),
+            "checkpoint": CheckpointSettings(every_minutes=None, every_epochs=None),
+            "log_every": WARMUP_STEPS + steps,
+            "logger": "none",
+            "resume": False,
+        }
+    )
+    placement = place(settings.devices if settings.devices in ("cpu", "auto") else "1")
+    fabric = build_fabric(settings, placement)
+    fabric.launch()
+    torch.manual_seed(settings.seed)
+    method = build_method(settings)
+    classes = len(source.classes) if settings.probe.linear and source.classes is not None else None
+    model = MethodWithProbe(method, num_features=num_features(method.backbone), num_classes=classes)
+    clock = StepClock(runs=True)
+    for network in method.children():
+        learns = any(p.requires_grad for p in network.parameters())
+        clock.watch(network, "student forward" if learns else "teacher forward")
+    loader = build_view_loader(
+        settings,
+        source,
+        build_multi_crop(settings.views),
+        rank=0,
+        world_size=1,
+        local_world_size=1,
+        pin_memory=fabric.device.type == "cuda",
+    )
+    if fabric.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with closing(loader), tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        run.create(settings)
+        train(settings, fabric=fabric, model=model, loader=loader, run=run, clock=clock)
+    counted = clock.steps[-steps:]
+    names = sorted({name for step in counted for name in step} - {"whole"}, key=_PARTS.index)
+    parts = {name: 1000 * statistics.median(step.get(name, 0.0) for step in counted) for name in names}
+    whole = 1000 * statistics.median(step["whole"] for step in counted)
+    parts["rest"] = max(0.0, whole - sum(parts.values()))
+    on_gpu = fabric.device.type == "cuda"
+    workers = loader_workers(settings, 1)
+    return StepSpeed(
+        steps=len(counted),
+        batch_size=settings.batch_size,
+        device=torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads",
+        precision=settings.precision,
+        images_per_second=1000 * settings.batch_size / whole,
+        ms_per_step=whole,
+        parts=parts,
+        peak_memory_mib=(torch.cuda.max_memory_allocated() if on_gpu else _resident_peak()) / 2**20,
+        bottleneck=step_bottleneck(parts, workers=workers, on_gpu=on_gpu, precision=settings.precision),
+    )
+
+
+_PARTS = [
+    "data wait",
+    "normalisation",
+    "teacher forward",
+    "student forward",
+    "loss",
+    "backward",
+    "optimiser",
+    "teacher update",
+]
+
+
+def step_bottleneck(parts: dict[str, float], *, workers: int, on_gpu: bool, precision: str) -> str:
+    """What to change first, in a sentence; milliseconds by part."""
+    whole = sum(parts.values())
+    waiting = waiting_advice(
+        parts["data wait"] / whole, workers=workers, default=default_workers(1), cores=available_cores(), on_gpu=on_gpu
+    )
+    if waiting is not None:
+        return f"the loader: {waiting}"
+    largest = max((name for name in parts if name != "data wait"), key=lambda name: parts[name])
+    said = f"{_IN_WORDS.get(largest, largest)} ({parts[largest] / whole:.0%} of the step)"
+    if largest in ("optimiser", "teacher update"):
+        return f"{said}: its cost does not depend on the batch; a larger batch_size helps."
+    gains = precision == "32" and (on_gpu or bf16_is_fast_on_cpu())
+    faster = "precision=bf16, " if gains else ""
+    return f"{said}: {faster}fewer or smaller views (views.num_local, views.local_size) or a smaller backbone help."
+
+
+_IN_WORDS = {
+    "teacher forward": "the teacher's forward pass",
+    "student forward": "the student's forward pass",
+    "backward": "the backward pass",
+    "loss": "the loss",
+    "optimiser": "the optimiser",
+    "teacher update": "the teacher's update",
+}
+
+
+def _resident_peak() -> int:
+    """Bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,79 @@
+"""``sslight evaluate detect`` as a Python function: a detector trained on a backbone, and its average precision."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sslight.api.evaluate import evaluation_workers
+from sslight.config import DetectSettings, build_detect_settings
+from sslight.data import DetectionLoader, ReadLimits
+from sslight.evaluate import DetectionResult, detection_optimizer, measure_detection, prepare_detection
+from sslight.evaluate.detection.training import train_detector
+from sslight.train import RunFolder, build_fabric, place
+
+
+def detect(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> DetectionResult | None:
+    """Train Faster R-CNN or Mask R-CNN on a pre-trained backbone, and measure its average precision.
+
+    ``detect("runs/first/backbone.safetensors", data="coco", masks=True)``; settings have the names of the
+    command line.
+
+    Args:
+        checkpoint: As for :func:`evaluate_backbone`.
+        overrides: Settings that differ from the defaults.
+        more: The same as keywords.
+
+    Returns:
+        The result; None in all processes but the first.
+
+    Raises:
+        ValueError: a setting, a file or the data is wrong; nothing has been written then.
+        TrainingStopped: the loss became non-finite or a signal ended the run.
+    """
+    return detect_with(build_detect_settings(checkpoint, {**(overrides or {}), **more}))
+
+
+def detect_with(settings: DetectSettings) -> DetectionResult | None:
+    """:func:`detect` with settings that are already resolved."""
+    placement = place(settings.devices)
+    if settings.batch_size % placement.world_size:
+        raise ValueError(
+            f"batch_size={settings.batch_size} does not divide by {placement.world_size} processes: set "
+            f"batch_size={(settings.batch_size // placement.world_size + 1) * placement.world_size}."
+        )
+    task = prepare_detection(settings)
+    run = RunFolder(task.folder)
+    run.check(settings)
+    fabric = build_fabric(settings, placement)
+    fabric.launch()
+    workers = evaluation_workers(settings, placement)
+    loader = DetectionLoader(
+        task.train,
+        sizes=task.schedule.train_sizes,
+        longest=settings.max_size,
+        masks=settings.masks,
+        batch_size=settings.batch_size // fabric.world_size,
+        seed=settings.seed,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        workers=workers,
+        max_bad_share=settings.max_bad_share,
+        limits=ReadLimits(settings.max_pixels, settings.read_timeout),
+    )
+    if fabric.is_global_zero:
+        run.create(settings)
+    fabric.barrier()
+    with closing(loader):
+        training = train_detector(
+            settings,
+            fabric=fabric,
+            detector=task.detector,
+            build_optimizer=lambda detector: detection_optimizer(detector, settings.weight_decay),
+            rate_at=task.schedule.rate_at,
+            total_steps=task.schedule.total_steps,
+            loader=loader,
+            run=run,
+        )
+    figures = {"loss": training.metrics["loss"], "training_seconds": round(training.seconds, 1)}
+    return measure_detection(task, device=fabric.device, workers=workers, training=figures)

@@ -1,0 +1,57 @@
+"""``sslight evaluate`` as a Python function: a backbone measured by kNN, linear and semi-supervised protocols."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from sslight.config import DetectSettings, EvaluateSettings, build_evaluate_settings
+from sslight.data import available_cores
+from sslight.evaluate import EvaluationResult, check_evaluation, run_evaluation
+from sslight.train import Placement, place
+
+
+def evaluate_backbone(
+    protocol: str, checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any
+) -> EvaluationResult | None:
+    """Measure a backbone by a protocol and write ``results.json``.
+
+    ``evaluate_backbone("knn", "runs/first/backbone.safetensors", {"data.train": "train", "data.val": "val"})``;
+    settings have the names of the command line, dotted in a mapping or nested as keywords.
+
+    Args:
+        protocol: ``knn``, ``linear`` or ``semi``.
+        checkpoint: An export, a checkpoint of this program or of the original, or ``timm:NAME[@FILE]``.
+        overrides: Settings that differ from the defaults.
+        more: The same as keywords; sections as dictionaries.
+
+    Returns:
+        The result; None in all processes but the first.
+
+    Raises:
+        ValueError: a setting, a file or the data is wrong.
+    """
+    return evaluate_with(build_evaluate_settings(protocol, checkpoint, {**(overrides or {}), **more}))
+
+
+def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:
+    """:func:`evaluate_backbone` with settings that are already resolved."""
+    placement = place(settings.devices)
+    if placement.world_size > 1:
+        check_evaluation(settings)  # before this process starts others
+    fabric = Fabric(
+        accelerator=placement.accelerator,
+        devices=placement.processes_per_node,
+        num_nodes=placement.num_nodes,
+        strategy="ddp" if placement.world_size > 1 else "auto",
+    )
+    fabric.launch()
+    return run_evaluation(settings, device=fabric.device, workers=evaluation_workers(settings, placement))
+
+
+def evaluation_workers(settings: EvaluateSettings | DetectSettings, placement: Placement) -> int:
+    """Processes that decode for each computing process: as set, else none on a CPU and its share of the cores."""
+    if settings.workers is not None:
+        return settings.workers
+    return 0 if placement.accelerator == "cpu" else max(1, available_cores() // placement.processes_per_node)

@@ -1,0 +1,232 @@
+"""``sslight pretrain`` as a Python function: settings in, a pre-trained backbone out."""
+
+import random
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from sslight.backbones import load_backbone_weights, num_features, save_backbone
+from sslight.config import (
+    PretrainSettings,
+    load_recipe,
+)
+from sslight.data import (
+    ReadLimits,
+    Source,
+    SubsetSource,
+    build_source,
+    build_view_loader,
+    check_readable,
+    count_reasons,
+    data_fingerprint,
+    labels_in,
+    loader_workers,
+    select_subset,
+)
+from sslight.evaluate import (
+    LabeledProbe,
+)
+from sslight.methods import Method, build_method
+from sslight.pretraining.probes import MethodWithProbe
+from sslight.pretraining.schedule import run_length
+from sslight.train import (
+    Placement,
+    RunFolder,
+    TrainingResult,
+    batch_size_per_process,
+    build_fabric,
+    check_agreement,
+    ending_with_others,
+    failing_together,
+    place,
+    train,
+)
+from sslight.views import build_multi_crop
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """A finished run: where it is, the exported backbone, and what was measured.
+
+    ``training.metrics`` holds the last step's figures, ``training.measurements`` the accuracies of the
+    untrained network (step 0) and of every measured epoch; ``protocol`` says how they were measured.
+    ``unreadable`` counts the images that were replaced, by reason; ``bad_images.csv`` in ``output`` lists them.
+    """
+
+    output: Path
+    backbone: Path
+    num_features: int
+    num_images: int
+    unreadable: dict[str, int]
+    protocol: str | None
+    training: TrainingResult
+
+
+def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, **more: Any) -> PretrainResult:
+    """Pre-train a backbone and export it.
+
+    Settings have the names of the command line, dotted in a mapping or nested as keywords:
+    ``pretrain("dino_cnn_sslight", {"data.train": "images"}, output="runs/first", epochs=100)``.
+
+    Args:
+        recipe: Name of a recipe, or path of a YAML file.
+        overrides: Settings that differ from the recipe, dotted or nested.
+        more: The same as keywords; sections as dictionaries (``data={"train": "images"}``).
+
+    Raises:
+        ValueError: a setting, a file or the data is wrong; nothing has been written then.
+        TrainingStopped: the loss became non-finite or a signal ended the run.
+    """
+    return run_pretraining(load_recipe(recipe, {**(overrides or {}), **more}))
+
+
+def run_pretraining(settings: PretrainSettings) -> PretrainResult:
+    """:func:`pretrain` with settings that are already resolved."""
+    # Whatever can be refused is refused first, the cheapest first; nothing is written until all is well.
+    if settings.output is None:
+        raise ValueError("output is not set: give the folder of this run, such as output=runs/first.")
+    if not settings.data.train:
+        raise ValueError("data.train is not set: give your images, such as data.train=images (or synthetic:2000).")
+    run = RunFolder(settings.output)
+    placement = place(settings.devices)
+    batch_size_per_process(settings, placement.world_size)
+    torch.manual_seed(settings.seed)
+    method = build_method(settings)
+    fabric = build_fabric(settings, placement)
+    fabric.launch()
+    with ending_with_others():
+        return _pretrain_together(settings, placement, fabric, method, run)
+
+
+def _pretrain_together(
+    settings: PretrainSettings, placement: Placement, fabric: Fabric, method: Method, run: RunFolder
+) -> PretrainResult:
+    """The rest of :func:`run_pretraining`, in which the processes wait for one another."""
+    with failing_together():  # what may be wrong on one machine only
+        run.check(settings)
+        if settings.init_from is not None and not run.continues:
+            for network in method.networks.values():
+                load_backbone_weights(network, settings.init_from)
+        source, probe = _sources(settings, placement)
+        loader = build_view_loader(
+            settings,
+            source,
+            build_multi_crop(settings.views),
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            local_world_size=placement.processes_per_node,
+            pin_memory=fabric.device.type == "cuda",
+        )
+        run_length(settings, loader.steps_per_epoch)
+        check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
+        data = data_fingerprint(source) if fabric.world_size > 1 else None
+    with failing_together():
+        if data is not None:
+            check_agreement(settings, data, run)
+        if fabric.is_global_zero:
+            run.create(settings)
+
+    num_classes = len(source.classes) if settings.probe.linear and source.classes is not None else None
+    model = MethodWithProbe(method, num_features=num_features(method.backbone), num_classes=num_classes)
+    # From here on processes draw differently (drop path). Nothing here draws from the other global streams.
+    seed = settings.seed + fabric.global_rank
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - it is the global one
+
+    def measure(backbone: nn.Module, linear: bool) -> dict[str, float]:
+        assert probe is not None
+        return probe.measure(backbone, fabric.device, linear=linear)
+
+    with closing(loader):  # or its worker processes would outlive a failed run
+        try:
+            result = train(
+                settings,
+                fabric=fabric,
+                model=model,
+                loader=loader,
+                run=run,
+                measure=None if probe is None else measure,
+                local_world_size=placement.processes_per_node,
+            )
+        except ValueError:
+            if loader.bad_images:  # perhaps too many: then their list is wanted most
+                with suppress(OSError):
+                    run.write_bad_images(loader.bad_images)
+            raise
+    if fabric.is_global_zero:
+        save_backbone(
+            method.backbone,
+            run.backbone,
+            name=settings.backbone,
+            image_size=settings.views.global_size,
+            patch_size=settings.patch_size,
+            mean=settings.views.mean,
+            std=settings.views.std,
+        )
+    fabric.barrier()
+    return PretrainResult(
+        output=run.path,
+        backbone=run.backbone,
+        num_features=num_features(method.backbone),
+        num_images=len(source),
+        unreadable=count_reasons(run.bad_images) if fabric.is_global_zero else {},
+        protocol=None if probe is None else probe.protocol,
+        training=result,
+    )
+
+
+def training_source(settings: PretrainSettings, *, labeled: bool) -> Source:
+    """The images that a run trains on: data.train or the part of it that data.subset selects.
+
+    With labels if they are asked for, or if there are some and a share is drawn by class. Raises ValueError.
+    """
+    data = settings.data
+    if data.subset is None:
+        return build_source(data.train, labeled=labeled)
+    source = None
+    if not labeled and isinstance(data.subset, float):
+        with suppress(ValueError):  # no classes: the share is drawn from all images alike
+            source = build_source(data.train, labeled=True)
+    source = source or build_source(data.train, labeled=labeled)
+    return SubsetSource(source, select_subset(source, data.subset, data.subset_seed))
+
+
+def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, LabeledProbe | None]:
+    """The images to train on, and the labelled probe if one is asked for."""
+    data, probe = settings.data, settings.probe
+    knn = bool(data.val) if probe.knn is None else probe.knn
+    source = training_source(settings, labeled=knn or probe.linear)
+    if not knn:
+        return source, None
+    bank = source
+    if len(source) > probe.knn_bank:
+        bank = SubsetSource(source, select_subset(source, probe.knn_bank / len(source), settings.seed))
+    queries, query_labels = None, None
+    if data.val:
+        queries = build_source(data.val, labeled=True, setting="data.val")
+        query_labels = labels_in(queries, source.classes or ())
+    assert bank.labels is not None
+    return source, LabeledProbe(
+        bank=bank,
+        bank_labels=bank.labels,
+        queries=queries,
+        query_labels=query_labels,
+        num_classes=len(source.classes or ()),
+        k=probe.knn_k,
+        temperature=probe.knn_temperature,
+        image_size=settings.views.global_size,
+        mean=settings.views.mean,
+        std=settings.views.std,
+        batch_size=256,
+        workers=0 if placement.accelerator == "cpu" else loader_workers(settings, placement.processes_per_node),
+        seed=settings.seed,
+        limits=ReadLimits(data.max_pixels, data.read_timeout),
+    )

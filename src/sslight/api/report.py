@@ -1,0 +1,330 @@
+"""``sslight report`` as a Python function: run folders in, a page about them out."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sslight.api.pretrain import training_source
+from sslight.api.views import shown_views
+from sslight.backbones import load_backbone, read_backbone_info
+from sslight.config import PretrainSettings, ReportSettings, build_report_settings, read_settings
+from sslight.data import BadImage, Source, SubsetSource, WorkerFailed, build_source, image_batches, readable_images
+from sslight.evaluate import compare_detections, compare_results, extract_features, published_note, read_result
+from sslight.pretraining.health import HealthWatch
+from sslight.report import (
+    Pictures,
+    ReportFile,
+    Results,
+    Run,
+    SampledFeatures,
+    Sheet,
+    ShownImage,
+    is_run_folder,
+    nearest_images,
+    normalized_rows,
+    read_run,
+    run_summary,
+    used_gpus,
+)
+from sslight.views import build_multi_crop
+
+_MOST_RUNS = 6  # colours that are told apart
+_NEIGHBORS, _THUMBNAIL = 7, 96
+_SHOWN_IMAGES = 3
+_OF_A_CLASS = 8  # at least, where there are many classes, or neighbours of the same class could not be met
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """The page, and the runs on it in figures, as plain data."""
+
+    page: Path
+    content: dict[str, Any]
+
+
+def report_runs(
+    runs: str | Path | Sequence[str | Path],
+    *,
+    output: str | Path | None = None,
+    images: int = 400,
+    queries: int = 6,
+    seed: int = 0,
+) -> ReportResult:
+    """Make one page about one or several runs, also while they are still going on.
+
+    ``report_runs(["runs/first", "runs/second"], output="both.html")``
+
+    Args:
+        runs: Run folders, and further ``results.json`` files (or their folders) of evaluations.
+        output: The page; ``report.html`` in the run's folder, or in the current one for several runs.
+        images: Images of which features are computed, for neighbours and map; 0 leaves these and the views out.
+        queries: Images whose nearest neighbours are shown.
+        seed: Chooses the images.
+
+    Raises:
+        ValueError: a setting or a path is wrong, or there is another file at ``output``; nothing has been
+            written then.
+    """
+    paths = [runs] if isinstance(runs, str | Path) else runs
+    values = {"output": output, "images": images, "queries": queries, "seed": seed}
+    return report_runs_with([Path(path) for path in paths], build_report_settings(values))
+
+
+def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> ReportResult:
+    """:func:`report_runs` with settings that are already resolved."""
+    folders, files = _told_apart(paths)
+    default = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
+    page = ReportFile(settings.output or default)
+    results = _results(folders, files)
+    names = [folder.resolve().name for folder in folders]
+    runs = [
+        read_run(folder, name=name if names.count(name) == 1 else str(folder))
+        for folder, name in zip(folders, names, strict=True)
+    ]
+    known = _known_settings(runs)
+    runs = [_judged(run, known[position]) if position in known else run for position, run in enumerate(runs)]
+    summaries = [run_summary(run) for run in runs]
+    pictures = _pictures(runs, known, settings) if settings.images else Pictures()
+    page.write(runs, summaries, results, pictures)
+    content = {
+        "page": str(page.path),
+        "runs": summaries,
+        "results": [*results.rows, *results.detections],
+        "notes": [*results.missing, *pictures.missing],
+    }
+    return ReportResult(page.path, content)
+
+
+def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Run folders, and results of evaluations."""
+    folders, files = [], []
+    for path in paths:
+        if path.is_dir() and is_run_folder(path):
+            folders.append(path)
+        elif path.is_file() or (path / "results.json").is_file():
+            files.append(path)
+        else:
+            what = "holds no run" if path.is_dir() else "does not exist"
+            raise ValueError(f"{path} {what}: give the folder that `sslight pretrain` wrote (its output=).")
+    if not folders:
+        raise ValueError(
+            "no run is named: give the folder that `sslight pretrain` wrote; `sslight compare` shows results alone."
+        )
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(folders):
+        raise ValueError(f"{max(folders, key=folders.count)} is given twice: name each run once.")
+    if len(folders) > _MOST_RUNS:
+        raise ValueError(f"{len(folders)} runs are named, and a page tells {_MOST_RUNS} apart: name fewer.")
+    return folders, files
+
+
+def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
+    """Results that are named (whose faults are errors) and those in the run folders (whose faults are noted)."""
+    contents, missing = {}, []
+    for path in files:
+        content = read_result(path)
+        contents[(path / "results.json" if path.is_dir() else path).resolve()] = content
+    for folder in folders:
+        for path in [*sorted(folder.glob("results.json")), *sorted(folder.glob("evaluation/*/results.json"))]:
+            try:
+                contents.setdefault(path.resolve(), read_result(path))
+            except ValueError as error:
+                missing.append(str(error))
+    rows, detections = [], []
+    for path, content in contents.items():
+        try:
+            if content["protocol"] == "detect":
+                detections += [content] if compare_detections([content]) else []
+            else:
+                rows += [content] if compare_results([content]) else []
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            missing.append(f"{path} is damaged ({type(error).__name__}: {error}) and left out.")
+    return Results(
+        rows=[asdict(row) for row in compare_results(rows)],
+        detections=[asdict(row) for row in compare_detections(detections)],
+        note=f"Published: {published_note(classified=bool(rows))}",
+        missing=missing,
+    )
+
+
+def _known_settings(runs: Sequence[Run]) -> dict[int, PretrainSettings]:
+    """The settings of the runs, by position, that are of pre-training and that this version understands."""
+    known = {}
+    for position, run in enumerate(runs):
+        with suppress(ValueError):
+            known[position] = read_settings(run.path / "config.yaml", PretrainSettings)
+    return known
+
+
+def _judged(run: Run, settings: PretrainSettings) -> Run:
+    """The run with the last verdict in words, which its files do not keep; runs without states are given some.
+
+    The figures are judged again as in training. Where the last state is then another one than the run has noted
+    (with thresholds of another version, or a number of processes that is not known), the words are left out.
+    """
+    watch = HealthWatch(
+        settings, rows=max(2, settings.batch_size // settings.accumulate // max(1, len(used_gpus(run))))
+    )
+    figures: dict[int, dict[str, float]] = {}
+    for name, series in run.series.items():
+        for step, value in series:
+            figures.setdefault(step, {})[name] = value
+    records = [(step, record) for step, record in sorted(figures.items()) if "loss" in record]
+    try:
+        verdicts = [(step, watch.judge(step, record)) for step, record in records]
+    except KeyError:  # figures that another version did not record
+        return run
+    if not verdicts:
+        return run
+    last = verdicts[-1][1]
+    if not run.health:
+        run = replace(run, health=[(step, verdict.state) for step, verdict in verdicts], judged_here=True)
+    return replace(run, finding=last.finding, advice=last.advice) if run.health[-1][1] == last.state else run
+
+
+def _pictures(runs: Sequence[Run], known: dict[int, PretrainSettings], page: ReportSettings) -> Pictures:
+    """Views, neighbours and features of the runs whose images and networks can be had."""
+    missing = [
+        f"{run.name}: no views, neighbours or map, since its config.yaml is not one of pre-training with this version."
+        for position, run in enumerate(runs)
+        if position not in known
+    ]
+    sampled = []
+    for position, settings in known.items():
+        try:
+            sampled.append(_sampled(position, runs[position], settings, page))
+        except (ValueError, OSError, WorkerFailed) as error:
+            missing.append(f"{runs[position].name}: no neighbours and no map: {_sentence(error)}")
+    return Pictures(_sheets(runs, known, page.seed, missing), sampled, missing)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
+def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSettings) -> SampledFeatures:
+    """Features and neighbours of a run. Raises ValueError if there are no weights or images."""
+    weights = next((name for name in _WEIGHTS if (run.path / name).is_file()), None)
+    if weights is None:
+        raise ValueError("the run has no checkpoint yet")
+    source, what = _images_of(settings)
+    sample = SubsetSource(source, _spread_sample(source, page.images, page.seed))
+    info = read_backbone_info(run.path / weights)
+    backbone = load_backbone(run.path / weights)
+    features, readable = extract_features(
+        backbone, sample, image_size=info.image_size, mean=info.mean, std=info.std, batch_size=64
+    )
+    kept = np.flatnonzero(readable.numpy())
+    if len(kept) < 2:
+        raise ValueError(f"{what} has fewer than two readable images")
+    rows = normalized_rows(features.numpy()[kept])
+    order = np.random.Generator(np.random.Philox([page.seed, 1])).permutation(len(kept))
+    labels = None if sample.labels is None else sample.labels[kept]
+    queries = _queries(order, labels, page.queries)
+    neighbors, cosines = nearest_images(rows, queries, _NEIGHBORS)
+    shown = np.unique(np.concatenate([queries, neighbors.ravel()]))
+    pixels = image_batches(sample, size=info.image_size, batch_size=64, workers=0, indices=kept[shown], bad=[])
+    small = [_thumbnail(image.permute(1, 2, 0).numpy()) for images, _, _ in pixels for image in images]
+    return SampledFeatures(
+        run=position,
+        weights=weights,
+        data=what,
+        names=[sample.name(int(index)) for index in kept],
+        classes=sample.classes,
+        labels=labels,
+        features=rows,
+        queries=queries,
+        neighbors=neighbors,
+        cosines=cosines,
+        thumbnails=dict(zip(shown.tolist(), small, strict=True)),
+    )
+
+
+_WEIGHTS = ("backbone.safetensors", "checkpoints/last.pt")
+
+
+def _images_of(settings: PretrainSettings) -> tuple[Source, str]:
+    """Validation images, or training images if there are none; with labels if they have some."""
+    paths, setting = (settings.data.val, "data.val") if settings.data.val else (settings.data.train, "data.train")
+    what = f"{setting}={' '.join(paths)}"
+    try:
+        return build_source(paths, labeled=True, setting=setting), what
+    except ValueError:
+        return build_source(paths, labeled=False, setting=setting), what
+
+
+def _spread_sample(source: Source, images: int, seed: int) -> npt.NDArray[np.int64]:
+    """About ``images`` positions, sorted; of labelled images alike many of each class, of many classes some."""
+    order = np.random.Generator(np.random.Philox([seed, 0])).permutation(len(source))
+    if source.labels is None:
+        return np.sort(order[:images]).astype(np.int64)
+    classes = np.unique(source.labels)
+    most = max(2, images // min(_OF_A_CLASS, max(1, len(source) // len(classes))))
+    if len(classes) > most:
+        classes = classes[np.linspace(0, len(classes) - 1, most).round().astype(np.int64)]
+    each = max(1, images // len(classes))
+    chosen = [order[source.labels[order] == label][:each] for label in classes]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def _queries(order: npt.NDArray[np.int64], labels: npt.NDArray[np.int64] | None, number: int) -> npt.NDArray[np.int64]:
+    """Drawn images, of as many classes as there are."""
+    if labels is None:
+        return order[:number]
+    met: dict[int, int] = {}
+    rank = np.empty(len(order), np.int64)  # how many of its class were drawn before
+    for place, label in enumerate(labels[order].tolist()):
+        rank[place] = met.get(label, 0)
+        met[label] = int(rank[place]) + 1
+    return order[np.argsort(rank, kind="stable")][:number]
+
+
+def _thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if len(pixels) <= _THUMBNAIL:
+        return pixels.copy()
+    return np.asarray(Image.fromarray(pixels).resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS))
+
+
+def _sheets(runs: Sequence[Run], known: dict[int, PretrainSettings], seed: int, missing: list[str]) -> list[Sheet]:
+    """For each set of training images a few of them with the views of all runs that train on it."""
+    groups: dict[str, list[int]] = {}
+    for position, settings in known.items():
+        groups.setdefault(settings.data.model_dump_json(include={"train", "subset", "subset_seed"}), []).append(
+            position
+        )
+    sheets = []
+    for positions in groups.values():
+        try:
+            sheets.append(_sheet(positions, known, seed))
+        except (ValueError, OSError, WorkerFailed) as error:
+            names = ", ".join(runs[position].name for position in positions)
+            missing.append(f"{names}: no views: {_sentence(error)}")
+    return sheets
+
+
+def _sheet(positions: Sequence[int], known: dict[int, PretrainSettings], seed: int) -> Sheet:
+    """Runs with the same views and the same seed share a column."""
+    columns: dict[str, list[int]] = {}
+    for position in positions:
+        settings = known[position]
+        columns.setdefault(f"{settings.seed} {settings.views.model_dump_json()}", []).append(position)
+    firsts = [known[column[0]] for column in columns.values()]
+    multi_crops = [build_multi_crop(settings.views) for settings in firsts]
+    source = training_source(firsts[0], labeled=False)
+    bad: list[BadImage] = []
+    shown = []
+    for index, image in islice(readable_images(source, seed=seed, bad=bad), _SHOWN_IMAGES):
+        views = [
+            shown_views(multi_crop, image, (settings.seed, 0, index))
+            for multi_crop, settings in zip(multi_crops, firsts, strict=True)
+        ]
+        shown.append(ShownImage(source.name(index), image.permute(1, 2, 0).numpy(), views))
+    return Sheet(" ".join(firsts[0].data.train), list(columns.values()), shown)

@@ -1,0 +1,154 @@
+"""``sslight views`` as a Python function: images and recipes in, a page about their views out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sslight.backbones import patch_side
+from sslight.config import ShownRecipe, ViewsPageSettings, build_page_settings, build_shown_recipes
+from sslight.data import BadImage, build_source, readable_images
+from sslight.preview import (
+    RATIO_EDGES,
+    SHARE_EDGES,
+    describe_match,
+    find_mismatches,
+    measure_views,
+    measure_workload,
+)
+from sslight.report import ShownImage, ShownView, ViewsFolder
+from sslight.views import MultiCrop, build_multi_crop
+
+_MEASURED = 64
+"""Images whose sizes stand for those of the set."""
+
+
+@dataclass(frozen=True)
+class ViewsResult:
+    """The files written, and the numbers as plain data (also in ``views.json`` beside them)."""
+
+    page: Path
+    picture: Path
+    content: dict[str, Any]
+
+
+def show_views(
+    data: str | Path | Sequence[str | Path],
+    recipe: str | Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    output: str | Path = "views",
+    images: int = 4,
+    draws: int = 4000,
+    seed: int = 0,
+) -> ViewsResult:
+    """Show what recipes make of images before any training, and say whether their views match.
+
+    ``show_views("images", "dino_cnn_sslight", {"views.local_size": 112})``
+
+    Args:
+        data: Whatever ``data.train`` takes.
+        recipe: Recipes to show. A single one is shown beside its baseline, several are compared with the
+            first one; without any, the two CNN recipes of DINO.
+        overrides: Settings of views that differ from the recipes, dotted or nested.
+        output: The folder to write; new, empty, or with an earlier page.
+        images: Images to show.
+        draws: Draws of all views of an image from which the numbers come.
+        seed: Chooses the images; the views shown are those of the first epoch of a run with this seed.
+
+    Raises:
+        ValueError: a setting, the folder or the data is wrong; nothing has been written then.
+    """
+    page = build_page_settings(
+        {"recipe": recipe, "output": Path(output), "images": images, "draws": draws, "seed": seed}
+    )
+    paths = [data] if isinstance(data, str | Path) else data
+    return show_views_with([str(path) for path in paths], page, build_shown_recipes(page.recipe, overrides or {}))
+
+
+def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[ShownRecipe]) -> ViewsResult:
+    """:func:`show_views` with settings that are already resolved."""
+    folder = ViewsFolder(page.output)
+    patch_sides = [patch_side(recipe.settings.backbone, recipe.settings.patch_size) for recipe in recipes]
+    multi_crops = [build_multi_crop(recipe.settings.views) for recipe in recipes]
+    source = build_source(data, labeled=False, setting="DATA")
+    bad: list[BadImage] = []
+    sizes: list[tuple[int, int]] = []
+    shown: list[ShownImage] = []
+    readable = readable_images(source, seed=page.seed, bad=bad, setting="DATA")
+    for index, image in islice(readable, max(_MEASURED, page.images)):
+        sizes.append((image.shape[1], image.shape[2]))
+        if len(shown) < page.images:
+            views = [shown_views(multi_crop, image, (page.seed, 0, index)) for multi_crop in multi_crops]
+            shown.append(ShownImage(source.name(index), image.permute(1, 2, 0).numpy(), views))
+    measured = np.array(sizes)
+    content = {
+        "data": " ".join(data),
+        "images": {
+            "number": len(source),
+            "measured": len(sizes),
+            "median_height": float(np.median(measured[:, 0])),
+            "median_width": float(np.median(measured[:, 1])),
+            "unreadable": [asdict(image) for image in bad],
+        },
+        "draws": page.draws,
+        "seed": page.seed,
+        "bins": {"shares": SHARE_EDGES.tolist(), "ratios": RATIO_EDGES.tolist()},
+        "recipes": [
+            _measured(recipe, recipes[0], measured, page, side)
+            for recipe, side in zip(recipes, patch_sides, strict=True)
+        ],
+    }
+    folder.write(content, shown)
+    return ViewsResult(folder.page, folder.picture, content)
+
+
+def shown_views(multi_crop: MultiCrop, image: Tensor, key: tuple[int, int, int]) -> list[ShownView]:
+    """The views that an image (uint8 [3, H, W]) gets with a key (seed, epoch, index), with boxes and changes."""
+    parameters = multi_crop.draw(image.shape[1], image.shape[2], key)
+    shown = []
+    for number, view in enumerate(multi_crop.apply(image, parameters)):
+        is_global = number < multi_crop.num_global
+        top, left, height, width = parameters.boxes[number].tolist()
+        shown.append(
+            ShownView(
+                name=f"G{number + 1}" if is_global else f"L{number + 1 - multi_crop.num_global}",
+                is_global=is_global,
+                pixels=view.permute(1, 2, 0).numpy(),
+                box=(top, left, height, width),
+                changes=parameters.in_words(number),
+            )
+        )
+    return shown
+
+
+def _measured(
+    recipe: ShownRecipe,
+    reference: ShownRecipe,
+    sizes: npt.NDArray[np.int64],
+    page: ViewsPageSettings,
+    side: int | None,
+) -> dict[str, Any]:
+    settings = recipe.settings
+    statistics = measure_views(settings.views, sizes, num_draws=page.draws, seed=page.seed)
+    workload, reference_workload = measure_workload(settings), measure_workload(reference.settings)
+    # Pixels cost differently in another network, or in patches of another size.
+    networks = [(s.backbone, s.patch_size) for s in (settings, reference.settings)]
+    relative = workload.compute / reference_workload.compute if networks[0] == networks[1] else None
+    return {
+        "name": recipe.name,
+        "changes": list(recipe.changes),
+        "method": settings.method,
+        "backbone": settings.backbone,
+        "patch_side": side,
+        "views": settings.views.model_dump(mode="json"),
+        "statistics": asdict(statistics),
+        "workload": {**asdict(workload), "compute": workload.compute, "relative_compute": relative},
+        "mismatches": [asdict(m) for m in find_mismatches(settings, statistics, sizes, patch_side=side)],
+        "summary": describe_match(statistics),
+    }

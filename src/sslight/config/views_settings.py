@@ -1,0 +1,106 @@
+"""Settings of ``sslight views``: which recipes are shown, and how."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from sslight.config.explain import section_keys
+from sslight.config.fields import NonNegativeInt, Section, as_list
+from sslight.config.overrides import flatten, parse_words
+from sslight.config.pretrain_settings import PretrainSettings
+from sslight.config.recipes import load_recipe, read_recipe, recipe_names
+
+_DEFAULT_RECIPES = ("dino_cnn_baseline", "dino_cnn_sslight")
+
+
+class ViewsPageSettings(Section):
+    """What a page about views shows, and where it is written."""
+
+    recipe: Annotated[list[str], BeforeValidator(as_list)] = []
+    """Recipes to show; the first is the one that others are compared with. A single one is shown beside its
+    baseline; none are the CNN recipes of DINO."""
+
+    output: Path = Path("views")
+    """The folder to write."""
+
+    images: Annotated[int, Field(ge=1, le=24)] = 4
+    """Images to show."""
+
+    draws: Annotated[int, Field(ge=100, le=1_000_000)] = 4000
+    """Draws of all views of an image from which the numbers come."""
+
+    seed: NonNegativeInt = 0
+    """Chooses the images; views are those of the first epoch of a run with this seed."""
+
+
+@dataclass(frozen=True)
+class ShownRecipe:
+    """A recipe on the page: its name, the changes to it as assignments, and the resulting settings."""
+
+    name: str
+    changes: tuple[str, ...]
+    settings: PretrainSettings
+
+
+def build_views_page(words: Iterable[str], recipes: Iterable[str] = ()) -> tuple[ViewsPageSettings, list[ShownRecipe]]:
+    """The settings of a page and its recipes from ``key=value`` words. See :func:`build_shown_recipes`."""
+    values = parse_words(words)
+    own = {key: values.pop(key) for key in list(values) if key in ViewsPageSettings.model_fields}
+    named = list(recipes)
+    if named and "recipe" in own:
+        raise ValueError(f"recipe={own['recipe']} and --recipe {named[0]} are both given: use one of the two forms.")
+    page = build_page_settings(own | ({"recipe": named} if named else {}))
+    return page, build_shown_recipes(page.recipe, values)
+
+
+def build_page_settings(values: Mapping[str, Any]) -> ViewsPageSettings:
+    """The settings of a page. Raises ValueError for a wrong value."""
+    try:
+        return ViewsPageSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        rule = first["msg"]
+        raise ValueError(
+            f"{first['loc'][0]}={first['input']}: {rule[0].lower()}{rule[1:]}; see `sslight views --help`"
+        ) from None
+
+
+def build_shown_recipes(names: list[str], overrides: Mapping[str, Any]) -> list[ShownRecipe]:
+    """The recipes of a page, the one to compare with first.
+
+    Changes apply to the recipes that are named (to SSLight's if none is), never to an added baseline.
+
+    Raises:
+        ValueError: no such recipe, a wrong value, or a setting that has nothing to do with views.
+    """
+    flat = flatten(overrides)
+    of_views = {*section_keys("views"), "global_pair_weight", "method", "backbone", "patch_size"}
+    for key, value in flat.items():
+        if key not in of_views:
+            raise ValueError(f"{key}={value} would have no effect on views: leave it out.")
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
+        raise ValueError(f"recipe {twice} is given twice: name each recipe once.")
+    shown = names or list(_DEFAULT_RECIPES[1:])
+    baseline = _baseline_of(shown[0]) if len(shown) == 1 else None
+    changes = tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in flat.items())
+    recipes = [ShownRecipe(name, changes, load_recipe(name, flat)) for name in shown]
+    if baseline is None or (baseline == shown[0] and not changes):
+        return recipes
+    return [ShownRecipe(baseline, (), load_recipe(baseline)), *recipes]
+
+
+def _baseline_of(name: str) -> str | None:
+    """The baseline of a recipe or of the one that it inherits; None if none of them has one."""
+    known = recipe_names()
+    ancestor: str | None = name
+    while ancestor is not None:
+        baseline = ancestor.replace("_sslight", "_baseline")
+        if baseline in known and "_baseline" in baseline:
+            return baseline
+        ancestor = read_recipe(ancestor).inherits
+    return None

@@ -1,0 +1,234 @@
+"""Annotations in COCO's format, checked before anything is trained on them."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from faster_coco_eval.core import mask as mask_api
+
+from sslight.config.plain_yaml import shown
+from sslight.data.detection.instances import AnnotatedImage, DetectionSet, Instance, Segmentation
+
+_SHOWN = 3
+_LARGEST_NUMBER = 1e15  # also excludes what is not finite
+
+
+def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
+    """The images of one annotation file.
+
+    Args:
+        file: ``instances_*.json``.
+        folder: In which its images lie.
+        masks: Read and check the segmentations, too.
+
+    Raises:
+        ValueError: there is no such file or folder, it is not in COCO's format, images are missing, ids do
+            not match, or boxes or masks cannot be; with the number of cases and the first few.
+    """
+    content = _read(file)
+    images, annotations = content["images"], content["annotations"]
+    categories = sorted(content["categories"], key=lambda category: int(category["id"]))
+    _check_ids(file, images, annotations, categories)
+    _check_files(folder, images)
+    _refuse(
+        file,
+        [each["id"] for each in annotations if not _is_box(each.get("bbox"))],
+        "annotation",
+        "bbox is not four finite numbers x, y, width ≥ 0, height ≥ 0",
+    )
+    _refuse(
+        file,
+        [each["id"] for each in annotations if not _are_finite([each.get("area", 0)])],
+        "annotation",
+        "area is no number",
+    )
+    sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
+    segmentations = _segmentations(file, annotations, sizes) if masks else {}
+    position = {category["id"]: index for index, category in enumerate(categories)}
+    instances: dict[Any, list[Instance]] = {image["id"]: [] for image in images}
+    for each in annotations:
+        x, y, width, height = (float(number) for number in each["bbox"])
+        instances[each["image_id"]].append(
+            Instance(
+                label=position[each["category_id"]],
+                box=(x, y, width, height),
+                area=float(each.get("area", width * height)),
+                crowd=bool(each.get("iscrowd", 0)),
+                segmentation=segmentations.get(each["id"]),
+            )
+        )
+    return DetectionSet(
+        kind="coco",
+        name=file.stem.removeprefix("instances_"),
+        categories=[str(category["name"]) for category in categories],
+        category_keys=[int(category["id"]) for category in categories],
+        images=[
+            AnnotatedImage(image["id"], folder / image["file_name"], *sizes[image["id"]], tuple(instances[image["id"]]))
+            for image in sorted(images, key=lambda image: str(image["file_name"]))
+        ],
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The content of an annotation file, with the keys that all of its entries need."""
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise ValueError(f"there is no annotation file {file} ({error.strerror}): check the path.") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{file} is not a JSON file: give COCO's instances_*.json.") from None
+    needed: dict[str, dict[str, type]] = {
+        "images": {"id": int, "file_name": str, "height": int, "width": int},
+        "annotations": {"id": int, "image_id": int, "category_id": int},
+        "categories": {"id": int, "name": str},
+    }
+    for part, keys in needed.items():
+        entries = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or (part != "annotations" and not entries):
+            raise ValueError(f"{file} has no list of {part}: give a file in COCO's format (instances_*.json).")
+        bad = [
+            number
+            for number, entry in enumerate(entries)
+            if not isinstance(entry, dict) or any(not isinstance(entry.get(key), kind) for key, kind in keys.items())
+        ]
+        if bad:
+            wanted = ", ".join(f"{key} ({kind.__name__})" for key, kind in keys.items())
+            raise ValueError(
+                f"{file}: {len(bad)} of {len(entries)} entries of {part} lack one of {wanted} "
+                f"(the first: number {_first(bad)}): repair the file."
+            )
+    bad_sizes = [image["id"] for image in content["images"] if image["height"] < 1 or image["width"] < 1]
+    _refuse(file, bad_sizes, "image", "height or width is below 1")
+    return dict(content)
+
+
+def _check_ids(
+    file: Path,
+    images: list[dict[str, Any]],
+    annotations: list[dict[str, Any]],
+    categories: list[dict[str, Any]],
+) -> None:
+    for entries, kind in ((images, "image"), (annotations, "annotation"), (categories, "category")):
+        counts = Counter(entry["id"] for entry in entries)
+        _refuse(file, [key for key, count in counts.items() if count > 1], kind, "id is there more than once")
+    image_ids, category_ids = ({entry["id"] for entry in entries} for entries in (images, categories))
+    _refuse(
+        file,
+        [each["id"] for each in annotations if each["image_id"] not in image_ids],
+        "annotation",
+        "image_id is not among its images",
+    )
+    _refuse(
+        file,
+        [each["id"] for each in annotations if each["category_id"] not in category_ids],
+        "annotation",
+        "category_id is not in its list of categories",
+    )
+
+
+def _check_files(folder: Path, images: list[dict[str, Any]]) -> None:
+    """All images are there; one listing serves a flat folder of a hundred thousand of them."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder of images {folder}: unpack the images there.")
+    names = [image["file_name"] for image in images]
+    outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name]
+    if outside:
+        raise ValueError(
+            f"{len(outside)} file names lead out of {folder} (the first: {shown(_first(outside))}): repair them."
+        )
+    present = {entry.name for entry in os.scandir(folder)}
+    missing = [
+        image["file_name"]
+        for image in images
+        if image["file_name"] not in present and not (folder / image["file_name"]).is_file()
+    ]
+    if missing:
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of {len(images)} annotated images (the first: {_first(missing)}): "
+            f"unpack all of them, or give the annotations of those that are there."
+        )
+
+
+def _segmentations(
+    file: Path, annotations: list[dict[str, Any]], sizes: Mapping[int, tuple[int, int]]
+) -> dict[int, Segmentation]:
+    """The masks by annotation, crowds and empty boxes without one included."""
+    found: dict[int, Segmentation] = {}
+    problems: dict[str, list[int]] = {}
+    for each in annotations:
+        segmentation = each.get("segmentation")
+        if isinstance(segmentation, dict):
+            counts = run_lengths(segmentation, sizes[each["image_id"]])
+            if counts is None:
+                problems.setdefault("run-length mask does not fit its image", []).append(each["id"])
+            else:
+                height, width = sizes[each["image_id"]]
+                found[each["id"]] = mask_api.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+        elif not isinstance(segmentation, list) or not segmentation:
+            problems.setdefault("segmentation is missing or empty", []).append(each["id"])
+        elif not all(_is_polygon(polygon) for polygon in segmentation):
+            problems.setdefault("segmentation has a polygon of fewer than three points", []).append(each["id"])
+        else:
+            found[each["id"]] = segmentation
+    for rule, ids in problems.items():
+        _refuse(file, ids, "annotation", rule, remedy="repair or remove them, or set masks=false")
+    return found
+
+
+def run_lengths(segmentation: Mapping[str, Any], size: tuple[int, int]) -> list[int] | None:
+    """The run lengths of a mask as numbers; None if they do not make up an image of that height and width.
+
+    COCO writes them as a list, or as text: 5 bits a character, least significant first, the sixth saying
+    that more follow, and from the third length on the difference from that two before.
+    """
+    counts = segmentation.get("counts")
+    if isinstance(counts, str):
+        counts = _unpacked(counts)
+    if not isinstance(counts, list) or list(segmentation.get("size", ())) != list(size):
+        return None
+    if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != size[0] * size[1]:
+        return None
+    return counts
+
+
+def _unpacked(text: str) -> list[int] | None:
+    lengths: list[int] = []
+    value = shift = 0
+    for character in text:
+        chunk = ord(character) - 48
+        if not 0 <= chunk < 64 or shift > 60:
+            return None
+        value |= (chunk & 31) << shift
+        shift += 5
+        if not chunk & 32:
+            value -= (1 << shift) if chunk & 16 else 0
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return None if shift else lengths
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and _are_finite(value) and value[2] >= 0 and value[3] >= 0
+
+
+def _is_polygon(value: object) -> bool:
+    return isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0 and _are_finite(value)
+
+
+def _are_finite(values: Iterable[object]) -> bool:
+    return all(isinstance(value, int | float) and abs(value) < _LARGEST_NUMBER for value in values)
+
+
+def _refuse(file: Path, ids: list[int], kind: str, rule: str, remedy: str = "repair or remove them") -> None:
+    if ids:
+        raise ValueError(
+            f"{file} has {len(ids)} {kind}{'s' if len(ids) > 1 else ''} whose {rule} ({kind} {_first(ids)}): {remedy}."
+        )
+
+
+def _first(values: list[Any]) -> str:
+    shown = ", ".join(str(value) for value in values[:_SHOWN])
+    return shown if len(values) <= _SHOWN else f"{shown}, ..."

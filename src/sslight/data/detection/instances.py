@@ -1,0 +1,180 @@
+"""Images with boxes and masks: what detectors are trained and measured on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from faster_coco_eval.core import mask as mask_api
+from torch import Tensor
+
+from sslight.data.decoding.limits import read_image_file
+from sslight.data.sources.names import printable
+
+Segmentation = list[list[float]] | dict[str, Any]
+"""Polygons (x, y, x, y, ... in px), or the run lengths ``{"size": [height, width], "counts": bytes}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One annotated object.
+
+    Attributes:
+        label: Position of its category in the set's categories.
+        box: Left, top, width and height in px of the annotated image; may reach outside, or be empty.
+        area: In px²; COCO's small, medium and large objects are told apart by it.
+        crowd: A region of many objects: not trained on, and predictions in it are neither right nor wrong.
+        difficult: Not counted by Pascal VOC; trained on nevertheless.
+        segmentation: Its mask, or None in a set that was read without masks.
+    """
+
+    label: int
+    box: tuple[float, float, float, float]
+    area: float
+    crowd: bool = False
+    difficult: bool = False
+    segmentation: Segmentation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """An image, its size in px as annotated, and its objects; ``key`` is its id in the annotation files."""
+
+    key: int | str
+    file: Path
+    height: int
+    width: int
+    instances: tuple[Instance, ...]
+
+
+class DetectionSet:
+    """Annotated images as a source of encoded bytes, without class labels.
+
+    Args:
+        kind: ``coco`` or ``voc``; each has its own measure.
+        name: Of the split, for people.
+        categories: Their names.
+        category_keys: Their ids in the annotation files.
+        images: In a fixed order.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        name: str,
+        categories: Sequence[str],
+        category_keys: Sequence[int],
+        images: Sequence[AnnotatedImage],
+    ) -> None:
+        self.kind = kind
+        self.split = name
+        self.categories = tuple(categories)
+        self.category_keys = tuple(category_keys)
+        self.images = tuple(images)
+        self.classes: tuple[str, ...] | None = None
+        self.labels: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> bytes:
+        """The file's bytes. Raises OSError or UnreadableImage."""
+        return read_image_file(self.images[index].file)
+
+    def name(self, index: int) -> str:
+        """The file's name and that of its folder."""
+        file = self.images[index].file
+        return f"{file.parent.name}/{file.name}"
+
+    def locate(self, index: int) -> str:
+        """Full path of the file, printable."""
+        return printable(str(self.images[index].file))
+
+    def trainable(self) -> "DetectionSet":
+        """Only the images with at least one object to learn from, as detectors are trained by custom."""
+        images = [image for image in self.images if usable_instances(image)]
+        return DetectionSet(
+            kind=self.kind,
+            name=self.split,
+            categories=self.categories,
+            category_keys=self.category_keys,
+            images=images,
+        )
+
+
+def usable_instances(image: AnnotatedImage) -> list[Instance]:
+    """The objects of an image to learn from: no crowds, and no boxes that are empty within the image."""
+    return [each for each in image.instances if not each.crowd and _within(each, image) is not None]
+
+
+def _within(instance: Instance, image: AnnotatedImage) -> tuple[float, float, float, float] | None:
+    """Left, top, right and bottom of a box as far as it lies in its image; None if nothing is left."""
+    x, y, width, height = instance.box
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, float(image.width)), min(y + height, float(image.height))
+    # Narrower ones could become empty in float32 once images are made smaller.
+    return (left, top, right, bottom) if right - left > 1e-2 and bottom - top > 1e-2 else None
+
+
+def targets_at(image: AnnotatedImage, height: int, width: int, *, flip: bool, masks: bool) -> dict[str, Tensor]:
+    """What a detector should find in an image that was resized and perhaps mirrored.
+
+    Args:
+        image: With its objects.
+        height: In px after resizing.
+        width: The same.
+        flip: Mirrored left to right.
+        masks: Give masks, too.
+
+    Returns:
+        ``boxes`` float32 [N, 4] as left, top, right, bottom in px; ``labels`` int64 [N], counted from 1
+        (0 is the background); with masks, ``masks`` uint8 [N, height, width].
+    """
+    usable = usable_instances(image)
+    corners = [corners for each in usable if (corners := _within(each, image)) is not None]
+    scale_x, scale_y = width / image.width, height / image.height
+    boxes = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
+    boxes *= torch.tensor([scale_x, scale_y, scale_x, scale_y], dtype=torch.float64)
+    if flip:
+        boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    targets = {
+        "boxes": boxes.to(torch.float32),
+        "labels": torch.tensor([each.label + 1 for each in usable], dtype=torch.int64),
+    }
+    if masks:
+        drawn = np.zeros((len(usable), height, width), dtype=np.uint8)
+        for row, each in enumerate(usable):
+            assert each.segmentation is not None
+            mask = _mask_at(each.segmentation, image, height, width)
+            drawn[row] = mask[:, ::-1] if flip else mask
+        targets["masks"] = torch.from_numpy(drawn)
+    return targets
+
+
+def _mask_at(segmentation: Segmentation, image: AnnotatedImage, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """A mask at the size of a resized image; polygons are resized before they are filled."""
+    if isinstance(segmentation, dict):
+        mask: npt.NDArray[np.uint8] = mask_api.decode(segmentation)
+        rows = (np.arange(height) * image.height) // height
+        columns = (np.arange(width) * image.width) // width
+        return mask[rows][:, columns]
+    scale = (width / image.width, height / image.height)
+    polygons = [(np.reshape(polygon, (-1, 2)) * scale).ravel().tolist() for polygon in segmentation]
+    filled: npt.NDArray[np.uint8] = mask_api.decode(mask_api.merge(mask_api.frPyObjects(polygons, height, width)))
+    return filled
+
+
+def encode_mask(mask: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    """Run lengths of a mask [H, W] of zeros and ones, as in :data:`Segmentation`."""
+    encoded: dict[str, Any] = mask_api.encode(np.asfortranarray(mask))
+    return encoded
+
+
+def decode_mask(segmentation: dict[str, Any]) -> npt.NDArray[np.uint8]:
+    """The mask [H, W] of run lengths."""
+    mask: npt.NDArray[np.uint8] = mask_api.decode(segmentation)
+    return mask

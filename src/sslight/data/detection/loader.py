@@ -1,0 +1,268 @@
+"""Batches of resized images with their boxes and masks, for training a detector and for measuring it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslight.data.decoding.decode import decode
+from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
+from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.detection.instances import AnnotatedImage, DetectionSet, targets_at
+from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool
+from sslight.data.loading.view_loader import MAX_REPLACEMENTS
+from sslight.data.sources.bad_images import BadImage, BadImageLog, bad_image
+
+_FLIP_PROB = 0.5
+# Of the keyed streams; the loaders of views and crops use 1 to 3.
+_ORDER, _CHANGES, _REPLACEMENT = 4, 5, 6
+
+
+@dataclass(frozen=True)
+class DetectionBatch:
+    """Images of differing size, and what should be found in them.
+
+    Attributes:
+        images: Of each image its pixels, uint8 [3, h, w]; their memory is used again when the second batch
+            after this one is asked for.
+        targets: As :func:`~sslight.data.detection.instances.targets_at` gives them; empty when measuring.
+        indices: Position of each image in its set.
+    """
+
+    images: list[Tensor]
+    targets: list[dict[str, Tensor]]
+    indices: list[int]
+
+    def to(self, device: torch.device) -> "DetectionBatch":
+        """The same batch on a device."""
+        return DetectionBatch(
+            [image.to(device) for image in self.images],
+            [{name: value.to(device) for name, value in target.items()} for target in self.targets],
+            self.indices,
+        )
+
+
+def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[int, int]:
+    """Height and width once the shorter side is ``shorter``, or, if the other then passed ``longest``, that one it."""
+    scale = min(shorter / min(height, width), longest / max(height, width))
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+class DetectionLoader:
+    """Training batches, epoch by epoch, the same for any number of workers.
+
+    The order of an epoch depends on (seed, epoch); each batch over all processes has only wide or only
+    tall images as far as their numbers allow, which saves padding. Size and flip of image ``i`` depend
+    on (seed, epoch, i). An unreadable image, or one that is not as large as annotated, is replaced by
+    another one.
+
+    Args:
+        images: All of them have something to learn from.
+        sizes: Lengths of the shorter side in px, one of which is drawn.
+        longest: Largest length of the longer side in px.
+        masks: Give masks, too.
+        batch_size: Images of this process in a step.
+        seed: Of order, sizes and flips.
+        rank, world_size: Of this process, and how many there are.
+        workers: Processes that decode and resize.
+        max_bad_share: Largest share of unreadable images that is accepted.
+        limits: What reading and decoding one image may take.
+
+    Raises:
+        ValueError: there are fewer images than one batch takes.
+    """
+
+    def __init__(
+        self,
+        images: DetectionSet,
+        *,
+        sizes: Sequence[int],
+        longest: int,
+        masks: bool,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        max_bad_share: float = 0.01,
+        limits: ReadLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._set, self._masks, self._batch_size, self._seed, self._rank = images, masks, batch_size, seed, rank
+        self._global_batch = batch_size * world_size
+        if self._global_batch > len(images):
+            raise ValueError(
+                f"batch_size={self._global_batch} is more than the {len(images)} images of {images.split} that have "
+                f"objects: set batch_size={len(images)} or less."
+            )
+        self._resize_and_flip = ResizeAndFlip(sizes, longest, seed)
+        self._log = BadImageLog(len(images), max_bad_share, "max_bad_share")
+        self._pool = SharedBatchPool(
+            [(batch_size, _largest(images, max(sizes), longest))],
+            _FillResized(images, self._resize_and_flip, seed, limits.max_pixels),
+            images.locate,
+            batch_size=batch_size,
+            workers=workers,
+            timeout=limits.timeout,
+        )
+        self._wide = np.array([image.width >= image.height for image in images.images])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole global batches in the set."""
+        return len(self._set) // self._global_batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know besides its step: the unreadable images met so far."""
+        return self._log.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self._log.load_state_dict(state)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[DetectionBatch]:
+        """The batches of this process in ``epoch``, from ``start_step`` on.
+
+        Raises ValueError when more images are unreadable than is accepted.
+        """
+        first = self._rank * self._batch_size
+        own = (batch[first : first + self._batch_size] for batch in self._order(epoch)[start_step:])
+        for filled in self._pool.batches(epoch, own):
+            bad = [image for row in filled.rows for image in row.bad]
+            indices = [row.index for row in filled.rows if row.index is not None]
+            if len(indices) < len(filled.rows):
+                self._log.refuse_all(bad)
+            self._log.add(len(filled.rows), bad)
+            images, targets = [], []
+            for pixels, index in zip(filled.arrays[0], indices, strict=False):
+                image = self._set.images[index]
+                height, width, flip = self._resize_and_flip.draw(image, epoch, index)
+                images.append(_as_image(pixels, height, width))
+                targets.append(targets_at(image, height, width, flip=flip, masks=self._masks))
+            yield DetectionBatch(images, targets, indices)
+
+    def close(self) -> None:
+        """End the worker processes; the loader cannot be used afterwards."""
+        self._pool.close()
+
+    def _order(self, epoch: int) -> list[Indices]:
+        """The global batches of an epoch."""
+        stream = _stream(self._seed, epoch, _ORDER)
+        order = stream.permutation(len(self._set))
+        batches, rest = [], []
+        for group in (order[self._wide[order]], order[~self._wide[order]]):
+            whole = len(group) // self._global_batch * self._global_batch
+            batches += [group[start : start + self._global_batch] for start in range(0, whole, self._global_batch)]
+            rest.append(group[whole:])
+        mixed = np.concatenate(rest)
+        batches += [mixed[: self._global_batch]] if len(mixed) >= self._global_batch else []
+        return [batches[position] for position in stream.permutation(len(batches))]
+
+
+def measured_images(
+    images: DetectionSet,
+    *,
+    size: int,
+    longest: int,
+    indices: Indices,
+    workers: int,
+    bad: list[BadImage],
+    limits: ReadLimits = DEFAULT_LIMITS,
+) -> Iterator[DetectionBatch]:
+    """The images of ``indices`` one by one, at one size and without targets.
+
+    One by one, because the padding of a batch resize_and_flip what is found in it. An unreadable image is left
+    out and added to ``bad``.
+    """
+    resize_and_flip = ResizeAndFlip([size], longest, seed=None)
+    pool = SharedBatchPool(
+        [(1, _largest(images, size, longest))],
+        _FillResized(images, resize_and_flip, None, limits.max_pixels),
+        images.locate,
+        batch_size=1,
+        workers=workers,
+        timeout=limits.timeout,
+    )
+    try:
+        for filled in pool.batches(0, (indices[start : start + 1] for start in range(len(indices)))):
+            bad += [image for row in filled.rows for image in row.bad]
+            index = filled.rows[0].index
+            if index is not None:
+                height, width, _ = resize_and_flip.draw(images.images[index], 0, index)
+                yield DetectionBatch([_as_image(filled.arrays[0][0], height, width)], [], [index])
+    finally:
+        pool.close()
+
+
+class ResizeAndFlip:
+    """What is done to an image before a detector sees it: its size and whether it is mirrored.
+
+    ``sizes`` and ``longest`` in px; without a ``seed`` the size is the last one, and nothing is mirrored.
+    """
+
+    def __init__(self, sizes: Sequence[int], longest: int, seed: int | None) -> None:
+        self._sizes, self._longest, self._seed = list(sizes), longest, seed
+
+    def draw(self, image: AnnotatedImage, epoch: int, index: int) -> tuple[int, int, bool]:
+        """Height and width in px, and whether the image is mirrored."""
+        if self._seed is None:
+            return *resized_size(image.height, image.width, self._sizes[-1], self._longest), False
+        stream = _stream(self._seed, epoch, _CHANGES, index)
+        size = self._sizes[stream.integers(len(self._sizes))]
+        return *resized_size(image.height, image.width, size, self._longest), bool(stream.random() < _FLIP_PROB)
+
+
+class _FillResized:
+    """Writes the pixels [h, w, 3] of one resized image into the beginning of a row [P]."""
+
+    def __init__(self, images: DetectionSet, resize_and_flip: ResizeAndFlip, seed: int | None, max_pixels: int) -> None:
+        self._set, self._resize_and_flip, self._seed, self._max_pixels = images, resize_and_flip, seed, max_pixels
+
+    def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
+        bad: list[BadImage] = []
+        for candidate in self._candidates(epoch, index):
+            image = self._set.images[candidate]
+            try:
+                pixels = self._decode(candidate, image)
+            except (UnreadableImage, OSError) as error:
+                bad.append(bad_image(self._set, candidate, error))
+                continue
+            height, width, flip = self._resize_and_flip.draw(image, epoch, candidate)
+            resized = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
+            resized = resized.flip(2) if flip else resized
+            arrays[0][row, : height * width * 3] = resized.permute(1, 2, 0).reshape(-1).numpy()
+            return RowResult(candidate, tuple(bad))
+        return RowResult(None, tuple(bad))
+
+    def _decode(self, index: int, image: AnnotatedImage) -> Tensor:
+        pixels = decode(self._set.read(index), max_pixels=self._max_pixels)
+        height, width = pixels.shape[1:]
+        if (height, width) != (image.height, image.width):
+            raise UnreadableImage(f"is {width} × {height} px, but annotated as {image.width} × {image.height}")
+        return pixels
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+        yield index
+        if self._seed is not None:
+            stream = _stream(self._seed, epoch, _REPLACEMENT, index)
+            for _ in range(MAX_REPLACEMENTS):
+                yield int(stream.integers(len(self._set)))
+
+
+def _stream(seed: int, epoch: int, purpose: int, *key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, *key), spawn_key=(purpose,))))
+
+
+def _largest(images: DetectionSet, size: int, longest: int) -> int:
+    """Bytes of the largest image of a set after resizing."""
+    return max(
+        3 * height * width
+        for height, width in {resized_size(image.height, image.width, size, longest) for image in images.images}
+    )
+
+
+def _as_image(pixels: Pixels, height: int, width: int) -> Tensor:
+    return torch.from_numpy(pixels[: height * width * 3]).view(height, width, 3).permute(2, 0, 1)

@@ -1,0 +1,1 @@
+"""Batches that worker processes fill: views for training, centre crops for features."""

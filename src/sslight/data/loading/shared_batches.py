@@ -1,0 +1,334 @@
+"""Batches of arrays that worker processes fill in shared memory."""
+
+import atexit
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sslight.config.fields import READ_TIMEOUT
+from sslight.data.sources.bad_images import BadImage
+from sslight.data.sources.remote import StoreUnavailable
+
+Pixels = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+
+LARGEST_TASK = 32
+"""Most images that a worker fills at a time: small enough that all workers end a batch together."""
+
+HELD_BATCHES = 2
+"""Batches whose memory stays untouched at the consumer: the last given and the one before."""
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What became of one row: the index of the image that fills it and those that could not.
+
+    ``failure`` says why none could be read at all, whichever it is.
+    """
+
+    index: int | None
+    bad: tuple[BadImage, ...] = ()
+    failure: str | None = None
+
+
+class WorkerFailed(RuntimeError):
+    """A worker process died or hangs; the text names the image that it was reading."""
+
+
+FillRow = Callable[[Sequence[Pixels], int, int, int], RowResult]
+"""``fill(arrays, row, epoch, index)`` writes image ``index`` into row ``row`` of a slot's arrays."""
+
+
+@dataclass(frozen=True)
+class SharedBatch:
+    """One slot's arrays, of which the first ``len(rows)`` rows are filled."""
+
+    arrays: tuple[Pixels, ...]
+    rows: list[RowResult]
+
+
+@dataclass(frozen=True)
+class _Task:
+    slot: int
+    first_row: int
+    epoch: int
+    indices: Indices
+
+
+class SharedBatchPool:
+    """A ring of slots (the arrays of one batch) in shared memory, and the processes that fill them.
+
+    Shared anonymous memory is taken and touched once and needs no room in ``/dev/shm``; a worker
+    writes pixels where the consumer reads them, and only a few bytes an image go through a pipe.
+    The memory is bounded by the batch, not by the number of workers. Workers are forked at the
+    first batch and live until ``close``; signals that ask for an end are left to the main process.
+    ``workers=0`` fills the slots in this process, with the same results.
+
+    ``shapes`` are the shapes of a slot's arrays; ``locate(index)`` names an image in messages;
+    ``timeout`` is how many seconds a worker may spend on one image while the consumer waits.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        fill: FillRow,
+        locate: Callable[[int], str],
+        *,
+        batch_size: int,
+        workers: int,
+        timeout: float = READ_TIMEOUT,
+    ) -> None:
+        self._locate = locate
+        self._timeout = timeout
+        self._task_size = min(LARGEST_TASK, -(-batch_size // max(workers, 1)))
+        tasks_a_batch = -(-batch_size // self._task_size)
+        # Two batches ahead, as far as whole tasks for each worker allow.
+        prefetch = max(2, -(-2 * tasks_a_batch // workers)) if workers else 0
+        tasks_ahead = prefetch * workers
+        num_slots = HELD_BATCHES + 1 + max(tasks_ahead - 1, 0) // tasks_a_batch
+        self._slots = [tuple(_shared_array(shape) for shape in shapes) for _ in range(num_slots)]
+        # Process id, image index and number of the images begun of each worker, to name the image when one dies
+        # or hangs; the index is -1 between images.
+        self._reading = np.frombuffer(mmap.mmap(-1, 24 * max(workers, 1)), dtype=np.int64).reshape(-1, 3)
+        self._hang_detector = _HangDetector(self._reading, timeout)
+        self._queue = _TaskSampler()
+        self._filler = _Filler(self._slots, fill, self._reading)
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        self._given = 0
+        self._at_exit = _CloseAtExit(self)
+        self._loader: DataLoader[list[RowResult]] | None = None
+        self._results: Iterator[list[RowResult]] | None = None
+        if workers:
+            self._loader = self._build_loader(workers, prefetch)
+
+    def batches(self, epoch: int, batches: Iterable[Indices]) -> Iterator[SharedBatch]:
+        """Fill one batch after the other; a batch may be shorter than ``batch_size``.
+
+        The arrays of a batch are overwritten when the second batch after it is asked for. Raises
+        WorkerFailed naming the images being read if a worker process dies or hangs, StoreUnavailable
+        if a store does not answer.
+        """
+        underway: deque[tuple[int, int]] = deque()
+        self._queue.tasks = self._tasks(epoch, batches, underway)
+        rows: list[RowResult] = []
+        for part in self._parts():
+            for row in part:
+                if row.failure is not None:
+                    raise StoreUnavailable(row.failure)
+            rows += part
+            slot, size = underway[0]
+            if len(rows) == size:
+                underway.popleft()
+                self._given += 1
+                yield SharedBatch(self._slots[slot], rows)
+                rows = []
+
+    def close(self) -> None:
+        """End the worker processes. A closed pool cannot be used again."""
+        self._loader = self._results = None  # without references, DataLoader ends its workers
+        for process in self._processes:
+            process.join(timeout=1)
+            if process.is_alive():  # stuck in a read
+                with suppress(RuntimeError):  # torch's handler tells of a worker that was killed: we know
+                    process.kill()
+                with suppress(RuntimeError):
+                    process.join(timeout=5)  # one that waits for a dead disk cannot even be killed
+        atexit.unregister(self._at_exit)
+        self._processes = []
+
+    def _tasks(self, epoch: int, batches: Iterable[Indices], underway: deque[tuple[int, int]]) -> Iterator[_Task]:
+        # Slots go on from the last batch given, also of an epoch that was left early.
+        for number, indices in enumerate(batches, start=self._given):
+            slot = number % len(self._slots)
+            underway.append((slot, len(indices)))
+            for start in range(0, len(indices), self._task_size):
+                yield _Task(slot, start, epoch, indices[start : start + self._task_size])
+
+    def _build_loader(self, workers: int, prefetch: int) -> DataLoader[list[RowResult]]:
+        with _expected_warnings():
+            return DataLoader(
+                self._filler,
+                batch_size=None,
+                sampler=self._queue,
+                num_workers=workers,
+                prefetch_factor=prefetch,
+                persistent_workers=True,
+                collate_fn=_as_it_is,
+                worker_init_fn=self._filler.start_worker,
+                multiprocessing_context="fork",
+                # A generator of its own: otherwise each epoch draws from torch's global stream.
+                generator=torch.Generator(),
+                timeout=self._hang_detector.interval,
+            )
+
+    def _parts(self) -> Iterator[list[RowResult]]:
+        if self._loader is None:
+            yield from map(self._filler.__getitem__, self._queue)
+            return
+        self._start()
+        # Not kept in a local variable: an abandoned generator must not keep the workers alive.
+        while self._results is not None:
+            try:
+                part = next(self._results)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                dead = {child.pid: child.exitcode for child in self._processes if child.exitcode is not None}
+                if dead:
+                    raise WorkerFailed(self._death_notice(dead)) from error
+                if "timed out" not in str(error):
+                    raise
+                for index in self._hang_detector.hung():
+                    raise WorkerFailed(hung_notice(self._locate(index), self._timeout)) from None
+                continue
+            self._hang_detector.renew()
+            yield part
+
+    def _start(self) -> None:
+        """Start the workers, or, if they live, let them end what is left of an earlier epoch."""
+        assert self._loader is not None
+        before = set(multiprocessing.active_children())
+        previous = signal.getsignal(signal.SIGCHLD)
+        with _expected_warnings():
+            self._results = iter(self._loader)
+        # torch raises from its own handler wherever the main thread happens to be; a worker that died is found
+        # here, when its batch is asked for, with the name of the image.
+        if threading.current_thread() is threading.main_thread() and previous is not None:
+            signal.signal(signal.SIGCHLD, previous)
+        self._processes += [child for child in multiprocessing.active_children() if child not in before]
+
+    def _death_notice(self, dead: dict[int | None, int]) -> str:
+        names = ", ".join(self._locate(index) for pid, index, _ in self._reading.tolist() if pid in dead and index >= 0)
+        codes = ", ".join(str(code) for code in dead.values())
+        return (
+            f"{len(dead)} loader process(es) died (exit code {codes}; -9 is mostly too little memory) while reading "
+            f"{names or 'nothing, between two images'}; try fewer workers, or remove that file"
+        )
+
+
+def hung_notice(location: str, timeout: float) -> str:
+    """The sentence about an image that takes too long."""
+    return (
+        f"reading {location} has taken more than read_timeout={timeout:g} seconds: see whether its disk or store "
+        f"answers, remove the file, or raise read_timeout"
+    )
+
+
+class _HangDetector:
+    """Tells which workers have been at the same image for ``timeout`` seconds of waiting.
+
+    Only time in which the consumer looked every ``interval`` seconds counts, not a clock: a job that was
+    suspended, the consumer included, is not taken for one that hangs.
+    """
+
+    def __init__(self, reading: npt.NDArray[np.int64], timeout: float) -> None:
+        self.interval = min(5.0, timeout / 4)
+        self._reading = reading
+        self._timeout = timeout
+        self._looks = np.zeros(len(reading), dtype=np.int64)
+        self._before = reading.copy()
+
+    def hung(self) -> list[int]:
+        """To be called after ``interval`` seconds without anything from the workers: indices of images that hang."""
+        now = self._reading.copy()
+        same = (now == self._before).all(axis=1) & (now[:, 1] >= 0)
+        self._looks = np.where(same, self._looks + 1, 0)
+        self._before = now
+        return [int(index) for index in now[self._looks * self.interval >= self._timeout, 1]]
+
+    def renew(self) -> None:
+        """To be called when something came."""
+        self._looks[:] = 0
+
+
+class _TaskSampler:
+    """The tasks of the running epoch, as the sampler that DataLoader asks for."""
+
+    tasks: Iterator[_Task] = iter(())
+
+    def __iter__(self) -> Iterator[_Task]:
+        return self.tasks
+
+
+class _Filler(Dataset[list[RowResult]]):
+    def __init__(self, slots: list[tuple[Pixels, ...]], fill: FillRow, reading: npt.NDArray[np.int64]) -> None:
+        self._slots = slots
+        self._fill = fill
+        self._reading = reading
+        self._worker = 0
+        self._begun = 0
+
+    def start_worker(self, worker: int) -> None:
+        """Called in each worker process; torch has already set it to one thread."""
+        self._worker = worker
+        # Ctrl-C and SLURM reach every process of the group; only the main process acts on them, and
+        # it needs live workers to end its step.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def __getitem__(self, task: _Task) -> list[RowResult]:
+        filled = []
+        for offset, index in enumerate(task.indices.tolist()):
+            self._begun += 1
+            self._reading[self._worker] = os.getpid(), index, self._begun
+            try:
+                row = self._fill(self._slots[task.slot], task.first_row + offset, task.epoch, index)
+            except StoreUnavailable as error:  # as text, which crosses the pipe without a trace of the worker's stack
+                row = RowResult(None, failure=str(error))
+            filled.append(row)
+        self._reading[self._worker, 1] = -1
+        return filled
+
+
+@contextmanager
+def _expected_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # More workers than cores is the user's own choice, and right where reading is slow.
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        # Python 3.12 warns of any fork beside threads; the workers use none of the locks that
+        # torch's idle threads could hold.
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        yield
+
+
+def _as_it_is(part: list[RowResult]) -> list[RowResult]:
+    return part
+
+
+def _shared_array(shape: tuple[int, ...]) -> Pixels:
+    """Zeros in memory that forked processes share, all pages taken already (on Linux)."""
+    size = int(np.prod(shape))
+    if size == 0:
+        return np.zeros(shape, dtype=np.uint8)
+    if sys.platform == "linux":
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+    else:
+        memory = mmap.mmap(-1, size)
+    return np.frombuffer(memory, dtype=np.uint8).reshape(shape)
+
+
+class _CloseAtExit:
+    """The workers ignore SIGTERM, with which multiprocessing would end them at exit: end them before."""
+
+    def __init__(self, pool: SharedBatchPool) -> None:
+        self._pool = weakref.ref(pool)
+        atexit.register(self)
+
+    def __call__(self) -> None:
+        pool = self._pool()
+        if pool is not None:
+            pool.close()

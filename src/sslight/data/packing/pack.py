@@ -1,0 +1,228 @@
+"""Packing a set of images into one H5 file or tar shards: in several processes, resumable, never over another set."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sslight.data.packing.h5 import BYTES_AN_IMAGE as H5_BYTES
+from sslight.data.packing.h5 import write_h5
+from sslight.data.packing.tally import Tally, prepare_images
+from sslight.data.packing.tar import BYTES_AN_IMAGE as TAR_BYTES
+from sslight.data.packing.tar import write_shard_list, write_shards
+from sslight.data.sources.bad_images import BadImage, no_readable_image, write_bad_images
+from sslight.data.sources.build import build_source
+from sslight.data.sources.h5_index import h5_index_path, write_h5_index
+from sslight.data.sources.names import printable
+from sslight.data.sources.source import Source
+from sslight.files import write_whole
+
+Format = Literal["h5", "tar"]
+
+SHARD_BYTES = 2**28
+"""Size of a shard if nothing else is asked for: large enough to read in one go, small enough to divide."""
+
+FEWEST_SHARDS, SMALLEST_SHARD = 16, 1000
+"""Small sets become up to so many shards of at least so many images, so that several processes have work."""
+
+SAMPLE = 64
+"""Images prepared beforehand to estimate the room that is needed."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """A finished set: ``num_images`` stored in ``output``, ``num_reencoded`` of them made smaller.
+
+    ``num_bytes`` counts the images without the container. ``bad_images`` were left out and are listed
+    in ``bad_images_file``, which is None if there are none.
+    """
+
+    output: Path
+    format: Format
+    num_images: int
+    num_classes: int | None
+    num_reencoded: int
+    num_bytes: int
+    num_bad: int
+    bad_images_file: Path | None
+
+
+class Work:
+    """The folder ``OUT.packing`` beside the output: what there is of it, and what is needed to go on."""
+
+    def __init__(self, output: Path) -> None:
+        self.folder = output.with_name(f"{output.name}.packing")
+        self.content = self.folder / "content"
+        self.plan = self.folder / "plan.json"
+        self.done = self.folder / "done"
+        self.journal = self.folder / "journal"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process at a time packs here. Raises ValueError."""
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(f"{self.folder} is being written by another process; wait for it to end") from None
+            yield
+
+
+def pack(
+    source: Source,
+    output: Path,
+    *,
+    format: Format,
+    short_side: int | None = None,
+    shard_images: int | None = None,
+    workers: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PackResult:
+    """Write the readable images of ``source`` into ``output``: an H5 file, or a folder of tar shards.
+
+    All work happens in ``OUT.packing``, which becomes ``output`` when it is complete; the same call
+    goes on with what an earlier one left there, with the same result. Images whose shorter side is
+    above ``short_side`` px are made smaller (see ``prepare``); all others keep their bytes.
+    ``progress`` is told how many images are done, and of how many.
+
+    Raises ValueError, before any work, if ``output`` exists, if the folder holds other work, if no
+    image is readable or there is too little room; OSError if the disk fills up or cannot be written.
+    """
+    work = Work(output)
+    _refuse_existing(output, work)
+    plan = _plan(source, format, short_side)
+    if work.plan.exists():
+        plan = _earlier_plan(work, plan, shard_images)
+    else:
+        if any(path.is_file() for path in work.folder.rglob("*")):
+            raise ValueError(f"{work.folder} is in the way: it holds no work of this command; move it")
+        plan["shard_images"] = _look_ahead(source, output, format, short_side, shard_images)
+        work.done.mkdir(parents=True, exist_ok=True)
+        write_whole(work.plan, json.dumps(plan))
+    tally = Tally()
+    with work.locked(), closing(_write(source, work, plan, workers)) as tallies:
+        try:
+            for tally in tallies:
+                progress(tally.num_images, len(source))
+            return _finish(source, output, work, plan, tally)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            text = (
+                f"the disk is full after {tally.num_images:,} of {len(source):,} images; make room and give the same "
+                "command again: it goes on"
+            )
+            raise OSError(error.errno, text, str(output)) from error
+
+
+def _write(source: Source, work: Work, plan: dict[str, Any], workers: int) -> Generator[Tally, None, None]:
+    match plan["format"]:
+        case "h5":
+            return write_h5(source, work.content, work.journal, short_side=plan["short_side"], workers=workers)
+        case _:
+            work.content.mkdir(exist_ok=True)
+            return write_shards(
+                source,
+                work.content,
+                work.done,
+                short_side=plan["short_side"],
+                images_per_shard=plan["shard_images"],
+                workers=workers,
+            )
+
+
+def _refuse_existing(output: Path, work: Work) -> None:
+    if output.exists() or output.is_symlink():
+        if work.plan.exists() and not work.content.exists():
+            shutil.rmtree(work.folder)  # stopped between the last two steps
+        raise ValueError(f"{output} exists and is not replaced: choose another name, or remove it")
+    if not output.absolute().parent.is_dir():
+        raise ValueError(f"{output} cannot be written: there is no folder {output.parent}")
+
+
+def _plan(source: Source, format: Format, short_side: int | None) -> dict[str, Any]:
+    """What must be the same for the work to go on."""
+    digest = hashlib.sha256()
+    for index in range(len(source)):
+        name = source.name(index)
+        if any(part in ("", "..") or part.startswith(".") for part in name.split("/")):
+            raise ValueError(f"{printable(name)} cannot be packed: a part of its name is empty or starts with a dot")
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    if source.labels is not None:
+        digest.update(source.labels.tobytes())
+    return {"format": format, "short_side": short_side, "num_images": len(source), "names": digest.hexdigest()}
+
+
+def _earlier_plan(work: Work, plan: dict[str, Any], shard_images: int | None) -> dict[str, Any]:
+    earlier: dict[str, Any] = json.loads(work.plan.read_text(encoding="utf-8"))
+    asked = plan | ({} if shard_images is None else {"shard_images": shard_images})
+    changed = {key: value for key, value in asked.items() if earlier.get(key) != value}
+    if changed:
+        was = ", ".join(f"{key} was {earlier.get(key)} and is now {value}" for key, value in changed.items())
+        raise ValueError(
+            f"{work.folder} holds the beginning of another packing ({was}); go on with what it was, or remove it"
+        )
+    return earlier
+
+
+def _look_ahead(source: Source, output: Path, format: Format, short_side: int | None, shard_images: int | None) -> int:
+    """Images in a shard, from a sample of the images. Raises ValueError if none is readable or they do not fit."""
+    indices = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(np.int64)).tolist()
+    images = [image for _, image in prepare_images(source, indices, short_side)]
+    sizes = [len(image.encoded) for image in images if not isinstance(image, BadImage)]
+    if not sizes:
+        raise ValueError(no_readable_image([image for image in images if isinstance(image, BadImage)], setting="IN"))
+    folder = output.absolute().parent
+    each = sum(sizes) / len(sizes) + (H5_BYTES if format == "h5" else TAR_BYTES)
+    needed, free = each * len(source), shutil.disk_usage(folder).free
+    if 0.9 * needed > free:  # a tenth for the chance of the sample
+        raise ValueError(
+            f"{output} needs about {needed / 1e6:,.0f} MB and {folder} has {free / 1e6:,.0f} MB free; "
+            "make room, choose another disk, or set a smaller short_side"
+        )
+    if shard_images is not None:
+        return shard_images
+    by_bytes = max(1, int(SHARD_BYTES / each))
+    return min(by_bytes, max(SMALLEST_SHARD, -(-len(source) // FEWEST_SHARDS)))
+
+
+def _finish(source: Source, output: Path, work: Work, plan: dict[str, Any], tally: Tally) -> PackResult:
+    bad = sorted(tally.bad, key=lambda image: image.index)
+    if not tally.num_stored:
+        raise ValueError(no_readable_image(bad, setting="IN"))
+    is_tar = plan["format"] == "tar"
+    if is_tar:
+        write_shard_list(work.content, work.done, source.classes)
+    # Read as a training run will read it: whatever is wrong with it shows here.
+    packed = build_source([str(work.content)], labeled=False, setting="OUT")
+    assert len(packed) == tally.num_stored
+    listed = output / "bad_images.csv" if is_tar else output.with_name(f"{output.name}.bad_images.csv")
+    if bad:
+        write_bad_images(work.content / listed.name if is_tar else listed, bad)
+    if not is_tar:
+        write_h5_index(work.content)
+        h5_index_path(work.content).replace(h5_index_path(output))
+    if output.exists():
+        raise ValueError(f"{output} came into being meanwhile and is not replaced: move it and give the command again")
+    work.content.replace(output)
+    shutil.rmtree(work.folder)
+    return PackResult(
+        output=output,
+        format=plan["format"],
+        num_images=tally.num_stored,
+        num_classes=None if source.classes is None else len(source.classes),
+        num_reencoded=tally.num_reencoded,
+        num_bytes=tally.num_bytes,
+        num_bad=len(bad),
+        bad_images_file=listed if bad else None,
+    )

@@ -1,0 +1,56 @@
+"""What is stored of an image: its own bytes, or a smaller JPEG."""
+
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+from sslight.data.decoding.decode import decode
+from sslight.data.decoding.headers import read_header
+from sslight.data.sources.listing import IMAGE_SUFFIXES
+
+QUALITY = 95
+SUBSAMPLING = "4:4:4"
+"""Views enlarge parts of what is stored, shift its hue and stretch its saturation. At 4:2:0 half of the
+colour's resolution is lost before that, and the quality steps below 95 show blocks when a local view
+enlarges them; docs/data.md has the sizes."""
+
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The bytes to store and the name to store them under; ``reencoded`` if they are not the image's own."""
+
+    name: str
+    encoded: bytes
+    reencoded: bool
+
+
+def prepare(name: str, encoded: bytes, short_side: int | None) -> Stored:
+    """Check that an image can be decoded, and make it smaller if its shorter side is above ``short_side`` px.
+
+    A smaller copy is upright, 8-bit RGB, resized with PIL's antialiased bicubic filter, and a JPEG
+    without metadata. All others keep their bytes, EXIF orientation included. A name gets a suffix
+    where it does not tell the format. Raises UnreadableImage.
+    """
+    pixels = decode(encoded)
+    height, width = pixels.shape[1:]
+    if short_side is None or min(height, width) <= short_side:
+        suffixed = name.lower().endswith(IMAGE_SUFFIXES)
+        return Stored(name if suffixed else name + _suffix(encoded), encoded, reencoded=False)
+    scale = short_side / min(height, width)
+    size = max(short_side, round(width * scale)), max(short_side, round(height * scale))
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize(size, Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=QUALITY, subsampling=SUBSAMPLING, optimize=True)
+    is_named_jpeg = name.lower().endswith(_JPEG_SUFFIXES)
+    return Stored(name if is_named_jpeg else name + _JPEG_SUFFIXES[0], file.getvalue(), reencoded=True)
+
+
+def _suffix(encoded: bytes) -> str:
+    header = read_header(encoded)
+    if header is not None:
+        return {"JPEG": ".jpg", "WEBP": ".webp"}[header.format]
+    with Image.open(io.BytesIO(encoded)) as image:
+        return f".{(image.format or 'jpg').lower()}"

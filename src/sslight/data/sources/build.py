@@ -1,0 +1,128 @@
+"""From paths to a source of images."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+
+from sslight.data.sources.combine import ConcatSource
+from sslight.data.sources.file_list import FileListSource
+from sslight.data.sources.folder import FolderSource
+from sslight.data.sources.h5 import H5Source
+from sslight.data.sources.remote import RemoteFile, is_remote
+from sslight.data.sources.shards import expand, is_pattern, shards_in
+from sslight.data.sources.source import Source
+from sslight.data.sources.synthetic import SyntheticSource
+from sslight.data.sources.tar import AT_ONCE, TarSource
+
+_KINDS = "a folder of images, an H5 file, tar shards"
+
+
+def build_source(paths: Sequence[str], *, labeled: bool, setting: str = "data.train") -> Source:
+    """The images at ``paths``: folders, H5 files, tar shards or ``synthetic:N[:val]``; several are joined.
+
+    With ``labelled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
+    the ``KEY.cls`` of tar shards; without it no class mapping is built. ``setting`` is the name that
+    errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError for
+    anything that gives no images, StoreUnavailable for a store that does not answer.
+    """
+    if not paths:
+        raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file, tar shards or synthetic:N")
+    parts = [_one_source(path, labeled=labeled, setting=setting) for path in paths]
+    return parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
+
+
+def build_image_source(paths: Sequence[str], *, setting: str) -> Source:
+    """The images at ``paths`` without labels: whatever :func:`build_source` takes, or image files.
+
+    Files and sets do not mix. ``setting`` is the name that errors show. Raises ValueError for anything that
+    gives no images.
+    """
+    if any(_is_set(path) for path in paths):
+        return build_source(paths, labeled=False, setting=setting)
+    try:
+        return FileListSource(paths)
+    except ValueError as error:
+        raise ValueError(f"{setting}: {error}.") from None
+
+
+def _is_set(path: str) -> bool:
+    """Whether a path is of more than one image."""
+    where = Path(path).expanduser()
+    if path.startswith("synthetic:") or is_remote(path) or where.is_dir():
+        return True
+    if not where.is_file():
+        return is_pattern(path)
+    return where.suffix.lower() == ".tar" or bool(h5py.is_hdf5(where))
+
+
+def _one_source(path: str, *, labeled: bool, setting: str) -> Source:
+    if path.startswith("synthetic:"):
+        return _synthetic(path, labeled=labeled, setting=setting)
+    if is_remote(path):
+        return _remote_shards(path, labeled=labeled, setting=setting)
+    try:
+        if is_pattern(path) and not Path(path).expanduser().exists():
+            return _shards_of_pattern(path, labeled=labeled, setting=setting)
+        where = Path(path).expanduser()
+        if where.is_dir():
+            shards = shards_in(where)
+            return TarSource(shards, labeled=labeled) if shards else FolderSource(where, labeled=labeled)
+        if where.is_file():
+            return _one_file(where, path, labeled=labeled, setting=setting)
+    except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise ValueError(f"{setting}={path} cannot be read ({reason}); check the path and its rights") from error
+    raise ValueError(f"{setting}={path} does not exist; give {_KINDS} or synthetic:N")
+
+
+def _one_file(where: Path, path: str, *, labeled: bool, setting: str) -> Source:
+    if h5py.is_hdf5(where):
+        return H5Source(where, labeled=labeled)
+    if where.suffix.lower() == ".tar":
+        return TarSource([where], labeled=labeled)
+    raise ValueError(f"{setting}={path} is a file but neither an H5 file nor a .tar; give {_KINDS}")
+
+
+def _shards_of_pattern(pattern: str, *, labeled: bool, setting: str) -> TarSource:
+    shards = [Path(path).expanduser() for path in expand(pattern)]
+    missing = [shard for shard in shards if not shard.is_file()]
+    if missing:
+        raise ValueError(
+            f"{setting}={pattern}: {len(missing)} of {len(shards)} shards do not exist (first: {missing[0]}); "
+            "check the pattern"
+        )
+    return TarSource(shards, labeled=labeled)
+
+
+def _remote_shards(path: str, *, labeled: bool, setting: str) -> TarSource:
+    addresses = expand(path)
+    if not addresses[0].partition("?")[0].endswith(".tar"):
+        raise ValueError(
+            f"{setting}={path} is not the address of tar shards, the one form that is read from a store; "
+            "give for example https://host/shard-{000..009}.tar"
+        )
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        shards = list(threads.map(RemoteFile, addresses))
+    return TarSource(shards, labeled=labeled)
+
+
+def _synthetic(path: str, *, labeled: bool, setting: str) -> SyntheticSource:
+    count, _, split = path.removeprefix("synthetic:").partition(":")
+    if not (count.isascii() and count.isdigit() and int(count) > 0) or split not in ("", "train", "val"):
+        raise ValueError(
+            f"{setting}={path} is not of the form synthetic:N or synthetic:N:val with N ≥ 1; "
+            "write for example synthetic:2000"
+        )
+    return SyntheticSource(int(count), split=split or "train", labeled=labeled)
+
+
+def _prefixes(paths: Sequence[str]) -> list[str]:
+    """Names of the parts of a joined source: the last parts of the paths if these differ."""
+    short = [Path(path).name or path for path in paths]
+    if len(set(short)) == len(short):
+        return short
+    if len(set(paths)) == len(paths):
+        return list(paths)
+    raise ValueError(f"the same path is given twice: {max(paths, key=list(paths).count)}; name each path once")

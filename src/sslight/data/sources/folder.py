@@ -1,0 +1,72 @@
+"""Images in a folder: class folders, a flat folder or a nested one."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sslight.data.decoding.limits import read_image_file
+from sslight.data.sources.listing import list_images
+from sslight.data.sources.names import printable
+
+
+class FolderSource:
+    """All images under ``root``, sub-folders included, in the order of their path components.
+
+    Files are images by their suffix (any case); names that start with a dot are left out. Links to
+    files and folders are followed, except to a folder that contains the link. With ``labelled``
+    the direct sub-folders that hold images are the classes, and images at any depth below belong
+    to them. Raises ValueError if there is no image, or no class folders where labels are asked for;
+    OSError if a folder cannot be listed. Large listings are kept between runs (see ``list_images``).
+    """
+
+    def __init__(self, root: str | Path, *, labeled: bool) -> None:
+        self._root = os.fspath(root)
+        self._names = list_images(self._root)
+        if not len(self._names):
+            raise ValueError(
+                f"{self._root} holds no images; give a folder with files named *.jpg, *.png, *.webp or the like"
+            )
+        self.classes: tuple[str, ...] | None = None
+        self.labels: npt.NDArray[np.int64] | None = None
+        if labeled:
+            self.classes, self.labels = self._class_folders()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, index: int) -> bytes:
+        """The file's bytes. Raises OSError or UnreadableImage."""
+        return read_image_file(Path(self._root, self._names[index]))
+
+    def name(self, index: int) -> str:
+        """Path relative to the root, with ``/``."""
+        return self._names[index].replace(os.sep, "/")
+
+    def locate(self, index: int) -> str:
+        """Full path of the file, printable."""
+        return printable(str(Path(self._root, self._names[index])))
+
+    def _class_folders(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+        found: dict[str, int] = {}
+        labels = np.empty(len(self._names), dtype=np.int64)
+        loose = 0
+        for index in range(len(self._names)):
+            first, separator, _ = self._names[index].partition(os.sep)
+            if separator:
+                labels[index] = found.setdefault(first, len(found))
+            else:
+                loose += 1
+        if loose or len(found) < 2:
+            what = (
+                f"has {loose} of {len(self._names)} images outside any sub-folder"
+                if loose
+                else f"has all images in one sub-folder ({next(iter(found))})"
+            )
+            raise ValueError(
+                f"{self._root} {what}, so it gives no labels; use one sub-folder for each class, "
+                "or switch off what needs labels"
+            )
+        # The listing is sorted, so the classes were met in sorted order.
+        return tuple(found), labels

@@ -1,0 +1,187 @@
+"""What an H5 file of the original's layout holds, and where its bytes lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.sources.names import NameTable, printable
+from sslight.data.sources.tables import CachedFile, Table, read_table, write_table
+
+SMALLEST_CACHED = 1000
+"""Images from which on the listing of a file is kept between runs."""
+
+CHECKED = 64
+"""Images of an index that are looked up in the file before the index is believed."""
+
+
+@dataclass(frozen=True)
+class ByteRanges:
+    """Where each image's bytes lie in the file, int64 ``[N]`` in bytes; offset -1 if not in one piece."""
+
+    offsets: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class H5Index:
+    """Images in each class by sorted class name, the names ``class/image`` in order, and places if known."""
+
+    classes: dict[str, int]
+    names: NameTable
+    places: ByteRanges | None = None
+
+
+def load_h5_index(path: Path) -> H5Index:
+    """The index beside the file or in the user's cache if one fits it, else the file's own listing.
+
+    Raises ValueError for another layout, OSError or RuntimeError if the file cannot be opened.
+    """
+    beside = _as_index(read_table(h5_index_path(path)), path.stat().st_size)
+    if beside is not None and beside.places is not None and _agrees(path, beside):
+        return beside
+    cache = CachedFile("h5", path)
+    known = _as_index(cache.read(), path.stat().st_size)
+    if known is not None:
+        return known
+    index = _listing(path)
+    if len(index.names) >= SMALLEST_CACHED:
+        cache.keep(_as_table(index, path))
+    return index
+
+
+def write_h5_index(path: Path) -> None:
+    """Write the index with all places beside the file; it travels with it, so only the size identifies the file."""
+    index = _listing(path)
+    with h5py.File(path, "r") as file:
+        places = [place_of(file, index.names[number]) or (-1, 0) for number in range(len(index.names))]
+    offsets, sizes = np.array(places, dtype=np.int64).reshape(-1, 2).T
+    write_table(h5_index_path(path), _as_table(H5Index(index.classes, index.names, ByteRanges(offsets, sizes)), path))
+
+
+def h5_index_path(path: Path) -> Path:
+    """``train.h5`` → ``train.h5.index``."""
+    return path.with_name(f"{path.name}.index")
+
+
+def place_of(file: h5py.File, name: str) -> tuple[int, int] | None:
+    """Offset and number of bytes of a dataset that is one row of bytes in one piece; None for any other.
+
+    Raises KeyError or RuntimeError if there is no such dataset.
+    """
+    dataset = h5py.h5d.open(file.id, encoded_name(name))
+    offset, kind = dataset.get_offset(), dataset.get_type()
+    is_row = kind.get_class() == h5py.h5t.INTEGER and kind.get_size() == 1 and dataset.rank == 1
+    return (offset, dataset.get_storage_size()) if is_row and offset is not None else None
+
+
+def refuse_links(file: h5py.File, name: str) -> None:
+    """Raise UnreadableImage if a part of the name is a link, which may lead out of the file.
+
+    A listing has none, but an index from elsewhere may name them.
+    """
+    parts = name.split("/")
+    for count in range(1, len(parts) + 1):
+        part = encoded_name("/".join(parts[:count]))
+        if file.id.links.get_info(part).type != h5py.h5l.TYPE_HARD:
+            raise UnreadableImage("it is a link in its H5 file, and links are not followed")
+
+
+def encoded_name(name: str) -> bytes:
+    """The name as it stands in the file."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _listing(path: Path) -> H5Index:
+    with h5py.File(path, "r") as file:
+        images = {name: _images_in(file, path, name) for name in _links(file, path, "")}
+    classes = {name: sorted(images[name]) for name in sorted(images) if images[name]}
+    if not classes:
+        raise ValueError(f"{path} holds no images; it needs one group for each class with one dataset an image")
+    names = NameTable(f"{name}/{image}" for name, found in classes.items() for image in found)
+    return H5Index({name: len(found) for name, found in classes.items()}, names)
+
+
+def _images_in(file: h5py.File, path: Path, name: str) -> list[str]:
+    if _kind(file, name) != h5py.h5o.TYPE_GROUP:
+        raise ValueError(f"{path}: {printable(name)} lies outside any group; store one group of images for each class")
+    images = _links(h5py.Group(h5py.h5g.open(file.id, encoded_name(name))), path, f"{name}/")
+    # One look a class: groups among the images are met as unreadable images.
+    if images and _kind(file, f"{name}/{images[0]}") == h5py.h5o.TYPE_GROUP:
+        for deeper in file[encoded_name(f"{name}/{images[0]}")]:
+            raise ValueError(
+                f"{path}: {printable(f'{name}/{images[0]}/{deeper}')} lies deeper than group/image; store one group "
+                "for each class"
+            )
+    return images
+
+
+def _links(group: h5py.Group, path: Path, prefix: str) -> list[str]:
+    """Names in a group. Raises ValueError for a link that may lead elsewhere."""
+    found: list[str] = []
+    links: list[str] = []
+
+    def look(name: bytes, info: h5py.h5l.LinkInfo) -> None:
+        (found if info.type == h5py.h5l.TYPE_HARD else links).append(name.decode("utf-8", "surrogateescape"))
+
+    group.id.links.iterate(look, info=True)
+    if links:
+        raise ValueError(
+            f"{path}: {printable(prefix + links[0])} is a link, and links are not followed; store the image itself"
+        )
+    return found
+
+
+def _kind(file: h5py.File, name: str) -> int:
+    kind: int = h5py.h5o.get_info(file.id, encoded_name(name)).type
+    return kind
+
+
+def _agrees(path: Path, index: H5Index) -> bool:
+    """Whether evenly spread images of the index lie in the file where it says."""
+    places = index.places
+    assert places is not None
+    numbers = np.unique(np.linspace(0, len(index.names) - 1, CHECKED).astype(np.int64)).tolist()
+    with h5py.File(path, "r") as file:
+        try:
+            return all(
+                (place_of(file, index.names[number]) or (-1, 0)) == (places.offsets[number], places.sizes[number])
+                for number in numbers
+            )
+        except (KeyError, RuntimeError):
+            return False
+
+
+def _as_table(index: H5Index, path: Path) -> Table:
+    arrays = index.names.arrays()
+    if index.places is not None:
+        arrays |= {"offsets": index.places.offsets, "sizes": index.places.sizes}
+    return Table({"num_bytes": path.stat().st_size, "classes": index.classes}, arrays)
+
+
+def _as_index(table: Table | None, num_bytes: int) -> H5Index | None:
+    """The index in the table if it is for a file of this size and all its numbers fit."""
+    if table is None or table.head.get("num_bytes") != num_bytes:
+        return None
+    try:
+        classes = {str(name): int(count) for name, count in table.head["classes"].items()}
+        names = NameTable.from_arrays(table.arrays)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    if not len(names) or sum(classes.values()) != len(names) or min(classes.values()) < 1:
+        return None
+    ends = np.cumsum(list(classes.values())).tolist()
+    for name, first, end in zip(classes, [0, *ends], ends, strict=False):
+        if not (names[first].startswith(f"{name}/") and names[end - 1].startswith(f"{name}/")):
+            return None
+    offsets, sizes = table.arrays.get("offsets"), table.arrays.get("sizes")
+    if offsets is None or sizes is None:
+        return H5Index(classes, names)
+    if len(offsets) != len(names) or len(sizes) != len(names) or {offsets.dtype, sizes.dtype} != {np.dtype(np.int64)}:
+        return None
+    if np.any((offsets < -1) | (sizes < 0) | (offsets > num_bytes - sizes)):
+        return None
+    return H5Index(classes, names, ByteRanges(offsets, sizes))

@@ -1,0 +1,94 @@
+"""Which images lie under a folder, remembered between runs."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sslight.data.sources.names import NameTable
+from sslight.data.sources.tables import Table, cache_table, cached_table, identity, is_settled
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+
+SMALLEST_CACHED = 1000
+"""Images from which on a listing is kept: below, listing again takes milliseconds."""
+
+
+def list_images(root: str) -> NameTable:
+    """Paths of the images under ``root``, relative to it, in the order of their components.
+
+    A large listing is kept in the user's cache. It is used again only while inode and time stamps
+    of every directory in it are what they were, which adding, removing and renaming anything
+    changes; a directory costs one ``stat``. Not kept are listings that these could not tell to be
+    old: with directories changed within the last two seconds, and with links to files, whose
+    targets come and go unnoticed. Raises OSError if a folder cannot be listed.
+    """
+    known = _cached(root)
+    if known is not None:
+        return known
+    started = time.time_ns()
+    walk = _Walk(root)
+    names = NameTable(walk.images("", ()))
+    if len(names) >= SMALLEST_CACHED and not walk.met_file_link and is_settled(walk.identities, started):
+        cache_table("listings", Path(root), _as_table(names, walk))
+    return names
+
+
+class _Walk:
+    """One pass over a folder: the images, and what must stay the same for the result to stay true."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self.folders: list[str] = []
+        self.identities: list[tuple[int, int, int]] = []
+        self.met_file_link = False
+
+    def images(self, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[str]:
+        """Names of the images in the folder ``prefix`` (empty, or its relative path and a separator)."""
+        folder = self._root + os.sep + prefix
+        status = Path(folder).stat()
+        self.folders.append(prefix)
+        self.identities.append(identity(status))
+        itself = (status.st_dev, status.st_ino)
+        if itself in ancestors:
+            return
+        with os.scandir(folder) as listing:
+            entries = sorted((entry for entry in listing if entry.name[0] != "."), key=lambda entry: entry.name)
+        for entry in entries:
+            is_folder = entry.is_dir()
+            self.met_file_link |= not is_folder and entry.is_symlink()
+            if is_folder:
+                yield from self.images(prefix + entry.name + os.sep, (*ancestors, itself))
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
+                yield prefix + entry.name
+
+
+def _cached(root: str) -> NameTable | None:
+    table = cached_table("listings", Path(root))
+    if table is None or table.head.get("suffixes") != list(IMAGE_SUFFIXES):
+        return None
+    try:
+        folders = NameTable.from_arrays(table.arrays, "folder_")
+        identities = table.arrays["identities"].reshape(-1, 3).tolist()
+        if len(identities) == len(folders) and all(
+            _identity_now(root + os.sep + folders[number]) == tuple(known) for number, known in enumerate(identities)
+        ):
+            return NameTable.from_arrays(table.arrays)
+    except (KeyError, ValueError):
+        pass
+    return None
+
+
+def _identity_now(folder: str) -> tuple[int, int, int] | None:
+    try:
+        return identity(Path(folder).stat())
+    except OSError:
+        return None
+
+
+def _as_table(names: NameTable, walk: _Walk) -> Table:
+    arrays = NameTable(walk.folders).arrays("folder_") | names.arrays()
+    arrays["identities"] = np.array(walk.identities, dtype=np.int64).reshape(-1)
+    return Table({"suffixes": list(IMAGE_SUFFIXES)}, arrays)

@@ -1,0 +1,179 @@
+"""Images in tar shards with the layout of WebDataset, read at random."""
+
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sslight.data.decoding.limits import MAX_ENCODED_BYTES
+from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.sources.names import NameTable, printable
+from sslight.data.sources.remote import RemoteFile
+from sslight.data.sources.tar_index import ShardIndex, load_index
+from sslight.data.sources.tar_members import BLOCK, DamagedTar, is_header_of
+
+AT_ONCE = 16
+"""Remote shards that are opened at the same time."""
+
+OPEN_SHARDS = 64
+"""Shards that a process keeps open."""
+
+
+class TarSource:
+    """The images in several tar files as one source, in the order of their names' components.
+
+    Images are members by their suffix. The label of ``KEY.jpg`` is the text of ``KEY.cls``, where the
+    key ends at the first dot of the last part; in shards that ``sslight data pack`` wrote, it is a
+    number that counts the class names stored with them. Where no image has a ``.cls``, the first
+    folders in the names are the classes. If shards use the same names, each name gets its shard's
+    file name in front. Every process may read; nothing is unpacked, and no link is followed.
+    Shards in a store are read by one request an image.
+
+    Raises ValueError for a damaged shard, for one without images, and for missing labels if
+    ``labelled``; OSError or StoreUnavailable if a shard cannot be read.
+    """
+
+    def __init__(self, shards: Sequence[Path | RemoteFile], *, labeled: bool) -> None:
+        assert shards
+        self._shards = tuple(shards)
+        indices = _indices(shards)
+        counts = [len(index.names) for index in indices]
+        self._shard = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
+        self._offsets = np.concatenate([index.offsets for index in indices])
+        self._sizes = np.concatenate([index.sizes for index in indices])
+        names = _unique_names(shards, indices)
+        if not names:
+            raise ValueError(f"{_listed(shards)} holds no images; give shards with members such as KEY.jpg")
+        order = _order_of_parts(names)
+        self._names = NameTable.from_encoded([names[place] for place in order.tolist()])
+        self._shard, self._offsets, self._sizes = self._shard[order], self._offsets[order], self._sizes[order]
+        self._open = _OpenFiles()
+        self.classes: tuple[str, ...] | None = None
+        self.labels: npt.NDArray[np.int64] | None = None
+        if labeled:
+            self.classes, self.labels = self._labels(indices, order)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, index: int) -> bytes:
+        """The member's bytes. Raises OSError, UnreadableImage or StoreUnavailable."""
+        shard, offset, size = self._place(index)
+        if size > MAX_ENCODED_BYTES:
+            raise UnreadableImage(f"the tar member claims {size:,} bytes")
+        # With its header, in one call: a shard changed since it was indexed is noticed.
+        content = self._read_at(self._shards[shard], offset - BLOCK, BLOCK + size)
+        if len(content) < BLOCK + size or not is_header_of(content[:BLOCK], size):
+            raise UnreadableImage("the tar file has changed since it was indexed; remove the .index file beside it")
+        return content[BLOCK:]
+
+    def name(self, index: int) -> str:
+        """Path in the tar file."""
+        return self._names[index]
+
+    def locate(self, index: int) -> str:
+        """``shard:name``."""
+        return printable(f"{self._shards[self._place(index)[0]]}:{self._names[index]}")
+
+    def _read_at(self, shard: Path | RemoteFile, offset: int, count: int) -> bytes:
+        if isinstance(shard, RemoteFile):
+            return shard.read_at(offset, count)
+        return os.pread(self._open[shard], count, offset)
+
+    def _place(self, index: int) -> tuple[int, int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return int(self._shard[index]), int(self._offsets[index]), int(self._sizes[index])
+
+    def _labels(
+        self, indices: list[ShardIndex], order: npt.NDArray[np.int64]
+    ) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+        classes = tuple(sorted({name for index in indices for name in index.classes}))
+        position = {name: number for number, name in enumerate(classes)}
+        tables = [np.array([position[name] for name in index.classes] + [-1]) for index in indices]
+        labels = np.concatenate([table[index.labels] for table, index in zip(tables, indices, strict=True)])
+        labels = labels[order].astype(np.int64)
+        missing = np.flatnonzero(labels < 0)
+        if len(missing) == len(self):
+            return self._folder_labels()
+        if len(missing):
+            raise ValueError(
+                f"{self.locate(int(missing[0]))} is one of {len(missing)} of {len(self)} images without a KEY.cls, "
+                "so the shards give no labels; add them, or switch off what needs labels"
+            )
+        return classes, labels
+
+    def _folder_labels(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+        found: dict[str, int] = {}
+        labels = np.empty(len(self), dtype=np.int64)
+        for index in range(len(self)):
+            first, slash, _ = self._names[index].partition("/")
+            labels[index] = found.setdefault(first if slash else "", len(found))
+        if "" in found or len(found) < 2:
+            raise ValueError(
+                f"{_listed(self._shards)} holds neither KEY.cls members nor class folders, so it gives no labels; "
+                "add them, or switch off what needs labels"
+            )
+        return tuple(found), labels  # the names are sorted, so the classes were met in sorted order
+
+
+class _OpenFiles:
+    """Descriptors of the files read last. They may cross a fork: ``pread`` shares no position."""
+
+    def __init__(self) -> None:
+        self._descriptors: OrderedDict[Path, int] = OrderedDict()
+
+    def __getitem__(self, path: Path) -> int:
+        descriptor = self._descriptors.get(path)
+        if descriptor is None:
+            descriptor = self._descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if len(self._descriptors) > OPEN_SHARDS:
+                os.close(self._descriptors.popitem(last=False)[1])
+        else:
+            self._descriptors.move_to_end(path)
+        return descriptor
+
+    def __del__(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+
+def _indices(shards: Sequence[Path | RemoteFile]) -> list[ShardIndex]:
+    if not any(isinstance(shard, RemoteFile) for shard in shards):
+        return [_load(shard) for shard in shards]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return list(threads.map(_load, shards))
+
+
+def _load(shard: Path | RemoteFile) -> ShardIndex:
+    try:
+        return load_index(shard)
+    except DamagedTar as error:
+        raise ValueError(f"{shard} {printable(str(error))}") from error
+
+
+def _unique_names(shards: Sequence[Path | RemoteFile], indices: list[ShardIndex]) -> list[bytes]:
+    """All names, shard after shard; if shards share some, with the shard's file name in front."""
+    names = [index.names.all_encoded() for index in indices]
+    joined = list(chain.from_iterable(names))
+    if len(set(joined)) == len(joined):
+        return joined
+    for shard, own in zip(shards, names, strict=True):
+        if len(set(own)) < len(own):
+            twice = printable(os.fsdecode(Counter(own).most_common(1)[0][0]))
+            raise ValueError(f"{shard} holds {twice} twice; make it again with each name once")
+    return [os.fsencode(shard.name) + b"/" + name for shard, own in zip(shards, names, strict=True) for name in own]
+
+
+def _order_of_parts(names: list[bytes]) -> npt.NDArray[np.int64]:
+    keys = [name.replace(b"/", b"\0") for name in names]  # so that a/1 comes before a-b/1
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+
+
+def _listed(shards: Sequence[Path | RemoteFile]) -> str:
+    return str(shards[0]) if len(shards) == 1 else f"{shards[0]} … {shards[-1].name} ({len(shards)} shards)"

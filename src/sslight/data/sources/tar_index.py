@@ -1,0 +1,244 @@
+"""Where the images of one tar shard lie, and what its labels are."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sslight.data.sources.listing import IMAGE_SUFFIXES
+from sslight.data.sources.names import NameTable
+from sslight.data.sources.remote import RemoteFile
+from sslight.data.sources.tables import (
+    CachedFile,
+    Table,
+    cache_table,
+    cached_table,
+    read_table,
+    table_from,
+    write_table,
+)
+from sslight.data.sources.tar_members import BLOCK, DamagedTar, Member, ReadAt, is_header_of, tar_members
+
+CLASSES_MEMBER = "__meta__/classes.json"
+"""First member of a packed shard: the class names, which the numbers in ``KEY.cls`` count. WebDataset
+passes over members under ``__meta__``."""
+
+LARGEST_LABEL = 1024
+"""Bytes of a ``KEY.cls`` at most."""
+
+LARGEST_CLASS_LIST = 2**26
+
+SMALLEST_CACHED = 1000
+"""Images in a shard from which on its index is kept between runs."""
+
+READ_AHEAD = 2**22
+"""Bytes of a remote shard that are read at a time when it has no index."""
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_ESCAPE = re.compile(r"%([0-9A-F]{2})|%+(?=\.)")
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """The images of one shard: names, where their bytes are, and labels.
+
+    ``offsets`` and ``sizes`` are int64 ``[N]`` in bytes and lie within the shard; ``labels`` are int32
+    ``[N]``, positions in ``classes``, or -1 for an image without label.
+    """
+
+    names: NameTable
+    offsets: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int32]
+    classes: tuple[str, ...]
+
+
+def load_index(shard: Path | RemoteFile) -> ShardIndex:
+    """The index beside the shard or in the user's cache if one fits it, else from all headers of the shard.
+
+    Raises DamagedTar, or OSError (StoreUnavailable) if the shard cannot be read.
+    """
+    if isinstance(shard, RemoteFile):
+        return _load_remote_index(shard)
+    num_bytes = shard.stat().st_size
+    beside = _as_index(read_table(index_path(shard)), num_bytes)
+    if beside is not None:
+        with shard.open("rb", buffering=0) as file:
+            if _has_images_there(_reader(file.fileno()), beside):
+                return beside
+    cache = CachedFile("shards", shard)
+    known = _as_index(cache.read(), num_bytes)
+    if known is not None:
+        return known
+    index = scan(shard)
+    if len(index.names) >= SMALLEST_CACHED:
+        cache.keep(_as_table(index, num_bytes))
+    return index
+
+
+def _load_remote_index(shard: RemoteFile) -> ShardIndex:
+    content = shard.beside(".index")
+    beside = None if content is None else _as_index(table_from(content), shard.size)
+    if beside is not None and _has_images_there(shard.read_at, beside):
+        return beside
+    cached = cached_table("shards", str(shard))
+    if cached is not None and shard.version is not None and cached.head.get("version") == shard.version:
+        known = _as_index(cached, shard.size)
+        if known is not None:
+            return known
+    read_at = _ReadAhead(shard)
+    _refuse_compressed(read_at(0, 6))
+    index = _index_of(tar_members(read_at, shard.size), read_at)
+    if shard.version is not None:
+        table = _as_table(index, shard.size)
+        cache_table("shards", str(shard), Table({**table.head, "version": shard.version}, table.arrays))
+    return index
+
+
+class _ReadAhead:
+    """Reads a remote file from front to back in large parts: headers lie between all the images."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        self._file = file
+        self._start = 0
+        self._content = b""
+
+    def __call__(self, offset: int, count: int) -> bytes:
+        first = offset - self._start
+        if first < 0 or first + count > len(self._content):
+            self._start, first = offset, 0
+            self._content = self._file.read_at(offset, max(count, READ_AHEAD))
+        return self._content[first : first + count]
+
+
+def _has_images_there(read_at: ReadAt, index: ShardIndex) -> bool:
+    """Whether the first and the last image of the index begin after a header of their size."""
+    return all(
+        is_header_of(read_at(max(0, int(index.offsets[number]) - BLOCK), BLOCK), int(index.sizes[number]))
+        for number in ({0, len(index.names) - 1} if len(index.names) else ())
+    )
+
+
+def _reader(descriptor: int) -> ReadAt:
+    return lambda offset, count: os.pread(descriptor, count, offset)
+
+
+def write_index(shard: Path, index: ShardIndex) -> None:
+    """Write the index beside its shard; it travels with it, so only the size identifies the shard."""
+    write_table(index_path(shard), _as_table(index, shard.stat().st_size))
+
+
+def index_path(shard: Path) -> Path:
+    """``shard-000000.tar`` → ``shard-000000.index``."""
+    return shard.with_suffix(".index")
+
+
+def scan(shard: Path) -> ShardIndex:
+    """The index from the shard's headers and labels: two reads an image."""
+    with shard.open("rb", buffering=0) as file:
+        read_at = _reader(file.fileno())
+        _refuse_compressed(read_at(0, 6))
+        return _index_of(tar_members(read_at, os.fstat(file.fileno()).st_size), read_at)
+
+
+def _index_of(members: Iterator[Member], read_at: ReadAt) -> ShardIndex:
+    images: list[Member] = []
+    texts: dict[str, str] = {}
+    class_list: list[str] | None = None
+    for member in members:
+        key, _, suffix = _split(member.name)
+        if member.name == CLASSES_MEMBER:
+            class_list = _class_list(member, read_at)
+        elif any(part.startswith(".") for part in member.name.split("/")):
+            continue
+        elif member.name.lower().endswith(IMAGE_SUFFIXES):
+            if member.is_link:
+                raise DamagedTar(f"holds {member.name} as a link, and links are not followed; store the image itself")
+            images.append(member)
+        elif suffix.lower() == "cls" and not member.is_link:
+            texts[key] = _label(member, read_at)
+    found = [texts.get(_split(image.name)[0]) for image in images]
+    classes = class_list or sorted({text for text in found if text is not None})
+    position = {str(n): n for n in range(len(classes))} if class_list else {text: n for n, text in enumerate(classes)}
+    if any(text is not None and text not in position for text in found):
+        raise DamagedTar(f"has labels that are no positions in its {CLASSES_MEMBER}")
+    return ShardIndex(
+        NameTable(unescaped(image.name) if class_list is not None else image.name for image in images),
+        np.array([image.offset for image in images], dtype=np.int64),
+        np.array([image.size for image in images], dtype=np.int64),
+        np.array([-1 if text is None else position[text] for text in found], dtype=np.int32),
+        tuple(classes),
+    )
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Key, dot and suffix as WebDataset cuts them: at the first dot of the last part."""
+    folder, slash, last = name.rpartition("/")
+    stem, dot, suffix = last.partition(".")
+    return folder + slash + stem, dot, suffix
+
+
+def escaped(name: str) -> str:
+    """The name with the dots before its suffix as ``%2E``, so that WebDataset sees each image as a sample."""
+    folder, slash, last = name.rpartition("/")
+    stem, dot, suffix = last.rpartition(".")
+    return f"{folder}{slash}{stem.replace('%', '%25').replace('.', '%2E')}{dot}{suffix}"
+
+
+def unescaped(name: str) -> str:
+    """What :func:`escaped` was given; ``%`` before the suffix, which tells equal keys apart, is dropped."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else "", last)
+
+
+def _label(member: Member, read_at: ReadAt) -> str:
+    if member.size > LARGEST_LABEL:
+        raise DamagedTar(f"holds {member.name} of {member.size:,} bytes, which is no label")
+    return read_at(member.offset, member.size).decode("utf-8", "replace").strip()
+
+
+def _class_list(member: Member, read_at: ReadAt) -> list[str]:
+    if member.size <= LARGEST_CLASS_LIST:
+        try:
+            content = json.loads(read_at(member.offset, member.size))
+        except (ValueError, RecursionError):
+            content = None
+        if isinstance(content, list) and all(isinstance(name, str) for name in content):
+            return content
+    raise DamagedTar(f"has a {CLASSES_MEMBER} that is no list of names")
+
+
+def _refuse_compressed(start: bytes) -> None:
+    for magic, name in _COMPRESSED.items():
+        if start.startswith(magic):
+            raise DamagedTar(f"is compressed ({name}), so no image can be read by itself; unpack it to a plain .tar")
+
+
+def _as_table(index: ShardIndex, num_bytes: int) -> Table:
+    arrays = index.names.arrays()
+    arrays |= {"offsets": index.offsets, "sizes": index.sizes, "labels": index.labels}
+    return Table({"num_bytes": num_bytes, "classes": index.classes}, arrays)
+
+
+def _as_index(table: Table | None, num_bytes: int) -> ShardIndex | None:
+    """The index in the table if it is for a shard of this size and all its numbers fit."""
+    if table is None or table.head.get("num_bytes") != num_bytes:
+        return None
+    try:
+        classes = tuple(str(name) for name in table.head["classes"])
+        names = NameTable.from_arrays(table.arrays)
+        offsets, sizes, labels = (table.arrays[name] for name in ("offsets", "sizes", "labels"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    if {offsets.dtype, sizes.dtype} != {np.dtype(np.int64)} or labels.dtype != np.int32:
+        return None
+    fits = len(names) == len(offsets) == len(sizes) == len(labels) and bool(
+        np.all((offsets >= 0) & (sizes >= 0) & (offsets <= num_bytes - sizes))
+        and np.all((labels >= -1) & (labels < len(classes)))
+    )
+    return ShardIndex(names, offsets, sizes, labels, classes) if fits else None

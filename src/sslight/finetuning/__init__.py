@@ -1,0 +1,1 @@
+"""The supervised task: a network trained with labels."""

@@ -1,0 +1,1 @@
+"""The self-supervised task: scheduled values, online probes, health verdicts."""

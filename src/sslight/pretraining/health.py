@@ -1,0 +1,212 @@
+"""Is the network learning? Indicators that need no labels, and what they mean in words.
+
+The thresholds come from runs of a few hundred steps, some of which were made to go wrong (docs/health.md has the
+figures); tests/pretraining/test_verdicts.py provokes the same troubles again.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslight.config import PretrainSettings
+
+_MAX_ROWS = 256  # keeps the eigenvalue problem within milliseconds
+
+
+@torch.no_grad()
+def feature_health(features: Tensor) -> dict[str, Tensor]:
+    """Spread and effective rank of a batch of features ``[B, D]``, as scalars on their device.
+
+    * ``feature_spread``: root mean variance of the L2-normalised features over the batch, between 0 (all images
+      look alike: collapse) and 1 (directions spread evenly); after Chen & He, CVPR 2021, figure 2.
+    * ``effective_rank``: exponential of the entropy of the singular values of the centred
+      features, between 1 and min(B - 1, D); Roy & Vetterli, EUSIPCO 2007.
+    """
+    rows = features[:_MAX_ROWS].float()
+    if not rows.isfinite().all():  # the host waits here; eigenvalues of such a matrix would be an error
+        nothing = rows.new_full((), torch.nan)
+        return {"feature_spread": nothing, "effective_rank": nothing}
+    directions = F.normalize(rows, dim=1)
+    spread = directions.var(0, unbiased=False).sum().sqrt()
+    centered = rows - rows.mean(0)
+    singular = torch.linalg.eigvalsh(centered @ centered.T).clamp_min(0).sqrt()
+    share = singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)
+    rank = torch.special.entr(share).sum().exp()
+    return {"feature_spread": spread, "effective_rank": rank}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run is doing: its state, what is seen (empty if nothing is wrong), and what to try."""
+
+    state: Literal["early", "healthy", "watch", "collapsed", "starved"]
+    finding: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.finding}. Try: {self.advice}." if self.finding else self.state
+
+
+EARLY = Verdict("early")
+HEALTHY = Verdict("healthy")
+
+
+def health_line(scalars: dict[str, float], batch: int, verdict: Verdict) -> str:
+    """The verdict and the indicators, for the end of an epoch."""
+    parts = []
+    if "teacher_entropy" in scalars:
+        parts.append(f"teacher entropy {scalars['teacher_entropy']:.3f} of ln K")
+    if "prototypes_used" in scalars:
+        parts.append(f"prototypes used {100 * scalars['prototypes_used']:.0f} %")
+    if "key_similarity" in scalars:
+        parts.append(f"key similarity {scalars['key_similarity']:.2f}")
+        parts.append(f"own key nearest {scalars['contrast_top1']:.0f} %")
+    parts.append(f"feature spread {scalars['feature_spread']:.2f}")
+    parts.append(f"effective rank {scalars['effective_rank']:.0f} of {min(batch, _MAX_ROWS) - 1}")
+    return f"health: {verdict.state} · " + " · ".join(parts)
+
+
+_REMEMBERED = 5  # records: one batch says little
+_STEPS_BEFORE_A_VERDICT = 40
+_HIGHEST_RATE = {"adamw": 0.003, "sgd": 0.5, "lars": 10.0}  # peak rates above these are rarely meant
+
+
+class HealthWatch:
+    """Judges a run by the figures of its latest records.
+
+    Args:
+        settings: Of the run; sizes, and the values that advice names.
+        rows: Images that a process has in one forward pass.
+    """
+
+    def __init__(self, settings: PretrainSettings, *, rows: int) -> None:
+        self._settings = settings
+        self._rows = rows
+        self._records: deque[dict[str, float]] = deque(maxlen=_REMEMBERED)
+
+    def state_dict(self) -> list[dict[str, float]]:
+        """The latest records, so that a resumed run is judged as it was."""
+        return list(self._records)
+
+    def load_state_dict(self, records: list[dict[str, float]]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self._records = deque(records, maxlen=_REMEMBERED)
+
+    def judge(self, step: int, metrics: dict[str, float]) -> Verdict:
+        """The verdict after ``step`` steps, with the figures of the latest record added."""
+        self._records.append(metrics)
+        if step < _STEPS_BEFORE_A_VERDICT or len(self._records) < _REMEMBERED:
+            return EARLY
+        names = set.intersection(*(set(record) for record in self._records))
+        means = {name: sum(record[name] for record in self._records) / _REMEMBERED for name in names}
+        verdicts = [self._features(means)]
+        match self._settings.method:
+            case "dino":
+                verdicts.append(self._dino(means))
+            case "swav":
+                verdicts.append(self._swav(means, step))
+            case "moco":
+                verdicts.append(self._moco(means))
+        if means["data_wait_share"] > 0.3:
+            verdicts.append(
+                Verdict(
+                    "starved",
+                    f"{means['data_wait_share']:.0%} of the time goes into waiting for data",
+                    "more loader processes (workers), sslight data pack, or fewer views; sslight bench loader measures",
+                )
+            )
+        worst = ("collapsed", "watch", "starved", "healthy")
+        return min(reversed(verdicts), key=lambda verdict: worst.index(verdict.state))
+
+    def _features(self, means: dict[str, float]) -> Verdict:
+        rank, most = means["effective_rank"], min(self._rows, _MAX_ROWS) - 1
+        if means["feature_spread"] < 0.05 or (rank < 1.5 and most > 3):
+            found = f"the features of all images are alike (spread {means['feature_spread']:.2f}, rank {rank:.1f})"
+            return Verdict("collapsed", found, self._calmer())
+        if rank < min(0.3 * most, 15):
+            found = f"the features of a batch use few directions (effective rank {rank:.1f} of {most})"
+            return Verdict("watch", found, self._calmer())
+        return HEALTHY
+
+    def _dino(self, means: dict[str, float]) -> Verdict:
+        dino = self._settings.dino
+        entropy, spread = means["teacher_entropy"], means["target_spread"]
+        ln_k = math.log(dino.head_output_dim)
+        # What a target tells of its image, in nats: entropy of the mean target less mean entropy.
+        information = (spread - entropy) * ln_k
+        share = information / math.log(min(dino.head_output_dim, self._settings.views.num_global * self._rows))
+        state: Literal["collapsed", "watch"] = "collapsed" if share < 0.06 else "watch"
+        if share < 0.12 and entropy > 0.9:
+            temp = means["teacher_temp"]
+            return Verdict(
+                state,
+                f"the teacher's targets are nearly uniform (entropy {entropy:.3f} of ln K): they tell little",
+                self._calmer(f"a lower dino.teacher_temp than {temp:.2g}, such as {temp / 2:.2g}, or milder views"),
+            )
+        if share < 0.12:
+            found = (
+                "the teacher's targets hardly differ between images "
+                f"(entropy of their mean {spread:.2f}, of each {entropy:.2f} of ln K)"
+            )
+            if dino.center_momentum > 0.99:
+                return Verdict(
+                    state, found, f"dino.center_momentum=0.9: at {dino.center_momentum:g} nothing is centred"
+                )
+            return Verdict(state, found, self._calmer("a higher dino.teacher_temp, or a lower dino.center_momentum"))
+        if means["divergence"] > 1.5 * information:
+            found = (
+                f"the targets change faster than the student can follow (divergence {means['divergence']:.1f} nats, of "
+                f"{information:.1f} that they carry)"
+            )
+            if dino.teacher_momentum < 0.9:
+                return Verdict("watch", found, f"dino.teacher_momentum=0.99: it is {dino.teacher_momentum:g}")
+            return Verdict("watch", found, self._calmer("a higher dino.teacher_momentum"))
+        return HEALTHY
+
+    def _swav(self, means: dict[str, float], step: int) -> Verdict:
+        swav = self._settings.swav
+        if means["assignment_entropy"] > 0.97:
+            return Verdict(
+                "watch" if step < 100 else "collapsed",  # runs that go well may begin so
+                f"the assignments are nearly uniform (entropy {means['assignment_entropy']:.3f} of ln P)",
+                f"a lower swav.epsilon than {swav.epsilon:g}, such as {0.6 * swav.epsilon:.2g}",
+            )
+        gain = 1 - means["loss"] / math.log(swav.num_prototypes)
+        if gain < 0.01:
+            return Verdict(
+                "watch",
+                f"the assignments of one view are not predicted from another (loss {means['loss']:.2f}, chance "
+                f"{math.log(swav.num_prototypes):.2f})",
+                self._calmer("fewer prototypes (swav.num_prototypes), or no queue (swav.queue_size=0) at first"),
+            )
+        return HEALTHY
+
+    def _moco(self, means: dict[str, float]) -> Verdict:
+        moco = self._settings.moco
+        chance = math.log(1 + moco.queue_size)
+        if means["loss"] > 0.97 * chance:
+            found = f"queries do not find their keys (loss {means['loss']:.2f}, chance {chance:.2f})"
+            if moco.key_momentum < 0.9:
+                return Verdict(
+                    "collapsed",
+                    found,
+                    f"moco.key_momentum=0.99: at {moco.key_momentum:g} the queue's keys are of no use",
+                )
+            return Verdict("watch", found, self._calmer(f"a lower moco.temperature than {moco.temperature:g}"))
+        return HEALTHY
+
+    def _calmer(self, otherwise: str = "a lower lr, or a longer warm-up (optim.warmup_epochs)") -> str:
+        """The learning rate, if it is beyond what is usual, or something else."""
+        settings = self._settings
+        rate = settings.lr * settings.batch_size / 256
+        highest = _HIGHEST_RATE[settings.optim.name]
+        if rate > highest:
+            lower = highest * 256 / settings.batch_size / 3
+            name = settings.optim.name
+            return f"lr={lower:.1g}: lr · batch_size / 256 = {rate:g} is above the usual {highest:g} for {name}"
+        return otherwise

@@ -1,0 +1,125 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sslight.data import FolderSource
+from tests.data.pictures import jpeg, write_class_folders
+
+
+def names(source: FolderSource) -> list[str]:
+    return [source.name(index) for index in range(len(source))]
+
+
+def test_class_folders_give_labels_by_sorted_class_name(tmp_path: Path) -> None:
+    source = FolderSource(write_class_folders(tmp_path, {"zebra": 2, "ant": 1, "cat": 3}), labeled=True)
+    assert source.classes == ("ant", "cat", "zebra")
+    assert source.labels is not None
+    assert source.labels.dtype == np.int64
+    assert source.labels.tolist() == [0, 1, 1, 1, 2, 2]
+    assert names(source)[:2] == ["ant/000.jpg", "cat/000.jpg"]
+
+
+def test_an_unlabelled_source_has_the_same_images_and_no_class_mapping(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"b": 2, "a": 1})
+    source = FolderSource(tmp_path, labeled=False)
+    assert source.classes is None
+    assert source.labels is None
+    assert names(source) == names(FolderSource(tmp_path, labeled=True))
+
+
+def test_images_deeper_in_a_class_folder_belong_to_the_class(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"a/left": 1, "a/right": 1, "b": 1})
+    source = FolderSource(tmp_path, labeled=True)
+    assert source.classes == ("a", "b")
+    assert names(source) == ["a/left/000.jpg", "a/right/000.jpg", "b/000.jpg"]
+
+
+def test_classes_come_in_the_order_of_their_names_not_of_their_paths(tmp_path: Path) -> None:
+    # As strings, "a-b/…" sorts before "a/…"; as names, "a" sorts before "a-b".
+    source = FolderSource(write_class_folders(tmp_path, {"a-b": 1, "a": 1}), labeled=True)
+    assert source.classes == ("a", "a-b")
+    assert names(source) == ["a/000.jpg", "a-b/000.jpg"]
+
+
+def test_an_empty_class_folder_is_no_class(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"a": 1, "empty": 0, "z": 1})
+    assert FolderSource(tmp_path, labeled=True).classes == ("a", "z")
+
+
+def test_read_gives_the_bytes_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(jpeg(3))
+    source = FolderSource(tmp_path, labeled=False)
+    assert source.read(0) == jpeg(3)
+    assert source.locate(0) == str(tmp_path / "x.jpg")
+
+
+def test_only_visible_files_with_image_suffixes_of_any_case_are_images(tmp_path: Path) -> None:
+    for name in ("a.JPG", "b.JPEG", "c.Png", "d.webp", "e.bmp", "f.TIF", "g.tiff", "h.gif", "i.ppm"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in (".hidden.jpg", "notes.txt", "jpg", "x.jpg.part", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "y.jpg").write_bytes(b"x")
+    assert len(FolderSource(tmp_path, labeled=False)) == 9
+
+
+def test_a_folder_with_an_image_suffix_is_searched(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"shots.jpg": 1})
+    assert names(FolderSource(tmp_path, labeled=False)) == ["shots.jpg/000.jpg"]
+
+
+def test_names_may_be_unicode_have_spaces_commas_and_bytes_that_are_no_text(tmp_path: Path) -> None:
+    odd = ["grün und schön.jpg", "a,b c.jpg", "猫.jpg", "line\nbreak.jpg"]
+    for name in odd:
+        (tmp_path / name).write_bytes(jpeg())
+    (tmp_path / os.fsdecode(b"\xff\xfe.jpg")).write_bytes(jpeg(1))
+    source = FolderSource(tmp_path, labeled=False)
+    assert set(names(source)) >= set(odd)
+    assert [len(source.read(index)) > 0 for index in range(5)] == [True] * 5
+    for index in range(5):
+        source.locate(index).encode("utf-8")
+
+
+def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "store", {"a": 2})
+    root = tmp_path / "root"
+    (root / "b").mkdir(parents=True)
+    (root / "a").symlink_to(tmp_path / "store" / "a")
+    (root / "b" / "one.jpg").symlink_to(tmp_path / "store" / "a" / "000.jpg")
+    source = FolderSource(root, labeled=True)
+    assert names(source) == ["a/000.jpg", "a/001.jpg", "b/one.jpg"]
+    assert source.read(2) == source.read(0)
+
+
+def test_a_link_to_a_containing_folder_is_not_followed(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"a": 1})
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    assert names(FolderSource(tmp_path, labeled=False)) == ["a/000.jpg"]
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "readme.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"holds no images; give a folder with files named"):
+        FolderSource(tmp_path, labeled=False)
+
+
+def test_labels_from_a_folder_without_class_folders_are_refused(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "loose.jpg").write_bytes(jpeg())
+    with pytest.raises(ValueError, match="1 of 3 images outside any sub-folder, so it gives no labels; use one sub"):
+        FolderSource(tmp_path, labeled=True)
+
+
+def test_labels_from_a_single_class_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"all images in one sub-folder \(a\)"):
+        FolderSource(write_class_folders(tmp_path, {"a": 3}), labeled=True)
+
+
+def test_indices_outside_the_set_are_errors(tmp_path: Path) -> None:
+    source = FolderSource(write_class_folders(tmp_path, {"a": 2}), labeled=False)
+    for index in (-1, 2):
+        with pytest.raises(IndexError):
+            source.read(index)

@@ -1,0 +1,139 @@
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sslight.data.sources.listing import list_images
+from tests.data.pictures import write_class_folders
+
+
+def listed(root: Path) -> list[str]:
+    names = list_images(str(root))
+    return [names[index] for index in range(len(names))]
+
+
+def pause() -> None:
+    """Longer than a tick of the file system's clock."""
+    time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def every_listing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sslight.data.sources.listing.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", 0)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = write_class_folders(tmp_path / "images", {"a": 2, "b/deep": 1})
+    pause()
+    return folder
+
+
+@pytest.fixture
+def without_listing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[str]]:
+    """Lists where no folder may be read."""
+
+    def from_cache(root: Path) -> list[str]:
+        def refuse(path: str) -> None:
+            raise AssertionError(f"{path} was read")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", refuse)
+            return listed(root)
+
+    return from_cache
+
+
+def test_a_second_listing_reads_no_folder_and_is_the_same(
+    root: Path, without_listing: Callable[[Path], list[str]]
+) -> None:
+    first = listed(root)
+    assert first == ["a/000.jpg", "a/001.jpg", "b/deep/000.jpg"]
+    assert without_listing(root) == first
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda root: (root / "a" / "x.jpg").write_bytes(b"x"),
+            ["a/000.jpg", "a/001.jpg", "a/x.jpg", "b/deep/000.jpg"],
+        ),
+        (lambda root: (root / "b" / "deep" / "000.jpg").unlink(), ["a/000.jpg", "a/001.jpg"]),
+        (
+            lambda root: (root / "a" / "000.jpg").rename(root / "a" / "9.jpg"),
+            ["a/001.jpg", "a/9.jpg", "b/deep/000.jpg"],
+        ),
+        (lambda root: (root / "b").rename(root / "0"), ["0/deep/000.jpg", "a/000.jpg", "a/001.jpg"]),
+        (lambda root: (root / "top.png").write_bytes(b"x"), ["a/000.jpg", "a/001.jpg", "b/deep/000.jpg", "top.png"]),
+    ],
+)
+def test_any_change_in_any_folder_is_seen(root: Path, change: Callable[[Path], object], expected: list[str]) -> None:
+    listed(root)
+    change(root)
+    assert listed(root) == expected
+
+
+def test_a_change_is_seen_though_the_time_of_the_folder_was_set_back(root: Path) -> None:
+    listed(root)
+    before = (root / "a").stat()
+    (root / "a" / "x.jpg").write_bytes(b"x")
+    os.utime(root / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "a/x.jpg" in listed(root)
+
+
+def test_another_folder_under_the_same_path_is_listed_anew(root: Path, tmp_path: Path) -> None:
+    listed(root)
+    root.rename(tmp_path / "old")
+    write_class_folders(root, {"z": 1})
+    assert listed(root) == ["z/000.jpg"]
+
+
+def test_a_link_to_a_folder_that_leads_elsewhere_is_seen(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "one", {"x": 1})
+    write_class_folders(tmp_path / "two", {"y": 1})
+    (tmp_path / "now").symlink_to(tmp_path / "one")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "set").symlink_to(tmp_path / "now")
+    pause()
+    assert listed(tmp_path / "root") == ["set/x/000.jpg"]
+    (tmp_path / "now").unlink()
+    (tmp_path / "now").symlink_to(tmp_path / "two")  # nothing in the folders that were listed changes
+    assert listed(tmp_path / "root") == ["set/y/000.jpg"]
+
+
+def test_listings_with_links_to_files_are_not_kept(root: Path, tmp_path: Path, own_cache: Path) -> None:
+    (tmp_path / "target.jpg").write_bytes(b"x")
+    (root / "a" / "link.jpg").symlink_to(tmp_path / "target.jpg")
+    pause()
+    assert "a/link.jpg" in listed(root)
+    assert not list(own_cache.rglob("*"))
+    (tmp_path / "target.jpg").unlink()
+    assert "a/link.jpg" not in listed(root)
+
+
+def test_a_folder_changed_within_two_seconds_is_not_kept(
+    root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", 10**12)
+    listed(root)
+    assert not list(own_cache.rglob("*"))
+
+
+def test_a_damaged_listing_is_made_again(root: Path, own_cache: Path) -> None:
+    first = listed(root)
+    [kept] = [path for path in own_cache.rglob("*") if path.is_file()]
+    content = bytearray(kept.read_bytes())
+    content[-3] ^= 1
+    kept.write_bytes(content)
+    assert listed(root) == first
+    assert kept.read_bytes() != bytes(content)
+
+
+def test_small_listings_are_not_kept(root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sslight.data.sources.listing.SMALLEST_CACHED", 4)
+    listed(root)
+    assert not list(own_cache.rglob("*"))

@@ -1,0 +1,35 @@
+import os
+
+import pytest
+
+from sslight.data.sources.names import NameTable, printable
+
+
+def test_names_come_back_as_they_went_in() -> None:
+    names = ["a", "", "grün/猫.jpg", os.fsdecode(b"\xff.jpg"), "a"]
+    table = NameTable(names)
+    assert [table[index] for index in range(len(table))] == names
+    assert table.all_encoded() == [os.fsencode(name) for name in names]
+    assert NameTable.from_encoded(table.all_encoded()).all_encoded() == table.all_encoded()
+    for index in (-1, 5):
+        with pytest.raises(IndexError):
+            table[index]
+
+
+def test_printable_names_can_be_written_anywhere() -> None:
+    assert printable(os.fsdecode(b"a\xff.jpg")).encode("utf-8").decode() == "a�.jpg"
+
+
+def test_arrays_give_the_names_again_and_are_checked() -> None:
+    table = NameTable(["a", "", "bc"])
+    arrays = table.arrays("x_")
+    assert NameTable.from_arrays(arrays, "x_").all_encoded() == [b"a", b"", b"bc"]
+    for wrong in (
+        {},
+        {"x_text": arrays["x_text"]},
+        arrays | {"x_ends": arrays["x_ends"] + 1},
+        arrays | {"x_ends": arrays["x_ends"][::-1]},
+        arrays | {"x_ends": arrays["x_ends"][:0]},
+    ):
+        with pytest.raises(ValueError, match="no table of names"):
+            NameTable.from_arrays(wrong, "x_")

@@ -1,0 +1,80 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sslight.data.sources.tables import CachedFile, Table, cache_table, cached_table, read_table, write_table
+
+TABLE = Table(
+    {"n": 3, "name": "\udcff"},
+    {"a": np.arange(5), "empty": np.empty(0, np.int64), "text": np.frombuffer(b"abc", np.uint8)},
+)
+
+
+def assert_same(first: Table | None, second: Table) -> None:
+    assert first is not None
+    assert first.head == second.head
+    assert {name: array.tolist() for name, array in first.arrays.items()} == {
+        name: array.tolist() for name, array in second.arrays.items()
+    }
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    write_table(tmp_path / "t", TABLE)
+    assert_same(read_table(tmp_path / "t"), TABLE)
+
+
+def test_a_table_with_any_byte_changed_or_missing_is_not_read(tmp_path: Path) -> None:
+    write_table(tmp_path / "t", TABLE)
+    content = (tmp_path / "t").read_bytes()
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 4
+        (tmp_path / "t").write_bytes(damaged)
+        assert read_table(tmp_path / "t") is None
+        (tmp_path / "t").write_bytes(content[:position])
+        assert read_table(tmp_path / "t") is None
+    assert read_table(tmp_path / "nowhere") is None
+
+
+def test_the_cache_gives_back_what_was_kept_for_the_same_path(tmp_path: Path) -> None:
+    cache_table("kind", tmp_path, TABLE)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert_same(cached_table("kind", tmp_path / "link"), TABLE)
+    assert cached_table("other", tmp_path) is None
+    assert cached_table("kind", tmp_path / "elsewhere") is None
+
+
+def test_a_cache_that_cannot_be_written_keeps_nothing_and_disturbs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    cache_table("kind", tmp_path, TABLE)
+    assert cached_table("kind", tmp_path) is None
+
+
+def test_what_another_user_left_in_the_cache_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache_table("kind", tmp_path, TABLE)
+    somebody = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: somebody)
+    assert cached_table("kind", tmp_path) is None
+
+
+def test_a_file_changed_within_two_seconds_is_not_kept_and_a_changed_one_not_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"one")
+    CachedFile("kind", path).keep(TABLE)
+    assert CachedFile("kind", path).read() is None
+    monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", -(10**12))
+    CachedFile("kind", path).keep(TABLE)
+    found = CachedFile("kind", path).read()
+    assert found is not None
+    assert found.head["n"] == 3
+    before = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
+    assert CachedFile("kind", path).read() is None

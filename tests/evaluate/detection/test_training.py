@@ -1,0 +1,128 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sslight.backbones.cpu import layers as cpu_layers
+from sslight.train import TrainingStopped, load_checkpoint
+from tests.data.detection_files import coco_folder
+from tests.evaluate.detection.runs import FewWeights, run_few_weights
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in r.items() if k not in {"images_per_second", "data_wait_share"}} for r in records]
+
+
+def noisy(stop_at: int | None = None, number: signal.Signals = signal.SIGTERM) -> FewWeights:
+    """A detector that draws random numbers and, at a step counted from 1, is sent a signal."""
+    detector = FewWeights()
+    detector.noise = 1.0
+    calls = 0
+
+    def send(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            os.kill(os.getpid(), number)
+
+    detector.register_forward_hook(send)
+    return detector
+
+
+def test_a_run_stopped_in_mid_epoch_continues_bit_for_bit(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "coco")
+    _, whole = run_few_weights(data, tmp_path / "whole", total_steps=8, detector=noisy())
+    with pytest.raises(TrainingStopped, match=r"stopped by SIGTERM after step 5 of 8; .* resume=true continues"):
+        run_few_weights(data, tmp_path / "parts", total_steps=8, detector=noisy(stop_at=5))
+    torch.rand(7)
+    _, parts = run_few_weights(data, tmp_path / "parts", total_steps=8, detector=noisy(), resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(parts.state_dict()[name], value), name
+    assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
+
+
+def test_the_loss_falls_and_every_part_is_logged(tmp_path: Path) -> None:
+    result, _ = run_few_weights(coco_folder(tmp_path / "coco"), tmp_path / "run", total_steps=30)
+    records = lines(tmp_path / "run")
+    assert [record["step"] for record in records] == list(range(1, 31))
+    assert [record["epoch"] for record in records[:4]] == [0, 0, 0, 1]
+    for record in records:
+        assert record["loss"] == pytest.approx(record["loss_boxes"] + record["loss_numbers"])
+    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
+    assert result.metrics["loss"] == records[-1]["loss"]
+    assert records[4]["lr"] == 0.1
+
+
+def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = coco_folder(tmp_path / "coco")
+    for fast, warnings in ((False, 1), (True, 0)):
+        monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda fast=fast: fast)
+        run_few_weights(data, tmp_path / f"fast {fast}", total_steps=2, precision="bf16")
+        assert capsys.readouterr().err.count("precision=bf16 is several times slower than 32") == warnings
+
+
+def test_a_complete_run_is_left_as_it_is(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "coco")
+    _, first = run_few_weights(data, tmp_path / "run", total_steps=3)
+    before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()
+    result, second = run_few_weights(data, tmp_path / "run", total_steps=3, resume=True)
+    assert result.metrics["loss"] == lines(tmp_path / "run")[-1]["loss"]
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_a_broken_loss_ends_the_run_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "coco")
+    detector = FewWeights()
+    calls = 0
+
+    def spoil(_module: object, _inputs: object, output: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        return {name: value * (float("nan") if calls == 4 else 1) for name, value in output.items()}
+
+    detector.register_forward_hook(spoil)
+    with pytest.raises(TrainingStopped, match="the loss became nan by step 4: start a new run with a lower lr"):
+        run_few_weights(data, tmp_path / "run", total_steps=6, detector=detector, checkpoint_every_steps=3)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 3
+
+
+def test_a_folder_with_a_run_is_not_overwritten_and_other_settings_do_not_resume(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "coco")
+    run_few_weights(data, tmp_path / "run", total_steps=2)
+    with pytest.raises(ValueError, match="already holds a run: add resume=true"):
+        run_few_weights(data, tmp_path / "run", total_steps=2)
+    with pytest.raises(ValueError, match=r"weight_decay was 0.0001 and is now 0.1: leave these as they were"):
+        run_few_weights(data, tmp_path / "run", total_steps=2, resume=True, weight_decay=0.1)
+
+
+def test_a_checkpoint_of_another_detector_is_refused(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "coco")
+    run_few_weights(data, tmp_path / "run", total_steps=2)
+    other = FewWeights()
+    other.head = torch.nn.Linear(4, 6)
+    with pytest.raises(ValueError, match="does not belong to this run"):
+        run_few_weights(data, tmp_path / "run", total_steps=2, detector=other, resume=True)
+
+
+def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "coco")
+    run_few_weights(data, tmp_path / "one", total_steps=5)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    program = ["-m", "tests.evaluate.detection.runs", str(data), str(tmp_path / "two")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, *program], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    one, two = (load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["detector"] for name in ("one", "two"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)
+    assert len(lines(tmp_path / "two")) == 5
