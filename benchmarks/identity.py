@@ -141,7 +141,7 @@ def fingerprints(folder: Path) -> dict[str, Any]:
         ),
     }.items():
         result = folder / name
-        sslight(*words, f"output={result}", f"cache={folder / 'cache'}")
+        sslight(*words, f"output={result}", *([f"cache={folder / 'cache'}"] if name == "linear" else []))
         content = json.loads((result / "results.json").read_text(encoding="utf-8"))
         found[name] = {"weights": weights(result / "classifier.safetensors"), "accuracy": content["accuracy"]["top1"]}
         if name == "semi":

@@ -9,7 +9,7 @@ import yaml
 
 from sslight.config import build_settings, load_recipe, translate_original
 
-RECORDED = json.loads((Path(__file__).parents[1] / "golden" / "recipes.json").read_text(encoding="utf-8"))
+RECORDED = json.loads((Path(__file__).parents[2] / "golden" / "recipes.json").read_text(encoding="utf-8"))
 PUBLISHED: dict[str, dict[str, Any]] = RECORDED["pretraining"]
 
 
