@@ -210,7 +210,7 @@ BOMBS = {
     + "\n".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}' if n else '*a'] * 9)}]" for n in range(30)),
     "a value that holds itself": "data.train: &a [*a]",
     "merged mappings": "a: &a {x: 1}\nb: {<<: [*a, *a]}",
-    "depth": "data.train: " + "[" * 2000,
+    "depth": "data.train: " + "[" * 500,
     "size": "# " + "x" * 2**20,
 }
 

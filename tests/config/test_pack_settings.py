@@ -12,10 +12,13 @@ def test_words_become_typed_settings_and_the_rest_is_left_to_the_program() -> No
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["workers=-1"], "workers=-1: input should be greater than or equal to 0; see `sslight data pack --help`"),
+        (
+            ["workers=-1"],
+            "workers=-1: input should be greater than or equal to 0; `sslight data pack --help`",
+        ),
         (["shard_images=0"], "shard_images=0: input should be greater than or equal to 1"),
         (["short_side=small"], "short_side=small: input should be a valid integer"),
-        (["formt=h5"], "formt is not a setting of packing: did you mean format"),
+        (["formt=h5"], "formt is not a setting: did you mean format"),
         (["workers=1", "workers=2"], "workers is given twice"),
         (["workers="], "workers= has no value"),
     ],

@@ -20,9 +20,9 @@ def test_words_with_an_equals_sign_are_settings_unless_they_are_files(
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("imagse=3", r"imagse is not a setting of the report: did you mean images\?"),
+        ("imagse=3", r"imagse is not a setting: did you mean images\?"),
         ("zzz=3", "there are output, images, queries, seed"),
-        ("images=-1", "images=-1: input should be greater than or equal to 0; see `sslight report --help`"),
+        ("images=-1", "images=-1: input should be greater than or equal to 0; `sslight report --help` explains it"),
         ("images=many", "images=many"),
     ],
 )

@@ -55,7 +55,7 @@ def test_settings_of_the_page_are_not_those_of_the_recipe() -> None:
     [
         (["epochs=3"], "epochs=3 would have no effect on views"),
         (["data.val=x"], r"data\.val=x would have no effect on views"),
-        (["images=0"], "images=0: input should be greater than or equal to 1; see `sslight views --help`"),
+        (["images=0"], "images=0: input should be greater than or equal to 1; `sslight views --help` explains it"),
         (["views.local_sise=3"], r"did you mean views\.local_size"),
         (["recipe=dino_cnn"], "there is no recipe 'dino_cnn': did you mean"),
         (["recipe=[dino_cnn_sslight, dino_cnn_sslight]"], "recipe dino_cnn_sslight is given twice"),

@@ -4,8 +4,7 @@ from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import Explanation, explain, section_keys, setting_keys
 from sslight.config.export_settings import ExportSettings
-from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
-from sslight.config.original.translate import Translation, translate_original
+from sslight.config.original.translate import translate_original
 from sslight.config.overrides import (
     build_detect_settings,
     build_evaluate_settings,
@@ -14,12 +13,7 @@ from sslight.config.overrides import (
     parse_assignments,
 )
 from sslight.config.pack_settings import PackSettings, build_pack_settings
-from sslight.config.pretrain_settings import (
-    DataSettings,
-    PretrainSettings,
-    ProbeSettings,
-    ViewSettings,
-)
+from sslight.config.pretrain_settings import PretrainSettings, ViewSettings
 from sslight.config.recipes import (
     Recipe,
     flat_settings,
@@ -41,45 +35,11 @@ from sslight.config.views_settings import (
 )
 
 __all__ = [
-    "CheckpointSettings",
-    "DINOSettings",
-    "DataSettings",
-    "DetectSettings",
-    "EvaluateSettings",
-    "Explanation",
-    "ExportSettings",
-    "MoCoSettings",
-    "OptimSettings",
-    "PackSettings",
-    "PretrainSettings",
-    "ProbeSettings",
-    "Recipe",
-    "ReportSettings",
-    "ShownRecipe",
-    "SwAVSettings",
-    "Translation",
-    "ViewSettings",
-    "ViewsPageSettings",
-    "build_detect_settings",
-    "build_evaluate_settings",
-    "build_export_settings",
-    "build_pack_settings",
-    "build_page_settings",
-    "build_report",
-    "build_report_settings",
-    "build_settings",
-    "build_shown_recipes",
-    "build_views_page",
-    "explain",
-    "flat_settings",
-    "load_recipe",
-    "parse_assignments",
-    "read_plain_settings",
-    "read_recipe",
-    "read_settings",
-    "recipe_names",
-    "section_keys",
-    "setting_keys",
-    "to_yaml",
-    "translate_original",
-]
+    "CheckpointSettings", "DetectSettings", "EvaluateSettings", "Explanation", "ExportSettings", "OptimSettings",
+    "PackSettings", "PretrainSettings", "Recipe", "ReportSettings", "ShownRecipe", "ViewSettings",
+    "ViewsPageSettings", "build_detect_settings", "build_evaluate_settings", "build_export_settings",
+    "build_pack_settings", "build_page_settings", "build_report", "build_report_settings", "build_settings",
+    "build_shown_recipes", "build_views_page", "explain", "flat_settings", "load_recipe", "parse_assignments",
+    "read_plain_settings", "read_recipe", "read_settings", "recipe_names", "section_keys", "setting_keys",
+    "to_yaml", "translate_original",
+]  # fmt: skip

@@ -1,61 +1,54 @@
 """The typed settings of detection; ``sslight config detect`` prints the docstrings below the fields."""
 
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sslight.config.fields import (
     MAX_PIXELS,
     READ_TIMEOUT,
+    Devices,
+    FilePath,
+    Logger,
     MaxPixels,
+    Network,
     NonNegativeFloat,
     NonNegativeInt,
     Paths,
     PositiveFloat,
     PositiveInt,
     Probability,
+    ReadTimeout,
     Resume,
     Section,
     Seed,
+    TextPath,
     Workers,
+    as_list,
     as_text,
+    sorted_once,
 )
-from sslight.config.pretrain_settings import check_devices
-
-
-def _as_numbers(value: object) -> object:
-    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _rising(value: list[int]) -> list[int]:
-    if not value:
-        raise ValueError("needs at least one number")
-    return sorted(set(value))
 
 
 def _strides(value: list[int]) -> list[int]:
     if any(stride & (stride - 1) for stride in value):
         raise ValueError("must be powers of two, such as [16, 32]")
-    return _rising(value)
+    return sorted_once(value)
 
 
-Sizes = Annotated[list[Annotated[int, Field(ge=32, le=4096)]], BeforeValidator(_as_numbers), AfterValidator(_rising)]
+Sizes = Annotated[list[Annotated[int, Field(ge=32, le=4096)]], BeforeValidator(as_list), AfterValidator(sorted_once)]
 
 
 class DetectSettings(Section):
     """Everything that determines the training and measuring of a detector."""
 
-    checkpoint: str
+    checkpoint: TextPath
     """The backbone to start from (the second word of the command), named as in sslight evaluate knn.
     Unit: path or name. Try: runs/first/backbone.safetensors; timm:NAME to train from scratch."""
 
-    network: Literal["student", "teacher"] = "student"
-    """Which network of a checkpoint: the one that was trained (student, query), or its moving mean
-    (teacher, key).
-    Unit: name. Try: student, as published."""
+    network: Network = "student"
 
-    data: str | None = None
+    data: TextPath | None = None
     """Images with boxes: a COCO folder (annotations/instances_SPLIT.json and SPLIT/*.jpg) or a Pascal
     VOC folder (VOC2007, VOC2012).
     Unit: path. Try: the folder into which the set's archives were unpacked."""
@@ -101,7 +94,7 @@ class DetectSettings(Section):
     published, but not more than a tenth of the run.
     Unit: steps. Try: null."""
 
-    strides: Annotated[list[PositiveInt], BeforeValidator(_as_numbers), AfterValidator(_strides)] | None = None
+    strides: Annotated[list[PositiveInt], BeforeValidator(as_list), AfterValidator(_strides)] | None = None
     """Strides of the backbone's feature maps that the pyramid is built on; a pooled level is added.
     null: 16 and 32 for MobileNetV2, else those of 4, 8, 16 and 32 that there are, as published.
     Unit: px. Try: null; [16, 32] for less memory."""
@@ -130,20 +123,14 @@ class DetectSettings(Section):
     Unit: share of the images. Try: 0 to accept none."""
 
     max_pixels: MaxPixels = MAX_PIXELS
-    """Largest image that is decoded, as width × height; larger ones count as unreadable, before memory
-    is taken for them. A worker needs up to 9 bytes for each pixel.
-    Unit: px. Try: the number of your largest images; a small one where anybody can add images."""
 
-    read_timeout: PositiveFloat = READ_TIMEOUT
-    """Longest time that reading and decoding one image may take in a worker process; then the run
-    stops and names the image. With workers=0 there is no such limit.
-    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner."""
+    read_timeout: ReadTimeout = READ_TIMEOUT
 
     sample: NonNegativeInt = 0
     """Images of val_split that are drawn with their predicted boxes and masks, into sample.png.
     Unit: images. Try: 8."""
 
-    output: Path | None = None
+    output: FilePath | None = None
     """The run folder, with results.json at the end. null: a folder named after the settings in
     ``evaluation`` beside the checkpoint (timm models: in the current folder).
     Unit: path. Try: null."""
@@ -160,10 +147,7 @@ class DetectSettings(Section):
     """Longest time from one write of checkpoints/last.pt to the next; null for the end only.
     Unit: minutes. Try: as much work as you are ready to lose."""
 
-    devices: Annotated[str, BeforeValidator(as_text), AfterValidator(check_devices)] = "auto"
-    """Where to train: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under
-    torchrun and SLURM the number of processes is theirs.
-    Unit: name or number. Try: auto."""
+    devices: Devices = "auto"
 
     precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(as_text)] = "32"
     """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed).
@@ -182,9 +166,16 @@ class DetectSettings(Section):
     """Steps from one line of metrics.jsonl to the next.
     Unit: steps. Try: 20; each line makes the host wait for the device once."""
 
-    logger: Literal["tensorboard", "none"] = "tensorboard"
-    """Where metrics go besides metrics.jsonl.
-    Unit: name. Try: tensorboard."""
+    logger: Logger = "tensorboard"
+
+    explained_by: ClassVar[str] = "sslight config detect.{key}"
+
+    def without_effect(self) -> list[tuple[str, bool, str]]:
+        """See :class:`Section`."""
+        return [
+            ("schedule", self.steps is not None, "steps gives the length"),
+            ("network", self.checkpoint.startswith("timm:"), "a timm model is one network"),
+        ]
 
     @model_validator(mode="after")
     def _rules_between_settings(self) -> Self:

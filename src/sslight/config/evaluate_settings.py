@@ -1,41 +1,35 @@
 """The typed settings of an evaluation; ``sslight config evaluate`` prints the docstrings below the fields."""
 
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sslight.config.fields import (
     MAX_PIXELS,
     READ_TIMEOUT,
+    Devices,
+    FilePath,
+    KNNTemperature,
     MaxPixels,
-    NonNegativeFloat,
+    MinLR,
+    Network,
     Paths,
     PositiveFloat,
     PositiveInt,
     Probability,
+    ReadTimeout,
     Section,
     Seed,
+    Subset,
+    SubsetSeed,
+    TextPath,
     Workers,
+    as_list,
     as_text,
+    sorted_once,
 )
-from sslight.config.pretrain_settings import check_devices
 
-
-def _as_numbers(value: object) -> object:
-    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _sorted_once(value: list[int]) -> list[int]:
-    if not value:
-        raise ValueError("needs at least one number, as in [20]")
-    return sorted(set(value))
-
-
-def _not_empty(value: list[float]) -> list[float]:
-    if not value:
-        raise ValueError("needs at least one rate, as in [0.05]")
-    return sorted(set(value))
+PROTOCOLS = ("knn", "linear", "semi")
 
 
 class EvaluateDataSettings(Section):
@@ -50,15 +44,9 @@ class EvaluateDataSettings(Section):
     """Labelled images whose classes are predicted; their classes must be among those of data.train.
     Unit: path(s). Try: the validation set of the task."""
 
-    subset: str | float | None = None
-    """Which part of data.train is used: a list file (one name or index a line, or lines of
-    ``index,label,wnid,filename``) or a share between 0 and 1, drawn with data.subset_seed and
-    stratified by class. null uses all.
-    Unit: path or share. Try: for semi the published 1 % or 10 % list, or 0.01 or 0.1."""
+    subset: Subset = None
 
-    subset_seed: Seed = 0
-    """Seed of the draw when data.subset is a share.
-    Unit: none. Try: several, to see how far results vary."""
+    subset_seed: SubsetSeed = 0
 
     max_bad_share: Probability = 0.01
     """Largest share of unreadable images in data.train or data.val that is accepted; they are left
@@ -66,26 +54,18 @@ class EvaluateDataSettings(Section):
     Unit: share of the images. Try: 0 to accept none."""
 
     max_pixels: MaxPixels = MAX_PIXELS
-    """Largest image that is decoded, as width × height; larger ones count as unreadable, before memory
-    is taken for them. A worker needs up to 9 bytes for each pixel.
-    Unit: px. Try: the number of your largest images; a small one where anybody can add images."""
 
-    read_timeout: PositiveFloat = READ_TIMEOUT
-    """Longest time that reading and decoding one image may take in a worker process; then the evaluation
-    stops and names the image. With workers=0 there is no such limit.
-    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner."""
+    read_timeout: ReadTimeout = READ_TIMEOUT
 
 
 class KNNSettings(Section):
     """Weighted k-nearest-neighbour classification."""
 
-    k: Annotated[list[PositiveInt], BeforeValidator(_as_numbers), AfterValidator(_sorted_once)] = [1, 10, 20, 100, 200]
+    k: Annotated[list[PositiveInt], BeforeValidator(as_list), AfterValidator(sorted_once)] = [1, 10, 20, 100, 200]
     """Neighbours that vote; every number is measured in the same pass.
     Unit: images. Try: fewer for sets with fewer than 200 training images."""
 
-    temperature: PositiveFloat = 0.07
-    """Temperature of the votes exp(cosine / temperature).
-    Unit: cosine. Try: 0.07, as published."""
+    temperature: KNNTemperature = 0.07
 
 
 class LinearSettings(Section):
@@ -114,16 +94,14 @@ class LinearSettings(Section):
     """Optimiser of the exact protocol; null: sgd for ViTs, lars for all others, as published.
     Unit: name. Try: null."""
 
-    lr: Annotated[list[PositiveFloat], BeforeValidator(_as_numbers), AfterValidator(_not_empty)] | None = None
+    lr: Annotated[list[PositiveFloat], BeforeValidator(as_list), AfterValidator(sorted_once)] | None = None
     """Learning rates for 256 images a step that are trained side by side on the same features; the
     best on a part of data.train that is held out for it gives the result. null: the published rate
     (0.05 with LARS, 0.01 with SGD) and 3, 10, 30, ... times as much, the further the fewer images
     times epochs there are than in the published run.
     Unit: learning rate. Try: [0.05] or [0.01] for exactly the published rate."""
 
-    min_lr: NonNegativeFloat = 1e-6
-    """Learning rate that the cosine schedule ends at; not scaled with the batch.
-    Unit: learning rate. Try: 1e-6, as published."""
+    min_lr: MinLR = 1e-6
 
     held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share of data.train by which the best of several rates (exact) or strengths of regularisation
@@ -157,9 +135,7 @@ class SemiSettings(Section):
     """By which the rate is multiplied for the whole classifier, carried-over layers included.
     Unit: factor. Try: 1, as published; 5 or 10 with a new linear head."""
 
-    min_lr: NonNegativeFloat = 1e-6
-    """Learning rate that the cosine schedule ends at; not scaled with the batch.
-    Unit: learning rate. Try: 1e-6, as published."""
+    min_lr: MinLR = 1e-6
 
 
 class EvaluateSettings(Section):
@@ -169,23 +145,20 @@ class EvaluateSettings(Section):
     """What is measured: knn, linear or semi (the first word of the command).
     Unit: name. Try: knn first, it takes a minute."""
 
-    checkpoint: str
+    checkpoint: TextPath
     """The backbone (the second word of the command): an export or checkpoint of this program, a
     .pth.tar of the original implementation, ``timm:NAME`` for a new network of timm, or
     ``timm:NAME@FILE`` for one with weights from a .safetensors or .pth file.
     Unit: path or name. Try: runs/first/backbone.safetensors."""
 
-    network: Literal["student", "teacher"] = "student"
-    """Which network of a checkpoint: the one that was trained (student, query), or its moving mean
-    (teacher, key).
-    Unit: name. Try: student, as published."""
+    network: Network = "student"
 
-    output: Path | None = None
+    output: FilePath | None = None
     """Folder for results.json and what belongs to it. null: a folder named after protocol and
     settings in ``evaluation`` beside the checkpoint (timm models: in the current folder).
     Unit: path. Try: null."""
 
-    cache: Path | None = None
+    cache: FilePath | None = None
     """Folder in which features are kept, so that a second protocol or a repeat needs no backbone; all
     processes must see it. null: ``sslight/features`` in the user's cache folder.
     Unit: path. Try: a local disk with room; a feature takes 4 bytes."""
@@ -199,10 +172,7 @@ class EvaluateSettings(Section):
     """Shorter side to which images are resized before the centre is cut; null: 256 / 224 of image_size.
     Unit: px. Try: null; image_size to use whole square images."""
 
-    devices: Annotated[str, BeforeValidator(as_text), AfterValidator(check_devices)] = "auto"
-    """Where to compute: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under
-    torchrun and SLURM the number of processes is theirs.
-    Unit: name or number. Try: auto."""
+    devices: Devices = "auto"
 
     precision: Annotated[Literal["32", "bf16"], BeforeValidator(as_text)] = "32"
     """Arithmetic of the backbone: 32 (float32, as published) or bf16 (mixed).
@@ -225,6 +195,22 @@ class EvaluateSettings(Section):
     knn: KNNSettings = KNNSettings()
     linear: LinearSettings = LinearSettings()
     semi: SemiSettings = SemiSettings()
+
+    explained_by: ClassVar[str] = "sslight config evaluate.{key}"
+
+    def without_effect(self) -> list[tuple[str, bool, str]]:
+        """See :class:`Section`."""
+        linear = self.linear
+        of_exact = "linear.epochs linear.batch_size linear.optimizer linear.lr linear.min_lr"
+        one_rate = linear.lr is not None and len(linear.lr) == 1
+        return [
+            *((f"{name}.", name != self.protocol, f"the protocol is {self.protocol}") for name in PROTOCOLS),
+            (of_exact, linear.mode == "fast", "linear.mode=fast is logistic regression, which has no such setting"),
+            ("linear.held_out_share", one_rate, "there is one learning rate only and nothing to choose"),
+            ("cache", self.protocol == "semi", "semi keeps no features"),
+            ("network", self.checkpoint.startswith("timm:"), "a timm model is one network"),
+            ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
+        ]
 
     @model_validator(mode="after")
     def _rules_between_settings(self) -> Self:

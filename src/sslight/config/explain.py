@@ -13,7 +13,16 @@ from sslight.config.fields import Section
 from sslight.config.plain_yaml import shown
 from sslight.config.pretrain_settings import PretrainSettings
 
+RENAMED = {
+    "views.blur_radius": "views.blur_sigma",
+    "views.grey_prob": "views.grayscale_prob",
+    "views.solarise_prob": "views.solarize_prob",
+    "input=normalised": "input=normalized",
+}
+"""Settings (and ``key=value``) of earlier versions, and their names now."""
+
 _DOCSTRING = re.compile(r"(?P<meaning>.*?)\s*Unit: (?P<unit>.*?)\.\s*Try: (?P<advice>.*)", re.DOTALL)
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,11 @@ def _fields(of: type[Section]) -> dict[str, FieldInfo]:
     return fields
 
 
+def field_of(key: str, of: type[Section] = PretrainSettings) -> FieldInfo | None:
+    """The field of a setting by its dotted name; None if there is no such setting."""
+    return _fields(of).get(key)
+
+
 def setting_keys(of: type[Section] = PretrainSettings) -> list[str]:
     """Dotted names of all settings, in the order in which they are declared."""
     return list(_fields(of))
@@ -50,7 +64,9 @@ def section_keys(section: str, of: type[Section] = PretrainSettings) -> list[str
 
 
 def unknown_key(key: str, of: type[Section] = PretrainSettings) -> ValueError:
-    """The error for a name that is no setting; it lists the nearest valid ones."""
+    """The error for a name that is no setting; it gives the name of today, or lists the nearest valid ones."""
+    if key in RENAMED:
+        return ValueError(f"{key} is now called {RENAMED[key]}: write that name.")
     key = shown(key)
     keys = setting_keys(of)
     by_last_part = {name.rpartition(".")[2]: name for name in reversed(keys)}
@@ -59,7 +75,10 @@ def unknown_key(key: str, of: type[Section] = PretrainSettings) -> ValueError:
         by_last_part[n] for n in difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=3, cutoff=0.75)
     ]
     nearest = list(dict.fromkeys(close))[:3]
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else "`sslight config` lists all settings."
+    lister = of.explained_by.format(key="").rstrip(" .")
+    hint = f"there are {', '.join(keys)}." if len(keys) < _FEW else f"`{lister}` lists all settings."
+    if nearest:
+        hint = f"did you mean {' or '.join(nearest)}?"
     return ValueError(f"{key} is not a setting: {hint}")
 
 
@@ -69,7 +88,7 @@ def explain(key: str, of: type[Section] = PretrainSettings) -> Explanation:
     Raises:
         ValueError: ``key`` is not a setting; the nearest names are listed.
     """
-    field = _fields(of).get(key)
+    field = field_of(key, of)
     if field is None:
         raise unknown_key(key, of)
     parts = _DOCSTRING.fullmatch(" ".join((field.description or "").split()))

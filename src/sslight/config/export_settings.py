@@ -1,17 +1,12 @@
 """The typed settings of an export; ``sslight config export`` prints the docstrings below the fields."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sslight.config.fields import Paths, PositiveInt, Probability, Section
+from sslight.config.fields import FilePath, Network, Paths, PositiveInt, Probability, Section, TextPath, as_list
 
 ExportForm = Literal["safetensors", "torchvision", "onnx", "onnx-int8", "executorch"]
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 def _each_once(value: list[ExportForm]) -> list[ExportForm]:
@@ -77,23 +72,20 @@ class ToleranceSettings(Section):
 class ExportSettings(Section):
     """Everything that determines an export."""
 
-    checkpoint: str
+    checkpoint: TextPath
     """The backbone (the first word of the command): an export or checkpoint of this program, or a
     .pth.tar of the original implementation.
     Unit: path. Try: runs/first/backbone.safetensors."""
 
-    network: Literal["student", "teacher"] = "student"
-    """Which network of a checkpoint: the one that was trained (student, query), or its moving mean
-    (teacher, key).
-    Unit: name. Try: student, as published."""
+    network: Network = "student"
 
-    format: Annotated[list[ExportForm], BeforeValidator(_as_list), AfterValidator(_each_once)] = ["onnx"]
+    format: Annotated[list[ExportForm], BeforeValidator(as_list), AfterValidator(_each_once)] = ["onnx"]
     """What to write, one or a list: safetensors (weights under timm's names), torchvision (weights
     under torchvision's names), onnx (float32), onnx-int8 (statically quantised), executorch (.pte for
     XNNPACK).
     Unit: name(s). Try: onnx first; [safetensors, onnx, onnx-int8] for more at once."""
 
-    output: Path | None = None
+    output: FilePath | None = None
     """Folder for the files and export.json; it must not exist yet. null: ``export`` beside the
     checkpoint.
     Unit: path. Try: null."""
@@ -107,12 +99,12 @@ class ExportSettings(Section):
     for the device; null: 256 / 224 of image_size.
     Unit: px. Try: null; image_size to use whole square images."""
 
-    input: Literal["nhwc", "nchw", "normalised"] = "nhwc"
+    input: Literal["nhwc", "nchw", "normalized"] = "nhwc"
     """What ONNX and ExecuTorch files take: RGB bytes [B, S, S, 3] (nhwc) or [B, 3, S, S] (nchw), which
     they normalise themselves, or float32 [B, 3, S, S] that the caller has normalised.
     Unit: name. Try: nhwc; it is what decoders give."""
 
-    classifier: Path | None = None
+    classifier: FilePath | None = None
     """Folder of an evaluation (sslight evaluate linear) of this backbone; its classifier goes into the
     files, with the names of the classes.
     Unit: path. Try: runs/first/evaluation/linear-..."""
@@ -124,3 +116,15 @@ class ExportSettings(Section):
     data: ExportDataSettings = ExportDataSettings()
     int8: Int8Settings = Int8Settings()
     tolerance: ToleranceSettings = ToleranceSettings()
+
+    explained_by: ClassVar[str] = "sslight config export.{key}"
+
+    def without_effect(self) -> list[tuple[str, bool, str]]:
+        """See :class:`Section`."""
+        has_input = any(form.startswith(("onnx", "executorch")) for form in self.format)
+        no_int8 = "onnx-int8" not in self.format
+        return [
+            ("data.calibration int8.", no_int8, "nothing is quantised without onnx-int8 in format"),
+            ("input", not has_input, "files of weights have no input"),
+            ("int8.percentile", self.int8.method != "percentile", f"int8.method={self.int8.method}"),
+        ]

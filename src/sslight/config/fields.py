@@ -1,9 +1,11 @@
-"""What all settings are made of: a strict section and the ranges that fields share."""
+"""What all settings are made of: a strict section, and what fields of several commands share."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 MAX_PIXELS = 100_000_000
 """Largest accepted image, in px, unless set."""
@@ -11,38 +13,46 @@ MAX_PIXELS = 100_000_000
 READ_TIMEOUT = 300.0
 """Seconds that reading and decoding one image may take, unless set."""
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-NonNegativeFloat = Annotated[float, Field(ge=0.0)]
-MaxPixels = Annotated[int, Field(ge=1, le=178_956_970)]  # beyond it PIL refuses, too
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Workers = Annotated[int, Field(ge=0, le=1024)]
-
-
-def _ordered_share(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = value
-    if not 0.0 < low <= high <= 1.0:
-        raise ValueError("must be two shares of the image area, 0 < smallest ≤ largest ≤ 1")
-    return value
+_V = TypeVar("_V")
 
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
-    low, high = value
-    if not 0.0 < low <= high:
+    if not 0.0 < value[0] <= value[1]:
         raise ValueError("must be two numbers, 0 < smallest ≤ largest")
     return value
 
 
+def _shares(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0.0 < value[0] <= value[1] <= 1.0:
+        raise ValueError("must be two shares of the image area, 0 < smallest ≤ largest ≤ 1")
+    return value
+
+
 def as_list(value: object) -> object:
-    """A single word as a list of one."""
-    return [value] if isinstance(value, str | Path) else value
+    """A single word or number as a list of one."""
+    return [value] if isinstance(value, str | Path | int | float) else value
+
+
+def sorted_once(value: list[_V]) -> list[_V]:
+    """Numbers in rising order, each once."""
+    if not value:
+        raise ValueError("needs at least one number, as in [20]")
+    return sorted(set(value))  # type: ignore[type-var]
 
 
 def as_text(value: object) -> object:
     """A number that YAML made of a word that consists of digits, as that word again."""
+    if isinstance(value, list | tuple):
+        return [as_text(item) for item in value]
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def expanded(value: str) -> str:
+    """A path whose ``~`` stands for the user's home; in ``timm:NAME@FILE`` that of the file."""
+    name, at, file = value.partition("@")
+    if at and name.startswith("timm:"):
+        return f"{name}@{os.path.expanduser(file)}"  # noqa: PTH111 - never raises
+    return os.path.expanduser(value)  # noqa: PTH111
 
 
 def _check_resume(value: object) -> object:
@@ -51,13 +61,94 @@ def _check_resume(value: object) -> object:
     return value
 
 
-AreaShares = Annotated[tuple[float, float], AfterValidator(_ordered_share)]
+def _check_devices(value: str) -> str:
+    if value not in ("auto", "cpu", "gpu") and not (value.isdecimal() and int(value) > 0):
+        raise ValueError("must be auto, cpu, gpu or a number of GPUs")
+    return value
+
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Workers = Annotated[int, Field(ge=0, le=1024)]
+AreaShares = Annotated[tuple[float, float], AfterValidator(_shares)]
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 Resume = Annotated[bool | Literal["auto"], BeforeValidator(_check_resume)]
-Paths = Annotated[list[str], BeforeValidator(as_list)]
+TextPath = Annotated[str, AfterValidator(expanded)]
+FilePath = Annotated[Path, AfterValidator(lambda path: Path(expanded(str(path))))]
+Paths = Annotated[list[TextPath], BeforeValidator(as_text), BeforeValidator(as_list)]
+
+# Fields that several commands have, explained once.
+# fmt: off
+
+MaxPixels = Annotated[int, Field(ge=1, le=178_956_970, description="""Largest image that is decoded, as width × height;
+    larger ones count as unreadable, before memory is taken for them. A worker needs up to 9 bytes for each pixel.
+    Unit: px. Try: the number of your largest images; a small one where anybody can add images.""")]  # PIL's own limit
+
+ReadTimeout = Annotated[float, Field(gt=0.0, description="""Longest time that reading and decoding one image may take in
+    a worker process; then the command stops and names the image. With workers=0 there is no such limit.
+    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner.""")]
+
+Subset = Annotated[TextPath | float | None, Field(description="""Which part of data.train is used: a list file (one name
+    or index a line, or lines of ``index,label,wnid,filename``) or a share between 0 and 1, drawn with data.subset_seed
+    and stratified by class. null uses all.
+    Unit: path or share. Try: 0.1 for a quick look; for semi the published 1 % or 10 % list, or 0.01 or 0.1.""")]
+
+SubsetSeed = Annotated[Seed, Field(description="""Seed of the draw when data.subset is a share.
+    Unit: none. Try: another number for another draw of the same size; several, to see how far results vary.""")]
+
+Network = Annotated[Literal["student", "teacher"], Field(description="""Which network of a checkpoint: the one that was
+    trained (student, query), or its moving mean (teacher, key).
+    Unit: name. Try: student, as published.""")]
+
+Devices = Annotated[str, BeforeValidator(as_text), AfterValidator(_check_devices), Field(description="""Where to
+    compute: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under torchrun and srun the number
+    of processes is theirs.
+    Unit: name or number. Try: auto.""")]
+
+Logger = Annotated[Literal["tensorboard", "none"], Field(description="""Where metrics go besides metrics.jsonl.
+    Unit: name. Try: tensorboard.""")]
+
+MinLR = Annotated[float, Field(ge=0.0, description="""Learning rate that the cosine schedule ends at; not scaled with
+    the batch.
+    Unit: learning rate. Try: 1e-6, as published.""")]
+
+KNNTemperature = Annotated[float, Field(gt=0.0, description="""Temperature of the votes exp(cosine / temperature).
+    Unit: cosine. Try: 0.07, as published.""")]
+
+# fmt: on
+
+
+def leaf_types(annotation: Any) -> set[Any]:
+    """The plain types that a field's value may be made of: ``list[str] | None`` has str and NoneType."""
+    args = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return {Literal}
+    if get_origin(annotation) is Annotated:
+        return leaf_types(args[0])
+    return set().union(*map(leaf_types, args)) if args else {annotation}
 
 
 class Section(BaseModel):
     """A group of settings; unknown names are errors, values do not change once built."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    explained_by: ClassVar[str] = ""
+    """The command that explains the settings; ``{key}`` in it is the one in question."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        types = leaf_types(cls.model_fields[str(info.field_name)].annotation)
+        given = value if isinstance(value, list | tuple) else [value]
+        if types & {int, float} and bool not in types and any(isinstance(item, bool) for item in given):
+            raise ValueError("must be a number, which true and false are not")
+        return value
+
+    def without_effect(self) -> Iterable[tuple[str, bool, str]]:
+        """Names of settings (``dino.`` for a group), whether they have no effect beside the others, and why."""
+        return ()

@@ -1,5 +1,6 @@
 """YAML from outside: small, plain, and refused with a sentence otherwise."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,36 @@ LARGEST_FILE = 2**20
 LONGEST_SHOWN = 200
 """Characters of a wrong value that a message repeats."""
 
+_FLOAT = re.compile(
+    r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+)
+
 
 class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases, through which a few lines can stand for billions of values."""
+    """PyYAML's safe loader with the words of YAML 1.2, and without aliases, through which a few lines can stand for
+    billions of values.
+
+    In YAML 1.1, PyYAML's, ``yes`` is true, ``0123`` is 83, ``1:30`` is 90, ``1e-3`` a word, and ``2001-01-01`` a date.
+    """
+
+    yaml_implicit_resolvers: dict[str | None, Any] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias (*name), and aliases are not read: write the value out")
         return super().compose_node(parent, index)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which also puts words into quotes that are numbers in YAML 1.2."""
+
+
+_TAG, _DIGITS = "tag:yaml.org,2002:", list("-+.0123456789")
+_PlainLoader.add_implicit_resolver(f"{_TAG}bool", re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_PlainLoader.add_implicit_resolver(f"{_TAG}null", re.compile("(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_PlainLoader.add_implicit_resolver(f"{_TAG}int", re.compile("[-+]?(0|[1-9][0-9]*)$"), _DIGITS)
+for _kind in (_PlainLoader, _PlainDumper):
+    _kind.add_implicit_resolver(f"{_TAG}float", _FLOAT, _DIGITS)
 
 
 def parse_yaml(text: str) -> Any:
@@ -35,10 +58,15 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"it holds a value that cannot be: {' '.join(str(error).split())}") from None
 
 
+def write_yaml(content: Any) -> str:
+    """Plain data as a YAML text, which means the same in YAML 1.1 and 1.2."""
+    return yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
+
+
 def read_text(path: Path) -> str:
     """The text of a file of settings. Raises ValueError whose text is the reason alone."""
     try:
-        return read_ordinary(path, largest=LARGEST_FILE).decode("utf-8")
+        return read_ordinary(path, largest=LARGEST_FILE).decode("utf-8-sig")
     except OSError as error:
         raise ValueError(error.strerror or "unknown error") from None
     except UnicodeDecodeError:

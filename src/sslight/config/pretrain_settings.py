@@ -4,16 +4,19 @@ Every docstring below a field is what ``sslight config KEY`` prints. Defaults ar
 published DINO recipe for CNNs where the paper has the setting.
 """
 
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sslight.config.fields import (
     MAX_PIXELS,
     READ_TIMEOUT,
     AreaShares,
+    Devices,
+    FilePath,
     Interval,
+    KNNTemperature,
+    Logger,
     MaxPixels,
     NonNegativeFloat,
     NonNegativeInt,
@@ -21,21 +24,17 @@ from sslight.config.fields import (
     PositiveFloat,
     PositiveInt,
     Probability,
+    ReadTimeout,
     Resume,
     Section,
     Seed,
+    Subset,
+    SubsetSeed,
     Workers,
     as_text,
 )
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 from sslight.config.training_settings import CheckpointSettings, OptimSettings
-
-
-def check_devices(value: str) -> str:
-    """The value of a ``devices`` setting, or an error."""
-    if value not in ("auto", "cpu", "gpu") and not (value.isdigit() and int(value) > 0):
-        raise ValueError("must be auto, cpu, gpu or a number of GPUs")
-    return value
 
 
 class DataSettings(Section):
@@ -51,15 +50,9 @@ class DataSettings(Section):
     """Labelled images on which the kNN accuracy is measured while training.
     Unit: path(s). Try: a few thousand images with the same classes as data.train."""
 
-    subset: str | float | None = None
-    """Which part of data.train is used: a list file (one name or index a line, or lines of
-    ``index,label,wnid,filename``) or a share between 0 and 1, drawn with data.subset_seed and
-    stratified by class. null uses all.
-    Unit: path or share. Try: 0.1 for a quick look."""
+    subset: Subset = None
 
-    subset_seed: Seed = 0
-    """Seed of the draw when data.subset is a share.
-    Unit: none. Try: another number for another draw of the same size."""
+    subset_seed: SubsetSeed = 0
 
     max_bad_share: Probability = 0.01
     """Largest share of unreadable images that a run accepts; each is replaced by another image and
@@ -67,14 +60,8 @@ class DataSettings(Section):
     Unit: share of the images seen. Try: 0 to stop at the first unreadable file."""
 
     max_pixels: MaxPixels = MAX_PIXELS
-    """Largest image that is decoded, as width × height; larger ones count as unreadable, before memory
-    is taken for them. A worker needs up to 9 bytes for each pixel.
-    Unit: px. Try: the number of your largest images; a small one where anybody can add images."""
 
-    read_timeout: PositiveFloat = READ_TIMEOUT
-    """Longest time that reading and decoding one image may take in a worker process; then the run
-    stops and names the image. With workers=0 there is no such limit.
-    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner."""
+    read_timeout: ReadTimeout = READ_TIMEOUT
 
 
 class ViewSettings(Section):
@@ -169,9 +156,7 @@ class ProbeSettings(Section):
     """Neighbours that vote.
     Unit: images. Try: 20 (200 for large sets), as published."""
 
-    knn_temperature: PositiveFloat = 0.07
-    """Temperature of the votes exp(cosine / temperature).
-    Unit: cosine. Try: 0.07, as published."""
+    knn_temperature: KNNTemperature = 0.07
 
     knn_bank: PositiveInt = 10_000
     """Most training images used as the bank of neighbours, drawn with the run's seed and
@@ -233,7 +218,7 @@ class PretrainSettings(Section):
     """Seed of weights, order, views and all else that is random.
     Unit: none. Try: several, to see how far results vary."""
 
-    output: Path | None = None
+    output: FilePath | None = None
     """The run folder: settings, metrics, checkpoints and the backbone are written here.
     Unit: path. Try: runs/NAME."""
 
@@ -242,14 +227,11 @@ class PretrainSettings(Section):
     checkpoint and starts otherwise, so that one command does for the first start and every restart.
     Unit: true, false or auto. Try: true after an interruption; auto under torchrun and SLURM."""
 
-    init_from: Path | None = None
+    init_from: FilePath | None = None
     """Start a new run from the weights in this file (a checkpoint or an exported backbone).
     Unit: path. Try: a backbone.safetensors of an earlier run."""
 
-    devices: Annotated[str, BeforeValidator(as_text), AfterValidator(check_devices)] = "auto"
-    """Where to train: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under
-    torchrun and SLURM the number of processes is theirs.
-    Unit: name or number. Try: auto."""
+    devices: Devices = "auto"
 
     precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(as_text)] = "32"
     """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the
@@ -276,9 +258,7 @@ class PretrainSettings(Section):
     """Steps from one line of metrics.jsonl to the next.
     Unit: steps. Try: 10; each line makes the host wait for the device once."""
 
-    logger: Literal["tensorboard", "none"] = "tensorboard"
-    """Where metrics go besides metrics.jsonl.
-    Unit: name. Try: tensorboard."""
+    logger: Logger = "tensorboard"
 
     global_pair_weight: Probability | None = None
     """Weight of the global–global pairs of views in the loss, the global–local pairs having the
@@ -293,6 +273,30 @@ class PretrainSettings(Section):
     swav: SwAVSettings = SwAVSettings()
     moco: MoCoSettings = MoCoSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+
+    explained_by: ClassVar[str] = "sslight config {key}"
+
+    def without_effect(self) -> list[tuple[str, bool, str]]:
+        """See :class:`Section`."""
+        optim, probe, swav = self.optim, self.probe, self.swav
+        no_knn = probe.knn is False or (probe.knn is None and not self.data.val)
+        of_knn = "probe.knn_k probe.knn_temperature probe.knn_bank probe.every_epochs"
+        of_locals = "global_pair_weight views.local_size views.local_scale"
+        return [
+            *((f"{name}.", name != self.method, f"method={self.method}") for name in ("dino", "swav", "moco")),
+            (of_locals, self.views.num_local == 0, "views.num_local=0"),
+            ("init", self.init_from is not None, "the weights are those of init_from"),
+            ("optim.momentum", optim.name == "adamw", "AdamW has fixed betas"),
+            ("optim.lars_eta", optim.name != "lars", f"optim.name={optim.name}"),
+            ("optim.milestones optim.gamma", optim.schedule != "multistep", f"optim.schedule={optim.schedule}"),
+            ("optim.min_lr", optim.schedule != "cosine", f"optim.schedule={optim.schedule}"),
+            ("optim.warmup_start", optim.warmup_epochs == 0, "optim.warmup_epochs=0"),
+            ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
+            (of_knn, no_knn, "no kNN accuracy is measured without data.val or probe.knn=true"),
+            ("data.val", probe.knn is False, "probe.knn=false"),
+            ("dino.warmup_teacher_temp", not self.dino.warmup_teacher_temp_epochs, "dino.warmup_teacher_temp_epochs=0"),
+            ("swav.queue_start_epoch", swav.queue_size == 0, "swav.queue_size=0"),
+        ]
 
     @model_validator(mode="after")
     def _rules_between_settings(self) -> Self:

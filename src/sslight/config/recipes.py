@@ -8,12 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import ValidationError
-
-from sslight.config.fields import Section
-from sslight.config.overrides import build_settings, flatten
-from sslight.config.plain_yaml import parse_yaml, read_text, shown
+from sslight.config.fields import Section, expanded
+from sslight.config.overrides import build_settings, flatten, validated
+from sslight.config.plain_yaml import parse_yaml, read_text, shown, write_yaml
 from sslight.config.pretrain_settings import PretrainSettings
 
 _S = TypeVar("_S", bound=Section)
@@ -78,7 +75,7 @@ def _recipe_text(name_or_path: str) -> str:
     names = recipe_names()
     if name_or_path in names:
         return (files("sslight") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    path = Path(name_or_path)
+    path = Path(expanded(name_or_path))
     if path.suffix in {".yaml", ".yml"} or os.path.isfile(path):  # noqa: PTH113 - never raises
         try:
             return read_text(path)
@@ -109,9 +106,12 @@ def read_settings(path: Path, of: type[_S]) -> _S:
         ValueError: the file cannot be read, or holds settings of another kind.
     """
     try:
-        return of.model_validate(parse_yaml(read_text(path)))
+        content = parse_yaml(read_text(path))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no settings")
+        return validated(of, flatten(content, of=of))
     except ValueError as error:
-        reason = "it breaks their rules" if isinstance(error, ValidationError) else str(error)
+        reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
             f"{path} does not hold the settings of such a run ({reason}): choose another folder."
         ) from None
@@ -119,7 +119,7 @@ def read_settings(path: Path, of: type[_S]) -> _S:
 
 def to_yaml(settings: Section) -> str:
     """The whole settings as YAML that ``load_recipe`` or ``read_settings`` reads back to equal settings."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return write_yaml(settings.model_dump(mode="json"))
 
 
 def read_plain_settings(path: Path) -> dict[str, Any]:

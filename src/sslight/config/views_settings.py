@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field
 
 from sslight.config.explain import section_keys
-from sslight.config.fields import NonNegativeInt, Section, as_list
-from sslight.config.overrides import flatten, parse_words
+from sslight.config.fields import FilePath, Paths, Section, Seed
+from sslight.config.overrides import build, flatten, parse_words
 from sslight.config.pretrain_settings import PretrainSettings
 from sslight.config.recipes import load_recipe, read_recipe, recipe_names
 
@@ -20,11 +20,13 @@ _DEFAULT_RECIPES = ("dino_cnn_baseline", "dino_cnn_sslight")
 class ViewsPageSettings(Section):
     """What a page about views shows, and where it is written."""
 
-    recipe: Annotated[list[str], BeforeValidator(as_list)] = []
+    explained_by: ClassVar[str] = "sslight views --help"
+
+    recipe: Paths = []
     """Recipes to show; the first is the one that others are compared with. A single one is shown beside its
     baseline; none are the CNN recipes of DINO."""
 
-    output: Path = Path("views")
+    output: FilePath = Path("views")
     """The folder to write."""
 
     images: Annotated[int, Field(ge=1, le=24)] = 4
@@ -33,7 +35,7 @@ class ViewsPageSettings(Section):
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 4000
     """Draws of all views of an image from which the numbers come."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Chooses the images; views are those of the first epoch of a run with this seed."""
 
 
@@ -48,7 +50,7 @@ class ShownRecipe:
 
 def build_views_page(words: Iterable[str], recipes: Iterable[str] = ()) -> tuple[ViewsPageSettings, list[ShownRecipe]]:
     """The settings of a page and its recipes from ``key=value`` words. See :func:`build_shown_recipes`."""
-    values = parse_words(words)
+    values = parse_words(words, ViewsPageSettings, PretrainSettings)
     own = {key: values.pop(key) for key in list(values) if key in ViewsPageSettings.model_fields}
     named = list(recipes)
     if named and "recipe" in own:
@@ -59,14 +61,7 @@ def build_views_page(words: Iterable[str], recipes: Iterable[str] = ()) -> tuple
 
 def build_page_settings(values: Mapping[str, Any]) -> ViewsPageSettings:
     """The settings of a page. Raises ValueError for a wrong value."""
-    try:
-        return ViewsPageSettings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        rule = first["msg"]
-        raise ValueError(
-            f"{first['loc'][0]}={first['input']}: {rule[0].lower()}{rule[1:]}; see `sslight views --help`"
-        ) from None
+    return build(ViewsPageSettings, values)
 
 
 def build_shown_recipes(names: list[str], overrides: Mapping[str, Any]) -> list[ShownRecipe]:

@@ -61,10 +61,10 @@ def _preprocessing(task: Task) -> dict[str, Any]:
         "centre_crop": size,
         "input": kind,
         "shape": ["batch", size, size, 3] if kind == "nhwc" else ["batch", 3, size, size],
-        "dtype": "float32" if kind == "normalised" else "uint8",
+        "dtype": "float32" if kind == "normalized" else "uint8",
         "mean": list(info.mean),
         "std": list(info.std),
-        "normalised_inside": kind != "normalised",
+        "normalised_inside": kind != "normalized",
     }
 
 

@@ -13,7 +13,7 @@ from sslight.backbones.vit import MultiSizeVisionTransformer, resize_position_em
 from sslight.export.classifier import Classifier
 from sslight.views import normalize
 
-InputKind = Literal["nhwc", "nchw", "normalised"]
+InputKind = Literal["nhwc", "nchw", "normalized"]
 
 
 class ExportNetwork(nn.Module):
@@ -22,7 +22,7 @@ class ExportNetwork(nn.Module):
     Args:
         represented: Normalised images ``[B, 3, S, S]`` → features ``[B, D]``.
         mean, std: Of the channels, of 0–1.
-        input: ``nhwc``: bytes ``[B, S, S, 3]``; ``nchw``: bytes ``[B, 3, S, S]``; ``normalised``: float32
+        input: ``nhwc``: bytes ``[B, S, S, 3]``; ``nchw``: bytes ``[B, 3, S, S]``; ``normalized``: float32
             ``[B, 3, S, S]`` as it is.
         classifier: ``[B, D]`` → logits ``[B, C]``.
     """
@@ -49,7 +49,7 @@ class ExportNetwork(nn.Module):
         """``images`` as ``input`` says → features ``[B, D]``, and logits ``[B, C]`` with a classifier."""
         if self._input == "nhwc":
             images = images.permute(0, 3, 1, 2)
-        if self._input != "normalised":
+        if self._input != "normalized":
             images = images.float() * self.factor + self.offset
         features: Tensor = self.represented(images)
         return features if self.classifier is None else (features, self.classifier(features))
@@ -85,7 +85,7 @@ class Exportable:
                 array = images.permute(0, 2, 3, 1).numpy()
             case "nchw":
                 array = images.numpy()
-            case "normalised":
+            case "normalized":
                 array = normalize(images[None], self.info.mean, self.info.std).numpy()
         return np.ascontiguousarray(array)
 

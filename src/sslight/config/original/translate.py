@@ -166,7 +166,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
         flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, Mapping) else {str(key): value}
-    return {key: _number(value) for key, value in flat.items()}
+    return flat
 
 
 def _read_pairs(words: list[str]) -> dict[str, Any]:
@@ -203,15 +203,6 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, str):  # YAML 1.1 takes 1e-6 for a word
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _translate(values: Mapping[str, Any], given: set[str]) -> Translation:
