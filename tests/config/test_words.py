@@ -41,9 +41,9 @@ def load(*words: str) -> PretrainSettings:
         ("views.jitter=[true, 0.4, 0.2, 0.1]", "must be a number"),
         (
             "views.global_scale=0.3,1",
-            r"with brackets, and in a shell with quotes: 'views\.global_scale=\[0\.14, 1\.0\]'",
+            r"with brackets, and in a shell with quotes: 'views\.global_scale=\[0\.3,1\]'",
         ),
-        ("views.global_scale=0.3", "must be a list such as"),
+        ("views.global_scale=0.3", r"must be a list such as \[0\.14, 1\.0\], with brackets"),
         ("views.global_scale=[0.3]", "must be a list such as"),
         ("views.global_scale=[0.3, 0.5, 1]", "must be a list such as"),
         ("optim.milestones=60", r"must be a list such as \[60, 80\]"),

@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from sslight.cli.terminal import facts
 from sslight.config import PretrainSettings, load_recipe, parse_assignments
 
 if TYPE_CHECKING:
@@ -22,6 +21,9 @@ Settings = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
+_OF_WHOLE_RUNS = ("output", "resume", "epochs", "logger", "log_every", "checkpoint.", "data.val")
+"""Settings that change nothing in the part of a run that is measured."""
+
 
 @bench.command()
 def loader(
@@ -31,9 +33,12 @@ def loader(
     as_json: AsJson = False,
 ) -> None:
     """Load batches with nothing else to do: images a second, and the share of what bare decoding would reach."""
+    resolved, steps = _settings(recipe, settings)
+    if steps is not None:
+        raise ValueError(f"steps={steps} would have no effect: give --seconds, the time to load.")
     from sslight.api.bench import bench_loader
 
-    speed = bench_loader(_settings(recipe, settings), seconds=seconds)
+    speed = bench_loader(resolved, seconds=seconds)
     if as_json:
         print(json.dumps(dataclasses.asdict(speed)))
     else:
@@ -44,47 +49,57 @@ def loader(
 def step(
     recipe: Recipe,
     settings: Settings = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps to time, after three to warm up.")] = 20,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps to time, after three to warm up; steps=N does the same.", show_default="20"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take training steps, loader included: images a second, the parts of a step, and memory."""
+    resolved, typed = _settings(recipe, settings)
+    if None not in (steps, typed):
+        raise ValueError(f"--steps {steps} and steps={typed} are both given: keep one.")
     from sslight.api.bench import bench_step
 
-    speed = bench_step(_settings(recipe, settings), steps=steps)
+    speed = bench_step(resolved, steps=steps or typed or 20)
     if as_json:
         print(json.dumps(dataclasses.asdict(speed)))
     else:
         _print_step(speed)
 
 
-def _settings(recipe: str, words: list[str] | None) -> PretrainSettings:
-    settings = load_recipe(recipe, parse_assignments(words or []))
+def _settings(recipe: str, words: list[str] | None) -> tuple[PretrainSettings, int | None]:
+    """The settings of the run that is measured, and ``steps`` if it is typed."""
+    typed: dict[str, Any] = parse_assignments(words or [])
+    for key, value in typed.items():
+        if key.startswith(_OF_WHOLE_RUNS):
+            raise ValueError(f"{key}={value} would have no effect on what is measured: leave it out.")
+    settings = load_recipe(recipe, typed)
     if not settings.data.train:
         raise ValueError("data.train is not set: give your images, such as data.train=images (or synthetic:2000).")
-    return settings
+    return settings, settings.steps if typed.get("steps") is not None else None
 
 
 def _print_loader(speed: "LoaderSpeed") -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row(
-        "images", f"{speed.images:,} in {speed.seconds:.1f} s, {speed.workers} workers on {speed.cores} cores"
+    parts = (speed.ms_reading, speed.ms_decoding, speed.ms_views)
+    facts(
+        [
+            ("images", f"{speed.images:,} in {speed.seconds:.1f} s, {speed.workers} workers on {speed.cores} cores"),
+            ("speed", f"{speed.images_per_second:.0f} images/s, {speed.images_per_second_per_core:.0f} a core"),
+            ("of bare decoding", f"{speed.share_of_decoding_limit:.0%}"),
+            ("an image alone", "reading {:.2f} ms, decoding {:.2f} ms, views {:.2f} ms".format(*parts)),
+            ("bottleneck", speed.bottleneck),
+        ]
     )
-    table.add_row("speed", f"{speed.images_per_second:.0f} images/s, {speed.images_per_second_per_core:.0f} a core")
-    table.add_row("of bare decoding", f"{speed.share_of_decoding_limit:.0%}")
-    table.add_row(
-        "an image alone",
-        f"reading {speed.ms_reading:.2f} ms, decoding {speed.ms_decoding:.2f} ms, views {speed.ms_views:.2f} ms",
-    )
-    table.add_row("bottleneck", speed.bottleneck)
-    Console(soft_wrap=True, highlight=False).print(table, markup=False)
 
 
 def _print_step(speed: "StepSpeed") -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row("device", f"{speed.device}, precision={speed.precision}")
-    table.add_row("speed", f"{speed.images_per_second:.0f} images/s, {speed.ms_per_step:.0f} ms a step")
-    for name, ms in speed.parts.items():
-        table.add_row(f"  {name}", f"{ms:.1f} ms, {ms / speed.ms_per_step:.0%}")
-    table.add_row("peak memory", f"{speed.peak_memory_mib:,.0f} MiB")
-    table.add_row("bottleneck", speed.bottleneck)
-    Console(soft_wrap=True, highlight=False).print(table, markup=False)
+    facts(
+        [
+            ("device", f"{speed.device}, precision={speed.precision}"),
+            ("speed", f"{speed.images_per_second:.0f} images/s, {speed.ms_per_step:.0f} ms a step"),
+            *((f"  {name}", f"{ms:.1f} ms, {ms / speed.ms_per_step:.0%}") for name, ms in speed.parts.items()),
+            ("peak memory", f"{speed.peak_memory_mib:,.0f} MiB"),
+            ("bottleneck", speed.bottleneck),
+        ]
+    )

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sslight.cli.terminal import say
 from sslight.config import (
     DetectSettings,
     EvaluateSettings,
@@ -46,7 +47,7 @@ def config(
 ) -> None:
     """Explain a setting: meaning, unit, default, what to try."""
     if from_original is not None:
-        _print_translation(from_original, as_json=as_json)
+        _print_translation(from_original.expanduser(), as_json=as_json)
         return
     found = _explanations(key)
     if as_json:
@@ -80,12 +81,11 @@ def _print_translation(path: Path, *, as_json: bool) -> None:
 
 
 def _print_one(setting: Explanation) -> None:
-    console = Console(highlight=False)
-    console.print(setting.key, style="bold", markup=False)
-    console.print(f"  {setting.meaning}", markup=False)
-    console.print(f"  unit:    {setting.unit}", markup=False)
-    console.print(f"  default: {_as_typed(setting.default)}   (a recipe may set another)", markup=False)
-    console.print(f"  try:     {setting.advice}", markup=False)
+    say(setting.key, style="bold")
+    say(f"  {setting.meaning}")
+    say(f"  unit:    {setting.unit}")
+    say(f"  default: {_as_typed(setting.default)}   (a recipe may set another)")
+    say(f"  try:     {setting.advice}")
 
 
 def _print_table(settings: list[Explanation]) -> None:

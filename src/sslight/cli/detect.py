@@ -3,9 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
+from sslight.cli.terminal import facts, say
 from sslight.config import DetectSettings, build_detect_settings, parse_assignments
 
 if TYPE_CHECKING:
@@ -28,26 +26,26 @@ def detect(checkpoint: str, settings: list[str], *, as_json: bool) -> None:
 
 
 def _print_result(result: "DetectionResult") -> None:
-    console = Console(soft_wrap=True, highlight=False)
     data, checkpoint, details = (result.content[name] for name in ("data", "checkpoint", "details"))
-    table = Table(box=None, pad_edge=False, show_header=False)
     network = "Faster R-CNN" if result.masks is None else "Mask R-CNN"
-    table.add_row("protocol", f"{network}, {details['total_steps']:,} steps, loss {details['loss']:.3f} at the end")
-    table.add_row("backbone", f"{checkpoint['backbone']} ({checkpoint['notes']['weights']})")
-    table.add_row(
-        "images",
-        f"{data['train']['num_images']:,} training ({data['train']['split']}), {data['val']['num_images']:,} "
-        f"validation ({data['val']['split']}), {data['num_categories']} categories",
+    train, val = data["train"], data["val"]
+    facts(
+        [
+            ("protocol", f"{network}, {details['total_steps']:,} steps, loss {details['loss']:.3f} at the end"),
+            ("backbone", f"{checkpoint['backbone']} ({checkpoint['notes']['weights']})"),
+            (
+                "images",
+                f"{train['num_images']:,} training ({train['split']}), {val['num_images']:,} validation "
+                f"({val['split']}), {data['num_categories']} categories",
+            ),
+            ("boxes", as_text(result.boxes)),
+            *([] if result.masks is None else [("masks", as_text(result.masks))]),
+            *([] if result.sample is None else [("sample", str(result.sample))]),
+            ("result", str(result.path)),
+        ]
     )
-    table.add_row("boxes", as_text(result.boxes))
-    if result.masks is not None:
-        table.add_row("masks", as_text(result.masks))
-    if result.sample is not None:
-        table.add_row("sample", str(result.sample))
-    table.add_row("result", str(result.path))
-    console.print(table, markup=False)
     for note in result.content["notes"]:
-        console.print(f"note: {note}", markup=False)
+        say(f"note: {note}")
 
 
 def as_text(value: "AveragePrecision") -> str:

@@ -1,14 +1,15 @@
 """``sslight evaluate``: a backbone measured by the field's protocols."""
 
 import json
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from sslight.cli.detect import detect
+from sslight.cli.terminal import facts, say
 from sslight.config import EvaluateSettings, build_evaluate_settings, parse_assignments
+from sslight.config.evaluate_settings import PROTOCOLS
 
 if TYPE_CHECKING:
     from sslight.evaluate import Accuracy, EvaluationResult
@@ -40,6 +41,10 @@ def evaluate(
                 f"{word} stands where the protocol and the checkpoint belong: sslight evaluate knn CHECKPOINT "
                 f"data.train=... data.val=..."
             )
+    if protocol not in (*PROTOCOLS, "detect"):
+        near = get_close_matches(protocol, (*PROTOCOLS, "detect"), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(PROTOCOLS)} or detect."
+        raise ValueError(f"{protocol} is not a protocol: {hint}")
     if protocol == "detect":
         detect(checkpoint, settings or [], as_json=as_json)
         return
@@ -56,31 +61,25 @@ def evaluate(
 
 
 def _print_result(result: "EvaluationResult") -> None:
-    console = Console(soft_wrap=True, highlight=False)
     content = result.content
     data, checkpoint = content["data"], content["checkpoint"]
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row("protocol", f"{result.protocol}{_decided(content['details'])}")
-    table.add_row("backbone", f"{checkpoint['backbone']} ({checkpoint['notes']['weights']})")
-    table.add_row(
-        "images",
-        f"{data['train']['num_images']:,} training, {data['val']['num_images']:,} validation, "
-        f"{data['train']['num_classes']} classes, {content['transform']['image_size']} px",
-    )
-    for name, accuracy in (
-        [(f"k = {k}", value) for k, value in result.by_k.items()] if result.by_k else [("accuracy", result.accuracy)]
-    ):
-        table.add_row(name, as_text(accuracy))
+    counts = f"{data['train']['num_images']:,} training, {data['val']['num_images']:,} validation"
     worst = sorted(result.accuracy.per_class.items(), key=lambda item: item[1][0])
-    table.add_row(
-        "classes",
-        f"from {worst[0][1][0]:.0f} % ({worst[0][0]}) to {worst[-1][1][0]:.0f} % ({worst[-1][0]})",
+    (low_name, (low, *_)), (high_name, (high, *_)) = worst[0], worst[-1]
+    accuracies = {f"k = {k}": value for k, value in result.by_k.items()} or {"accuracy": result.accuracy}
+    facts(
+        [
+            ("protocol", f"{result.protocol}{_decided(content['details'])}"),
+            ("backbone", f"{checkpoint['backbone']} ({checkpoint['notes']['weights']})"),
+            ("images", f"{counts}, {data['train']['num_classes']} classes, {content['transform']['image_size']} px"),
+            *((name, as_text(accuracy)) for name, accuracy in accuracies.items()),
+            ("classes", f"from {low:.0f} % ({low_name}) to {high:.0f} % ({high_name})"),
+            ("time", f"{content['seconds']:.1f} s, {content['peak_memory_mib']['host']:,} MiB"),
+            ("result", str(result.path)),
+        ]
     )
-    table.add_row("time", f"{content['seconds']:.1f} s, {content['peak_memory_mib']['host']:,} MiB")
-    table.add_row("result", str(result.path))
-    console.print(table, markup=False)
     for note in result.notes:
-        console.print(f"note: {note}", markup=False)
+        say(f"note: {note}")
 
 
 def _decided(details: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from sslight.cli.terminal import say
 
 
 def import_checkpoint(
@@ -17,6 +18,7 @@ def import_checkpoint(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
     """Write the backbone of an original checkpoint in this program's format; nothing in it is executed."""
+    file, output = file.expanduser(), output.expanduser()
     if output.exists():
         raise ValueError(f"{output} exists and is not replaced: choose another name.")
     if not output.parent.is_dir():
@@ -42,8 +44,7 @@ def import_checkpoint(
         print(json.dumps({**result, "output": str(output)}))
         return
     trained = f"after {info.notes['epoch']} epochs" if "epoch" in info.notes else "after an unknown number of epochs"
-    Console(soft_wrap=True, highlight=False).print(
+    say(
         f"{file}: the {network} network of {info.notes['method']}, {info.name} with {result['num_features']} features, "
-        f"{trained}; written to {output}.",
-        markup=False,
+        f"{trained}; written to {output}."
     )

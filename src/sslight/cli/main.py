@@ -1,11 +1,7 @@
 """The ``sslight`` command."""
 
-import json
 import os
 import sys
-import time
-from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,11 +13,15 @@ from sslight.cli.config import config
 from sslight.cli.data import data
 from sslight.cli.evaluate import evaluate
 from sslight.cli.export import export
+from sslight.cli.failures import end
 from sslight.cli.import_ import import_checkpoint
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
 from sslight.cli.report import report
+from sslight.cli.terminal import write_what_the_terminal_can
 from sslight.cli.views import views
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     add_completion=False,
@@ -66,64 +66,13 @@ def main() -> None:
     # imported, which no command does before this line.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    write_what_the_terminal_can()
     try:
-        app()
-    except ValueError as error:
-        _end(str(error), code=2)
-    except OSError as error:
-        _end(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}", code=1)
-    except KeyboardInterrupt:
-        _end("interrupted.", code=130, said_by_all=True)
-    except RuntimeError as error:
-        from sslight.data import StoreUnavailable, WorkerFailed
-        from sslight.train import AnotherProcessFailed, TrainingStopped
-
-        if isinstance(error, AnotherProcessFailed):
-            _tell_torchrun(str(error), first=False)
-            sys.exit(1)
-        if isinstance(error, StoreUnavailable | WorkerFailed):
-            _end(str(error), code=1)
-        if not isinstance(error, TrainingStopped):
-            _tell_torchrun(f"{type(error).__name__}: {error}", first=True)
-            raise
-        _end(str(error), code=1, said_by_all=True)
-
-
-def _end(message: str, *, code: int, said_by_all: bool = False) -> None:
-    message = message if message.endswith((".", "?")) else message + "."
-    if _speaks(said_by_all):
-        print(f"sslight: {message}", file=sys.stderr, flush=True)
-    _tell_torchrun(message, first=True)
-    sys.exit(code)
-
-
-def _speaks(said_by_all: bool) -> bool:
-    """Whether this of all processes prints a message: each sentence once.
-
-    What all say alike is the first one's. Before the processes know each other, those of a machine
-    differ in nothing; afterwards only the one that failed gets here.
-    """
-    environment = os.environ
-    rank = environment.get("RANK") or environment.get("SLURM_PROCID") or environment.get("LOCAL_RANK", "0")
-    local_rank = environment.get("LOCAL_RANK") or environment.get("SLURM_LOCALID", "0")
-    if said_by_all:
-        return rank == "0"
-    if "torch" in sys.modules:
-        from torch import distributed
-
-        if distributed.is_available() and distributed.is_initialized():
-            return True
-    return local_rank == "0"
-
-
-def _tell_torchrun(message: str, *, first: bool) -> None:
-    """Leave the message where torchrun's report of the failure takes it from (as elastic's ``record`` does).
-
-    Its root cause is the oldest one, in whole seconds: processes that end because of another one come later.
-    """
-    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if path:
-        now = str(int(time.time()) + (0 if first else 2))
-        report = {"message": message, "extraInfo": {"py_callstack": message, "timestamp": now}}
-        with suppress(OSError):
-            Path(path).write_text(json.dumps({"message": report}), encoding="utf-8")
+        code = app(prog_name="sslight", standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+    except Exception as error:
+        end(error)
+    except KeyboardInterrupt as error:
+        end(error)
+    sys.exit(code or 0)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from sslight.cli.terminal import facts, say
 from sslight.config import PretrainSettings, build_settings, load_recipe, parse_assignments, translate_original
 
 if TYPE_CHECKING:
@@ -57,15 +56,14 @@ def _from_recipe(words: list[str]) -> PretrainSettings:
 
 def _from_original(path: Path, words: list[str]) -> PretrainSettings:
     """Settings from the original's file and pairs; ``key=value`` words are of this program and come last."""
-    translation = translate_original(path, [word for word in words if "=" not in word])
+    translation = translate_original(path.expanduser(), [word for word in words if "=" not in word])
     overrides = parse_assignments(word for word in words if "=" in word)
     settings = build_settings(translation.settings, overrides)
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"{path} became these settings:", markup=False)
+    say(f"{path} became these settings:", stderr=True)
     for key, value in (translation.settings | overrides).items():
-        console.print(f"  {key}={json.dumps(value)}", markup=False)
+        say(f"  {key}={json.dumps(value)}", stderr=True)
     for note in translation.notes:
-        console.print(note, markup=False)
+        say(note, stderr=True)
     return settings
 
 
@@ -84,27 +82,20 @@ def _print_result(result: "PretrainResult") -> None:
     from sslight.train import duration
 
     training = result.training
-    console = Console(soft_wrap=True, highlight=False)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row("images", f"{result.num_images:,}")
-    if result.unreadable:
-        table.add_row("unreadable", _unreadable(result))
-    table.add_row("steps", f"{training.steps:,} in {duration(training.seconds)}")
-    table.add_row(
-        "speed", f"{training.images_per_second:.0f} images/s, waiting for data {training.data_wait_share:.0%}"
-    )
-    table.add_row("loss", f"{training.metrics['loss']:.4f}")
+    speed = f"{training.images_per_second:.0f} images/s, waiting for data {training.data_wait_share:.0%}"
+    rows = [("images", f"{result.num_images:,}")]
+    rows += [("unreadable", _unreadable(result))] if result.unreadable else []
+    rows += [("steps", f"{training.steps:,} in {duration(training.seconds)}"), ("speed", speed)]
+    rows += [("loss", f"{training.metrics['loss']:.4f}")]
     if training.measurements:
         first, last = training.measurements[0], training.measurements[-1]
         for name, label in (("knn_top1", "kNN accuracy"), ("linear_top1", "linear accuracy")):
-            table.add_row(label, f"untrained {first[name]:.1f} %  →  pre-trained {last[name]:.1f} %")
-        table.add_row("", f"({result.protocol})")
-    table.add_row("backbone", str(result.backbone))
-    console.print(table, markup=False)
-    console.print(
+            rows += [(label, f"untrained {first[name]:.1f} %  →  pre-trained {last[name]:.1f} %")]
+        rows += [("", f"({result.protocol})")]
+    facts([*rows, ("backbone", str(result.backbone))])
+    say(
         "\nUse it in Python:\n"
         "  import sslight\n"
         f'  backbone = sslight.load_backbone("{result.backbone}")  # a timm module in eval mode\n'
         f"  features = backbone(images)  # float [B, 3, H, W], normalised → [B, {result.num_features}]",
-        markup=False,
     )

@@ -4,9 +4,9 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from sslight.cli.terminal import say
 from sslight.config import Recipe, read_recipe, recipe_names
 
 _COMPARED = {
@@ -32,29 +32,24 @@ def recipes(
     """List the recipes, or print one."""
     if name is not None:
         recipe = read_recipe(name)
-        print(
-            json.dumps({"name": name, "inherits": recipe.inherits, "values": recipe.values}) if as_json else recipe.text
-        )
+        as_data = {"name": name, "inherits": recipe.inherits, "values": recipe.values}
+        print(json.dumps(as_data) if as_json else recipe.text)
         return
     found = [read_recipe(each) for each in recipe_names()]
     if as_json:
-        print(
-            json.dumps(
-                [{"name": r.name, "inherits": r.inherits, "header": r.header, "changes": r.changes} for r in found]
-            )
-        )
+        keys = ("name", "inherits", "header", "changes")
+        print(json.dumps([{key: getattr(recipe, key) for key in keys} for recipe in found]))
         return
-    console = Console(soft_wrap=True, highlight=False)
     for recipe in found:
-        console.print(recipe.name, style="bold", markup=False)
+        say(recipe.name, style="bold")
         for line in recipe.header:
-            console.print(f"  {line}", markup=False)
+            say(f"  {line}")
         if recipe.inherits is not None:
             changes = " · ".join(f"{key}={json.dumps(value)}" for key, value in recipe.changes.items())
-            console.print(f"  differs:  from {recipe.inherits} in {changes}", markup=False)
-    console.print()
-    console.print(_differences(found))
-    console.print("\n`sslight recipes NAME` prints one; `sslight pretrain NAME key=value ...` runs it.", markup=False)
+            say(f"  differs:  from {recipe.inherits} in {changes}")
+    say()
+    say(_differences(found))
+    say("\n`sslight recipes NAME` prints one; `sslight pretrain NAME key=value ...` runs it.")
 
 
 def _differences(found: list[Recipe]) -> Table:
