@@ -14,6 +14,7 @@ from sslight.config.fields import (
     PositiveFloat,
     PositiveInt,
     Probability,
+    Resume,
     Section,
     Seed,
     Workers,
@@ -221,10 +222,36 @@ class EvaluateSettings(Section):
     """Seed of all that is random: new layers, crops, order, the part held out.
     Unit: none. Try: several, to see how far results vary."""
 
+    resume: Resume = "auto"
+    """Continue an interrupted linear (exact) or semi evaluation in its folder: auto goes on from the last
+    checkpoint if there is one.
+    Unit: true, false or auto. Try: auto; the same command then continues."""
+
+    checkpoint_every_steps: PositiveInt | None = None
+    """Steps from one write of checkpoints/last.pt to the next, where something is trained.
+    Unit: steps. Try: null."""
+
+    checkpoint_every_minutes: PositiveFloat | None = 10.0
+    """Longest time from one write of checkpoints/last.pt to the next; null for the end only.
+    Unit: minutes. Try: as much work as you are ready to lose."""
+
+    log_every: PositiveInt = 20
+    """Steps from one line of metrics.jsonl to the next, where something is trained.
+    Unit: steps. Try: 20; each line makes the host wait for the device once."""
+
+    logger: Literal["tensorboard", "none"] = "none"
+    """Where training figures go besides metrics.jsonl.
+    Unit: name. Try: none."""
+
     data: EvaluateDataSettings = EvaluateDataSettings()
     knn: KNNSettings = KNNSettings()
     linear: LinearSettings = LinearSettings()
     semi: SemiSettings = SemiSettings()
+
+    @property
+    def trains(self) -> bool:
+        """Whether something is trained in steps, so that there is a run to log, keep and continue."""
+        return self.protocol == "semi" or (self.protocol == "linear" and self.linear.mode == "exact")
 
     @model_validator(mode="after")
     def _rules_between_settings(self) -> Self:

@@ -284,6 +284,11 @@ _WITHOUT_EFFECT_IN_EVALUATION: list[_Rule[EvaluateSettings]] = [
     ),
     ({"cache"}, lambda s: s.protocol == "semi", "no features are kept; leave it out"),
     (
+        {"resume", "checkpoint_every_steps", "checkpoint_every_minutes", "log_every", "logger"},
+        lambda s: not s.trains,
+        "nothing is trained in steps; leave it out",
+    ),
+    (
         {"network"},
         lambda s: s.checkpoint.startswith("timm:"),
         "a timm model is one network; leave it out",
