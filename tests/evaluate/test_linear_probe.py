@@ -1,5 +1,7 @@
 """The exact linear protocol: against the original's recorded steps, and many classifiers against one."""
 
+from typing import Literal
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,15 @@ from tests.golden import assert_near, read_arrays, read_json
 
 CROPS = read_arrays("trajectories/crops.npz")
 NOBODY = torch.zeros(8, dtype=torch.bool)
+
+
+def step(probes: LinearProbes, features: Tensor, labels: Tensor, held_out: Tensor) -> Tensor:
+    """One step of all classifiers; the losses of the final ones."""
+    probes.optimizer.zero_grad()
+    final, trial = probes(features, labels, held_out)
+    (final.sum() + trial.sum()).backward()
+    probes.optimizer.step()
+    return final.detach()  # type: ignore[no-any-return]
 
 
 def first_layer(dim: int, num_classes: int = 4) -> nn.Linear:
@@ -38,35 +49,35 @@ def test_two_epochs_are_the_recorded_ones(name: str) -> None:
     first.load_state_dict({"weight": init[f"{layer}.weight"], "bias": init[f"{layer}.bias"]})
     schedule, peak = settings["schedule"], settings["schedule"]["peak_lr"]
     # Another rate and its trials train beside the recorded one and must not disturb it.
-    probes = LinearProbes.build([peak, 10 * peak], first.double(), optimizer=settings["optimizer"]["kind"])
+    probes = LinearProbes([peak, 10 * peak], first.double(), optimizer=settings["optimizer"]["kind"])
     per_epoch, total = schedule["iters_per_epoch"], schedule["iters_per_epoch"] * schedule["total_epochs"]
-    for step, recorded in enumerate(case["float64"]["steps"]):
-        if step % per_epoch == 0:
-            probes.set_rates(step, total_steps=total, min_lr=schedule["min_lr"])
-        images, labels = CROPS[f"global.{step}"][0], CROPS[f"label.{step}"]
+    for number, recorded in enumerate(case["float64"]["steps"]):
+        if number % per_epoch == 0:
+            probes.set_rates(number, total_steps=total, min_lr=schedule["min_lr"])
+        images, labels = CROPS[f"global.{number}"][0], CROPS[f"label.{number}"]
         with torch.no_grad():
             features = backbone(as_input(images, torch.float64))
-        assert_near(probes.final[0](features), expected[f"f64.logits.{step}"], 1e-6, f"logits {step}")
-        losses = probes.step(features, labels, NOBODY)
-        assert_near(losses[0], recorded["loss"], 1e-9, f"loss {step}")
+        assert_near(probes.final[0](features), expected[f"f64.logits.{number}"], 1e-6, f"logits {number}")
+        losses = step(probes, features, labels, NOBODY)
+        assert_near(losses[0], recorded["loss"], 1e-9, f"loss {number}")
         assert probes.optimizer.param_groups[0]["lr"] == pytest.approx(recorded["lr"][0], rel=1e-12)
-        if f"f64.after.{step}.{layer}.weight" in expected:
+        if f"f64.after.{number}.{layer}.weight" in expected:
             for part, value in probes.final[0].state_dict().items():
-                assert_near(value, expected[f"f64.after.{step}.{layer}.{part}"], 1e-6, f"{part} after step {step}")
+                assert_near(value, expected[f"f64.after.{number}.{layer}.{part}"], 1e-6, f"{part} after step {number}")
     with torch.no_grad():
         features = backbone(as_input(CROPS["global.0"][0], torch.float64))
     assert_near(probes.final[0](features), expected["f64.final_eval_logits"], 1e-6, "logits after training")
 
 
 @pytest.mark.parametrize("optimizer", ["lars", "sgd"])
-def test_each_classifier_learns_as_if_it_were_alone(optimizer: str) -> None:
+def test_each_classifier_learns_as_if_it_were_alone(optimizer: Literal["lars", "sgd"]) -> None:
     rates = [0.1, 1.0, 3.0]
-    together = LinearProbes.build(rates, first_layer(6), optimizer=optimizer)  # type: ignore[arg-type]
-    alone = [LinearProbes.build([rate], first_layer(6), optimizer=optimizer) for rate in rates]  # type: ignore[arg-type]
-    for step, (features, labels) in enumerate(batches(5, 6)):
+    together = LinearProbes(rates, first_layer(6), optimizer=optimizer)
+    alone = [LinearProbes([rate], first_layer(6), optimizer=optimizer) for rate in rates]
+    for number, (features, labels) in enumerate(batches(5, 6)):
         for probes in (together, *alone):
-            probes.set_rates(step, total_steps=5, min_lr=1e-6)
-            probes.step(features, labels, torch.arange(8) < 3)
+            probes.set_rates(number, total_steps=5, min_lr=1e-6)
+            step(probes, features, labels, torch.arange(8) < 3)
     for layer, other in zip(together.final, alone, strict=True):
         assert not other.trial
         for name, value in other.final[0].state_dict().items():
@@ -77,10 +88,10 @@ def test_trials_never_see_what_is_held_out_and_the_final_classifiers_see_all() -
     held_out = torch.arange(8) < 3
     states = []
     for change in (0, 1):
-        probes = LinearProbes.build([0.5, 1.0], first_layer(6), optimizer="sgd")
+        probes = LinearProbes([0.5, 1.0], first_layer(6), optimizer="sgd")
         probes.set_rates(0, total_steps=9, min_lr=0)
         for features, labels in batches(4, 6):
-            probes.step(features, torch.where(held_out, (labels + change) % 4, labels), held_out)
+            step(probes, features, torch.where(held_out, (labels + change) % 4, labels), held_out)
         states.append((probes.trial.state_dict(), probes.final.state_dict()))
     for name, value in states[0][0].items():
         assert torch.equal(value, states[1][0][name])
@@ -88,7 +99,7 @@ def test_trials_never_see_what_is_held_out_and_the_final_classifiers_see_all() -
 
 
 def test_the_best_trial_is_chosen_and_a_diverged_one_never() -> None:
-    probes = LinearProbes.build([0.1, 1.0, 2.0], first_layer(2, num_classes=2), optimizer="sgd")
+    probes = LinearProbes([0.1, 1.0, 2.0], first_layer(2, num_classes=2), optimizer="sgd")
     features, labels = torch.eye(2), torch.tensor([0, 1])
     for layer, scale in zip(probes.trial, (-1.0, 1.0, float("nan")), strict=True):
         layer.load_state_dict({"weight": scale * torch.eye(2), "bias": torch.zeros(2)})
@@ -106,8 +117,8 @@ def test_new_classifiers_start_as_published_and_rates_begin_with_the_published_o
 
 
 def test_the_loss_is_the_mean_cross_entropy() -> None:
-    probes = LinearProbes.build([1.0], first_layer(6), optimizer="sgd")
+    probes = LinearProbes([1.0], first_layer(6), optimizer="sgd")
     features, labels = batches(1, 6)[0]
     expected = F.cross_entropy(first_layer(6)(features), labels)
     probes.set_rates(0, total_steps=1, min_lr=0)
-    torch.testing.assert_close(probes.step(features, labels, NOBODY)[0], expected.detach())
+    torch.testing.assert_close(step(probes, features, labels, NOBODY)[0], expected.detach())

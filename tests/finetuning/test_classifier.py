@@ -13,19 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslight.backbones import build_backbone
-from sslight.finetuning.classifier import (
-    Classifier,
-    carries_over,
-    fine_tuning_optimizer,
-    fine_tuning_step,
-    published_epochs,
-    set_fine_tuning_rate,
-)
+from sslight.evaluate.protocols.semi import published_epochs
+from sslight.finetuning.classifier import Classifier, carries_over
+from sslight.finetuning.task import fine_tuning_optimizer, mean_cross_entropy, set_fine_tuning_rate
 from tests.backbones.recorded import as_input, recorded_backbone
 from tests.golden import assert_near, part, read_arrays, read_json
 
 CROPS = read_arrays("trajectories/crops.npz")
 STUDENT = read_arrays("evaluation/semi_mobilenet_v2_student.npz")
+
+
+def fine_tuning_step(
+    classifier: Classifier, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor
+) -> Tensor:
+    optimizer.zero_grad()
+    loss = mean_cross_entropy(classifier(images), labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
 
 
 def recorded_student() -> nn.Module:

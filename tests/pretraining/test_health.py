@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sslight.pretraining.health import EARLY, HEALTHY, feature_health, health_line
+from sslight.pretraining.health import HEALTHY, feature_health, health_line
+from sslight.train.task import EARLY
 
 
 def test_identical_features_have_no_spread_and_rank_one() -> None:

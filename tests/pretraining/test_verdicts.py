@@ -8,7 +8,8 @@ import pytest
 
 from sslight.api.pretrain import run_pretraining
 from sslight.config import PretrainSettings, load_recipe
-from sslight.pretraining.health import EARLY, HEALTHY, HealthWatch, Verdict
+from sslight.pretraining.health import HEALTHY, HealthWatch
+from sslight.train.task import EARLY, Verdict
 
 Settings = Callable[..., PretrainSettings]
 

@@ -15,10 +15,9 @@ from sslight.train import load_checkpoint
 from sslight.train.checkpoints import (
     CheckpointWriter,
     load_newest,
-    random_state,
-    restore_random_state,
     save_checkpoint,
 )
+from sslight.train.run_state import random_state, restore_random_state
 
 
 def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_else(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Two processes measure what one measures: features, steps, and results."""
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,15 @@ import pytest
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
 
 from sslight.config import EvaluateSettings, build_evaluate_settings
 from sslight.evaluate import run_evaluation
 from sslight.evaluate.linear_probe import LinearProbes, new_linear
+from sslight.train import place
 
 # A network without batch norm, whose statistics differ between one process and two on a CPU. 33 and 21 images: a
 # padded split would count some twice.
@@ -37,9 +42,19 @@ def settings(protocol: str, folder: Path) -> EvaluateSettings:
     return build_evaluate_settings(protocol, "timm:test_vit", {**SHARED, **RUNS[protocol], **places})
 
 
+def one_of_all() -> Fabric:
+    """Fabric of this process, which torchrun's variables make one of two."""
+    placement = place("cpu")
+    fabric = Fabric(
+        accelerator="cpu", devices=placement.world_size, strategy="ddp" if placement.world_size > 1 else "auto"
+    )
+    fabric.launch()
+    return fabric
+
+
 def evaluate_all(folder: Path) -> None:
     for protocol in RUNS:
-        run_evaluation(settings(protocol, folder), device=torch.device("cpu"), workers=0, show_progress=False)
+        run_evaluation(settings(protocol, folder), fabric=one_of_all(), workers=0, show_progress=False)
 
 
 def batches(dim: int = 6) -> list[tuple[Tensor, Tensor]]:
@@ -50,20 +65,41 @@ def batches(dim: int = 6) -> list[tuple[Tensor, Tensor]]:
 
 
 def new_probes() -> LinearProbes:
-    probes = LinearProbes.build([0.5, 2.0], new_linear(6, 4, seed=0), optimizer="lars")
+    probes = LinearProbes([0.5, 2.0], new_linear(6, 4, seed=0), optimizer="lars")
     probes.set_rates(0, total_steps=9, min_lr=0)
     return probes
 
 
-def in_two(rank: int, folder: str) -> None:
+def step(probes: LinearProbes, wrapped: nn.Module, features: Tensor, labels: Tensor, held_out: Tensor) -> Tensor:
+    """One step; the losses of the final classifiers over all processes."""
+    probes.optimizer.zero_grad()
+    final, trial = wrapped(features, labels, held_out)
+    (final.sum() + trial.sum()).backward()
+    probes.optimizer.step()
+    losses: Tensor = final.detach()
+    if dist.is_initialized():
+        dist.all_reduce(losses)
+        losses /= dist.get_world_size()
+    return losses
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def in_two(rank: int, folder: str, port: int) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    os.environ |= {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     evaluate_all(Path(folder) / "two")
     probes, losses = new_probes(), []
+    wrapped = DistributedDataParallel(probes)
     for number, (features, labels) in enumerate(batches()):
         end = 8 if number == 3 else 5  # the second process has nothing in the last step
         own = slice(0, end) if rank == 0 else slice(end, 8)
-        losses.append(probes.step(features[own], labels[own], (torch.arange(8) % 3 == 0)[own]))
+        losses.append(step(probes, wrapped, features[own], labels[own], (torch.arange(8) % 3 == 0)[own]))
     if rank == 0:
         state = {"final": probes.final.state_dict(), "trial": probes.trial.state_dict(), "losses": torch.stack(losses)}
         torch.save(state, f"{folder}/probes.pt")
@@ -74,7 +110,7 @@ def in_two(rank: int, folder: str) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of one process in ``one`` and of two in ``two``."""
     path = tmp_path_factory.mktemp("processes")
-    spawn(in_two, args=(str(path),), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(in_two, args=(str(path), free_port()), nprocs=2)  # type: ignore[no-untyped-call]
     evaluate_all(path / "one")
     return path
 
@@ -93,7 +129,7 @@ def test_results_are_the_same(protocol: str, folder: Path) -> None:
 def test_what_two_processes_put_in_the_cache_one_process_uses(folder: Path) -> None:
     before = sorted((folder / "two" / "cache").iterdir())
     used = settings("knn", folder / "two").model_copy(update={"output": folder / "again"})
-    run_evaluation(used, device=torch.device("cpu"), workers=0, show_progress=False)
+    run_evaluation(used, fabric=one_of_all(), workers=0, show_progress=False)
     assert sorted((folder / "two" / "cache").iterdir()) == before
     one, two = (sorted((folder / n / "cache").iterdir()) for n in ("one", "two"))
     assert [entry.name for entry in one] == [entry.name for entry in two]
@@ -101,7 +137,7 @@ def test_what_two_processes_put_in_the_cache_one_process_uses(folder: Path) -> N
 
 def test_probes_learn_as_one_even_where_a_process_has_no_images(folder: Path) -> None:
     together, alone = torch.load(folder / "probes.pt", weights_only=True), new_probes()
-    losses = [alone.step(x, y, torch.arange(8) % 3 == 0) for x, y in batches()]
+    losses = [step(alone, alone, x, y, torch.arange(8) % 3 == 0) for x, y in batches()]
     for kind in ("final", "trial"):
         for name, value in getattr(alone, kind).state_dict().items():
             torch.testing.assert_close(together[kind][name], value)

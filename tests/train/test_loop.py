@@ -14,6 +14,7 @@ from sslight.api.pretrain import run_pretraining
 from sslight.backbones import slow_precision
 from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe, recipe_names
+from sslight.pretraining import task
 from sslight.train import TrainingStopped, checkpoints, load_checkpoint, loop
 
 Settings = Callable[..., PretrainSettings]
@@ -136,7 +137,7 @@ def test_resume_in_mid_epoch_repeats_the_uninterrupted_run_bit_for_bit(
     for state in states:
         del state["settings"]
         [state["metrics"]] = without_times([state["metrics"]])
-        state["health"] = without_times(state["health"])
+        state["watched"] = without_times(state["watched"])
     assert_same(*states)
 
 
@@ -217,15 +218,15 @@ def test_a_non_finite_loss_stops_the_run(tiny: Settings) -> None:
 def test_weights_that_one_update_broke_are_never_saved(tiny: Settings) -> None:
     # One step an epoch: the loss before the first update is fine, and a checkpoint is due right after it.
     settings = tiny(data__train=["synthetic:8"], optim__name="sgd", lr=1e38, steps=3, optim__warmup_epochs=0)
-    with pytest.raises(TrainingStopped, match=r"the weights became non-finite by step 1"):
+    with pytest.raises(TrainingStopped, match=r"the weights or buffers became non-finite by step 1"):
         run_pretraining(settings)
     assert settings.output is not None
     assert not (settings.output / "checkpoints" / "last.pt").exists()
 
 
 def poisoned(step_indices: dict[int, int], *, times: int) -> Callable[..., Any]:
-    """``loop.normalised`` that makes the batch with a certain first image not a number, so many times."""
-    real = loop.normalized
+    """``normalized`` that makes the batch with a certain first image not a number, so many times."""
+    real = task.normalized
     met: list[int] = []
 
     def normalized(batch: Any, settings: PretrainSettings, *, memory: Any) -> Any:
@@ -241,18 +242,18 @@ def poisoned(step_indices: dict[int, int], *, times: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_batch_that_is_not_finite_is_passed_by_from_the_last_checkpoint(
+def test_a_batch_that_is_not_finite_is_skipped_from_the_last_checkpoint(
     tiny: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], workers: int
 ) -> None:
     # Batches of one epoch of 5; image 7 leads one of them in the second epoch or later.
     order: dict[int, int] = {}
-    monkeypatch.setattr(loop, "normalised", poisoned(order, times=1))
+    monkeypatch.setattr(task, "normalized", poisoned(order, times=1))
     settings = tiny(steps=60, log_every=5, workers=workers, checkpoint__every_steps=3)
     result = run_pretraining(settings)
     [line] = (result.output / "nonfinite.jsonl").read_text(encoding="utf-8").splitlines()
     note = json.loads(line)
     bad = note["step"]
-    assert note["action"] == "passed by"
+    assert note["action"] == "skipped"
     assert note["indices"][0] == 7
     assert len(note["indices"]) == settings.batch_size
     assert 3 < bad < 60
@@ -265,9 +266,9 @@ def test_a_batch_that_is_not_finite_is_passed_by_from_the_last_checkpoint(
     assert all(value.isfinite().all() for value in state["model"].values() if torch.is_floating_point(value))
 
 
-def test_batches_are_passed_by_only_so_often(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "normalised", poisoned({}, times=10))
-    with pytest.raises(TrainingStopped, match=r"step \d+, after 1 batch\(es\) had been passed by .*init_from="):
+def test_batches_are_skipped_only_so_often(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task, "normalized", poisoned({}, times=10))
+    with pytest.raises(TrainingStopped, match=r"step \d+, after 1 batch\(es\) had been skipped .*init_from="):
         run_pretraining(tiny(steps=400, log_every=50, optim__max_skipped_batches=1, checkpoint__every_steps=2))
 
 
@@ -440,7 +441,7 @@ def test_the_loop_compiles_the_backbones_where_it_is_asked_to(tiny: Settings, mo
 def test_waiting_for_data_is_told_once_with_what_helps(
     tiny: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(loop, "waiting_advice", lambda share, **machine: f"waiting with {machine['workers']} workers")
+    monkeypatch.setattr(task, "waiting_advice", lambda share, **machine: f"waiting with {machine['workers']} workers")
     run_pretraining(tiny(epochs=2, steps=None, optim__warmup_epochs=0))
     assert capsys.readouterr().err.count("waiting with 0 workers") == 1
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sslight.train import duration
-from sslight.train.progress import TrainingProgress
+from sslight.train.progress import Progress
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (462, "7:42"), (11262, "3:07:42")])
@@ -16,11 +16,12 @@ def test_a_log_file_gets_lines_with_the_time_left_by_the_pace_after_the_first_st
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("sslight.train.progress.time.monotonic", lambda: clock[0])
-    with TrainingProgress(total_steps=100, first_step=0, num_epochs=4, shown=True) as shown:
+    with Progress(shown=True) as shown:
+        shown.stage("starting", 100, unit="step")
         clock[0] = 60.0  # compiling
-        shown.update(step=1, epoch=0, figures="loss 3.000")
+        shown.update(1, name="epoch 1/4", figures="loss 3.000")
         clock[0] = 80.0
-        shown.update(step=21, epoch=0, figures="loss 2.000")
+        shown.update(21, figures="loss 2.000")
     lines = capfd.readouterr().err.splitlines()
     assert lines == [
         "epoch 1/4 · step 1/100 · loss 3.000",
@@ -29,7 +30,8 @@ def test_a_log_file_gets_lines_with_the_time_left_by_the_pace_after_the_first_st
 
 
 def test_other_processes_than_the_first_are_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    with TrainingProgress(total_steps=10, first_step=0, num_epochs=1, shown=False) as shown:
-        shown.update(step=1, epoch=0, figures="loss 3.000")
+    with Progress(shown=False) as shown:
+        shown.stage("starting", 10)
+        shown.update(1, figures="loss 3.000")
         shown.say("words")
     assert capfd.readouterr().err == ""

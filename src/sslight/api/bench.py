@@ -25,7 +25,8 @@ from sslight.data import (
     loader_workers,
 )
 from sslight.methods import build_method
-from sslight.pretraining.probes import MethodWithProbe
+from sslight.pretraining.online_probe import MethodWithProbe
+from sslight.pretraining.task import build_pretraining_task
 from sslight.train.advice import too_few_workers, waiting_advice
 from sslight.train.clock import StepClock
 from sslight.train.devices import build_fabric, place
@@ -222,7 +223,8 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
     with closing(loader), tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
         run.create(settings)
-        train(settings, fabric=fabric, model=model, loader=loader, run=run, clock=clock)
+        task, options = build_pretraining_task(settings, model, loader, fabric, clock=clock)
+        train(task, fabric=fabric, loader=loader, run=run, options=options, clock=clock)
     counted = clock.steps[-steps:]
     names = sorted({name for step in counted for name in step} - {"whole"}, key=_PARTS.index)
     parts = {name: 1000 * statistics.median(step.get(name, 0.0) for step in counted) for name in names}
@@ -250,7 +252,7 @@ _PARTS = [
     "student forward",
     "loss",
     "backward",
-    "optimiser",
+    "optimizer",
     "teacher update",
 ]
 
@@ -265,7 +267,7 @@ def step_bottleneck(parts: dict[str, float], *, workers: int, on_gpu: bool, prec
         return f"the loader: {waiting}"
     largest = max((name for name in parts if name != "data wait"), key=lambda name: parts[name])
     said = f"{_IN_WORDS.get(largest, largest)} ({parts[largest] / whole:.0%} of the step)"
-    if largest in ("optimiser", "teacher update"):
+    if largest in ("optimizer", "teacher update"):
         return f"{said}: its cost does not depend on the batch; a larger batch_size helps."
     gains = precision == "32" and (on_gpu or bf16_is_fast_on_cpu())
     faster = "precision=bf16, " if gains else ""
@@ -277,7 +279,7 @@ _IN_WORDS = {
     "student forward": "the student's forward pass",
     "backward": "the backward pass",
     "loss": "the loss",
-    "optimiser": "the optimiser",
+    "optimizer": "the optimiser",
     "teacher update": "the teacher's update",
 }
 

@@ -9,8 +9,9 @@ from sslight.api.evaluate import evaluation_workers
 from sslight.config import DetectSettings, build_detect_settings
 from sslight.data import DetectionLoader, ReadLimits
 from sslight.evaluate import DetectionResult, detection_optimizer, measure_detection, prepare_detection
-from sslight.evaluate.detection.training import train_detector
-from sslight.train import RunFolder, build_fabric, place
+from sslight.evaluate.detection.training import build_detection_task
+from sslight.train import RunFolder, build_fabric, place, train
+from sslight.train.devices import synchronize_batch_norm
 
 
 def detect(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> DetectionResult | None:
@@ -42,15 +43,15 @@ def detect_with(settings: DetectSettings) -> DetectionResult | None:
             f"batch_size={settings.batch_size} does not divide by {placement.world_size} processes: set "
             f"batch_size={(settings.batch_size // placement.world_size + 1) * placement.world_size}."
         )
-    task = prepare_detection(settings)
-    run = RunFolder(task.folder)
+    prepared = prepare_detection(settings)
+    run = RunFolder(prepared.folder)
     run.check(settings)
     fabric = build_fabric(settings, placement)
     fabric.launch()
     workers = evaluation_workers(settings, placement)
     loader = DetectionLoader(
-        task.train,
-        sizes=task.schedule.train_sizes,
+        prepared.train,
+        sizes=prepared.schedule.train_sizes,
         longest=settings.max_size,
         masks=settings.masks,
         batch_size=settings.batch_size // fabric.world_size,
@@ -64,16 +65,16 @@ def detect_with(settings: DetectSettings) -> DetectionResult | None:
     if fabric.is_global_zero:
         run.create(settings)
     fabric.barrier()
+    synchronize_batch_norm(prepared.detector.get_submodule("backbone"), fabric)
+    task, options = build_detection_task(
+        settings,
+        prepared.detector,
+        fabric,
+        optimizer=detection_optimizer(prepared.detector, settings.weight_decay),
+        rate_at=prepared.schedule.rate_at,
+        total_steps=prepared.schedule.total_steps,
+    )
     with closing(loader):
-        training = train_detector(
-            settings,
-            fabric=fabric,
-            detector=task.detector,
-            build_optimizer=lambda detector: detection_optimizer(detector, settings.weight_decay),
-            rate_at=task.schedule.rate_at,
-            total_steps=task.schedule.total_steps,
-            loader=loader,
-            run=run,
-        )
+        training = train(task, fabric=fabric, loader=loader, run=run, options=options)
     figures = {"loss": training.metrics["loss"], "training_seconds": round(training.seconds, 1)}
-    return measure_detection(task, device=fabric.device, workers=workers, training=figures)
+    return measure_detection(prepared, device=fabric.device, workers=workers, training=figures)

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
 from sslight.config import DetectSettings, EvaluateSettings, build_evaluate_settings
 from sslight.data import available_cores
 from sslight.evaluate import EvaluationResult, check_evaluation, run_evaluation
-from sslight.train import Placement, place
+from sslight.train import Placement, build_fabric, place
 
 
 def evaluate_backbone(
@@ -40,14 +38,9 @@ def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:
     placement = place(settings.devices)
     if placement.world_size > 1:
         check_evaluation(settings)  # before this process starts others
-    fabric = Fabric(
-        accelerator=placement.accelerator,
-        devices=placement.processes_per_node,
-        num_nodes=placement.num_nodes,
-        strategy="ddp" if placement.world_size > 1 else "auto",
-    )
+    fabric = build_fabric(settings, placement)
     fabric.launch()
-    return run_evaluation(settings, device=fabric.device, workers=evaluation_workers(settings, placement))
+    return run_evaluation(settings, fabric=fabric, workers=evaluation_workers(settings, placement))
 
 
 def evaluation_workers(settings: EvaluateSettings | DetectSettings, placement: Placement) -> int:

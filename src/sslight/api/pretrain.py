@@ -1,13 +1,11 @@
 """``sslight pretrain`` as a Python function: settings in, a pre-trained backbone out."""
 
-import random
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -34,8 +32,9 @@ from sslight.evaluate import (
     LabeledProbe,
 )
 from sslight.methods import Method, build_method
-from sslight.pretraining.probes import MethodWithProbe
+from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.schedule import run_length
+from sslight.pretraining.task import build_pretraining_task
 from sslight.train import (
     Placement,
     RunFolder,
@@ -135,11 +134,6 @@ def _pretrain_together(
 
     num_classes = len(source.classes) if settings.probe.linear and source.classes is not None else None
     model = MethodWithProbe(method, num_features=num_features(method.backbone), num_classes=num_classes)
-    # From here on processes draw differently (drop path). Nothing here draws from the other global streams.
-    seed = settings.seed + fabric.global_rank
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - it is the global one
 
     def measure(backbone: nn.Module, linear: bool) -> dict[str, float]:
         assert probe is not None
@@ -147,15 +141,15 @@ def _pretrain_together(
 
     with closing(loader):  # or its worker processes would outlive a failed run
         try:
-            result = train(
+            task, options = build_pretraining_task(
                 settings,
-                fabric=fabric,
-                model=model,
-                loader=loader,
-                run=run,
+                model,
+                loader,
+                fabric,
                 measure=None if probe is None else measure,
                 local_world_size=placement.processes_per_node,
             )
+            result = train(task, fabric=fabric, loader=loader, run=run, options=options)
         except ValueError:
             if loader.bad_images:  # perhaps too many: then their list is wanted most
                 with suppress(OSError):

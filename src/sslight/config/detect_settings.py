@@ -7,8 +7,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from sslight.config.fields import (
     MAX_PIXELS,
     READ_TIMEOUT,
+    CheckpointEveryMinutes,
+    CheckpointEverySteps,
     Devices,
     FilePath,
+    LogEvery,
     Logger,
     MaxPixels,
     Network,
@@ -139,13 +142,9 @@ class DetectSettings(Section):
     """Continue the run in the folder output from its last checkpoint; auto: if there is one, else start.
     Unit: true, false or auto. Try: true after an interruption."""
 
-    checkpoint_every_steps: PositiveInt | None = None
-    """Steps from one write of checkpoints/last.pt to the next; it is always written at the end.
-    Unit: steps. Try: null."""
+    checkpoint_every_steps: CheckpointEverySteps = None
 
-    checkpoint_every_minutes: PositiveFloat | None = 30.0
-    """Longest time from one write of checkpoints/last.pt to the next; null for the end only.
-    Unit: minutes. Try: as much work as you are ready to lose."""
+    checkpoint_every_minutes: CheckpointEveryMinutes = 30.0
 
     devices: Devices = "auto"
 
@@ -162,9 +161,7 @@ class DetectSettings(Section):
     """Seed of new layers, order, sizes, flips and the detector's own sampling.
     Unit: none. Try: several, to see how far results vary."""
 
-    log_every: PositiveInt = 20
-    """Steps from one line of metrics.jsonl to the next.
-    Unit: steps. Try: 20; each line makes the host wait for the device once."""
+    log_every: LogEvery = 20
 
     logger: Logger = "tensorboard"
 

@@ -7,9 +7,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from sslight.config.fields import (
     MAX_PIXELS,
     READ_TIMEOUT,
+    CheckpointEveryMinutes,
+    CheckpointEverySteps,
     Devices,
     FilePath,
     KNNTemperature,
+    LogEvery,
+    Logger,
     MaxPixels,
     MinLR,
     Network,
@@ -18,6 +22,7 @@ from sslight.config.fields import (
     PositiveInt,
     Probability,
     ReadTimeout,
+    Resume,
     Section,
     Seed,
     Subset,
@@ -191,6 +196,19 @@ class EvaluateSettings(Section):
     """Seed of all that is random: new layers, crops, order, the part held out.
     Unit: none. Try: several, to see how far results vary."""
 
+    resume: Resume = "auto"
+    """Continue an interrupted linear (exact) or semi evaluation in its folder: auto goes on from the last
+    checkpoint if there is one.
+    Unit: true, false or auto. Try: auto; the same command then continues."""
+
+    checkpoint_every_steps: CheckpointEverySteps = None
+
+    checkpoint_every_minutes: CheckpointEveryMinutes = 10.0
+
+    log_every: LogEvery = 20
+
+    logger: Logger = "none"
+
     data: EvaluateDataSettings = EvaluateDataSettings()
     knn: KNNSettings = KNNSettings()
     linear: LinearSettings = LinearSettings()
@@ -202,15 +220,22 @@ class EvaluateSettings(Section):
         """See :class:`Section`."""
         linear = self.linear
         of_exact = "linear.epochs linear.batch_size linear.optimizer linear.lr linear.min_lr"
+        of_training = "resume checkpoint_every_steps checkpoint_every_minutes log_every logger"
         one_rate = linear.lr is not None and len(linear.lr) == 1
         return [
             *((f"{name}.", name != self.protocol, f"the protocol is {self.protocol}") for name in PROTOCOLS),
             (of_exact, linear.mode == "fast", "linear.mode=fast is logistic regression, which has no such setting"),
             ("linear.held_out_share", one_rate, "there is one learning rate only and nothing to choose"),
             ("cache", self.protocol == "semi", "semi keeps no features"),
+            (of_training, not self.trains, "nothing is trained in steps"),
             ("network", self.checkpoint.startswith("timm:"), "a timm model is one network"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
         ]
+
+    @property
+    def trains(self) -> bool:
+        """Whether something is trained in steps, so that there is a run to log, keep and continue."""
+        return self.protocol == "semi" or (self.protocol == "linear" and self.linear.mode == "exact")
 
     @model_validator(mode="after")
     def _rules_between_settings(self) -> Self:

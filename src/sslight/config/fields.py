@@ -109,7 +109,19 @@ Devices = Annotated[str, BeforeValidator(as_text), AfterValidator(_check_devices
     of processes is theirs.
     Unit: name or number. Try: auto.""")]
 
-Logger = Annotated[Literal["tensorboard", "none"], Field(description="""Where metrics go besides metrics.jsonl.
+LogEvery = Annotated[int, Field(ge=1, description="""Steps from one line of metrics.jsonl to the next, where something
+    is trained.
+    Unit: steps. Try: 10 or 20; each line makes the host wait for the device once.""")]
+
+CheckpointEverySteps = Annotated[PositiveInt | None, Field(description="""Steps from one write of checkpoints/last.pt to
+    the next, where something is trained; it is always written at the end.
+    Unit: steps. Try: null.""")]
+
+CheckpointEveryMinutes = Annotated[PositiveFloat | None, Field(description="""Longest time from one write of
+    checkpoints/last.pt to the next; null for the end only.
+    Unit: minutes. Try: as much work as you are ready to lose.""")]
+
+Logger = Annotated[Literal["tensorboard", "none"], Field(description="""Where training figures go besides metrics.jsonl.
     Unit: name. Try: tensorboard.""")]
 
 MinLR = Annotated[float, Field(ge=0.0, description="""Learning rate that the cosine schedule ends at; not scaled with

@@ -16,6 +16,7 @@ from sslight.config.fields import (
     FilePath,
     Interval,
     KNNTemperature,
+    LogEvery,
     Logger,
     MaxPixels,
     NonNegativeFloat,
@@ -254,9 +255,7 @@ class PretrainSettings(Section):
     machine divided by the training processes on it, less the one of that process.
     Unit: processes. Try: null; 0 loads in the training process, for debugging."""
 
-    log_every: PositiveInt = 10
-    """Steps from one line of metrics.jsonl to the next.
-    Unit: steps. Try: 10; each line makes the host wait for the device once."""
+    log_every: LogEvery = 10
 
     logger: Logger = "tensorboard"
 

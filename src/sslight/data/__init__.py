@@ -13,6 +13,7 @@ from sslight.data.detection.instances import (
 )
 from sslight.data.detection.loader import DetectionBatch, DetectionLoader, measured_images
 from sslight.data.detection.sets import open_detection_sets
+from sslight.data.loading.crop_loader import CropBatch, CropLoader
 from sslight.data.loading.image_loader import check_readable, image_batches, readable_images
 from sslight.data.loading.shared_batches import WorkerFailed
 from sslight.data.loading.view_loader import (
@@ -48,6 +49,8 @@ __all__ = [
     "AnnotatedImage",
     "BadImage",
     "ConcatSource",
+    "CropBatch",
+    "CropLoader",
     "DataFingerprint",
     "DetectionBatch",
     "DetectionLoader",

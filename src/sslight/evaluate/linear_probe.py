@@ -1,7 +1,7 @@
 """The exact linear protocol: classifiers trained on random crops that pass through the frozen backbone."""
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sslight.optim import LARS, cosine_schedule, parameter_groups
-from sslight.train.distributed import sum_over_processes
+from sslight.train.distributed import rank_and_size, sum_over_processes
 
 PUBLISHED_RATE = {"lars": 0.05, "sgd": 0.01}
 """Learning rate for 256 images of the published protocol."""
@@ -49,93 +49,64 @@ def new_linear(in_features: int, num_classes: int, *, seed: int) -> nn.Linear:
     return layer
 
 
-@dataclass(frozen=True)
-class LinearProbes:
+class LinearProbes(nn.Module):
     """Classifiers with different learning rates, trained side by side on the same features.
 
     For each rate there are two: ``final[i]`` learns from every image, and ``trial[i]`` from all but those that
-    are held out, by which the rate is chosen. With one rate there is nothing to choose and no trial.
+    are held out, by which the rate is chosen. With one rate there is nothing to choose and no trial. All start as
+    copies of ``first``. LARS leaves biases alone; nothing decays.
 
-    Attributes:
+    Args:
         rates: Peak learning rates as used (scaled with the batch).
-        final, trial: The classifiers.
-        optimizer: One over all of them.
+        first: A new classifier.
+        optimizer: Of all of them.
     """
 
-    rates: tuple[float, ...]
-    final: nn.ModuleList
-    trial: nn.ModuleList
-    optimizer: Optimizer
-
-    @classmethod
-    def build(
-        cls,
-        rates: Sequence[float],
-        first: nn.Linear,
-        *,
-        optimizer: Literal["lars", "sgd"],
-        device: torch.device | str = "cpu",
-    ) -> "LinearProbes":
-        """All classifiers start as copies of ``first``. LARS leaves biases alone; nothing decays."""
-
-        def copies(number: int) -> nn.ModuleList:
-            layers = nn.ModuleList()
-            for _ in range(number):
-                layer = nn.Linear(first.in_features, first.out_features, dtype=first.weight.dtype)
-                layer.load_state_dict(first.state_dict())
-                layers.append(layer)
-            return layers.to(device)
-
-        final, trial = copies(len(rates)), copies(len(rates) if len(rates) > 1 else 0)
+    def __init__(self, rates: Sequence[float], first: nn.Linear, *, optimizer: Literal["lars", "sgd"]) -> None:
+        super().__init__()
+        self.rates = tuple(rates)
+        self.final = nn.ModuleList(copy.deepcopy(first) for _ in rates)
+        self.trial = nn.ModuleList(copy.deepcopy(first) for _ in rates if len(rates) > 1)
         groups = [
             {**group, "peak_lr": rate}
-            for layers in (final, trial)
+            for layers in (self.final, self.trial)
             for layer, rate in zip(layers, rates, strict=False)
             for group in parameter_groups(layer)
         ]
-        built: Optimizer
+        self.optimizer: Optimizer
         match optimizer:
             case "lars":
-                built = LARS(groups, lr=0.0, momentum=_MOMENTUM)
+                self.optimizer = LARS(groups, lr=0.0, momentum=_MOMENTUM)
             case "sgd":
-                built = torch.optim.SGD(groups, lr=0.0, momentum=_MOMENTUM)
-        return cls(tuple(rates), final, trial, built)
+                self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=_MOMENTUM)
 
     def set_rates(self, step: int, *, total_steps: int, min_lr: float) -> None:
         """The rates of the cosine schedule at a step; the original sets them at the first step of each epoch only."""
         for group in self.optimizer.param_groups:
             group["lr"] = cosine_schedule(step, base=group["peak_lr"], final=min_lr, total_steps=total_steps)
 
-    def step(self, features: Tensor, labels: Tensor, held_out: Tensor) -> Tensor:
-        """One step of all classifiers on the features of this process.
+    def forward(self, features: Tensor, labels: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
+        """The cross-entropies of all classifiers; their mean over processes is that over the images of all of them.
+
+        The classifiers share nothing, so the gradient of the sum of all losses is each one's own.
 
         Args:
-            features: ``[B, D]``, B may be 0 where another process has some.
+            features: ``[B, D]`` of this process, B may be 0 where another process has some.
             labels: ``[B]``.
             held_out: ``[B]`` bool, images from which the trials do not learn.
 
         Returns:
-            The mean cross-entropy of each final classifier over the images of all processes, ``[rates]``.
+            Those of the final classifiers and of the trials, ``[rates]`` and ``[rates]`` or ``[0]``.
         """
-        counts = torch.stack([torch.tensor(len(labels), device=labels.device), (~held_out).sum()]).to(features.dtype)
-        sum_over_processes(counts)
-        counts = counts.clamp(min=1)
-        final_losses = torch.stack(
-            [F.cross_entropy(layer(features), labels, reduction="sum") / counts[0] for layer in self.final]
-        )
-        kept, kept_labels = features[~held_out], labels[~held_out]
-        trial_losses = [F.cross_entropy(layer(kept), kept_labels, reduction="sum") / counts[1] for layer in self.trial]
-        self.optimizer.zero_grad()
-        # The classifiers share nothing, so the gradient of the sum is each one's own.
-        (final_losses.sum() + sum(trial_losses)).backward()  # type: ignore[no-untyped-call]
-        for layer in (*self.final, *self.trial):
-            for parameter in layer.parameters():
-                assert parameter.grad is not None
-                sum_over_processes(parameter.grad)
-        self.optimizer.step()
-        losses = final_losses.detach()
-        sum_over_processes(losses)
-        return losses
+        with torch.autocast(features.device.type, enabled=False):
+            counts = torch.stack([torch.tensor(len(labels), device=labels.device), (~held_out).sum()])
+            counts = counts.to(features.dtype)
+            sum_over_processes(counts)
+            counts = counts.clamp(min=1) / rank_and_size()[1]
+            kept, kept_labels = features[~held_out], labels[~held_out]
+            final = [F.cross_entropy(layer(features), labels, reduction="sum") / counts[0] for layer in self.final]
+            trial = [F.cross_entropy(layer(kept), kept_labels, reduction="sum") / counts[1] for layer in self.trial]
+        return torch.stack(final), torch.stack(trial) if trial else features.new_zeros(0)
 
     @torch.no_grad()
     def choose(self, features: Tensor, labels: Tensor) -> tuple[int, list[float]]:

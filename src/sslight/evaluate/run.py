@@ -3,46 +3,56 @@
 import hashlib
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from lightning_fabric import Fabric
 
 from sslight.backbones import num_features, save_backbone, slow_precision, weights_fingerprint
 from sslight.config import EvaluateSettings
 from sslight.data import Source, check_readable, data_fingerprint
 from sslight.evaluate.cache import check_cache, default_cache
+from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.evaluate.features import EvalTransform
-from sslight.evaluate.measure_frozen import measure_knn, measure_linear_exact, measure_linear_fast
-from sslight.evaluate.measure_semi import check_head, measure_semi
 from sslight.evaluate.model import choose_image_size, default_folder, load_model
-from sslight.evaluate.progress import Progress
+from sslight.evaluate.protocols.knn import measure_knn
+from sslight.evaluate.protocols.linear import measure_linear_exact, measure_linear_fast
+from sslight.evaluate.protocols.semi import check_head, measure_semi
 from sslight.evaluate.results import FILE_NAME, EvaluationResult, write_result
 from sslight.evaluate.sets import build_sets
-from sslight.evaluate.task import Measurement, Task
 from sslight.files import whole_file, write_whole
-from sslight.train.distributed import rank_and_size
+from sslight.train import RunFolder
+from sslight.train.progress import Progress
 
 # They say where and how fast, not what is measured.
-_NOT_IN_THE_NAME = {"output", "cache", "devices", "workers", "feature_batch_size", "checkpoint"}
+_NOT_IN_THE_NAME = {"output", "cache", "devices", "workers", "feature_batch_size", "checkpoint"} | {
+    "resume",
+    "checkpoint_every_steps",
+    "checkpoint_every_minutes",
+    "log_every",
+    "logger",
+}
 
 
 def run_evaluation(
-    settings: EvaluateSettings, *, device: torch.device, workers: int, show_progress: bool = True
+    settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_progress: bool = True
 ) -> EvaluationResult | None:
     """Run one protocol and write its result.
 
-    Under torch.distributed all processes call this; the first one returns the result, the others None.
+    All processes call this; the first one returns the result, the others None. Where something is trained, a second
+    start goes on from the last checkpoint of an interrupted one; with the result, checkpoints are removed.
 
     Args:
         settings: From :func:`~sslight.config.build_evaluate_settings`.
-        device: Where this process computes.
+        fabric: Launched Fabric: device and processes.
         workers: Processes that decode images, 0 for none.
         show_progress: Write progress to standard error (in the first process).
 
@@ -51,10 +61,14 @@ def run_evaluation(
             was computed or written then.
     """
     started = time.perf_counter()
-    task = prepare(settings, device=device, workers=workers, show_progress=show_progress)
-    folder, identity = _result_folder(task)
+    evaluation = prepare(settings, fabric=fabric, workers=workers, show_progress=show_progress)
+    folder, identity = _result_folder(evaluation)
+    evaluation = replace(evaluation, run=RunFolder(folder))
+    if settings.trains:
+        evaluation.run.check(settings)
+        fabric.barrier()  # before the first process writes there
     with _folder_for_results(folder):
-        measured = _measure(task)
+        measured = _measure(evaluation)
         if measured is None:
             return None
         try:
@@ -63,18 +77,19 @@ def run_evaluation(
                 protocol=measured.protocol,
                 accuracy=measured.accuracy,
                 by_k=measured.by_k,
-                notes=[*task.sets.notes, *measured.notes],
+                notes=[*evaluation.sets.notes, *measured.notes],
                 details=measured.details,
                 **identity,
                 settings=settings.model_dump(mode="json", exclude={"knn", "linear", "semi"} - {settings.protocol}),
-                transform=asdict(task.transform),
+                transform=asdict(evaluation.transform),
                 seconds=round(time.perf_counter() - started, 1),
-                peak_memory_mib=_peak_memory(device),
+                peak_memory_mib=_peak_memory(fabric.device),
             )
         except OSError:
-            task.progress.say(f"the result cannot be written; it is {measured.accuracy}, {measured.details}")
+            evaluation.progress.say(f"the result cannot be written; it is {measured.accuracy}, {measured.details}")
             raise
-        _write_what_belongs_to_it(task, measured, folder)
+        _write_what_belongs_to_it(evaluation, measured, folder)
+        shutil.rmtree(evaluation.run.checkpoints, ignore_errors=True)
     return result
 
 
@@ -97,16 +112,18 @@ def _folder_for_results(folder: Path) -> Iterator[None]:
         raise
 
 
-def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -> None:
+def _write_what_belongs_to_it(evaluation: Evaluation, measured: Measurement, folder: Path) -> None:
     """What was trained, and the names of the training images if they are a part of a set."""
     if measured.tensors:
         tensors = {name: value.detach().cpu().contiguous() for name, value in measured.tensors.items()}
         with whole_file(folder / "classifier.safetensors", "wb") as file:
             file.write(
-                safetensors.torch.save(tensors, metadata={"sslight": json.dumps(_classifier_facts(task, measured))})
+                safetensors.torch.save(
+                    tensors, metadata={"sslight": json.dumps(_classifier_facts(evaluation, measured))}
+                )
             )
     if measured.fine_tuned is not None:
-        info = task.model.info
+        info = evaluation.model.info
         save_backbone(
             measured.fine_tuned,
             folder / "backbone.safetensors",
@@ -115,31 +132,31 @@ def _write_what_belongs_to_it(task: Task, measured: Measurement, folder: Path) -
             patch_size=info.patch_size,
             mean=info.mean,
             std=info.std,
-            notes={"source": f"fine-tuned with labels of {len(task.sets.train)} images"},
+            notes={"source": f"fine-tuned with labels of {len(evaluation.sets.train)} images"},
         )
-    if task.settings.data.subset is not None:
-        train = task.sets.train
+    if evaluation.settings.data.subset is not None:
+        train = evaluation.sets.train
         write_whole(folder / "train_subset.txt", "".join(f"{train.name(index)}\n" for index in range(len(train))))
 
 
-def _classifier_facts(task: Task, measured: Measurement) -> dict[str, Any]:
+def _classifier_facts(evaluation: Evaluation, measured: Measurement) -> dict[str, Any]:
     """What ``sslight export`` must know to put the classifier behind its backbone again."""
     return {
         "protocol": measured.protocol,
-        "classes": list(task.sets.classes),
+        "classes": list(evaluation.sets.classes),
         "last_blocks": measured.details.get("last_blocks"),
-        "image_size": task.transform.image_size,
-        "resize": task.transform.resize,
-        "weights_sha256": weights_fingerprint(task.model.backbone),
+        "image_size": evaluation.transform.image_size,
+        "resize": evaluation.transform.resize,
+        "weights_sha256": weights_fingerprint(evaluation.model.backbone),
     }
 
 
 def check_evaluation(settings: EvaluateSettings) -> None:
     """Refuse what can be refused before any work (ValueError), for a caller that then starts several processes."""
-    prepare(settings, device=torch.device("cpu"), workers=0, show_progress=False)
+    prepare(settings, fabric=Fabric(accelerator="cpu"), workers=0, show_progress=False)
 
 
-def prepare(settings: EvaluateSettings, *, device: torch.device, workers: int, show_progress: bool) -> Task:
+def prepare(settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_progress: bool) -> Evaluation:
     """Whatever can be refused is refused here, the cheapest first; nothing is computed or written."""
     sets = build_sets(settings)
     if settings.output is not None and (settings.output / FILE_NAME).exists():
@@ -148,41 +165,46 @@ def prepare(settings: EvaluateSettings, *, device: torch.device, workers: int, s
     size = choose_image_size(model, settings.image_size)
     if settings.resize is not None and settings.resize < size:
         raise ValueError(f"resize={settings.resize} is smaller than the image size {size}: resize to at least that.")
-    task = Task(
+    evaluation = Evaluation(
         settings=settings,
         model=model,
         sets=sets,
         transform=EvalTransform(size, model.info.mean, model.info.std, settings.resize),
         cache=(settings.cache or default_cache()).expanduser(),
-        device=device,
+        run=RunFolder(Path()),  # known when the sets are
+        fabric=fabric,
         workers=workers,
-        progress=Progress(shown=show_progress and rank_and_size()[0] == 0),
+        progress=Progress(shown=show_progress and fabric.is_global_zero),
     )
     if settings.protocol == "semi":
-        check_head(task)
+        check_head(evaluation)
     else:
-        check_cache(task.cache)
+        check_cache(evaluation.cache)
     for source in (sets.train, sets.val):
-        check_readable(source, limits=task.limits)
-    model.backbone.to(device)
-    if (warning := slow_precision(settings.precision, device)) is not None:
-        task.progress.say(warning)
-    return task
+        check_readable(source, limits=evaluation.limits)
+    model.backbone.to(fabric.device)
+    if not settings.trains and (warning := slow_precision(settings.precision, fabric.device)) is not None:
+        evaluation.progress.say(warning)
+    return evaluation
 
 
-def _measure(task: Task) -> Measurement | None:
-    match task.settings.protocol:
+def _measure(evaluation: Evaluation) -> Measurement | None:
+    match evaluation.settings.protocol:
         case "knn":
-            return measure_knn(task)
+            return measure_knn(evaluation)
         case "linear":
-            return measure_linear_fast(task) if task.settings.linear.mode == "fast" else measure_linear_exact(task)
+            return (
+                measure_linear_fast(evaluation)
+                if evaluation.settings.linear.mode == "fast"
+                else measure_linear_exact(evaluation)
+            )
         case "semi":
-            return measure_semi(task)
+            return measure_semi(evaluation)
 
 
-def _result_folder(task: Task) -> tuple[Path, dict[str, Any]]:
+def _result_folder(evaluation: Evaluation) -> tuple[Path, dict[str, Any]]:
     """Where the result goes, and what was evaluated on what."""
-    settings, model, sets = task.settings, task.model, task.sets
+    settings, model, sets = evaluation.settings, evaluation.model, evaluation.sets
     identity = {
         "checkpoint": {
             "path": settings.checkpoint,

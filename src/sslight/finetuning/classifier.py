@@ -1,27 +1,12 @@
-"""Semi-supervised fine-tuning of the whole network, with the projection head's layers carried over."""
+"""A classifier: a backbone and a head, which may take over layers of a projection head."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from sslight.backbones import num_features
-from sslight.optim import classification_groups, cosine_schedule, set_rates
-from sslight.train.distributed import sum_over_processes
-
-PUBLISHED_BATCH = 1024
-"""Images in a step of the published protocol (8 GPUs)."""
-
-_MOMENTUM = 0.9
-_FEW_LABELS = 0.05
-
-
-def published_epochs(share: float) -> int:
-    """60 epochs for 1 % of the labels, 30 for 10 %; ``share`` is that of the labels, 0–1."""
-    return 60 if share < _FEW_LABELS else 30
 
 
 def carries_over(projection: Mapping[str, Tensor] | None) -> bool:
@@ -75,36 +60,3 @@ def _hidden_layers(projection: Mapping[str, Tensor]) -> tuple[list[nn.Module], i
 def _filled(layer: nn.Module, state: Mapping[str, Tensor], position: int) -> nn.Module:
     layer.load_state_dict(OrderedDict((name, state[f"{position}.{name}"]) for name in layer.state_dict()))
     return layer
-
-
-def fine_tuning_optimizer(classifier: Classifier, *, head_lr_factor: float) -> Optimizer:
-    """SGD with Nesterov momentum 0.9 and without weight decay; the factor is for the whole head."""
-    groups = classification_groups(classifier.backbone, classifier.head, head_lr_factor=head_lr_factor)
-    return torch.optim.SGD(groups, lr=0.0, momentum=_MOMENTUM, nesterov=True)
-
-
-def set_fine_tuning_rate(optimizer: Optimizer, step: int, *, peak: float, min_lr: float, total_steps: int) -> None:
-    """The rate of the cosine schedule at a step; the original sets it at the first step of each epoch only."""
-    rate = cosine_schedule(step, base=peak, final=min_lr, total_steps=total_steps)
-    set_rates(optimizer, lr=rate, weight_decay=0.0)
-
-
-def fine_tuning_step(
-    classifier: Classifier, optimizer: Optimizer, images: Tensor, labels: Tensor, *, precision: str = "32"
-) -> Tensor:
-    """One step on normalised ``images [B, 3, H, W]`` of this process; the mean cross-entropy over all processes."""
-    count = torch.tensor(float(len(labels)), device=labels.device)
-    sum_over_processes(count)
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        logits = classifier(images)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    loss = F.cross_entropy(logits, labels, reduction="sum") / count
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    for parameter in classifier.parameters():
-        if parameter.grad is not None:
-            sum_over_processes(parameter.grad)
-    optimizer.step()
-    loss = loss.detach()
-    sum_over_processes(loss)
-    return loss

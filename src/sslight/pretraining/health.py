@@ -6,7 +6,6 @@ figures); tests/pretraining/test_verdicts.py provokes the same troubles again.
 
 import math
 from collections import deque
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslight.config import PretrainSettings
+from sslight.train.task import EARLY, Verdict
 
 _MAX_ROWS = 256  # keeps the eigenvalue problem within milliseconds
 
@@ -40,19 +40,6 @@ def feature_health(features: Tensor) -> dict[str, Tensor]:
     return {"feature_spread": spread, "effective_rank": rank}
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How a run is doing: its state, what is seen (empty if nothing is wrong), and what to try."""
-
-    state: Literal["early", "healthy", "watch", "collapsed", "starved"]
-    finding: str = ""
-    advice: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.state}: {self.finding}. Try: {self.advice}." if self.finding else self.state
-
-
-EARLY = Verdict("early")
 HEALTHY = Verdict("healthy")
 
 

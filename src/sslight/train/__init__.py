@@ -2,17 +2,22 @@
 
 from sslight.train.checkpoints import load_checkpoint
 from sslight.train.devices import Placement, batch_size_per_process, build_fabric, place
-from sslight.train.loop import TrainingResult, TrainingStopped, train
+from sslight.train.loop import TrainingResult, train
 from sslight.train.processes import AnotherProcessFailed, check_agreement, ending_with_others, failing_together
 from sslight.train.progress import duration
 from sslight.train.run_folder import RunFolder
+from sslight.train.task import Output, RunOptions, Task, TrainingStopped, Verdict
 
 __all__ = [
     "AnotherProcessFailed",
+    "Output",
     "Placement",
     "RunFolder",
+    "RunOptions",
+    "Task",
     "TrainingResult",
     "TrainingStopped",
+    "Verdict",
     "batch_size_per_process",
     "build_fabric",
     "check_agreement",

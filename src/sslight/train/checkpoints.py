@@ -3,20 +3,16 @@
 import copy
 import errno
 import os
-import random
 import shutil
-import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -202,78 +198,3 @@ def _on_host(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_on_host(entry) for entry in value)
     return value
-
-
-# ---- What is different in each process ----------------------------------------------------------------------
-
-
-class Stateful(Protocol):
-    """A loader, as far as its state goes."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-
-
-def process_states(fabric: Fabric, loader: Stateful) -> list[dict[str, Any]]:
-    """Random generators and loader of every process, by rank, in all processes."""
-    own = {"random": random_state(), "loader": loader.state_dict()}
-    if fabric.world_size == 1:
-        return [own]
-    gathered: list[Any] = [None] * fabric.world_size
-    dist.all_gather_object(gathered, own)
-    return gathered
-
-
-def restore_process(processes: list[dict[str, Any]], fabric: Fabric, loader: Stateful, *, seed: int) -> None:
-    """Put back what :func:`process_states` gave; with another number of processes, each draws anew from ``seed``."""
-    if len(processes) == fabric.world_size:
-        restore_random_state(processes[fabric.global_rank]["random"])
-        loader.load_state_dict(processes[fabric.global_rank]["loader"])
-    else:
-        torch.manual_seed(seed + fabric.global_rank)
-        if fabric.is_global_zero:  # what the others had met is listed once more when they meet it
-            loader.load_state_dict(processes[0]["loader"])
-
-
-def random_state() -> dict[str, Any]:
-    """States of all global random generators of this process (views and order have keyed streams of their own)."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - it is the global one
-    version, internal, gauss = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
-        "python": [version, list(internal), gauss],
-    }
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Put back what :func:`random_state` returned."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-
-
-def is_best(measurements: list[dict[str, float]], step: int) -> bool:
-    """Whether the accuracy after ``step`` steps was measured and is above all before it in training."""
-    trained = [measured for measured in measurements if measured["step"] and "knn_top1" in measured]
-    if not trained or trained[-1]["step"] != step:
-        return False
-    return all(measured["knn_top1"] < trained[-1]["knn_top1"] for measured in trained[:-1])
-
-
-def due_by_step(step: int, every: int | None) -> bool:
-    """Whether a checkpoint is due after so many steps."""
-    return every is not None and step % every == 0
-
-
-def due_by_time(last: float, every_minutes: float | None) -> bool:
-    """Whether a checkpoint is due by the clock of this process."""
-    return every_minutes is not None and time.perf_counter() - last > 60 * every_minutes

@@ -50,6 +50,59 @@ class DataWait:
         return event
 
 
+class Throughput:
+    """Images a second and the share of waiting: since the last look, and of the whole run, without its pauses.
+
+    Args:
+        batch_size: Images in a step, over all processes.
+        device: Of the training.
+    """
+
+    def __init__(self, batch_size: int, device: torch.device) -> None:
+        self.data_wait = DataWait(device)
+        self._batch_size = batch_size
+        self._started = self._since = time.perf_counter()
+        self._first_step = self._step = 0
+        self._waited = self._measuring = 0.0
+
+    def begin(self, step: int) -> None:
+        """Count from ``step`` steps on, with the time that begins now."""
+        self._first_step = self._step = step
+        self._since, self._waited = time.perf_counter(), self.data_wait.seconds()
+
+    def look(self, step: int) -> dict[str, float]:
+        """Figures of the steps since the last look; the host waits for the GPU."""
+        now, waited = time.perf_counter(), self.data_wait.seconds()
+        seconds = max(now - self._since, 1e-9)
+        figures = {
+            "images_per_second": (step - self._step) * self._batch_size / seconds,
+            "data_wait_share": (waited - self._waited) / seconds,
+        }
+        self._since, self._step, self._waited = now, step, waited
+        return figures
+
+    @contextmanager
+    def paused(self, *, measuring: bool = False) -> Iterator[None]:
+        """Around what is not training; ``measuring`` counts for the whole run, too."""
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self._since += seconds
+        self._measuring += seconds if measuring else 0.0
+
+    def waiting_share(self) -> float:
+        """Of the run so far."""
+        return self._waited / self._busy()
+
+    def whole(self, step: int) -> tuple[float, float, float]:
+        """Seconds with all pauses, images a second and share of waiting, of the run that ended after ``step`` steps."""
+        images = (step - self._first_step) * self._batch_size
+        return time.perf_counter() - self._started, images / self._busy(), self.waiting_share()
+
+    def _busy(self) -> float:
+        return max(time.perf_counter() - self._started - self._measuring, 1e-9)
+
+
 class StepClock:
     """Seconds of the parts of each step; a part within another one is not counted in the outer one.
 

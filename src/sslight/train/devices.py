@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
+from timm.layers import convert_sync_batchnorm
+from torch import nn
 
-from sslight.config import DetectSettings, PretrainSettings
+from sslight.config import DetectSettings, EvaluateSettings, PretrainSettings
 from sslight.train.advice import counted
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -66,7 +68,7 @@ def _launched() -> tuple[int, int] | None:
     return None
 
 
-def build_fabric(settings: PretrainSettings | DetectSettings, placement: Placement) -> Fabric:
+def build_fabric(settings: PretrainSettings | DetectSettings | EvaluateSettings, placement: Placement) -> Fabric:
     """Fabric for these settings, not yet launched.
 
     Raises:
@@ -110,6 +112,12 @@ def batch_size_per_process(settings: PretrainSettings, world_size: int) -> int:
             f"accumulate={settings.accumulate}: batch normalisation needs two; set batch_size={2 * parts} or more."
         )
     return size // world_size
+
+
+def synchronize_batch_norm(module: nn.Module, fabric: Fabric) -> None:
+    """Let batch norm layers inside ``module`` take their statistics over all processes, where these have GPUs."""
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        convert_sync_batchnorm(module)  # timm's: torch's own drops the activation in BatchNormAct2d
 
 
 def placement_line(fabric: Fabric, *, workers: int, cores: int) -> str:

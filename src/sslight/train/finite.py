@@ -72,10 +72,6 @@ class FiniteWatch:
             return NotFinite(noted.step, what, self._from_all(noted.indices))
         return None
 
-    def forget(self) -> None:
-        """Leave out the steps that were noted and not looked at."""
-        self._noted.clear()
-
     def _from_all(self, indices: list[Tensor]) -> list[int]:
         own = torch.cat(indices).tolist()
         if self._world_size == 1:
@@ -85,10 +81,11 @@ class FiniteWatch:
         return [index for part in gathered for index in part]
 
 
-def all_finite(parameters: list[nn.Parameter]) -> bool:
-    """Whether every weight is a finite number; the host waits for the device."""
-    norms = torch._foreach_norm([p.detach() for p in parameters])
-    return bool(torch.stack(list(norms)).isfinite().all())
+def all_finite(module: nn.Module) -> bool:
+    """Whether all that ``module`` saves, weights and buffers, are finite numbers; the host waits for the device."""
+    tensors = [value for value in module.state_dict().values() if value.is_floating_point() and value.numel()]
+    norms = torch._foreach_norm(tensors, float("inf"))
+    return bool(torch.stack([norm.float() for norm in norms]).isfinite().all())
 
 
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:

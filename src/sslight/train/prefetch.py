@@ -1,13 +1,26 @@
-"""View batches on the device, copied there while it works on the one before."""
+"""Batches on the device, copied there while it works on the one before."""
 
 from collections.abc import Iterator
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
+from torch import Tensor
 
-from sslight.views import ViewBatch
+
+class Batch(Protocol):
+    """A batch that can be moved to a device."""
+
+    def to(self, device: torch.device, non_blocking: bool = True) -> Self:
+        """The same batch on a device."""
+
+    def tensors(self) -> list[Tensor]:
+        """All its tensors."""
 
 
-class DeviceBatches:
+_B = TypeVar("_B", bound=Batch)
+
+
+class DeviceBatches(Generic[_B]):
     """The batches of an epoch on a device.
 
     On a GPU :meth:`prefetch`, called when a step's work is queued, asks for the next batch and starts its copy on a
@@ -15,23 +28,23 @@ class DeviceBatches:
     the second batch after it is asked for, so nothing is asked for early.
     """
 
-    def __init__(self, batches: Iterator[ViewBatch], device: torch.device) -> None:
+    def __init__(self, batches: Iterator[_B], device: torch.device) -> None:
         self._batches = batches
         self._device = device
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._next: ViewBatch | None = None
+        self._next: _B | None = None
 
     def prefetch(self) -> None:
         """Start on the next batch, if there is one; the host waits for the loader, not for the device."""
         if self._stream is not None and self._next is None:
             self._next = self._copied(next(self._batches, None))
 
-    def __iter__(self) -> Iterator[ViewBatch]:
+    def __iter__(self) -> Iterator[_B]:
         return self
 
-    def __next__(self) -> ViewBatch:
+    def __next__(self) -> _B:
         batch = self._next
         self._next = None
         if batch is None:
@@ -40,12 +53,11 @@ class DeviceBatches:
         if self._stream is not None:
             working = torch.cuda.current_stream(self._device)
             working.wait_stream(self._stream)
-            for tensor in (batch.global_views, batch.local_views, batch.indices, batch.labels):
-                if tensor is not None:
-                    tensor.record_stream(working)  # its memory stays until the work on it is done
+            for tensor in batch.tensors():
+                tensor.record_stream(working)  # its memory stays until the work on it is done
         return batch
 
-    def _copied(self, batch: ViewBatch | None) -> ViewBatch | None:
+    def _copied(self, batch: _B | None) -> _B | None:
         if batch is None or self._stream is None:
             return batch
         with torch.cuda.stream(self._stream):

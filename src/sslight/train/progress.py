@@ -1,28 +1,24 @@
-"""What a person sees on standard error while a run trains."""
+"""What a person sees on standard error while a command works."""
 
 import time
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
-from sslight.pretraining.health import EARLY, Verdict
+from sslight.train.task import EARLY, Verdict
 
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-class TrainingProgress:
-    """A live bar on a terminal, a line every 15 seconds in a log file, silence on all but the first process."""
+class Progress:
+    """Stages of work: a live bar on a terminal, a line every 15 seconds in a log file; silent if not ``shown``."""
 
-    def __init__(self, *, total_steps: int, first_step: int, num_epochs: int, shown: bool) -> None:
+    def __init__(self, *, shown: bool) -> None:
         self.console = Console(stderr=True, quiet=not shown, soft_wrap=True, highlight=False)
-        self._num_epochs = num_epochs
-        self._total_steps = total_steps
-        self._first_step = first_step
-        self._last_line = time.monotonic()
-        self._first_done: tuple[float, int] | None = None
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -32,7 +28,10 @@ class TrainingProgress:
             disable=not self.console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("starting", total=total_steps, completed=first_step, figures="")
+        self._task = self._bar.add_task("", total=None, visible=False, figures="")
+        self._name, self._unit, self._total, self._done = "", "", 0, 0
+        self._last_line = time.monotonic()
+        self._first_done: tuple[float, int] | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -43,23 +42,33 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, *, step: int, epoch: int, figures: str) -> None:
-        """Show that ``step`` steps are done, the last in ``epoch`` (from 0), with the latest figures."""
-        description = f"epoch {epoch + 1}/{self._num_epochs}"
-        self._bar.update(self._task, completed=step, description=description, figures=figures)
+    def stage(self, name: str, total: int, *, unit: str = "", done: int = 0) -> None:
+        """Begin a stage of ``total`` units of work, of which some may be ``done``."""
+        self._name, self._unit, self._total, self._done = name, unit, total, done
+        self._last_line, self._first_done = time.monotonic(), None
+        self._bar.reset(self._task, total=total, completed=done, description=name, visible=True, figures="")
+
+    def advance(self, units: int, figures: str = "") -> None:
+        """So much more work is done; ``figures`` is what is known by now."""
+        self.update(self._done + units, figures=figures)
+
+    def update(self, done: int, *, name: str | None = None, figures: str = "") -> None:
+        """So much work is done in all."""
+        begun, self._done, self._name = self._done, done, name or self._name
+        self._bar.update(self._task, completed=done, description=self._name, figures=figures)
         now = time.monotonic()
-        if step > self._first_step and self._first_done is None:
-            self._first_done = now, step  # the first step also compiles and starts workers: it says nothing of the rest
-        if not self.console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+        if done > begun and self._first_done is None:
+            self._first_done = now, done  # the first unit also compiles and starts workers: it says nothing of the rest
+        if not self.console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES and done < self._total:
             self._last_line = now
-            parts = [description, f"step {step}/{self._total_steps}", figures, self._time_left(now, step)]
+            parts = [self._name, f"{self._unit} {done:,}/{self._total:,}".strip(), figures, self._time_left(now)]
             self.say(" · ".join(part for part in parts if part))
 
-    def _time_left(self, now: float, step: int) -> str:
-        if self._first_done is None or step == self._first_done[1]:
+    def _time_left(self, now: float) -> str:
+        if self._first_done is None or self._done == self._first_done[1]:
             return ""
         since, first = self._first_done
-        return f"{duration((now - since) / (step - first) * (self._total_steps - step))} left"
+        return f"{duration((now - since) / (self._done - first) * (self._total - self._done))} left"
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

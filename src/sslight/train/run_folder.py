@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from sslight.config import DetectSettings, PretrainSettings, read_settings, to_yaml
+from sslight.config import DetectSettings, EvaluateSettings, PretrainSettings, read_settings, to_yaml
 from sslight.data import BadImage, available_cores, write_bad_images
 from sslight.files import remove_partial_files, write_whole
 from sslight.train.checkpoints import LAST, kept_checkpoints
@@ -45,6 +45,8 @@ _FREE_TO_CHANGE = (
     "max_bad_share",
     "data.read_timeout",
     "read_timeout",
+    "cache",
+    "feature_batch_size",
     "sample",
     "val_split",
     "test_size",
@@ -52,7 +54,7 @@ _FREE_TO_CHANGE = (
 )
 
 
-RunSettings = PretrainSettings | DetectSettings
+RunSettings = PretrainSettings | DetectSettings | EvaluateSettings
 """The settings of a run that trains."""
 
 

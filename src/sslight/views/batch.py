@@ -46,6 +46,10 @@ class ViewBatch:
         """Images B."""
         return self.indices.shape[0]
 
+    def tensors(self) -> list[Tensor]:
+        """All its tensors."""
+        return [t for t in (self.global_views, self.local_views, self.indices, self.labels) if t is not None]
+
     def pin_memory(self) -> "ViewBatch":
         """The same batch in page-locked memory (called by torch's DataLoader)."""
         return ViewBatch(

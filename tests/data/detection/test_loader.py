@@ -69,22 +69,22 @@ def test_batches_do_not_depend_on_workers_and_can_start_in_mid_epoch(images: Det
 
 def test_two_processes_see_what_one_would_see(images: DetectionSet) -> None:
     with closing(loader(images, batch_size=2)) as one:
-        whole = [b.indices for b in one.epoch(5)]
+        whole = [b.indices.tolist() for b in one.epoch(5)]
     parts = []
     for rank in (0, 1):
         with closing(loader(images, rank=rank, world_size=2, batch_size=1)) as part:
-            parts.append([b.indices for b in part.epoch(5)])
+            parts.append([b.indices.tolist() for b in part.epoch(5)])
     assert whole == [a + b for a, b in zip(*parts, strict=True)]
 
 
 def test_wide_and_tall_images_are_not_mixed_in_a_batch(images: DetectionSet) -> None:
     with closing(loader(images)) as one:
         for epoch in range(3):
-            seen = []
+            seen: list[int] = []
             for batch in one.epoch(epoch):
                 wide = {images.images[index].width > images.images[index].height for index in batch.indices}
                 assert len(wide) == 1
-                seen += batch.indices
+                seen += batch.indices.tolist()
             assert sorted(seen) == list(range(6))
 
 

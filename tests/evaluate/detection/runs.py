@@ -11,7 +11,7 @@ from torch.optim import SGD
 
 from sslight.config import build_detect_settings
 from sslight.data import DetectionLoader, open_detection_sets
-from sslight.evaluate.detection.training import train_detector
+from sslight.evaluate.detection.training import build_detection_task
 from sslight.train import RunFolder, TrainingResult, build_fabric, place
 
 
@@ -53,9 +53,9 @@ def run_few_weights(
     if fabric.is_global_zero:
         run.create(settings)
     fabric.barrier()
-    train, _ = open_detection_sets(str(data), train_split=[], val_split=[], masks=False)
+    images, _ = open_detection_sets(str(data), train_split=[], val_split=[], masks=False)
     loader = DetectionLoader(
-        train,
+        images,
         sizes=[32, 48],
         longest=80,
         masks=False,
@@ -64,21 +64,19 @@ def run_few_weights(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
+    optimizer = SGD(
+        [{"params": list(detector.parameters()), "lr_factor": 1.0, "weight_decay_factor": 1.0}], lr=0.0, momentum=0.9
+    )
+    task, options = build_detection_task(
+        settings,
+        detector,
+        fabric,
+        optimizer=optimizer,
+        rate_at=lambda step: 0.5 / (1 + step),
+        total_steps=total_steps,
+    )
     with closing(loader):
-        result = train_detector(
-            settings,
-            fabric=fabric,
-            detector=detector,
-            build_optimizer=lambda module: SGD(
-                [{"params": list(module.parameters()), "lr_factor": 1.0, "weight_decay_factor": 1.0}],
-                lr=0.0,
-                momentum=0.9,
-            ),
-            rate_at=lambda step: 0.5 / (1 + step),
-            total_steps=total_steps,
-            loader=loader,
-            run=run,
-        )
+        result = train(task, fabric=fabric, loader=loader, run=run, options=options)
     return result, detector
 
 

@@ -35,15 +35,20 @@ class DetectionBatch:
 
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
-    indices: list[int]
+    indices: Tensor
 
-    def to(self, device: torch.device) -> "DetectionBatch":
+    def to(self, device: torch.device, non_blocking: bool = True) -> "DetectionBatch":
         """The same batch on a device."""
-        return DetectionBatch(
-            [image.to(device) for image in self.images],
-            [{name: value.to(device) for name, value in target.items()} for target in self.targets],
-            self.indices,
-        )
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        targets = [{name: moved(value) for name, value in target.items()} for target in self.targets]
+        return DetectionBatch([moved(image) for image in self.images], targets, self.indices)
+
+    def tensors(self) -> list[Tensor]:
+        """All its tensors."""
+        return [*self.images, *(value for target in self.targets for value in target.values())]
 
 
 def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[int, int]:
@@ -142,7 +147,7 @@ class DetectionLoader:
                 height, width, flip = self._resize_and_flip.draw(image, epoch, index)
                 images.append(_as_image(pixels, height, width))
                 targets.append(targets_at(image, height, width, flip=flip, masks=self._masks))
-            yield DetectionBatch(images, targets, indices)
+            yield DetectionBatch(images, targets, torch.tensor(indices, dtype=torch.int64))
 
     def close(self) -> None:
         """End the worker processes; the loader cannot be used afterwards."""
@@ -192,7 +197,7 @@ def measured_images(
             index = filled.rows[0].index
             if index is not None:
                 height, width, _ = resize_and_flip.draw(images.images[index], 0, index)
-                yield DetectionBatch([_as_image(filled.arrays[0][0], height, width)], [], [index])
+                yield DetectionBatch([_as_image(filled.arrays[0][0], height, width)], [], torch.tensor([index]))
     finally:
         pool.close()
 

@@ -19,10 +19,10 @@ from sslight.evaluate.detection.draw import draw_sample, sampled
 from sslight.evaluate.detection.predict import predict, write_predictions
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid
 from sslight.evaluate.detection.task import DetectionTask
-from sslight.evaluate.progress import Progress
 from sslight.evaluate.results import FILE_NAME, write_content
 from sslight.files import whole_file
 from sslight.train.distributed import gathered, rank_and_size
+from sslight.train.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,21 @@ def measure_detection(
     settings, images = task.settings, task.val
     rank, size = rank_and_size()
     progress = Progress(shown=rank == 0)
-    progress.stage("predictions", -(-len(images) // size))
     bad: list[BadImage] = []
-    own = predict(
-        task.detector,
-        images,
-        size=settings.test_size,
-        longest=settings.max_size,
-        precision=settings.precision,
-        device=device,
-        workers=workers,
-        bad=bad,
-        limits=ReadLimits(settings.max_pixels, settings.read_timeout),
-        progress=progress.advance,
-    )
+    with progress:
+        progress.stage("predictions", -(-len(images) // size))
+        own = predict(
+            task.detector,
+            images,
+            size=settings.test_size,
+            longest=settings.max_size,
+            precision=settings.precision,
+            device=device,
+            workers=workers,
+            bad=bad,
+            limits=ReadLimits(settings.max_pixels, settings.read_timeout),
+            progress=progress.advance,
+        )
     predictions = [each for part in gathered(own) for each in part]
     num_unreadable = sum(gathered(len(bad)))
     if num_unreadable > settings.max_bad_share * len(images):

@@ -57,7 +57,7 @@ def predict(
             pixels = batch.to(device).images[0].float() / 255
             with torch.autocast(device.type, dtype=kind, enabled=precision != "32"):
                 output = detector([pixels])[0]
-            found += _predictions(output, images, batch.indices[0], pixels.shape[1:])
+            found += _predictions(output, images, int(batch.indices[0]), pixels.shape[1:])
             progress(1)
     return found
 

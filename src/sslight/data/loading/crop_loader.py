@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.data import DEFAULT_LIMITS, BadImage, ReadLimits, Source, UnreadableImage, decode
-from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool
-from sslight.data.sources.bad_images import BadImageLog, bad_image
-from sslight.train.distributed import own_share, rank_and_size
+from sslight.data.decoding.decode import decode
+from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
+from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatch, SharedBatchPool
+from sslight.data.sources.bad_images import BadImage, BadImageLog, bad_image
+from sslight.data.sources.source import Source
 from sslight.views import MultiCrop, warm_up
 
 _SCALE, _ASPECT_RATIO, _FLIP_PROB = (0.08, 1.0), (3 / 4, 4 / 3), 0.5
@@ -27,15 +30,24 @@ class CropBatch:
 
     images: Tensor
     indices: Tensor
-    ends_step: bool
+    ends_step: bool = True
+
+    def to(self, device: torch.device, non_blocking: bool = True) -> "CropBatch":
+        """The same batch on a device."""
+        images, indices = (t.to(device, non_blocking=non_blocking) for t in (self.images, self.indices))
+        return CropBatch(images, indices, self.ends_step)
+
+    def tensors(self) -> list[Tensor]:
+        """All its tensors."""
+        return [self.images, self.indices]
 
 
-class RandomCrops:
+class CropLoader:
     """Random resized crops (area 0.08–1, sides 3:4 to 4:3, bicubic) and flips, as the field trains classifiers.
 
     A crop depends on (seed, epoch, index) only, and the order of an epoch on (seed, epoch), so neither
-    depends on the number of workers or processes. Under torch.distributed each process takes its share
-    of each step. Unreadable images are left out.
+    depends on the number of workers or processes. Each process takes its share of each step. Unreadable images
+    are left out.
 
     Args:
         source: The images.
@@ -44,6 +56,7 @@ class RandomCrops:
         part_size: Most images that are given at once; None gives a process's whole share.
         smallest_step: An incomplete last batch of an epoch is left out if it has fewer images.
         seed: Of crops and orders.
+        rank, world_size: Of this process, and how many there are.
         workers: Processes that decode.
         max_bad_share: Largest share of unreadable images that is accepted.
         limits: What reading and decoding one image may take.
@@ -58,12 +71,15 @@ class RandomCrops:
         part_size: int | None = None,
         smallest_step: int = 1,
         seed: int,
+        rank: int = 0,
+        world_size: int = 1,
         workers: int,
         max_bad_share: float = 0.01,
         limits: ReadLimits = DEFAULT_LIMITS,
     ) -> None:
         self._source, self._size, self._seed, self._batch_size = source, size, seed, batch_size
-        share = -(-min(batch_size, len(source)) // rank_and_size()[1])
+        self._rank, self._world_size = rank, world_size
+        share = -(-min(batch_size, len(source)) // world_size)
         self._part_size = share if part_size is None else min(part_size, share)
         rest = len(source) % batch_size
         self._num_used = len(source) - rest if rest < smallest_step else len(source)
@@ -84,42 +100,49 @@ class RandomCrops:
         return -(-self._num_used // self._batch_size)
 
     @property
-    def num_unreadable(self) -> int:
-        """Images that this process could not read so far."""
-        return len(self._log.images)
+    def bad_images(self) -> list[BadImage]:
+        """Every unreadable image that this process met, once, by index."""
+        return self._log.images
 
-    def epoch(self, epoch: int) -> Iterator[CropBatch]:
-        """All crops of an epoch; ValueError if too many images are unreadable."""
-        steps = [list(self._parts(step)) for step in self._steps(epoch)]
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know besides its step: the unreadable images met so far."""
+        return self._log.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self._log.load_state_dict(state)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[CropBatch]:
+        """The crops of an epoch from ``start_step`` on; ValueError if too many images are unreadable."""
+        steps = [list(self._parts(step)) for step in list(self._steps(epoch))[start_step:]]
         filled = self._pool.batches(epoch, (part for parts in steps for part in parts))
         for parts in steps:
             for number, _ in enumerate(parts, start=1):
-                batch = next(filled)
-                bad: list[BadImage] = [image for row in batch.rows for image in row.bad]
-                self._log.add(len(batch.rows), bad)
-                readable = [position for position, row in enumerate(batch.rows) if row.index is not None]
-                pixels = batch.arrays[0][: len(batch.rows)]
-                pixels = pixels if not bad else pixels[readable]
-                indices = [row.index for row in batch.rows if row.index is not None]
-                yield CropBatch(
-                    torch.from_numpy(pixels).permute(0, 3, 1, 2),
-                    torch.tensor(indices, dtype=torch.int64),
-                    number == len(parts),
-                )
+                yield self._crop_batch(next(filled), ends_step=number == len(parts))
             if not parts:  # the others of this step wait for this process
                 nothing = torch.zeros(0, 3, self._size, self._size, dtype=torch.uint8)
-                yield CropBatch(nothing, torch.zeros(0, dtype=torch.int64), True)
+                yield CropBatch(nothing, torch.zeros(0, dtype=torch.int64))
 
     def close(self) -> None:
         """End the worker processes."""
         self._pool.close()
+
+    def _crop_batch(self, batch: SharedBatch, *, ends_step: bool) -> CropBatch:
+        bad = [image for row in batch.rows for image in row.bad]
+        self._log.add(len(batch.rows), bad)
+        readable = [position for position, row in enumerate(batch.rows) if row.index is not None]
+        pixels = batch.arrays[0][: len(batch.rows)]
+        pixels = pixels if not bad else pixels[readable]
+        indices = [row.index for row in batch.rows if row.index is not None]
+        crops = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        return CropBatch(crops, torch.tensor(indices, dtype=torch.int64), ends_step)
 
     def _steps(self, epoch: int) -> Iterator[Indices]:
         """The images of every step that fall to this process."""
         key = np.random.SeedSequence((self._seed, epoch), spawn_key=(_ORDER,))
         order = np.random.Generator(np.random.Philox(key)).permutation(len(self._source))[: self._num_used]
         for start in range(0, len(order), self._batch_size):
-            yield own_share(order[start : start + self._batch_size])
+            yield np.array_split(order[start : start + self._batch_size], self._world_size)[self._rank]
 
     def _parts(self, indices: Indices) -> Iterator[Indices]:
         for start in range(0, len(indices), self._part_size):

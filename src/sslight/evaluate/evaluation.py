@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslight.config import EvaluateSettings
-from sslight.data import ReadLimits, Source
+from sslight.data import CropLoader, ReadLimits, Source
 from sslight.evaluate.cache import cached_features
 from sslight.evaluate.features import EvalTransform
 from sslight.evaluate.metrics import Accuracy
 from sslight.evaluate.model import EvaluatedModel
-from sslight.evaluate.progress import Progress
 from sslight.evaluate.sets import LabeledSets, check_unreadable
+from sslight.train import RunFolder, RunOptions, Task, train
+from sslight.train.progress import Progress
+from sslight.train.task import Loader
 
 
 @dataclass(frozen=True)
@@ -41,22 +44,63 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Task:
-    """Model, sets and place of an evaluation; ``cache`` is the folder of features."""
+class Evaluation:
+    """Model, sets and place of an evaluation; ``cache`` is the folder of features, ``run`` that of the result."""
 
     settings: EvaluateSettings
     model: EvaluatedModel
     sets: LabeledSets
     transform: EvalTransform
     cache: Path
-    device: torch.device
+    run: RunFolder
+    fabric: Fabric
     workers: int
     progress: Progress
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.fabric.device
 
     @property
     def limits(self) -> ReadLimits:
         """What reading and decoding one image may take."""
         return ReadLimits(self.settings.data.max_pixels, self.settings.data.read_timeout)
+
+    def crops(self, *, batch_size: int, part_size: int | None = None, smallest_step: int = 1) -> CropLoader:
+        """Random crops of data.train for this process."""
+        return CropLoader(
+            self.sets.train,
+            size=self.transform.image_size,
+            batch_size=batch_size,
+            part_size=part_size,
+            smallest_step=smallest_step,
+            seed=self.settings.seed,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            workers=self.workers,
+            max_bad_share=self.settings.data.max_bad_share,
+            limits=self.limits,
+        )
+
+    def train(self, task: Task, loader: Loader, *, placement: str) -> None:
+        """Train a part of the protocol in the folder of the result; a second start goes on where the first ended."""
+        settings = self.settings
+        options = RunOptions(
+            settings=settings,
+            seed=settings.seed,
+            precision=settings.precision,
+            resume=settings.resume,
+            log_every=settings.log_every,
+            logger=settings.logger,
+            every_steps=settings.checkpoint_every_steps,
+            every_minutes=settings.checkpoint_every_minutes,
+            placement=placement,
+        )
+        if self.fabric.is_global_zero:
+            self.run.create(settings)
+        self.fabric.barrier()
+        train(task, fabric=self.fabric, loader=loader, run=self.run, options=options)
 
     def features(self, backbone: nn.Module, source: Source, labels: Tensor, setting: str) -> tuple[Tensor, Tensor]:
         """Features ``[N, D]`` (mapped from the disk) and labels ``[N]`` of the readable images of a set, on the CPU.
@@ -64,19 +108,20 @@ class Task:
         Raises:
             ValueError: too many images are unreadable, or features are not finite.
         """
-        self.progress.stage(f"features of {setting}", len(source))
-        cached = cached_features(
-            backbone,
-            source,
-            self.transform,
-            folder=self.cache,
-            batch_size=self.settings.feature_batch_size,
-            workers=self.workers,
-            device=self.device,
-            precision=self.settings.precision,
-            limits=self.limits,
-            progress=self.progress.advance,
-        )
+        with self.progress:
+            self.progress.stage(f"features of {setting}", len(source), unit="image")
+            cached = cached_features(
+                backbone,
+                source,
+                self.transform,
+                folder=self.cache,
+                batch_size=self.settings.feature_batch_size,
+                workers=self.workers,
+                device=self.device,
+                precision=self.settings.precision,
+                limits=self.limits,
+                progress=self.progress.advance,
+            )
         check_unreadable(cached.num_unreadable, len(source), setting, self.settings.data.max_bad_share)
         where = "from the cache" if cached.from_cache else "computed"
         left_out = f", {cached.num_unreadable} unreadable images left out" if cached.num_unreadable else ""

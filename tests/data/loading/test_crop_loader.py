@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sslight.data import Source, build_source, decode
-from sslight.evaluate.crops import RandomCrops
+from sslight.data import CropLoader, Source, build_source, decode
 from sslight.views import MultiCrop
 
 
@@ -19,7 +18,7 @@ def source(image_folder: Callable[..., Path]) -> Source:
 
 def epoch(source: Source, number: int = 0, **changes: Any) -> list[tuple[torch.Tensor, list[int], bool]]:
     settings: dict[str, Any] = {"size": 16, "batch_size": 4, "seed": 7, "workers": 0} | changes
-    crops = RandomCrops(source, **settings)
+    crops = CropLoader(source, **settings)
     try:
         return [(b.images.clone(), b.indices.tolist(), b.ends_step) for b in crops.epoch(number)]
     finally:

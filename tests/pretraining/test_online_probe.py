@@ -6,7 +6,7 @@ import torch
 
 from sslight.config import PretrainSettings
 from sslight.methods import StepValues, build_method
-from sslight.pretraining.probes import MethodWithProbe, step_values
+from sslight.pretraining.online_probe import MethodWithProbe, step_values
 
 VALUES = step_values(StepValues(momentum=0.99, teacher_temp=0.04, freeze_last_layer=False, use_queue=False))
 

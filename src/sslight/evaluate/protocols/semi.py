@@ -1,0 +1,132 @@
+"""The semi-supervised protocol on a evaluation: the whole network is fine-tuned."""
+
+import copy
+from collections.abc import Mapping
+from contextlib import closing
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslight.data import BadImage
+from sslight.evaluate.evaluation import Evaluation, Measurement
+from sslight.evaluate.features import eval_mode, feature_batches
+from sslight.evaluate.metrics import accuracy_of_ranks, label_ranks
+from sslight.evaluate.model import is_timm
+from sslight.evaluate.sets import check_unreadable
+from sslight.finetuning.classifier import Classifier, carries_over
+from sslight.finetuning.task import build_fine_tuning_task
+from sslight.train.distributed import own_share, rank_and_size, sum_over_processes
+
+PUBLISHED_BATCH = 1024
+"""Images in a step of the published protocol (8 GPUs)."""
+
+_FEW_LABELS = 0.05
+
+
+def published_epochs(share: float) -> int:
+    """60 epochs for 1 % of the labels, 30 for 10 %; ``share`` is that of the labels, 0–1."""
+    return 60 if share < _FEW_LABELS else 30
+
+
+def check_head(evaluation: Evaluation) -> Mapping[str, Tensor] | None:
+    """The projection head that carries over, or None for a linear one; ValueError if what is asked for is not there."""
+    wanted, projection = evaluation.settings.semi.head, evaluation.model.projection
+    fits = carries_over(projection)
+    if wanted == "projection" and not fits:
+        reason = "has none" if projection is None else "has one without batch norm"
+        raise ValueError(
+            f"semi.head=projection needs the DINO projection head, and {evaluation.settings.checkpoint} {reason}: "
+            f"give a checkpoint of a run with batch norm in its head, or set semi.head=linear."
+        )
+    return projection if fits and wanted != "linear" else None
+
+
+def measure_semi(evaluation: Evaluation) -> Measurement | None:
+    """Fine-tune, then classify data.val; None in all processes but the first."""
+    settings, sets = evaluation.settings.semi, evaluation.sets
+    projection = check_head(evaluation)
+    classifier = Classifier(
+        copy.deepcopy(evaluation.model.backbone),
+        len(sets.classes),
+        projection=projection,
+        seed=evaluation.settings.seed,
+    )
+    processes = evaluation.fabric.world_size
+    epochs = settings.epochs or published_epochs(sets.train_share)
+    batch_size = settings.batch_size or min(PUBLISHED_BATCH, len(sets.train) // 4)
+    batch_size = max(2 * processes, batch_size)  # batch norm needs two images in each process
+    _fine_tune(evaluation, classifier, epochs, batch_size)
+    ranks, readable = _ranks(evaluation, classifier)
+    if rank_and_size()[0] > 0:
+        return None
+    kept = torch.from_numpy(np.flatnonzero(readable.cpu().numpy()))
+    accuracy = accuracy_of_ranks(ranks.cpu()[kept], torch.from_numpy(sets.val_labels)[kept], sets.classes)
+    notes = []
+    if projection is None and settings.head == "auto" and not is_timm(evaluation.settings.checkpoint):
+        notes.append(
+            "the checkpoint has no DINO projection head with batch norm, so the classifier is one new linear layer; "
+            "the published protocol carries the head over (give checkpoints/last.pt of a run, not an export)."
+        )
+    return Measurement(
+        "semi",
+        accuracy,
+        {
+            "head": "linear" if projection is None else "projection",
+            "train_share": sets.train_share,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "unreadable_val": len(readable) - len(kept),
+        },
+        notes=notes,
+        tensors=dict(classifier.head.state_dict()),
+        fine_tuned=classifier.backbone,
+    )
+
+
+def _fine_tune(evaluation: Evaluation, classifier: Classifier, epochs: int, batch_size: int) -> None:
+    settings, transform = evaluation.settings.semi, evaluation.transform
+    processes = evaluation.fabric.world_size
+    with closing(evaluation.crops(batch_size=batch_size, smallest_step=2 * processes)) as loader:
+        task = build_fine_tuning_task(
+            classifier,
+            loader,
+            evaluation.fabric,
+            labels=torch.from_numpy(evaluation.sets.train_labels),
+            mean=transform.mean,
+            std=transform.std,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=settings.lr,
+            min_lr=settings.min_lr,
+            head_lr_factor=settings.head_lr_factor,
+        )
+        evaluation.train(task, loader, placement=f"fine-tuning on {len(evaluation.sets.train):,} images")
+
+
+def _ranks(evaluation: Evaluation, classifier: Classifier) -> tuple[Tensor, Tensor]:
+    """How many classes are ahead of the right one for each image of data.val, and which could be read."""
+    sets = evaluation.sets
+    labels = torch.from_numpy(sets.val_labels).to(evaluation.device)
+    ranks, readable = (torch.zeros(len(labels), dtype=torch.int64, device=evaluation.device) for _ in range(2))
+    bad: list[BadImage] = []
+    with eval_mode(classifier):
+        for indices, logits in feature_batches(
+            classifier,
+            sets.val,
+            evaluation.transform,
+            indices=own_share(np.arange(len(sets.val))),
+            batch_size=evaluation.settings.feature_batch_size,
+            workers=evaluation.workers,
+            device=evaluation.device,
+            bad=bad,
+            precision=evaluation.settings.precision,
+            limits=evaluation.limits,
+        ):
+            rows = indices.to(evaluation.device)
+            ranks[rows] = label_ranks(logits, labels[rows])
+            readable[rows] = 1
+    for rows_of_all in (ranks, readable):  # each row is non-zero in one process only
+        sum_over_processes(rows_of_all)
+    check_unreadable(int((readable == 0).sum()), len(readable), "data.val", evaluation.settings.data.max_bad_share)
+    return ranks, readable

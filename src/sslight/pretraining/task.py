@@ -1,0 +1,157 @@
+"""The self-supervised task: a method and its online probe, with scheduled values, accuracies and health verdicts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from sslight.config import PretrainSettings
+from sslight.data import ViewLoader, available_cores, default_workers, loader_workers
+from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
+from sslight.pretraining.health import HealthWatch, feature_health, health_line
+from sslight.pretraining.online_probe import MethodWithProbe, step_values
+from sslight.pretraining.schedule import RunLength, rates_at, run_length, values_at
+from sslight.train.advice import waiting_advice
+from sslight.train.clock import StepClock
+from sslight.train.devices import placement_line, synchronize_batch_norm
+from sslight.train.task import Output, RunOptions, Task, Verdict
+from sslight.views import ViewBatch, normalize
+
+Measure = Callable[[nn.Module, bool], dict[str, float]]
+"""Accuracies of a backbone by name; the flag asks for the slower ones too."""
+
+Inputs = tuple[Tensor, Tensor | None]
+"""Normalised global and local views, float32 ``[V·B, 3, S, S]``."""
+
+
+def build_pretraining_task(
+    settings: PretrainSettings,
+    model: MethodWithProbe,
+    loader: ViewLoader,
+    fabric: Fabric,
+    *,
+    measure: Measure | None = None,
+    local_world_size: int = 1,
+    clock: StepClock | None = None,
+) -> tuple[Task, RunOptions]:
+    """What the loop needs to pre-train ``model``, which is changed in place, as the settings ask for it.
+
+    Args:
+        settings: Of the run.
+        model: The method with its online probe.
+        loader: Of this process.
+        fabric: Launched Fabric.
+        measure: Accuracies of the backbone at epoch ends, or None.
+        local_world_size: Training processes on this machine.
+        clock: Notes the time of the parts of each step.
+    """
+    length = run_length(settings, loader.steps_per_epoch)
+    method = model.method
+    if settings.compile:
+        for network in method.networks.values():
+            network.compile()  # in place: names and state stay; one graph for each view size
+    optimizer = build_optimizer(settings.optim, parameter_groups(model))
+    model.to(memory_format=torch.channels_last)
+    synchronize_batch_norm(model, fabric)
+    step = _Pretraining(settings, model, length, clock or StepClock())
+    health = HealthWatch(settings, rows=settings.batch_size // fabric.world_size // settings.accumulate)
+    workers, cores = loader_workers(settings, local_world_size), max(1, available_cores() // local_world_size)
+
+    def epoch_lines(metrics: dict[str, float], verdict: Verdict, waiting: float) -> list[str]:
+        advice = waiting_advice(
+            waiting,
+            workers=workers,
+            default=default_workers(local_world_size),
+            cores=cores,
+            on_gpu=fabric.device.type == "cuda",
+        )
+        lines = [] if advice is None or step.advised else [advice]
+        step.advised = step.advised or advice is not None
+        if "feature_spread" in metrics:
+            lines.append(health_line(metrics, settings.batch_size // fabric.world_size, verdict))
+        return lines
+
+    def set_scheduled(number: int) -> dict[str, float]:
+        rates, values = rates_at(number, settings, length), values_at(number, settings, length)
+        set_rates(optimizer, lr=rates.lr, weight_decay=rates.weight_decay)
+        shown = {"momentum": values.momentum, "teacher_temp": values.teacher_temp}
+        return {
+            "lr": rates.lr,
+            "weight_decay": rates.weight_decay,
+            **{name: value for name, value in shown.items() if value is not None},
+        }
+
+    task = Task(
+        module=model,
+        optimizer=optimizer,
+        loss=step.loss,
+        set_rates=set_scheduled,
+        total_steps=length.total_steps,
+        batch_size=settings.batch_size,
+        accumulate=settings.accumulate,
+        begin_step=lambda number: method.begin_step(values_at(number, settings, length)),
+        end_step=lambda number: method.end_step(values_at(number, settings, length)),
+        finish_gradients=step.finish_gradients,
+        indicators=feature_health,
+        judge=health.judge,
+        watched=health,
+        measure=None if measure is None else lambda final: measure(method.backbone, final),
+        measure_every=settings.probe.every_epochs,
+        epoch_lines=epoch_lines,
+        remedy=_remedy,
+    )
+    keep = settings.checkpoint
+    options = RunOptions(
+        settings=settings,
+        seed=settings.seed,
+        precision=settings.precision,
+        resume=settings.resume,
+        log_every=settings.log_every,
+        logger=settings.logger,
+        at_epoch_ends=True,
+        every_steps=keep.every_steps,
+        every_minutes=keep.every_minutes,
+        every_epochs=keep.every_epochs,
+        keep_last=keep.keep_last,
+        keep_best=keep.keep_best,
+        max_skipped_batches=settings.optim.max_skipped_batches,
+        placement=placement_line(fabric, workers=workers, cores=cores),
+    )
+    return task, options
+
+
+class _Pretraining:
+    """One step of a method: normalised views in, loss and indicators out."""
+
+    def __init__(self, settings: PretrainSettings, model: MethodWithProbe, length: RunLength, clock: StepClock) -> None:
+        self._settings, self._method, self._length, self._clock = settings, model.method, length, clock
+        self._inputs: Inputs | None = None
+        self.advised = False
+
+    def loss(self, wrapped: nn.Module, batch: ViewBatch, step: int) -> Output:
+        with self._clock.part("normalisation"):  # into the views of the step before: its gradients are done
+            self._inputs = normalized(batch, self._settings, memory=self._inputs)
+        values = values_at(step, self._settings, self._length)
+        output = wrapped(*self._inputs, batch.labels, step_values(values))
+        return Output(output["loss"], output["scalars"], output["features"])
+
+    def finish_gradients(self, step: int) -> None:
+        if self._settings.optim.clip_grad is not None:
+            clip_gradients(self._method.parameters(), self._settings.optim.clip_grad)
+        for parameter in self._method.frozen_parameters(values_at(step, self._settings, self._length)):
+            parameter.grad = None  # removed, not zeroed: the optimiser then leaves it alone altogether
+
+
+def normalized(batch: ViewBatch, settings: PretrainSettings, *, memory: Inputs | None) -> Inputs:
+    """The views of a batch on its device, written over those in ``memory`` if there are any."""
+    mean, std = settings.views.mean, settings.views.std
+    out_globals, out_locals = (None, None) if memory is None else memory
+    local_views = None if batch.local_views is None else normalize(batch.local_views, mean, std, out=out_locals)
+    return normalize(batch.global_views, mean, std, out=out_globals), local_views
+
+
+def _remedy(newest: Path | None) -> str:
+    from_last = "" if newest is None else f", or from init_from={newest}"
+    return f"start a new run with a lower lr or precision=32{from_last}."

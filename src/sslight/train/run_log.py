@@ -1,0 +1,106 @@
+"""What a run writes down and says: metrics.jsonl, TensorBoard, the screen, and what could not be written."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from lightning_fabric import Fabric
+from torch.utils.tensorboard import SummaryWriter
+
+from sslight.data import BadImage
+from sslight.train.interrupts import failed_threads
+from sslight.train.progress import Progress, step_figures
+from sslight.train.run_folder import RunFolder
+from sslight.train.task import EARLY, RunOptions, Task, Verdict
+
+
+class RunLog:
+    """The records and the words of a run; files are written by the first process only.
+
+    What cannot be written is told once and never ends a run.
+    """
+
+    def __init__(self, run: RunFolder, fabric: Fabric, task: Task, options: RunOptions, steps_per_epoch: int) -> None:
+        self.verdict = EARLY
+        self.num_epochs = -(-task.total_steps // steps_per_epoch)
+        self._run, self._first, self._total = run, fabric.is_global_zero, task.total_steps
+        self._with_tensorboard = options.logger == "tensorboard"
+        self._writer: SummaryWriter | None = None
+        self._progress = Progress(shown=self._first)
+        self._told: set[str] = set()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._open.enter_context(self._progress)
+        self._open.enter_context(failed_threads(self.tell))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_writer()
+        self._open.close()
+
+    def begin(self, step: int) -> None:
+        """Let the files and the display go on from ``step`` steps."""
+        self._progress.stage("starting", self._total, unit="step", done=step)
+        if self._first and step < self._total:
+            self._close_writer()
+            self.attempt(lambda: self._run.drop_metrics_after(step))
+            if self._with_tensorboard:
+                self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=step + 1 if step else None)
+
+    def record(self, step: int, epoch: int, figures: dict[str, float], **words: str) -> None:
+        """Write one line of figures."""
+        if self._first:
+            self.attempt(lambda: self._write(step, epoch, figures, words))
+
+    def _write(self, step: int, epoch: int, figures: dict[str, float], words: dict[str, str]) -> None:
+        self._run.append_metrics({"step": step, "epoch": epoch, **figures, **words})
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+
+    def show(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Show that ``step`` steps are done, the last one in ``epoch``."""
+        figures = step_figures(metrics, self.verdict)
+        self._progress.update(step, name=f"epoch {epoch + 1}/{self.num_epochs}", figures=figures)
+
+    def judged(self, step: int, verdict: Verdict) -> None:
+        """Show a verdict, and say it where it is a new kind of trouble."""
+        self.verdict = verdict
+        if verdict.state in ("watch", "collapsed"):
+            self.say_once(f"{verdict.state} {verdict.finding.partition('(')[0]}", f"step {step}: {verdict}")
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.say(text)
+
+    def say_once(self, kind: str, text: str) -> None:
+        """Print a line unless one of its kind was printed."""
+        if kind not in self._told:
+            self._told.add(kind)
+            self.say(text)
+
+    def tell(self, failure: OSError | None) -> None:
+        """Say, once, what could not be written; the run goes on, and a checkpoint is tried again when one is due."""
+        if failure is not None:
+            name = failure.filename or self._run.tensorboard  # TensorBoard's errors have lost the name
+            self.say_once(str(name), f"warning: {name} was not written: {failure.strerror}. The run goes on.")
+
+    def attempt(self, write: Callable[[], None]) -> None:
+        """Write something that the run can do without."""
+        try:
+            write()
+        except OSError as error:
+            self.tell(error)
+
+    def list_bad_images(self, images: Iterable[BadImage]) -> None:
+        """Write ``bad_images.csv``."""
+        self.attempt(lambda: self._run.write_bad_images(images))
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self.attempt(self._writer.close)
+            self._writer = None

@@ -1,0 +1,149 @@
+"""What the loop trains: a module, the loss of a batch, an optimiser and its rates, and what is to be said of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sslight.config.fields import Section
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run is doing: its state, what is seen (empty if nothing is wrong), and what to try."""
+
+    state: Literal["early", "healthy", "watch", "collapsed", "starved"]
+    finding: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.finding}. Try: {self.advice}." if self.finding else self.state
+
+
+EARLY = Verdict("early")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one part of a batch gives.
+
+    ``loss``: scalar to minimise; ``scalars``: detached figures to show, ``loss`` among them unless ``figures`` of the
+    task adds it; ``features``: ``[B, D]``, detached, for the task's indicators.
+    """
+
+    loss: Tensor
+    scalars: dict[str, Tensor]
+    features: Tensor | None = None
+
+
+class Stateful(Protocol):
+    """Something whose state belongs into a checkpoint."""
+
+    def state_dict(self) -> Any:
+        """What a resumed run must know."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from there."""
+
+
+class Loader(Stateful, Protocol):
+    """Gives the batches of an epoch to this process; ``indices`` of a batch are its images' positions in the set."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Any]:
+        """The batches of ``epoch`` from ``start_step`` on, one for each accumulated part of a step."""
+
+
+def _nothing(step: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, as the loop sees it. Steps count from 0.
+
+    Attributes:
+        module: All that learns; its ``state_dict()`` is saved. DDP wraps it.
+        optimizer: Of the module's parameters.
+        loss: ``loss(wrapped, batch, step)``: one part of a step, computed through the wrapped module.
+        set_rates: Sets the optimiser's rates for a step, and returns what to write down of the schedule.
+        total_steps: Length of the run.
+        batch_size: Images in a step, over all processes and parts.
+        accumulate: Parts of a step, each with a backward pass.
+        begin_step, end_step: Before the first forward pass, and after the optimiser.
+        finish_gradients: When a step's gradients are complete: clipping, frozen parameters.
+        may_diverge: Parts of the module are compared with each other, so that one may become non-finite.
+        indicators: Figures of a part's features ``[B, D]``, at log steps.
+        figures: More figures of a record, from those that are there.
+        judge: The verdict after so many steps, with the latest record.
+        watched: State of ``judge``, saved with the run.
+        measure: Accuracies by name at epoch ends; the flag asks for the slower ones (at the start and the end).
+        measure_every: Epochs from one measurement to the next.
+        epoch_lines: What to say at an epoch's end, of the latest record, the verdict and the share of waiting.
+        remedy: What to do about a loss that is not finite, from the newest checkpoint (or None).
+    """
+
+    module: nn.Module
+    optimizer: Optimizer
+    loss: Callable[[nn.Module, Any, int], Output]
+    set_rates: Callable[[int], dict[str, float]]
+    total_steps: int
+    batch_size: int
+    accumulate: int = 1
+    begin_step: Callable[[int], None] = _nothing
+    end_step: Callable[[int], None] = _nothing
+    finish_gradients: Callable[[int], None] = _nothing
+    may_diverge: bool = False
+    indicators: Callable[[Tensor], dict[str, Tensor]] | None = None
+    figures: Callable[[dict[str, float]], dict[str, float]] = field(default=lambda metrics: {})
+    judge: Callable[[int, dict[str, float]], Verdict] | None = None
+    watched: Stateful | None = None
+    measure: Callable[[bool], dict[str, float]] | None = None
+    measure_every: int = 1
+    epoch_lines: Callable[[dict[str, float], Verdict, float], list[str]] = field(default=lambda metrics, v, share: [])
+    remedy: Callable[[Path | None], str] = field(default=lambda newest: "start a new run with a lower rate.")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """When a run logs and saves, and what it bears.
+
+    Attributes:
+        settings: Of the command, kept in every checkpoint.
+        seed: Of the random streams that the task draws from; each process adds its rank.
+        precision: ``32``, ``bf16`` or ``16``.
+        resume: As set; decides how a stopped run says that it is continued.
+        log_every: Steps from one record to the next.
+        logger: ``tensorboard`` or ``none``.
+        at_epoch_ends, every_steps, every_minutes: When checkpoints are written, besides the end.
+        every_epochs: Epochs from one kept checkpoint to the next.
+        keep_last: Newest checkpoints that are kept.
+        keep_best: Keep that of the highest kNN accuracy.
+        max_skipped_batches: Batches with a non-finite loss or gradient that are skipped before the run ends.
+        placement: The first line of the run: where it computes.
+    """
+
+    settings: Section
+    seed: int
+    precision: str = "32"
+    resume: bool | str = False
+    log_every: int = 10
+    logger: str = "none"
+    at_epoch_ends: bool = False
+    every_steps: int | None = None
+    every_minutes: float | None = None
+    every_epochs: int | None = None
+    keep_last: int = 2
+    keep_best: bool = False
+    max_skipped_batches: int = 3
+    placement: str = ""
+
+
+class TrainingStopped(RuntimeError):
+    """Training ended before its last step; the message says why and how to go on."""
