@@ -61,7 +61,7 @@ def figures(path: Path) -> str:
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
 
 
-def labelled_images(folder: Path, *, each: int, seed: int) -> Path:
+def labeled_images(folder: Path, *, each: int, seed: int) -> Path:
     """Three classes of coarse noise, 48 px."""
     rng = np.random.default_rng(seed)
     for label in ("a", "b", "c"):
@@ -109,7 +109,7 @@ def coco_folder(folder: Path) -> Path:
 def fingerprints(folder: Path) -> dict[str, Any]:
     """All of them."""
     found: dict[str, Any] = {}
-    train, val = (labelled_images(folder / name, each=n, seed=n) for name, n in (("train", 30), ("val", 10)))
+    train, val = (labeled_images(folder / name, each=n, seed=n) for name, n in (("train", 30), ("val", 10)))
     for method, more in METHODS.items():
         for processes in (1, 2):
             run = folder / f"{method}-{processes}"

@@ -1,12 +1,13 @@
 """Kill runs again and again, and see whether they end as the run that nobody killed.
 
-For each method a run is made without interruption. The same run is then started, killed (SIGKILL, the whole process
+For each kind of run one is made without interruption. The same run is then started, killed (SIGKILL, the whole process
 group) at a random moment or while a checkpoint is being written, started again with another number of loader
 workers, and so on, until it has been killed as often as asked; then it ends. Weights, optimiser, centre, queues,
 random generators, accuracies and the lines of metrics.jsonl must be equal bit for bit, times left out (and the verdict
 on the run, which knows of the time spent waiting).
 
     python benchmarks/kills.py --kills 51
+    python benchmarks/kills.py --kills 30 --runs linear semi detect --backbone mobilenetv2_035
 """
 
 import argparse
@@ -24,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from identity import coco_folder, labeled_images
 
 from sslight.train import load_checkpoint
 
-SETTINGS = {
+PRETRAINING = {
     "data.train": "synthetic:160",
     "data.val": "synthetic:60:val",
     "batch_size": 8,
@@ -48,29 +50,44 @@ METHODS: dict[str, dict[str, object]] = {
     "swav": {"swav.num_prototypes": 64, "swav.queue_size": 32, "swav.queue_start_epoch": 1},
     "moco": {"moco.queue_size": 64},
 }
+EVALUATIONS: dict[str, dict[str, object]] = {
+    "linear": {"linear.epochs": 10, "linear.batch_size": 16, "image_size": 32},
+    "semi": {"semi.epochs": 10, "semi.batch_size": 16, "image_size": 32},
+    "detect": {"steps": 60, "batch_size": 4, "train_sizes": "[96]", "test_size": 96, "max_size": 128, "proposals": 32},
+}
+TRAINED = {"devices": "cpu", "log_every": 1, "logger": "none", "checkpoint_every_steps": 3, "resume": "auto"}
 TIMES = {"images_per_second", "data_wait_share"}
 
 
 @dataclass
 class Tally:
-    """What happened to one method's run."""
+    """What happened to one kind of run."""
 
     kills: int = 0
     while_writing: int = 0
     before_first_checkpoint: int = 0
 
 
-def command(method: str, output: Path, workers: int, backbone: str) -> list[str]:
+def command(kind: str, output: Path, workers: int, backbone: str) -> list[str]:
     """The command line of one start."""
-    settings = {**SETTINGS, **METHODS[method], "backbone": backbone, "output": output, "workers": workers}
-    words = [f"{key}={value}" for key, value in settings.items()]
-    return [sys.executable, "-m", "sslight", "pretrain", f"{method}_cnn_sslight_64", *words]
+    images = output.parent / "images"
+    if kind in METHODS:
+        words = ["pretrain", f"{kind}_cnn_sslight_64"]
+        settings = {**PRETRAINING, **METHODS[kind], "backbone": backbone}
+    else:
+        words = ["evaluate", kind, f"timm:{backbone}"]
+        sets = {"data.train": images / "train", "data.val": images / "val"}
+        settings = {**TRAINED, **EVALUATIONS[kind], **({"data": images / "coco"} if kind == "detect" else sets)}
+        if kind == "linear":
+            settings["cache"] = output.parent / "cache"
+    settings |= {"output": output, "workers": workers}
+    return [sys.executable, "-m", "sslight", *words, *(f"{key}={value}" for key, value in settings.items())]
 
 
-def start(method: str, output: Path, workers: int, backbone: str) -> subprocess.Popen[str]:
+def start(kind: str, output: Path, workers: int, backbone: str) -> subprocess.Popen[str]:
     """A run in a process group of its own, so that its workers die with it."""
     return subprocess.Popen(
-        command(method, output, workers, backbone),
+        command(kind, output, workers, backbone),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -108,7 +125,7 @@ def kill_once(process: subprocess.Popen[str], output: Path, tally: Tally, draws:
         if writing if writing_wanted else time.monotonic() > moment:
             break
         time.sleep(0.0005)
-    if process.poll() is not None:
+    if process.poll() is not None or (output / "results.json").exists():
         return False
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -133,53 +150,65 @@ def differences(a: Any, b: Any, where: str) -> list[str]:
 
 
 def outcome(output: Path) -> dict[str, Any]:
-    """All that must be equal: the last checkpoint, the export and the lines of metrics.jsonl."""
-    state = load_checkpoint(output / "checkpoints" / "last.pt")
-    del state["settings"]
+    """All that must be equal: the last checkpoint, what was trained, accuracies and the lines of metrics.jsonl."""
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     for line in lines:
         line.pop("health", None)  # a run that waits for data is starved
-    return {"state": state, "lines": lines, "export": (output / "backbone.safetensors").read_bytes()}
+    found: dict[str, Any] = {"lines": lines}
+    found |= {path.name: path.read_bytes() for path in output.glob("*.safetensors")}
+    last, results = output / "checkpoints" / "last.pt", output / "results.json"
+    if last.exists():
+        found["state"] = load_checkpoint(last)
+        del found["state"]["settings"]
+    if results.exists():
+        content = json.loads(results.read_text(encoding="utf-8"))
+        found["results"] = [content.get(key) for key in ("accuracy", "boxes", "masks")]
+    return found
 
 
-def kill_method(method: str, folder: Path, kills: int, backbone: str, draws: random.Random) -> tuple[Tally, list[str]]:
-    """Kill one method's run ``kills`` times; what happened, and what is different at its end."""
-    whole, killed = folder / f"{method}-whole", folder / f"{method}-killed"
-    finish(start(method, whole, 1, backbone))
+def kill_run(kind: str, folder: Path, kills: int, backbone: str, draws: random.Random) -> tuple[Tally, list[str]]:
+    """Kill one kind of run ``kills`` times; what happened, and what is different at its end."""
+    whole, killed = folder / f"{kind}-whole", folder / f"{kind}-killed"
+    finish(start(kind, whole, 1, backbone))
     tally = Tally()
     while tally.kills < kills:
-        process = start(method, killed, draws.choice((0, 1, 2)), backbone)
+        process = start(kind, killed, draws.choice((0, 1, 2)), backbone)
         if not kill_once(process, killed, tally, draws):
             finish(process)
-            if differences(outcome(whole), outcome(killed), method):
+            if differences(outcome(whole), outcome(killed), kind):
                 break
             shutil.rmtree(killed)  # it came through: once more from the start
             continue
-        print(f"{method}: killed {tally.kills} of {kills}, at step {last_line(killed)}", file=sys.stderr, flush=True)
-    finish(start(method, killed, 1, backbone))
-    return tally, differences(outcome(whole), outcome(killed), method)
+        print(f"{kind}: killed {tally.kills} of {kills}, at step {last_line(killed)}", file=sys.stderr, flush=True)
+    if not (killed / "results.json").exists():
+        finish(start(kind, killed, 1, backbone))
+    return tally, differences(outcome(whole), outcome(killed), kind)
 
 
 def main() -> None:
     """Print a table, and end with exit code 1 if any run ended differently."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=51, help="kills in all, shared by the methods")
+    parser.add_argument("--kills", type=int, default=51, help="kills in all, shared by the kinds of runs")
     parser.add_argument("--backbone", default="mobilenet_v2")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--runs", nargs="+", choices=[*METHODS, *EVALUATIONS], default=[*METHODS, *EVALUATIONS])
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
     draws = random.Random(arguments.seed)
     failed = False
-    print("| method | kills | while a checkpoint was written | before the first checkpoint | at the end |")
+    print("| run | kills | while a checkpoint was written | before the first checkpoint | at the end |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for method in arguments.methods:
-            share = -(-arguments.kills // len(arguments.methods))
-            tally, different = kill_method(method, Path(folder), share, arguments.backbone, draws)
+        images = Path(folder) / "images"
+        for name, each in (("train", 30), ("val", 10)):
+            labeled_images(images / name, each=each, seed=each)
+        coco_folder(images / "coco")
+        for kind in arguments.runs:
+            share = -(-arguments.kills // len(arguments.runs))
+            tally, different = kill_run(kind, Path(folder), share, arguments.backbone, draws)
             failed |= bool(different)
             end = f"{len(different)} differences, the first {different[0]}" if different else "equal bit for bit"
             print(
-                f"| {method} | {tally.kills} | {tally.while_writing} | {tally.before_first_checkpoint} | {end} |",
+                f"| {kind} | {tally.kills} | {tally.while_writing} | {tally.before_first_checkpoint} | {end} |",
                 flush=True,
             )
     sys.exit(failed)

@@ -67,6 +67,7 @@ def test_every_recipe_takes_two_steps(recipe: str, tmp_path: Path) -> None:
         "optim.min_lr": 0,
         "workers": 0,
         "logger": "none",
+        "backbone": "test_vit" if "_vit_" in recipe else "test_resnet",
         **SMALL_HEADS[recipe.split("_")[0]],
     }
     result = run_pretraining(load_recipe(recipe, changes))
