@@ -11,6 +11,7 @@ import pytest
 
 from sslight.train import load_checkpoint
 from tests.conftest import TINY
+from tests.data.detection_files import coco_folder
 
 pytestmark = [
     pytest.mark.slow,
@@ -102,3 +103,23 @@ def test_a_run_that_ends_on_a_full_disk_says_so_and_goes_on_from_its_last_checkp
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert load_checkpoint(run / "checkpoints" / "last.pt")["step"] == 300
+
+
+def test_a_detector_goes_on_over_a_full_disk_and_saves_when_there_is_room_again(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    run, data = small_disk / "run", coco_folder(tmp_path / "coco")
+    program = [sys.executable, "-m", "tests.evaluate.detection.runs", str(data), str(run), "3000", "5"]
+    process = subprocess.Popen(program, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    wait_for(run / "checkpoints" / "last-1.pt", process)
+    fill(small_disk)
+    time.sleep(2)
+    assert process.poll() is None
+    step = load_checkpoint(run / "checkpoints" / "last.pt")["step"]
+    (small_disk / "filler").unlink()
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert "was not written" in errors
+    assert "Traceback" not in errors
+    assert 5 <= step < 3000
+    assert load_checkpoint(run / "checkpoints" / "last.pt")["step"] == 3000

@@ -12,7 +12,7 @@ from torch.optim import SGD
 from sslight.config import build_detect_settings
 from sslight.data import DetectionLoader, open_detection_sets
 from sslight.evaluate.detection.training import build_detection_task
-from sslight.train import RunFolder, TrainingResult, build_fabric, place
+from sslight.train import RunFolder, TrainingResult, build_fabric, place, train
 
 
 class FewWeights(nn.Module):
@@ -81,4 +81,5 @@ def run_few_weights(
 
 
 if __name__ == "__main__":
-    run_few_weights(Path(sys.argv[1]), Path(sys.argv[2]), total_steps=5)
+    steps, every = int(sys.argv[3]), int(sys.argv[4])
+    run_few_weights(Path(sys.argv[1]), Path(sys.argv[2]), total_steps=steps, checkpoint_every_steps=every)

@@ -118,7 +118,7 @@ def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path: Path) -
     data = coco_folder(tmp_path / "coco")
     run_few_weights(data, tmp_path / "one", total_steps=5)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    program = ["-m", "tests.evaluate.detection.runs", str(data), str(tmp_path / "two")]
+    program = ["-m", "tests.evaluate.detection.runs", str(data), str(tmp_path / "two"), "5", "5"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launcher, *program], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
