@@ -80,20 +80,28 @@ def test_a_complete_run_is_left_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
 
 
-def test_a_broken_loss_ends_the_run_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
-    data = coco_folder(tmp_path / "coco")
+def spoiled(call_to_spoil: int) -> FewWeights:
+    """A detector whose losses are not a number in one call, counted from 1."""
     detector = FewWeights()
     calls = 0
 
     def spoil(_module: object, _inputs: object, output: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         nonlocal calls
         calls += 1
-        return {name: value * (float("nan") if calls == 4 else 1) for name, value in output.items()}
+        return {name: value * (float("nan") if calls == call_to_spoil else 1) for name, value in output.items()}
 
     detector.register_forward_hook(spoil)
-    with pytest.raises(TrainingStopped, match=r"the loss became nan at step 4 .*: start a new run with a lower lr"):
-        run_few_weights(data, tmp_path / "run", total_steps=6, detector=detector, checkpoint_every_steps=4)
-    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 3
+    return detector
+
+
+def test_a_broken_loss_is_skipped_from_the_last_checkpoint_and_ends_a_run_that_has_none(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "coco")
+    result, _ = run_few_weights(data, tmp_path / "run", total_steps=6, detector=spoiled(4), checkpoint_every_steps=3)
+    assert result.steps == 6
+    assert json.loads((tmp_path / "run" / "nonfinite.jsonl").read_text())["action"] == "skipped"
+    assert [record["step"] for record in lines(tmp_path / "run")] == [1, 2, 3, 5, 6]
+    with pytest.raises(TrainingStopped, match=r"the loss became nan at step 2 .*: start a new run with a lower lr"):
+        run_few_weights(data, tmp_path / "other", total_steps=6, detector=spoiled(2))
 
 
 def test_a_folder_with_a_run_is_not_overwritten_and_other_settings_do_not_resume(tmp_path: Path) -> None:
