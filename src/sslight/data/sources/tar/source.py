@@ -13,9 +13,9 @@ import numpy.typing as npt
 from sslight.data.decoding.limits import MAX_ENCODED_BYTES
 from sslight.data.decoding.unreadable import UnreadableImage
 from sslight.data.sources.names import NameTable, printable
-from sslight.data.sources.remote import RemoteFile
-from sslight.data.sources.tar_index import ShardIndex, load_index
-from sslight.data.sources.tar_members import BLOCK, DamagedTar, is_header_of
+from sslight.data.sources.tar.index import ShardIndex, load_index
+from sslight.data.sources.tar.members import BLOCK, DamagedTar, is_header_of
+from sslight.data.sources.tar.remote import RemoteFile
 
 AT_ONCE = 16
 """Remote shards that are opened at the same time."""

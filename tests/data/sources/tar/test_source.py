@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sslight.data import TarSource, UnreadableImage, ViewLoader, build_source
-from sslight.data.sources.tar_index import ShardIndex, index_path, load_index, scan, write_index
+from sslight.data.sources.tar.index import ShardIndex, index_path, load_index, scan, write_index
 from sslight.views import MultiCrop
 from tests.data.archives import tar_bytes, write_tar
 from tests.data.pictures import jpeg
@@ -163,7 +163,7 @@ def test_forked_processes_read_beside_a_parent_that_has_read(tmp_path: Path) -> 
 
 
 def test_only_so_many_shards_are_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslight.data.sources.tar.OPEN_SHARDS", 2)
+    monkeypatch.setattr("sslight.data.sources.tar.source.OPEN_SHARDS", 2)
     opened: list[int] = []
     closed: list[int] = []
     real_open, real_close = os.open, os.close
@@ -204,7 +204,7 @@ def test_two_processes_with_any_number_of_workers_see_every_image_once(tmp_path:
 def test_an_index_beside_the_shard_saves_reading_its_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [shard] = labelled_shards(tmp_path, shards=1)
     write_index(shard, scan(shard))
-    monkeypatch.setattr("sslight.data.sources.tar_index.scan", lambda shard: pytest.fail("the headers were read"))
+    monkeypatch.setattr("sslight.data.sources.tar.index.scan", lambda shard: pytest.fail("the headers were read"))
     source = TarSource([shard], labeled=True)
     assert [source.read(index) for index in range(4)] == [jpeg(n) for n in range(4)]
 
@@ -251,12 +251,12 @@ def test_a_shard_that_changed_after_it_was_indexed_gives_no_wrong_bytes(tmp_path
 
 
 def test_headers_of_large_shards_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslight.data.sources.tar_index.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.sources.tar.index.SMALLEST_CACHED", 1)
     monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", -(10**12))
     [shard] = labelled_shards(tmp_path, shards=1)
     first = TarSource([shard], labeled=True)
     with monkeypatch.context() as patch:
-        patch.setattr("sslight.data.sources.tar_index.scan", lambda shard: pytest.fail("the headers were read"))
+        patch.setattr("sslight.data.sources.tar.index.scan", lambda shard: pytest.fail("the headers were read"))
         again = TarSource([shard], labeled=True)
     assert names(again) == names(first)
     assert again.classes == first.classes
