@@ -1,6 +1,8 @@
 import multiprocessing
 import os
+import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +186,22 @@ def test_only_so_many_shards_are_kept_open(tmp_path: Path, monkeypatch: pytest.M
     assert len(closed) == 10
     del source
     assert sorted(closed) == sorted(opened)
+
+
+def test_threads_read_right_bytes_from_more_shards_than_are_kept_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sslight.data.sources.tar.source.OPEN_SHARDS", 2)
+    shards = [write_tar(tmp_path / f"{n:02d}.tar", [(f"{n:02d}.jpg", bytes([n]) * 5000)]) for n in range(30)]
+    source = TarSource(shards, labeled=False)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            wrong = list(threads.map(lambda i: source.read(i % 30) != bytes([i % 30]) * 5000, range(1000)))
+    finally:
+        sys.setswitchinterval(before)
+    assert not any(wrong)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
