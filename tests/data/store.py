@@ -58,7 +58,8 @@ def store() -> Iterator[Store]:
             elif asked is None:
                 self.reply(200, content, headers, with_content=with_content)
             else:
-                first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
+                start, _, end = asked.removeprefix("bytes=").partition("-")
+                first, last = int(start), int(end or len(content) - 1)
                 state.reads.append((name, first, last + 1 - first))
                 headers["Content-Range"] = f"bytes {first}-{min(last, len(content) - 1)}/{len(content)}"
                 self.reply(206, content[first : last + 1], headers)

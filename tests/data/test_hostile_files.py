@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sslight.data import UnreadableImage, build_source, decode
-from sslight.data.sources.h5_index import h5_index_path, write_h5_index
+from sslight.data.sources.h5.index import h5_index_path, write_h5_index
 from sslight.data.sources.names import NameTable
 from sslight.data.sources.tables import Table, read_table, write_table
 from tests.data.mutations import mutated

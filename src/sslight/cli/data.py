@@ -36,7 +36,7 @@ def pack(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
-    """Write all readable images into one H5 file or tar shards; the same command goes on after an interruption."""
+    """Write all readable images into one H5 file, or tar shards, which the same command goes on with if interrupted."""
     chosen = build_pack_settings(settings or [])
     form: Literal["h5", "tar"] = chosen.format or ("h5" if output.suffix.lower() in (".h5", ".hdf5") else "tar")
     if form == "h5" and chosen.shard_images is not None:
@@ -57,7 +57,8 @@ def pack(
                 progress=progress,
             )
         except KeyboardInterrupt:
-            Console(stderr=True).print("stopped; the same command goes on from here", markup=False)
+            goes_on = "goes on from here" if form == "tar" else "begins anew"
+            Console(stderr=True).print(f"stopped; the same command {goes_on}", markup=False)
             raise
     if as_json:
         print(json.dumps(asdict(result), default=str))

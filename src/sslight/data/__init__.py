@@ -37,12 +37,12 @@ from sslight.data.sources.combine import ConcatSource, SubsetSource
 from sslight.data.sources.file_list import FileListSource
 from sslight.data.sources.fingerprint import DataFingerprint, data_fingerprint
 from sslight.data.sources.folder import FolderSource
-from sslight.data.sources.h5 import H5Source
-from sslight.data.sources.remote import StoreUnavailable
+from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.source import Source, labels_in
 from sslight.data.sources.subset import select_subset
 from sslight.data.sources.synthetic import SyntheticSource
-from sslight.data.sources.tar import TarSource
+from sslight.data.sources.tar.remote import StoreUnavailable
+from sslight.data.sources.tar.source import TarSource
 
 __all__ = [
     "DEFAULT_LIMITS",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ def make() -> Iterator[Callable[..., SharedBatchPool]]:
     """Builds pools of batches of five and closes them at the end."""
     made = []
 
-    def build(fill: FillRow = write_index, *, workers: int) -> SharedBatchPool:
-        made.append(SharedBatchPool([(5, 2, 2), (3, 5)], fill, locate, batch_size=5, workers=workers))
+    def build(fill: FillRow = write_index, **options: Any) -> SharedBatchPool:
+        made.append(SharedBatchPool([(5, 2, 2), (3, 5)], fill, locate, batch_size=5, **options))
         return made[-1]
 
     yield build
@@ -63,6 +64,32 @@ def test_two_batches_stay_untouched_however_fast_the_workers_are(
         held = [*held[-1:], (batch.arrays[0], batch.rows[0].index or 0)]
         for pixels, first in held:
             assert pixels[:, 0, 0].tolist() == list(range(first, first + 5))
+
+
+def is_slow_in_epoch_0(arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
+    if epoch == 0 and index >= 5:
+        time.sleep(0.08)
+    return write_index(arrays, row, epoch, index)
+
+
+def test_slow_images_of_an_abandoned_epoch_are_waited_for(make: Callable[..., SharedBatchPool]) -> None:
+    pool = make(is_slow_in_epoch_0, workers=1, timeout=0.2)  # looked after every 0.05 s
+    next(pool.batches(0, cut(30)))
+    seen = [row.index for batch in pool.batches(1, cut(30)) for row in batch.rows]
+    assert seen == list(range(30))
+
+
+def hangs_in_epoch_0(arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
+    if epoch == 0 and index == 7:
+        time.sleep(2)
+    return write_index(arrays, row, epoch, index)
+
+
+def test_an_image_of_an_abandoned_epoch_that_hangs_is_named(make: Callable[..., SharedBatchPool]) -> None:
+    pool = make(hangs_in_epoch_0, workers=1, timeout=0.2)
+    next(pool.batches(0, cut(30)))
+    with pytest.raises(RuntimeError, match=r"^reading image 7 has taken more than read_timeout=0.2 seconds"):
+        next(pool.batches(1, cut(30)))
 
 
 def dies_at_image_12(arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:

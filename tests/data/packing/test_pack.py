@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import tarfile
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from sslight.data import FolderSource, H5Source, PackResult, Source, SyntheticSource, build_source, pack
-from sslight.data.sources.tar_index import load_index, scan
+from sslight.data.sources.tar.index import load_index, scan
 from tests.data.pictures import encode, jpeg, smooth_pixels, write_class_folders
 
 FORMATS: list[Literal["h5", "tar"]] = ["h5", "tar"]
@@ -171,15 +172,12 @@ def killed(child: Callable[[Callable[[int, int], None]], object], after: int) ->
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_packing_goes_on_and_ends_as_an_uninterrupted_one(
-    folder: Path, tmp_path: Path, format: Literal["h5", "tar"], workers: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sslight.data.packing.h5.CHUNK", 8)
-    monkeypatch.setattr("sslight.data.packing.h5.COMMIT_SECONDS", 0.0)
     source = FolderSource(folder, labeled=True)
-    options: dict[str, Any] = {"format": format, "short_side": 40, "shard_images": 10 if format == "tar" else None}
+    options: dict[str, Any] = {"format": "tar", "short_side": 40, "shard_images": 10}
 
     def attempt(progress: Callable[[int, int], None] = lambda done, total: None, **changes: Any) -> PackResult:
         return pack(source, tmp_path / "out", workers=workers, progress=progress, **{**options, **changes})
@@ -196,20 +194,25 @@ def test_a_killed_packing_goes_on_and_ends_as_an_uninterrupted_one(
     result = attempt(lambda done, total: told.append(done))
     assert told[0] > 50
     assert vars(result) | {"output": 0, "bad_images_file": 0} == vars(whole) | {"output": 0, "bad_images_file": 0}
-    packed, expected = (build_source([str(tmp_path / name)], labeled=True) for name in ("out", "whole"))
-    assert contents(packed) == contents(expected)
-    if format == "tar":
-        assert files(tmp_path / "out") == files(tmp_path / "whole")
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("next_format", FORMATS)
+def test_a_killed_packing_into_h5_begins_anew_in_either_format(
+    folder: Path, tmp_path: Path, next_format: Literal["h5", "tar"]
+) -> None:
+    source = FolderSource(folder, labeled=True)
+    killed(lambda progress: pack(source, tmp_path / "out", format="h5", workers=2, progress=progress), 50)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "images"] == ["out.packing"]
+    pack(source, tmp_path / "out", format=next_format, short_side=None)
+    assert contents(build_source([str(tmp_path / "out")], labeled=True)) == readable(folder)
+    assert not (tmp_path / "out.packing").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_packing_killed_at_random_moments_ends_as_an_uninterrupted_one(
-    tmp_path: Path, format: Literal["h5", "tar"], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sslight.data.packing.h5.COMMIT_SECONDS", 0.02)
+def test_a_packing_killed_at_random_moments_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     source = SyntheticSource(600)
-    options: dict[str, Any] = {"format": format, "short_side": 32, "shard_images": 20 if format == "tar" else None}
+    options: dict[str, Any] = {"format": "tar", "short_side": 32, "shard_images": 20}
     pack(source, tmp_path / "whole", **options)
     rng = random.Random(0)
     attempts = 0
@@ -226,42 +229,69 @@ def test_a_packing_killed_at_random_moments_ends_as_an_uninterrupted_one(
         attempts += 1
         assert attempts < 60
     assert attempts > 3
-    packed, expected = (build_source([str(tmp_path / name)], labeled=True) for name in ("out", "whole"))
-    assert contents(packed) == contents(expected)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_full_disk_ends_in_a_sentence_and_the_same_call_goes_on(
-    folder: Path, tmp_path: Path, format: Literal["h5", "tar"], monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_ends_in_a_sentence_and_the_same_call_succeeds_later(
+    folder: Path, tmp_path: Path, format: Literal["h5", "tar"]
 ) -> None:
-    monkeypatch.setattr("sslight.data.packing.h5.CHUNK", 8)
-    monkeypatch.setattr("sslight.data.packing.h5.COMMIT_SECONDS", 0.0)
     source = FolderSource(folder, labeled=True)
-    left = 60_000
 
-    def spend(count: int) -> None:
-        nonlocal left
-        left -= count
-        if left < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
-        spend(len(data))
-        return real(descriptor, data, offset)
-
-    real = os.pwrite
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", pwrite)
-        patch.setattr("sslight.data.packing.tar.write_index", lambda shard, index: spend(shard.stat().st_size))
-        with pytest.raises(
-            OSError, match=r"the disk is full after \d+ of 98 images; make room and give the same"
-        ) as error:
-            pack(source, tmp_path / "out", format=format, shard_images=10 if format == "tar" else None)
+    def fill_up() -> None:
+        # A limit on the size of a file, instead of a disk: HDF5 itself would crash in either case.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+        sizes = {"h5": None, "tar": 30}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sslight.data.packing.pack._FULL", (errno.EFBIG,))
+            with pytest.raises(
+                OSError, match=r"the disk is full after \d+ of 98 images; make room and .*again: it"
+            ) as error:
+                pack(source, tmp_path / "out", format=format, shard_images=sizes[format], workers=2)
         assert error.value.filename == str(tmp_path / "out")
+        os._exit(0)
+
+    process = os.fork()
+    if process == 0:
+        try:
+            fill_up()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.packing").exists() == (format == "tar")
+    pack(source, tmp_path / "out", format=format)
+    assert contents(build_source([str(tmp_path / "out")], labeled=True)) == readable(folder)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_interruption_waits_for_no_more_than_one_chunk_a_worker(
+    folder: Path, tmp_path: Path, format: Literal["h5", "tar"]
+) -> None:
+    source = FolderSource(folder, labeled=True)
+    begun = multiprocessing.get_context("fork").Value("i", 0)
+
+    class Slow(FolderSource):
+        def read(self, index: int) -> bytes:
+            with begun:
+                begun.value += 1
+            time.sleep(0.01)
+            return super().read(index)
+
     told: list[int] = []
-    pack(source, tmp_path / "out", format=format, progress=lambda done, total: told.append(done))
-    assert told[0] > 0
+
+    def interrupt(done: int, total: int) -> None:
+        told.append(done)
+        if done >= 16:
+            begun.value = 0
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(Slow(folder, labeled=True), tmp_path / "out", format=format, workers=2, progress=interrupt)
+    assert begun.value <= 16  # of 98 images that may all lie in one shard
+    assert told == [0, 8, 16]
+    pack(source, tmp_path / "out", format=format)
     assert contents(build_source([str(tmp_path / "out")], labeled=True)) == readable(folder)
 
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from sslight.data import UnreadableImage, decode
-from sslight.data.packing.reencode import prepare
+from sslight.data.packing.reencode import reencode
 from tests.data.pictures import encode, jpeg, smooth_pixels
 
 
@@ -20,13 +20,13 @@ def test_without_a_size_and_up_to_it_every_byte_is_kept() -> None:
     for image_format, options in (("JPEG", {"exif": rotated}), ("PNG", {}), ("WEBP", {}), ("GIF", {})):
         encoded = encode(picture(), image_format, **options)
         for short_side in (None, 90, 91):
-            stored = prepare("a/x.img.png", encoded, short_side)
+            stored = reencode("a/x.img.png", encoded, short_side)
             assert (stored.encoded, stored.reencoded, stored.name) == (encoded, False, "a/x.img.png")
 
 
 def test_a_larger_image_becomes_a_jpeg_of_that_shorter_side_close_to_the_resized_pixels() -> None:
     for size in ((90, 120), (120, 90)):
-        stored = prepare("x.JPEG", encode(picture(*size), "PNG"), 45)
+        stored = reencode("x.JPEG", encode(picture(*size), "PNG"), 45)
         assert stored.reencoded
         found = decode(stored.encoded)
         height, width = (45, 60) if size[0] < size[1] else (60, 45)
@@ -43,7 +43,7 @@ def test_a_turned_image_is_stored_upright_when_it_is_made_smaller() -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
         encoded = encode(picture(), "JPEG", quality=95, exif=exif)
-        stored = prepare("x.jpg", encoded, 45)
+        stored = reencode("x.jpg", encoded, 45)
         with Image.open(io.BytesIO(stored.encoded)) as image:
             assert not image.getexif()
         upright = decode(encoded)
@@ -55,24 +55,24 @@ def test_a_turned_image_is_stored_upright_when_it_is_made_smaller() -> None:
 def test_every_mode_is_made_smaller_as_it_is_decoded(mode: str) -> None:
     image = Image.fromarray(np.full((80, 80), 40000, np.uint16)) if mode == "I;16" else picture(80, 80).convert(mode)
     encoded = encode(image, "TIFF")
-    small, large = decode(prepare("x.tif", encoded, 40).encoded), decode(encoded)
+    small, large = decode(reencode("x.tif", encoded, 40).encoded), decode(encoded)
     assert abs(float(small.float().mean()) - float(large.float().mean())) < 2
 
 
 def test_a_very_long_image_keeps_its_shorter_side() -> None:
-    stored = prepare("x.png", encode(picture(9, 1000), "PNG"), 8)
+    stored = reencode("x.png", encode(picture(9, 1000), "PNG"), 8)
     assert decode(stored.encoded).shape == (3, 8, 889)
 
 
 def test_a_name_says_what_is_stored() -> None:
     large = encode(picture(), "PNG")
-    assert prepare("a/x.png", large, 45).name == "a/x.png.jpg"
-    assert prepare("a/x.JPG", large, 45).name == "a/x.JPG"
-    assert prepare("a/0", large, None).name == "a/0.png"
-    assert prepare("a/0", jpeg(), None).name == "a/0.jpg"
-    assert prepare("a/0", encode(picture(), "WEBP"), None).name == "a/0.webp"
+    assert reencode("a/x.png", large, 45).name == "a/x.png.jpg"
+    assert reencode("a/x.JPG", large, 45).name == "a/x.JPG"
+    assert reencode("a/0", large, None).name == "a/0.png"
+    assert reencode("a/0", jpeg(), None).name == "a/0.jpg"
+    assert reencode("a/0", encode(picture(), "WEBP"), None).name == "a/0.webp"
 
 
 def test_an_unreadable_image_is_told() -> None:
     with pytest.raises(UnreadableImage):
-        prepare("x.jpg", jpeg()[:-300], None)
+        reencode("x.jpg", jpeg()[:-300], None)

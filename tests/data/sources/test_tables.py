@@ -4,7 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sslight.data.sources.tables import CachedFile, Table, cache_table, cached_table, read_table, write_table
+from sslight.data.sources import tables
+from sslight.data.sources.tables import (
+    CachedFile,
+    Table,
+    cache_table,
+    cached_table,
+    read_table,
+    table_from,
+    write_table,
+)
 
 TABLE = Table(
     {"n": 3, "name": "\udcff"},
@@ -31,11 +40,17 @@ def test_a_table_with_any_byte_changed_or_missing_is_not_read(tmp_path: Path) ->
     for position in range(len(content)):
         damaged = bytearray(content)
         damaged[position] ^= 4
-        (tmp_path / "t").write_bytes(damaged)
-        assert read_table(tmp_path / "t") is None
-        (tmp_path / "t").write_bytes(content[:position])
-        assert read_table(tmp_path / "t") is None
+        assert table_from(bytes(damaged)) is None
+        assert table_from(content[:position]) is None
     assert read_table(tmp_path / "nowhere") is None
+
+
+def test_of_a_foreign_file_only_the_beginning_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "read_ordinary", lambda path, largest: pytest.fail("it was read whole"))
+    for start in (b"", b"sslight table 1\n", b"words", b"\x40" + bytes(7) + b'{"__metadata__":{"format":"np"}}'):
+        (tmp_path / "t").write_bytes(start)
+        os.truncate(tmp_path / "t", 2**36)
+        assert read_table(tmp_path / "t") is None
 
 
 def test_the_cache_gives_back_what_was_kept_for_the_same_path(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sslight.config.fields import READ_TIMEOUT
 from sslight.data.sources.bad_images import BadImage
-from sslight.data.sources.remote import StoreUnavailable
+from sslight.data.sources.tar.remote import StoreUnavailable
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
@@ -50,35 +50,37 @@ class WorkerFailed(RuntimeError):
 
 
 FillRow = Callable[[Sequence[Pixels], int, int, int], RowResult]
-"""``fill(arrays, row, epoch, index)`` writes image ``index`` into row ``row`` of a slot's arrays."""
+"""``fill(arrays, row, epoch, index)`` writes image ``index`` into row ``row`` of the arrays of a batch."""
 
 
 @dataclass(frozen=True)
 class SharedBatch:
-    """One slot's arrays, of which the first ``len(rows)`` rows are filled."""
+    """The arrays of one batch, of which the first ``len(rows)`` rows are filled."""
 
     arrays: tuple[Pixels, ...]
     rows: list[RowResult]
 
 
 @dataclass(frozen=True)
-class _Task:
-    slot: int
+class _RowsToFill:
+    """What a worker does at a time: some consecutive rows of one batch."""
+
+    buffer: int
     first_row: int
     epoch: int
     indices: Indices
 
 
 class SharedBatchPool:
-    """A ring of slots (the arrays of one batch) in shared memory, and the processes that fill them.
+    """A ring of buffers (each the arrays of one batch) in shared memory, and the processes that fill them.
 
     Shared anonymous memory is taken and touched once and needs no room in ``/dev/shm``; a worker
     writes pixels where the consumer reads them, and only a few bytes an image go through a pipe.
     The memory is bounded by the batch, not by the number of workers. Workers are forked at the
     first batch and live until ``close``; signals that ask for an end are left to the main process.
-    ``workers=0`` fills the slots in this process, with the same results.
+    ``workers=0`` fills the buffers in this process, with the same results.
 
-    ``shapes`` are the shapes of a slot's arrays; ``locate(index)`` names an image in messages;
+    ``shapes`` are the shapes of the arrays of a batch; ``locate(index)`` names an image in messages;
     ``timeout`` is how many seconds a worker may spend on one image while the consumer waits.
     """
 
@@ -95,23 +97,23 @@ class SharedBatchPool:
         self._locate = locate
         self._timeout = timeout
         self._task_size = min(LARGEST_TASK, -(-batch_size // max(workers, 1)))
-        tasks_a_batch = -(-batch_size // self._task_size)
+        tasks_per_batch = -(-batch_size // self._task_size)
         # Two batches ahead, as far as whole tasks for each worker allow.
-        prefetch = max(2, -(-2 * tasks_a_batch // workers)) if workers else 0
+        prefetch = max(2, -(-2 * tasks_per_batch // workers)) if workers else 0
         tasks_ahead = prefetch * workers
-        num_slots = HELD_BATCHES + 1 + max(tasks_ahead - 1, 0) // tasks_a_batch
-        self._slots = [tuple(_shared_array(shape) for shape in shapes) for _ in range(num_slots)]
+        num_buffers = HELD_BATCHES + 1 + max(tasks_ahead - 1, 0) // tasks_per_batch
+        self._buffers = [tuple(_shared_array(shape) for shape in shapes) for _ in range(num_buffers)]
         # Process id, image index and number of the images begun of each worker, to name the image when one dies
         # or hangs; the index is -1 between images.
         self._reading = np.frombuffer(mmap.mmap(-1, 24 * max(workers, 1)), dtype=np.int64).reshape(-1, 3)
         self._hang_detector = _HangDetector(self._reading, timeout)
-        self._queue = _TaskSampler()
-        self._filler = _Filler(self._slots, fill, self._reading)
+        self._sampler = _TaskSampler()
+        self._dataset = _RowDataset(self._buffers, fill, self._reading)
         self._processes: list[multiprocessing.process.BaseProcess] = []
-        self._given = 0
+        self._num_given = 0
         self._at_exit = _CloseAtExit(self)
         self._loader: DataLoader[list[RowResult]] | None = None
-        self._results: Iterator[list[RowResult]] | None = None
+        self._loader_iter: Iterator[list[RowResult]] | None = None
         if workers:
             self._loader = self._build_loader(workers, prefetch)
 
@@ -122,24 +124,25 @@ class SharedBatchPool:
         WorkerFailed naming the images being read if a worker process dies or hangs, StoreUnavailable
         if a store does not answer.
         """
+        self._discard_unfinished()
         underway: deque[tuple[int, int]] = deque()
-        self._queue.tasks = self._tasks(epoch, batches, underway)
+        self._sampler.tasks = self._tasks(epoch, batches, underway)
         rows: list[RowResult] = []
-        for part in self._parts():
+        for part in self._start_epoch():
             for row in part:
                 if row.failure is not None:
                     raise StoreUnavailable(row.failure)
             rows += part
-            slot, size = underway[0]
+            buffer, size = underway[0]
             if len(rows) == size:
                 underway.popleft()
-                self._given += 1
-                yield SharedBatch(self._slots[slot], rows)
+                self._num_given += 1
+                yield SharedBatch(self._buffers[buffer], rows)
                 rows = []
 
     def close(self) -> None:
         """End the worker processes. A closed pool cannot be used again."""
-        self._loader = self._results = None  # without references, DataLoader ends its workers
+        self._loader = self._loader_iter = None  # without references, DataLoader ends its workers
         for process in self._processes:
             process.join(timeout=1)
             if process.is_alive():  # stuck in a read
@@ -150,40 +153,53 @@ class SharedBatchPool:
         atexit.unregister(self._at_exit)
         self._processes = []
 
-    def _tasks(self, epoch: int, batches: Iterable[Indices], underway: deque[tuple[int, int]]) -> Iterator[_Task]:
-        # Slots go on from the last batch given, also of an epoch that was left early.
-        for number, indices in enumerate(batches, start=self._given):
-            slot = number % len(self._slots)
-            underway.append((slot, len(indices)))
+    def _tasks(
+        self, epoch: int, batches: Iterable[Indices], underway: deque[tuple[int, int]]
+    ) -> Generator[_RowsToFill, None, None]:
+        # Buffers go on from the last batch given, also of an epoch that was left early.
+        for number, indices in enumerate(batches, start=self._num_given):
+            buffer = number % len(self._buffers)
+            underway.append((buffer, len(indices)))
             for start in range(0, len(indices), self._task_size):
-                yield _Task(slot, start, epoch, indices[start : start + self._task_size])
+                yield _RowsToFill(buffer, start, epoch, indices[start : start + self._task_size])
 
     def _build_loader(self, workers: int, prefetch: int) -> DataLoader[list[RowResult]]:
         with _expected_warnings():
             return DataLoader(
-                self._filler,
+                self._dataset,
                 batch_size=None,
-                sampler=self._queue,
+                sampler=self._sampler,
                 num_workers=workers,
                 prefetch_factor=prefetch,
                 persistent_workers=True,
-                collate_fn=_as_it_is,
-                worker_init_fn=self._filler.start_worker,
+                collate_fn=_identity,
+                worker_init_fn=self._dataset.start_worker,
                 multiprocessing_context="fork",
                 # A generator of its own: otherwise each epoch draws from torch's global stream.
                 generator=torch.Generator(),
                 timeout=self._hang_detector.interval,
             )
 
-    def _parts(self) -> Iterator[list[RowResult]]:
+    def _start_epoch(self) -> Iterator[list[RowResult]]:
+        """Start the workers unless they live; gives what they fill."""
         if self._loader is None:
-            yield from map(self._filler.__getitem__, self._queue)
-            return
-        self._start()
+            return map(self._dataset.__getitem__, self._sampler)
+        before = set(multiprocessing.active_children())
+        previous = signal.getsignal(signal.SIGCHLD)
+        with _expected_warnings():
+            self._loader_iter = iter(self._loader)
+        # torch raises from its own handler wherever the main thread happens to be; a worker that died is found
+        # here, when its batch is asked for, with the name of the image.
+        if threading.current_thread() is threading.main_thread() and previous is not None:
+            signal.signal(signal.SIGCHLD, previous)
+        self._processes += [child for child in multiprocessing.active_children() if child not in before]
+        return self._results()
+
+    def _results(self) -> Iterator[list[RowResult]]:
         # Not kept in a local variable: an abandoned generator must not keep the workers alive.
-        while self._results is not None:
+        while self._loader_iter is not None:
             try:
-                part = next(self._results)
+                part = next(self._loader_iter)
             except StopIteration:
                 return
             except RuntimeError as error:
@@ -198,18 +214,15 @@ class SharedBatchPool:
             self._hang_detector.renew()
             yield part
 
-    def _start(self) -> None:
-        """Start the workers, or, if they live, let them end what is left of an earlier epoch."""
-        assert self._loader is not None
-        before = set(multiprocessing.active_children())
-        previous = signal.getsignal(signal.SIGCHLD)
-        with _expected_warnings():
-            self._results = iter(self._loader)
-        # torch raises from its own handler wherever the main thread happens to be; a worker that died is found
-        # here, when its batch is asked for, with the name of the image.
-        if threading.current_thread() is threading.main_thread() and previous is not None:
-            signal.signal(signal.SIGCHLD, previous)
-        self._processes += [child for child in multiprocessing.active_children() if child not in before]
+    def _discard_unfinished(self) -> None:
+        """Wait until the workers have ended what is left of an epoch that was abandoned.
+
+        DataLoader would do the same for a new epoch, but give up after one ``timeout``.
+        """
+        if self._sampler.tasks is not None:
+            self._sampler.tasks.close()
+        for _ in self._results():
+            pass
 
     def _death_notice(self, dead: dict[int | None, int]) -> str:
         names = ", ".join(self._locate(index) for pid, index, _ in self._reading.tolist() if pid in dead and index >= 0)
@@ -258,15 +271,19 @@ class _HangDetector:
 class _TaskSampler:
     """The tasks of the running epoch, as the sampler that DataLoader asks for."""
 
-    tasks: Iterator[_Task] = iter(())
+    def __init__(self) -> None:
+        self.tasks: Generator[_RowsToFill, None, None] | None = None
 
-    def __iter__(self) -> Iterator[_Task]:
+    def __iter__(self) -> Iterator[_RowsToFill]:
+        assert self.tasks is not None
         return self.tasks
 
 
-class _Filler(Dataset[list[RowResult]]):
-    def __init__(self, slots: list[tuple[Pixels, ...]], fill: FillRow, reading: npt.NDArray[np.int64]) -> None:
-        self._slots = slots
+class _RowDataset(Dataset[list[RowResult]]):
+    """What DataLoader's workers ask for an item: the rows of a task, filled in shared memory."""
+
+    def __init__(self, buffers: list[tuple[Pixels, ...]], fill: FillRow, reading: npt.NDArray[np.int64]) -> None:
+        self._buffers = buffers
         self._fill = fill
         self._reading = reading
         self._worker = 0
@@ -280,13 +297,13 @@ class _Filler(Dataset[list[RowResult]]):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
-    def __getitem__(self, task: _Task) -> list[RowResult]:
+    def __getitem__(self, task: _RowsToFill) -> list[RowResult]:
         filled = []
         for offset, index in enumerate(task.indices.tolist()):
             self._begun += 1
             self._reading[self._worker] = os.getpid(), index, self._begun
             try:
-                row = self._fill(self._slots[task.slot], task.first_row + offset, task.epoch, index)
+                row = self._fill(self._buffers[task.buffer], task.first_row + offset, task.epoch, index)
             except StoreUnavailable as error:  # as text, which crosses the pipe without a trace of the worker's stack
                 row = RowResult(None, failure=str(error))
             filled.append(row)
@@ -305,7 +322,7 @@ def _expected_warnings() -> Iterator[None]:
         yield
 
 
-def _as_it_is(part: list[RowResult]) -> list[RowResult]:
+def _identity(part: list[RowResult]) -> list[RowResult]:
     return part
 
 

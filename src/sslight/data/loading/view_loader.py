@@ -76,7 +76,7 @@ class ViewLoader:
         self._pin_memory = pin_memory
         self._log = BadImageLog(len(source), max_bad_share)
         self._pool = SharedBatchPool(
-            _slot_shapes(multi_crop, self._part_size),
+            _batch_shapes(multi_crop, self._part_size),
             _FillViews(source, multi_crop, seed, limits.max_pixels),
             source.locate,
             batch_size=self._part_size,
@@ -214,7 +214,7 @@ def _stream(seed: int, epoch: int, purpose: int, *key: int) -> np.random.Generat
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, *key), spawn_key=(purpose,))))
 
 
-def _slot_shapes(multi_crop: MultiCrop, batch_size: int) -> list[tuple[int, ...]]:
+def _batch_shapes(multi_crop: MultiCrop, batch_size: int) -> list[tuple[int, ...]]:
     kinds = ((multi_crop.num_global, multi_crop.global_size), (multi_crop.num_local, multi_crop.local_size))
     return [(number, batch_size, size, size, 3) for number, size in kinds]
 

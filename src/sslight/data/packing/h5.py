@@ -1,28 +1,20 @@
 """Packing into one H5 file of the original implementation's layout."""
 
-import time
-from collections.abc import Generator
-from contextlib import closing, suppress
-from functools import partial
+import io
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from sslight.data.packing.journal import JournaledFile
-from sslight.data.packing.parallel import map_in_order
+from sslight.data.packing.prepare import Prepared
 from sslight.data.packing.reencode import Stored
-from sslight.data.packing.tally import Tally, prepare_images
 from sslight.data.sources.bad_images import BadImage
-from sslight.data.sources.h5_index import encoded_name
+from sslight.data.sources.h5.index import encoded_name
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
-
-CHUNK = 32
-"""Images that a worker prepares at a time."""
-
-COMMIT_SECONDS = 15.0
-"""Longest work that a kill costs."""
 
 BYTES_AN_IMAGE = 400
 """What HDF5 adds for one dataset, in bytes (measured: 390)."""
@@ -32,54 +24,52 @@ LOOSE_GROUP = "images"
 
 
 def write_h5(
-    source: Source,
-    path: Path,
-    journal: Path,
-    *,
-    short_side: int | None,
-    workers: int,
-) -> Generator[Tally, None, None]:
-    """Write or go on writing the file at ``path``; gives the tally so far, first that of earlier attempts.
+    source: Source, path: Path, images: Iterable[Prepared], count: Callable[[Stored | BadImage], None]
+) -> None:
+    """Write the file at ``path``; ``count`` is told of each image that has been dealt with.
 
-    HDF5 cannot be written by several processes: workers read, check and re-encode, and this process
-    writes. The content does not depend on their number or on interruptions. Raises OSError, and
-    ValueError if two images would have the same place.
+    Raises OSError, and ValueError if two images would have the same place.
     """
-    with closing(JournaledFile(path, journal)) as file:
-        tally = Tally() if file.state is None else Tally.from_plain(file.state)
-        target = h5py.File(file, "w" if file.state is None else "r+")
-        indices = range(tally.num_images, len(source))
-        chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
-        prepared = map_in_order(partial(_prepare, source, short_side), chunks, workers=workers)
+    with _FileOfHdf5(path, "w+") as written:
+        with h5py.File(written, "w") as file:
+            for index, image in images:
+                if isinstance(image, Stored):
+                    _store(file, source, index, image)
+                written.raise_error()
+                count(image)
+        written.raise_error()
+        os.fsync(written.fileno())
+
+
+class _FileOfHdf5(io.FileIO):
+    """Keeps the first error of writing, after which nothing more is written: HDF5 itself crashes on a full disk."""
+
+    _error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        count = len(left)
         try:
-            yield tally
-            with closing(prepared):
-                last_commit = time.monotonic()
-                for images in prepared:
-                    for index, image in images:
-                        _store(target, source, index, image)
-                        tally.count(image)
-                    if time.monotonic() - last_commit >= COMMIT_SECONDS:
-                        target.flush()
-                        file.commit(tally.as_plain())
-                        last_commit = time.monotonic()
-                    yield tally
-            target.close()
-            file.commit(tally.as_plain())
-        except BaseException:
-            file.abandon()
-            with suppress(Exception):
-                target.close()
-            raise
+            while left and self._error is None:
+                left = left[super().write(left) or 0 :]
+        except OSError as error:
+            self._error = error
+        return count
+
+    def truncate(self, size: int | None = None) -> int:
+        if self._error is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self._error = error
+        return size or 0
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
 
 
-def _prepare(source: Source, short_side: int | None, indices: range) -> list[tuple[int, Stored | BadImage]]:
-    return prepare_images(source, indices, short_side)
-
-
-def _store(file: h5py.File, source: Source, index: int, image: Stored | BadImage) -> None:
-    if isinstance(image, BadImage):
-        return
+def _store(file: h5py.File, source: Source, index: int, image: Stored) -> None:
     group, name = _place(source, index, image.name)
     if not _holds(file, group):
         file.create_group(_name(group))

@@ -1,11 +1,14 @@
-"""Packing a set of images into one H5 file or tar shards: in several processes, resumable, never over another set."""
+"""Packing a set of images into one H5 file or tar shards: in several processes, never over another set.
+
+Tar shards are written one after the other, and an interrupted packing goes on with the next; an H5 file begins anew.
+"""
 
 import errno
 import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +18,13 @@ import numpy as np
 
 from sslight.data.packing.h5 import BYTES_AN_IMAGE as H5_BYTES
 from sslight.data.packing.h5 import write_h5
-from sslight.data.packing.tally import Tally, prepare_images
+from sslight.data.packing.prepare import CHUNK, Tally, prepare, prepared_images
+from sslight.data.packing.reencode import Stored
 from sslight.data.packing.tar import BYTES_AN_IMAGE as TAR_BYTES
-from sslight.data.packing.tar import write_shard_list, write_shards
+from sslight.data.packing.tar import finished_shards, write_shard_list, write_shards
 from sslight.data.sources.bad_images import BadImage, no_readable_image, write_bad_images
 from sslight.data.sources.build import build_source
-from sslight.data.sources.h5_index import h5_index_path, write_h5_index
+from sslight.data.sources.h5.index import h5_index_path, write_h5_index
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 from sslight.files import write_whole
@@ -65,7 +69,6 @@ class Work:
         self.content = self.folder / "content"
         self.plan = self.folder / "plan.json"
         self.done = self.folder / "done"
-        self.journal = self.folder / "journal"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -90,10 +93,10 @@ def pack(
 ) -> PackResult:
     """Write the readable images of ``source`` into ``output``: an H5 file, or a folder of tar shards.
 
-    All work happens in ``OUT.packing``, which becomes ``output`` when it is complete; the same call
-    goes on with what an earlier one left there, with the same result. Images whose shorter side is
-    above ``short_side`` px are made smaller (see ``prepare``); all others keep their bytes.
-    ``progress`` is told how many images are done, and of how many.
+    All work happens in ``OUT.packing``, which becomes ``output`` when it is complete; with tar the same
+    call goes on with the shards that an earlier one left there, with the same result. Images whose
+    shorter side is above ``short_side`` px are made smaller (see ``reencode``); all others keep their
+    bytes. ``progress`` is told how many images are done, and of how many.
 
     Raises ValueError, before any work, if ``output`` exists, if the folder holds other work, if no
     image is readable or there is too little room; OSError if the disk fills up or cannot be written.
@@ -101,43 +104,62 @@ def pack(
     work = Work(output)
     _refuse_existing(output, work)
     plan = _plan(source, format, short_side)
-    if work.plan.exists():
-        plan = _earlier_plan(work, plan, shard_images)
+    earlier = json.loads(work.plan.read_text(encoding="utf-8")) if work.plan.exists() else None
+    if earlier is not None and earlier["format"] == "tar":
+        plan = _agreed_plan(work, earlier, plan, shard_images)
     else:
-        if any(path.is_file() for path in work.folder.rglob("*")):
+        if earlier is None and any(path.is_file() for path in work.folder.rglob("*")):
             raise ValueError(f"{work.folder} is in the way: it holds no work of this command; move it")
         plan["shard_images"] = _look_ahead(source, output, format, short_side, shard_images)
         work.done.mkdir(parents=True, exist_ok=True)
         write_whole(work.plan, json.dumps(plan))
     tally = Tally()
-    with work.locked(), closing(_write(source, work, plan, workers)) as tallies:
+
+    def count(image: Stored | BadImage) -> None:
+        tally.count(image)
+        if tally.num_images % CHUNK == 0 or tally.num_images == len(source):
+            progress(tally.num_images, len(source))
+
+    with work.locked():
         try:
-            for tally in tallies:
-                progress(tally.num_images, len(source))
+            for shard in finished_shards(work.done).values():
+                tally.add(shard)
+            progress(tally.num_images, len(source))
+            _write(source, work, plan, workers, count)
             return _finish(source, output, work, plan, tally)
         except OSError as error:
             if error.errno not in _FULL:
                 raise
             text = (
                 f"the disk is full after {tally.num_images:,} of {len(source):,} images; make room and give the same "
-                "command again: it goes on"
+                f"command again: it {'goes on' if format == 'tar' else 'begins anew'}"
             )
             raise OSError(error.errno, text, str(output)) from error
+        finally:
+            if format == "h5":
+                shutil.rmtree(work.folder, ignore_errors=True)
 
 
-def _write(source: Source, work: Work, plan: dict[str, Any], workers: int) -> Generator[Tally, None, None]:
+def _write(
+    source: Source, work: Work, plan: dict[str, Any], workers: int, count: Callable[[Stored | BadImage], None]
+) -> None:
     match plan["format"]:
         case "h5":
-            return write_h5(source, work.content, work.journal, short_side=plan["short_side"], workers=workers)
+            images = prepared_images(source, range(len(source)), short_side=plan["short_side"], workers=workers)
+            with closing(images):
+                write_h5(source, work.content, images, count)
         case _:
+            if work.content.is_file():  # of an H5 file that was never finished
+                work.content.unlink()
             work.content.mkdir(exist_ok=True)
-            return write_shards(
+            write_shards(
                 source,
                 work.content,
                 work.done,
                 short_side=plan["short_side"],
                 images_per_shard=plan["shard_images"],
                 workers=workers,
+                count=count,
             )
 
 
@@ -163,8 +185,7 @@ def _plan(source: Source, format: Format, short_side: int | None) -> dict[str, A
     return {"format": format, "short_side": short_side, "num_images": len(source), "names": digest.hexdigest()}
 
 
-def _earlier_plan(work: Work, plan: dict[str, Any], shard_images: int | None) -> dict[str, Any]:
-    earlier: dict[str, Any] = json.loads(work.plan.read_text(encoding="utf-8"))
+def _agreed_plan(work: Work, earlier: dict[str, Any], plan: dict[str, Any], shard_images: int | None) -> dict[str, Any]:
     asked = plan | ({} if shard_images is None else {"shard_images": shard_images})
     changed = {key: value for key, value in asked.items() if earlier.get(key) != value}
     if changed:
@@ -178,7 +199,7 @@ def _earlier_plan(work: Work, plan: dict[str, Any], shard_images: int | None) ->
 def _look_ahead(source: Source, output: Path, format: Format, short_side: int | None, shard_images: int | None) -> int:
     """Images in a shard, from a sample of the images. Raises ValueError if none is readable or they do not fit."""
     indices = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(np.int64)).tolist()
-    images = [image for _, image in prepare_images(source, indices, short_side)]
+    images = [image for _, image in prepare(source, short_side, indices)]
     sizes = [len(image.encoded) for image in images if not isinstance(image, BadImage)]
     if not sizes:
         raise ValueError(no_readable_image([image for image in images if isinstance(image, BadImage)], setting="IN"))

@@ -27,7 +27,7 @@ class Stored:
     reencoded: bool
 
 
-def prepare(name: str, encoded: bytes, short_side: int | None) -> Stored:
+def reencode(name: str, encoded: bytes, short_side: int | None) -> Stored:
     """Check that an image can be decoded, and make it smaller if its shorter side is above ``short_side`` px.
 
     A smaller copy is upright, 8-bit RGB, resized with PIL's antialiased bicubic filter, and a JPEG

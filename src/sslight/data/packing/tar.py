@@ -2,29 +2,26 @@
 
 import json
 import tarfile
-from collections.abc import Generator
+from collections.abc import Callable
 from contextlib import closing
-from functools import partial
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
-from sslight.data.packing.parallel import map_in_order
+from sslight.data.packing.prepare import Tally, prepared_images
 from sslight.data.packing.reencode import Stored
-from sslight.data.packing.tally import Tally, prepare_images
+from sslight.data.sources.bad_images import BadImage
 from sslight.data.sources.names import NameTable
 from sslight.data.sources.source import Source
-from sslight.data.sources.tar_index import CLASSES_MEMBER, ShardIndex, escaped, write_index
-from sslight.data.sources.tar_members import BLOCK
-from sslight.files import whole_file, write_whole
+from sslight.data.sources.tar.index import CLASSES_MEMBER, ShardIndex, escaped, write_index
+from sslight.data.sources.tar.members import BLOCK
+from sslight.files import remove_partial_files, whole_file, write_whole
 
 BYTES_AN_IMAGE = 2 * BLOCK + BLOCK + BLOCK // 2
 """Headers of ``KEY.jpg`` and ``KEY.cls``, the label's block, and half a block of padding."""
-
-CHUNK = 32
-"""Images in memory at a time."""
 
 _PREFIX = "shard-"
 _ORDER_SEED = 0
@@ -38,70 +35,53 @@ def write_shards(
     short_side: int | None,
     images_per_shard: int,
     workers: int,
-) -> Generator[Tally, None, None]:
-    """Write the shards that ``done`` does not list into ``folder``; gives the tally so far, first that of earlier ones.
+    count: Callable[[Stored | BadImage], None],
+) -> None:
+    """Write the shards that ``done`` does not list into ``folder``; ``count`` is told of each of their images.
 
     Images are spread over the shards in one random order, the same every time, so that a reader who
-    streams a few shards sees all classes. Each worker writes whole shards. A shard is the same
-    byte for byte, whenever and by however many processes it is written. Raises OSError.
+    streams a few shards sees all classes. A shard is the same byte for byte, whenever and by however
+    many processes it is written. Raises OSError.
     """
-    order = np.random.Generator(np.random.Philox(_ORDER_SEED)).permutation(len(source))
-    parts = [order[start : start + images_per_shard] for start in range(0, len(order), images_per_shard)]
-    for leftover in folder.glob(".*.partial"):
-        leftover.unlink()
-    tally = Tally()
-    missing: list[int] = []
-    for number in range(len(parts)):
-        earlier = _read_tally(done / f"{number:06d}.json")
-        if earlier is None:
-            missing.append(number)
-        else:
-            tally.add(earlier)
-    yield tally
-    work = partial(_write_shard, source, folder, done, short_side, parts)
-    with closing(map_in_order(work, missing, workers=workers)) as written:
-        for part in written:
-            tally.add(part)
-            yield tally
+    remove_partial_files(folder)
+    order = np.random.Generator(np.random.Philox(_ORDER_SEED)).permutation(len(source)).tolist()
+    shards = {
+        start // images_per_shard: order[start : start + images_per_shard]
+        for start in range(0, len(order), images_per_shard)
+    }
+    missing = [number for number in shards if number not in finished_shards(done)]
+    indices = [index for number in missing for index in shards[number]]
+    with closing(prepared_images(source, indices, short_side=short_side, workers=workers)) as images:
+        for number in missing:
+            tally = Tally()
+            path = folder / f"{_PREFIX}{number:06d}.tar"
+            with whole_file(path, "wb") as file:
+                shard = _ShardWriter(file, source.classes)
+                for index, image in islice(images, len(shards[number])):
+                    if isinstance(image, Stored):
+                        shard.add(image, None if source.labels is None else int(source.labels[index]))
+                    tally.count(image)
+                    count(image)
+                shard.end()
+            write_index(path, shard.index())
+            write_whole(done / f"{number:06d}.json", json.dumps(asdict(tally)))
+
+
+def finished_shards(done: Path) -> dict[int, Tally]:
+    """The count of each shard that ``done`` lists, by number; it is written whole, and after its shard."""
+    return {
+        int(path.stem): Tally.from_plain(json.loads(path.read_text(encoding="utf-8"))) for path in done.glob("*.json")
+    }
 
 
 def write_shard_list(folder: Path, done: Path, classes: tuple[str, ...] | None) -> None:
     """Write ``index.json``: shards, their images and bytes in the form of WebDataset's own index, and the classes."""
     shards = []
-    for path in sorted(folder.glob("*.tar")):
-        tally = _read_tally(done / f"{path.stem.removeprefix(_PREFIX)}.json")
-        assert tally is not None
+    for number, tally in sorted(finished_shards(done).items()):
+        path = folder / f"{_PREFIX}{number:06d}.tar"
         shards.append({"url": path.name, "nsamples": tally.num_stored, "filesize": path.stat().st_size})
     content = {"wids_version": 1, "shardlist": shards, "classes": classes}
     write_whole(folder / "index.json", json.dumps(content, indent=1))
-
-
-def _read_tally(path: Path) -> Tally | None:
-    # Written whole or not at all, and after its shard.
-    return Tally.from_plain(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-
-
-def _write_shard(
-    source: Source,
-    folder: Path,
-    done: Path,
-    short_side: int | None,
-    parts: list[npt.NDArray[np.int64]],
-    number: int,
-) -> Tally:
-    tally = Tally()
-    path = folder / f"{_PREFIX}{number:06d}.tar"
-    with whole_file(path, "wb") as file:
-        shard = _ShardWriter(file, source.classes)
-        for start in range(0, len(parts[number]), CHUNK):
-            for index, image in prepare_images(source, parts[number][start : start + CHUNK].tolist(), short_side):
-                tally.count(image)
-                if isinstance(image, Stored):
-                    shard.add(image, None if source.labels is None else int(source.labels[index]))
-        shard.end()
-    write_index(path, shard.index())
-    write_whole(done / f"{number:06d}.json", json.dumps(tally.as_plain()))
-    return tally
 
 
 class _ShardWriter:

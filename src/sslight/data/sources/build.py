@@ -9,12 +9,12 @@ import h5py
 from sslight.data.sources.combine import ConcatSource
 from sslight.data.sources.file_list import FileListSource
 from sslight.data.sources.folder import FolderSource
-from sslight.data.sources.h5 import H5Source
-from sslight.data.sources.remote import RemoteFile, is_remote
-from sslight.data.sources.shards import expand, is_pattern, shards_in
+from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.source import Source
 from sslight.data.sources.synthetic import SyntheticSource
-from sslight.data.sources.tar import AT_ONCE, TarSource
+from sslight.data.sources.tar.remote import RemoteFile, is_remote
+from sslight.data.sources.tar.shards import expand, is_pattern, shards_in
+from sslight.data.sources.tar.source import AT_ONCE, TarSource
 
 _KINDS = "a folder of images, an H5 file, tar shards"
 

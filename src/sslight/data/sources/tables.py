@@ -1,4 +1,4 @@
-"""Arrays kept in a file between runs, with a checksum; and the user's cache of such files."""
+"""Arrays kept in a safetensors file between runs, with a checksum; and the user's cache of such files."""
 
 import hashlib
 import json
@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
 
 from sslight.files import whole_file
 from sslight.reading import read_ordinary
 
-_MAGIC = b"sslight table 1\n"
+_KEY = "sslight table 2"
+_MAGIC = f'{{"__metadata__":{{"{_KEY}":'.encode()
+"""Follows on the eight bytes of the header's length: the one entry of the metadata holds checksum and head."""
 
 SETTLED_NS = 2_000_000_000
 """Age from which on a time stamp tells every later change apart: the coarsest clocks (FAT) count two seconds."""
@@ -39,45 +43,57 @@ class Table:
 def write_table(path: Path, table: Table) -> None:
     """Write the table whole or not at all. Raises OSError."""
     arrays = {name: np.ascontiguousarray(array) for name, array in table.arrays.items()}
-    assert all(array.ndim == 1 and array.dtype.str in _KINDS for array in arrays.values())
-    described = [[name, array.dtype.str, len(array)] for name, array in arrays.items()]
-    head = json.dumps({"head": table.head, "arrays": described}).encode()
-    parts = [len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in arrays.values())]
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
+    assert all(_is_allowed(array) for array in arrays.values())
+    head = json.dumps(table.head)
     with whole_file(path, "wb") as file:
-        file.writelines([_MAGIC, digest.digest(), *parts])
+        file.write(safetensors.save(arrays, {_KEY: _checksum(head, arrays) + head}))
 
 
 def read_table(path: Path) -> Table | None:
     """The table in the file; None if there is none, it is damaged or of another format."""
     try:
-        content = read_ordinary(path, largest=LARGEST_TABLE)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not is_table(os.pread(descriptor, 64, 0)):
+                return None
+        finally:
+            os.close(descriptor)
+        return table_from(read_ordinary(path, largest=LARGEST_TABLE))
     except (OSError, ValueError):
         return None
-    return table_from(content)
 
 
-def table_from(file: bytes) -> Table | None:
+def is_table(start: bytes) -> bool:
+    """Whether a file that begins with these bytes, 64 or more, may be a table: a foreign one need not be read whole."""
+    return start[8:].startswith(_MAGIC)
+
+
+def table_from(content: bytes) -> Table | None:
     """The table that a file of these bytes holds; None if it is damaged or of another format."""
-    content = memoryview(file)
-    start = len(_MAGIC) + hashlib.sha256().digest_size
-    if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:
+    if not is_table(content):
         return None
     try:
-        # The checksum holds against damage, not against malice: what follows trusts no number.
-        first = start + 8
-        end = first + int.from_bytes(content[start:first], "little")
-        described = json.loads(bytes(content[first:end]))
-        arrays = {}
-        for name, kind, length in described["arrays"]:
-            dtype = np.dtype(kind if kind in _KINDS else "|u1")
-            arrays[str(name)] = np.frombuffer(content, dtype, length, end)  # raises ValueError beyond the end
-            end += dtype.itemsize * length
-        return Table(dict(described["head"]), arrays)
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return None
+        # The checksum holds against damage, not against malice: who uses a table checks its numbers.
+        described = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"][_KEY]
+        arrays = safetensors.load(content)
+        checksum, head = described[:64], described[64:]
+        if checksum == _checksum(head, arrays) and all(_is_allowed(array) for array in arrays.values()):
+            return Table(dict(json.loads(head)), arrays)
+    except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        pass
+    return None
+
+
+def _checksum(head: str, arrays: dict[str, npt.NDArray[Any]]) -> str:
+    digest = hashlib.sha256(head.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name}{array.dtype.str}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _is_allowed(array: npt.NDArray[Any]) -> bool:
+    return array.ndim == 1 and array.dtype.str in _KINDS
 
 
 def identity(status: os.stat_result) -> tuple[int, int, int]:

@@ -14,6 +14,9 @@ MAX_RETRIES = 5
 FIRST_PAUSE = 0.5
 """Seconds between the first two attempts, give or take half; twice as long each further time."""
 
+FIRST_READ = 2**16
+"""Bytes of a file beside another that are read before it is known to be wanted."""
+
 _HTTP = ("http", "https")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _TIMEOUTS = {"sock_connect": 20.0, "sock_read": 60.0}
@@ -82,12 +85,19 @@ class RemoteFile:
             raise StoreUnavailable(f"{self} has changed: it ends before byte {end:,}; start again.")
         return content
 
-    def beside(self, suffix: str) -> bytes | None:
-        """The whole file beside this one whose name ends with ``suffix`` instead, or None if there is none."""
+    def beside(self, suffix: str, is_wanted: Callable[[bytes], bool]) -> bytes | None:
+        """The whole file beside this one whose name ends with ``suffix`` instead; None if there is none.
+
+        Or if its first bytes are not wanted: then the rest is not read.
+        """
         address, mark, query = self.url.partition("?")
         other = address.removesuffix(".tar") + suffix + mark + query
         try:
-            content: bytes = self._ask("read", lambda fs: fs.cat_file(other))
+            content: bytes = self._ask("read", lambda fs: fs.cat_file(other, start=0, end=FIRST_READ))
+            if not is_wanted(content):
+                return None
+            if len(content) == FIRST_READ:
+                content += self._ask("read", lambda fs: fs.cat_file(other, start=FIRST_READ))
         except _Refused:
             return None
         return content

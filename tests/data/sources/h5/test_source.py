@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from sslight.data import H5Source, UnreadableImage
-from sslight.data.sources.h5_index import h5_index_path, write_h5_index
+from sslight.data.sources.h5.index import h5_index_path, write_h5_index
 from sslight.data.sources.names import NameTable
 from sslight.data.sources.tables import Table, read_table, write_table
 from tests.data.pictures import jpeg
@@ -94,12 +94,12 @@ def test_names_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
 def test_the_listing_of_a_large_file_is_kept_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sslight.data.sources.h5_index.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.sources.h5.index.SMALLEST_CACHED", 1)
     monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", -(10**12))
     path = write(tmp_path / "t.h5", {"b": ["1"], "a": ["1", "0"]})
     first = H5Source(path, labeled=True)
     with monkeypatch.context() as patch:
-        patch.setattr("sslight.data.sources.h5_index._listing", lambda path: pytest.fail("the file was listed"))
+        patch.setattr("sslight.data.sources.h5.index._listing", lambda path: pytest.fail("the file was listed"))
         again = H5Source(path, labeled=True)
     assert [again.name(index) for index in range(3)] == ["a/0", "a/1", "b/1"]
     assert again.classes == first.classes
@@ -116,11 +116,11 @@ def test_an_index_beside_the_file_gives_names_and_places(tmp_path: Path, monkeyp
         file["a/2"] = np.void(b"opaque")
     expected = H5Source(path, labeled=True)
     write_h5_index(path)
-    monkeypatch.setattr("sslight.data.sources.h5_index._listing", lambda path: pytest.fail("the file was listed"))
+    monkeypatch.setattr("sslight.data.sources.h5.index._listing", lambda path: pytest.fail("the file was listed"))
     source = H5Source(path, labeled=True)
     assert [source.name(index) for index in range(4)] == ["a/0", "a/1", "a/2", "b/1"]
     monkeypatch.setattr(
-        "sslight.data.sources.h5.place_of", lambda file, name: pytest.fail(name) if name != "a/2" else None
+        "sslight.data.sources.h5.source.place_of", lambda file, name: pytest.fail(name) if name != "a/2" else None
     )
     assert [source.read(index) for index in range(4)] == [jpeg(2), jpeg(1), b"opaque", jpeg(0)]
     assert source.classes == expected.classes

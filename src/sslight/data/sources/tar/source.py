@@ -1,9 +1,10 @@
 """Images in tar shards with the layout of WebDataset, read at random."""
 
 import os
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import numpy.typing as npt
 from sslight.data.decoding.limits import MAX_ENCODED_BYTES
 from sslight.data.decoding.unreadable import UnreadableImage
 from sslight.data.sources.names import NameTable, printable
-from sslight.data.sources.remote import RemoteFile
-from sslight.data.sources.tar_index import ShardIndex, load_index
-from sslight.data.sources.tar_members import BLOCK, DamagedTar, is_header_of
+from sslight.data.sources.tar.index import ShardIndex, load_index
+from sslight.data.sources.tar.members import BLOCK, DamagedTar, is_header_of
+from sslight.data.sources.tar.remote import RemoteFile
 
 AT_ONCE = 16
 """Remote shards that are opened at the same time."""
@@ -52,7 +53,7 @@ class TarSource:
         order = _order_of_parts(names)
         self._names = NameTable.from_encoded([names[place] for place in order.tolist()])
         self._shard, self._offsets, self._sizes = self._shard[order], self._offsets[order], self._sizes[order]
-        self._open = _OpenFiles()
+        self._open = lru_cache(OPEN_SHARDS)(_OpenFile)
         self.classes: tuple[str, ...] | None = None
         self.labels: npt.NDArray[np.int64] | None = None
         if labeled:
@@ -83,7 +84,8 @@ class TarSource:
     def _read_at(self, shard: Path | RemoteFile, offset: int, count: int) -> bytes:
         if isinstance(shard, RemoteFile):
             return shard.read_at(offset, count)
-        return os.pread(self._open[shard], count, offset)
+        file = self._open(shard)  # referred to until it has been read: another thread may drive it out of the cache
+        return os.pread(file.descriptor, count, offset)
 
     def _place(self, index: int) -> tuple[int, int, int]:
         if not 0 <= index < len(self):
@@ -122,25 +124,16 @@ class TarSource:
         return tuple(found), labels  # the names are sorted, so the classes were met in sorted order
 
 
-class _OpenFiles:
-    """Descriptors of the files read last. They may cross a fork: ``pread`` shares no position."""
+class _OpenFile:
+    """A file that is closed when nobody refers to it any more. It may cross a fork: ``pread`` shares no position."""
 
-    def __init__(self) -> None:
-        self._descriptors: OrderedDict[Path, int] = OrderedDict()
-
-    def __getitem__(self, path: Path) -> int:
-        descriptor = self._descriptors.get(path)
-        if descriptor is None:
-            descriptor = self._descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            if len(self._descriptors) > OPEN_SHARDS:
-                os.close(self._descriptors.popitem(last=False)[1])
-        else:
-            self._descriptors.move_to_end(path)
-        return descriptor
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
 
 def _indices(shards: Sequence[Path | RemoteFile]) -> list[ShardIndex]:

@@ -1,13 +1,15 @@
 import multiprocessing
 import os
+import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sslight.data import TarSource, UnreadableImage, ViewLoader, build_source
-from sslight.data.sources.tar_index import ShardIndex, index_path, load_index, scan, write_index
+from sslight.data.sources.tar.index import ShardIndex, index_path, load_index, scan, write_index
 from sslight.views import MultiCrop
 from tests.data.archives import tar_bytes, write_tar
 from tests.data.pictures import jpeg
@@ -163,7 +165,7 @@ def test_forked_processes_read_beside_a_parent_that_has_read(tmp_path: Path) -> 
 
 
 def test_only_so_many_shards_are_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslight.data.sources.tar.OPEN_SHARDS", 2)
+    monkeypatch.setattr("sslight.data.sources.tar.source.OPEN_SHARDS", 2)
     opened: list[int] = []
     closed: list[int] = []
     real_open, real_close = os.open, os.close
@@ -186,6 +188,22 @@ def test_only_so_many_shards_are_kept_open(tmp_path: Path, monkeypatch: pytest.M
     assert sorted(closed) == sorted(opened)
 
 
+def test_threads_read_right_bytes_from_more_shards_than_are_kept_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sslight.data.sources.tar.source.OPEN_SHARDS", 2)
+    shards = [write_tar(tmp_path / f"{n:02d}.tar", [(f"{n:02d}.jpg", bytes([n]) * 5000)]) for n in range(30)]
+    source = TarSource(shards, labeled=False)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            wrong = list(threads.map(lambda i: source.read(i % 30) != bytes([i % 30]) * 5000, range(1000)))
+    finally:
+        sys.setswitchinterval(before)
+    assert not any(wrong)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_processes_with_any_number_of_workers_see_every_image_once(tmp_path: Path, workers: int) -> None:
     source = TarSource(labelled_shards(tmp_path, shards=4, each=6), labeled=True)
@@ -204,7 +222,7 @@ def test_two_processes_with_any_number_of_workers_see_every_image_once(tmp_path:
 def test_an_index_beside_the_shard_saves_reading_its_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [shard] = labelled_shards(tmp_path, shards=1)
     write_index(shard, scan(shard))
-    monkeypatch.setattr("sslight.data.sources.tar_index.scan", lambda shard: pytest.fail("the headers were read"))
+    monkeypatch.setattr("sslight.data.sources.tar.index.scan", lambda shard: pytest.fail("the headers were read"))
     source = TarSource([shard], labeled=True)
     assert [source.read(index) for index in range(4)] == [jpeg(n) for n in range(4)]
 
@@ -251,12 +269,12 @@ def test_a_shard_that_changed_after_it_was_indexed_gives_no_wrong_bytes(tmp_path
 
 
 def test_headers_of_large_shards_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslight.data.sources.tar_index.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.sources.tar.index.SMALLEST_CACHED", 1)
     monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", -(10**12))
     [shard] = labelled_shards(tmp_path, shards=1)
     first = TarSource([shard], labeled=True)
     with monkeypatch.context() as patch:
-        patch.setattr("sslight.data.sources.tar_index.scan", lambda shard: pytest.fail("the headers were read"))
+        patch.setattr("sslight.data.sources.tar.index.scan", lambda shard: pytest.fail("the headers were read"))
         again = TarSource([shard], labeled=True)
     assert names(again) == names(first)
     assert again.classes == first.classes

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sslight.data.sources.tar_members import DamagedTar, Member, tar_members
+from sslight.data.sources.tar.members import DamagedTar, Member, tar_members
 from tests.data.archives import tar_bytes
 
 

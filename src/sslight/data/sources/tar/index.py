@@ -12,17 +12,18 @@ import numpy.typing as npt
 
 from sslight.data.sources.listing import IMAGE_SUFFIXES
 from sslight.data.sources.names import NameTable
-from sslight.data.sources.remote import RemoteFile
 from sslight.data.sources.tables import (
     CachedFile,
     Table,
     cache_table,
     cached_table,
+    is_table,
     read_table,
     table_from,
     write_table,
 )
-from sslight.data.sources.tar_members import BLOCK, DamagedTar, Member, ReadAt, is_header_of, tar_members
+from sslight.data.sources.tar.members import BLOCK, DamagedTar, Member, ReadAt, is_header_of, tar_members
+from sslight.data.sources.tar.remote import RemoteFile
 
 CLASSES_MEMBER = "__meta__/classes.json"
 """First member of a packed shard: the class names, which the numbers in ``KEY.cls`` count. WebDataset
@@ -82,7 +83,7 @@ def load_index(shard: Path | RemoteFile) -> ShardIndex:
 
 
 def _load_remote_index(shard: RemoteFile) -> ShardIndex:
-    content = shard.beside(".index")
+    content = shard.beside(".index", is_table)
     beside = None if content is None else _as_index(table_from(content), shard.size)
     if beside is not None and _has_images_there(shard.read_at, beside):
         return beside

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sslight.data import StoreUnavailable, TarSource, ViewLoader, build_source, check_readable, pack
-from sslight.data.sources import remote
+from sslight.data.sources.tar import remote
+from sslight.data.sources.tar.index import scan, write_index
 from sslight.views import MultiCrop
 from tests.data.archives import write_tar
 from tests.data.pictures import jpeg
@@ -69,10 +70,29 @@ def test_packed_shards_are_opened_by_the_index_beside_them(served: Store, shards
     last = max(name for name in served.files if name.endswith(".tar"))
     source = build_source([f"{served.address}/shard-{{000000..{last[6:12]}}}.tar"], labeled=True)
     assert source.classes == ("ant", "cat")
-    assert all(count == 512 for _, _, count in served.reads)  # a header at each end
+    assert all(count == 512 for name, _, count in served.reads if name == last)  # a header at each end
     served.reads.clear()
     assert source.read(3) == jpeg(3)
     assert len(served.reads) == 1
+
+
+def test_a_large_index_is_read_whole_and_of_a_foreign_one_only_the_beginning(
+    served: Store, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "FIRST_READ", 200)
+    shard = tmp_path / "shards" / "s-000.tar"
+    write_index(shard, scan(shard))
+    served.holds(tmp_path / "shards")
+    served.files["s-001.index"] = served.files["s-002.index"] = b"sslight table 1\n" + bytes(10**6)
+    build_source([shards], labeled=False)
+    read = [(name, first, count) for name, first, count in served.reads if name.endswith(".index")]
+    assert sorted(read) == [
+        ("s-000.index", 0, 200),
+        ("s-000.index", 200, len(served.files["s-000.index"]) - 200),
+        ("s-001.index", 0, 200),
+        ("s-002.index", 0, 200),
+    ]
+    assert not any(name == "s-000.tar" and count > 512 for name, _, count in served.reads)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

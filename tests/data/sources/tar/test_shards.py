@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sslight.data.sources.shards import expand, is_pattern, shards_in
+from sslight.data.sources.tar.shards import expand, is_pattern, shards_in
 
 
 def test_a_range_is_counted_with_the_width_of_its_first_number() -> None:

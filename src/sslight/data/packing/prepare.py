@@ -1,14 +1,23 @@
-"""What a part of a set became when it was packed."""
+"""Images made ready to be stored, in several processes, and the count of them."""
 
 import errno
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sslight.data.decoding.unreadable import UnreadableImage
-from sslight.data.packing.reencode import Stored, prepare
+from sslight.data.packing.parallel import map_in_order
+from sslight.data.packing.reencode import Stored, reencode
 from sslight.data.sources.bad_images import BadImage, bad_image
 from sslight.data.sources.source import Source
+
+CHUNK = 8
+"""Images that a worker prepares at a time: few, because an interruption waits for them."""
+
+Prepared = tuple[int, Stored | BadImage]
+"""Index of an image in its source, and what is stored of it or why nothing is."""
 
 
 @dataclass
@@ -41,39 +50,41 @@ class Tally:
         self.num_bytes += other.num_bytes
         self.bad += other.bad
 
-    def as_plain(self) -> dict[str, Any]:
-        """As plain data, for a file."""
-        return asdict(self)
-
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> "Tally":
-        """What :meth:`as_plain` gave."""
+        """What ``asdict`` gave."""
         return cls(**{**data, "bad": [BadImage(**image) for image in data["bad"]]})
 
 
-def prepare_images(
-    source: Source, indices: Iterable[int], short_side: int | None
-) -> list[tuple[int, Stored | BadImage]]:
-    """Read, check and make smaller: the images at ``indices``.
+def prepared_images(
+    source: Source, indices: Sequence[int], *, short_side: int | None, workers: int
+) -> Generator[Prepared, None, None]:
+    """The images at ``indices`` in this order, read, checked and made smaller by ``workers`` processes."""
+    chunks = (indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK))
+    with closing(map_in_order(partial(prepare, source, short_side), chunks, workers=workers)) as prepared:
+        for images in prepared:
+            yield from images
+
+
+def prepare(source: Source, short_side: int | None, indices: Sequence[int]) -> list[Prepared]:
+    """Read, check and make smaller the images at ``indices``.
 
     Raises OSError if not one of several can be read: then the set is gone, not its images bad.
     """
-    prepared: list[tuple[int, Stored | BadImage]] = []
+    prepared: list[Prepared] = []
     failures: list[OSError] = []
     for index in indices:
         try:
-            prepared.append((index, prepare(source.name(index), source.read(index), short_side)))
-        except UnreadableImage as error:
-            prepared.append((index, bad_image(source, index, error)))
-        except OSError as error:
-            failures.append(error)
+            prepared.append((index, reencode(source.name(index), source.read(index), short_side)))
+        except (UnreadableImage, OSError) as error:
+            failures += [error] if isinstance(error, OSError) else []
             prepared.append((index, bad_image(source, index, error)))
     if len(failures) == len(prepared) > 3:
         reason = failures[0].strerror or str(failures[0])
         raise OSError(
             failures[0].errno or errno.EIO,
-            f"not one of {len(failures)} images one after the other ({reason}); if the set is there again, the same "
-            "command goes on",
+            f"not one of {len(failures)} images one after the other ({reason}); if the set is there again, give the "
+            "same command",
             source.locate(prepared[0][0]),
         )
     return prepared
