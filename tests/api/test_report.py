@@ -13,7 +13,7 @@ import sslight
 from sslight.api.pretrain import run_pretraining
 from sslight.cli.main import main
 from sslight.config import PretrainSettings
-from tests.report.run_folders import two_epochs, write_run
+from tests.report.run.run_folders import two_epochs, write_run
 
 FEW: dict[str, Any] = {"images": 24, "queries": 2}
 

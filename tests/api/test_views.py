@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import sslight
 from sslight.cli.main import main
 from sslight.config import build_shown_recipes
 from sslight.data import SyntheticSource, build_source, decode
-from sslight.report import ViewsFolder, views_table
+from sslight.report import views_page, views_table
 from sslight.views import build_multi_crop
 
 FEW: dict[str, Any] = {"images": 2, "draws": 200}
@@ -27,7 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str, code: int = 0) -> None:
     assert (end.value.code or 0) == code
 
 
-def test_the_command_prints_a_table_and_leaves_a_page_and_a_picture(
+def test_the_command_prints_a_table_and_leaves_a_page(
     image_folder: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -43,12 +42,11 @@ def test_the_command_prints_a_table_and_leaves_a_page_and_a_picture(
     page = (tmp_path / "views" / "views.html").read_text(encoding="utf-8")
     assert page.count('class="crops small"') == 4
     assert page.count('<figure class="view is-local small"') == 2 * 2 * 2
-    with Image.open(tmp_path / "views" / "views.png") as picture:
-        assert picture.width > 1500
+    assert sorted(path.name for path in (tmp_path / "views").iterdir()) == ["views.html", "views.json"]
     run(monkeypatch, *words, "--json")  # takes the place of the earlier page
     content = json.loads(capsys.readouterr().out)
     written = json.loads((tmp_path / "views" / "views.json").read_text(encoding="utf-8"))
-    assert content == written | {"page": "views/views.html", "picture": "views/views.png"}
+    assert content == written | {"page": "views/views.html"}
     assert content["images"]["number"] == 12
 
 
@@ -71,16 +69,14 @@ def test_words_in_the_place_of_images_are_noticed(
 
 
 def test_views_are_those_of_the_first_epoch_and_images_are_chosen_by_seed(tmp_path: Path) -> None:
-    from sslight import preview
-
     shown: list[list[Any]] = []
 
-    class Catch(ViewsFolder):
-        def write(self, content: Any, images: Any) -> None:
-            shown.append(list(images))
+    def catch(content: Any, images: Any) -> str:
+        shown.append(list(images))
+        return views_page(content, images)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preview, "ViewsFolder", Catch)
+        patch.setattr("sslight.api.views.views_page", catch)
         pages = [
             sslight.show_views("synthetic:50", "quickstart", output=tmp_path, seed=seed, **FEW) for seed in (3, 3, 4)
         ]

@@ -71,7 +71,6 @@ def test_the_folder_holds_the_files_and_what_was_measured(exported: ExportResult
     assert content["check"]["num_images"] == 60
     for file in content["files"].values():
         assert file["latency_ms"]["1"] > 0
-        assert file["peak_memory_mib"]["process"] > file["peak_memory_mib"]["model"] >= 0
     float32 = content["files"]["classifier.onnx"]["agreement"]
     assert float32["same_class"] == float32["same_knn_class"] == 1.0
     assert float32["knn_top1_before"] == float32["knn_top1_after"]

@@ -17,19 +17,21 @@ from sslight.backbones import load_backbone, read_backbone_info
 from sslight.config import PretrainSettings, ReportSettings, build_report_settings, read_settings
 from sslight.data import BadImage, Source, SubsetSource, WorkerFailed, build_source, image_batches, readable_images
 from sslight.evaluate import compare_detections, compare_results, extract_features, published_note, read_result
+from sslight.files import write_whole
 from sslight.pretraining.health import HealthWatch
 from sslight.report import (
     Pictures,
-    ReportFile,
     Results,
     Run,
     SampledFeatures,
     Sheet,
     ShownImage,
+    check_page_file,
     is_run_folder,
     nearest_images,
     normalized_rows,
     read_run,
+    run_page,
     run_summary,
     used_gpus,
 )
@@ -81,7 +83,8 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> ReportR
     """:func:`report_runs` with settings that are already resolved."""
     folders, files = _told_apart(paths)
     default = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
-    page = ReportFile(settings.output or default)
+    page = settings.output or default
+    check_page_file(page)
     results = _results(folders, files)
     names = [folder.resolve().name for folder in folders]
     runs = [
@@ -92,14 +95,16 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> ReportR
     runs = [_judged(run, known[position]) if position in known else run for position, run in enumerate(runs)]
     summaries = [run_summary(run) for run in runs]
     pictures = _pictures(runs, known, settings) if settings.images else Pictures()
-    page.write(runs, summaries, results, pictures)
+    text = run_page(runs, summaries, results, pictures)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(page, text)
     content = {
-        "page": str(page.path),
+        "page": str(page),
         "runs": summaries,
         "results": [*results.rows, *results.detections],
         "notes": [*results.missing, *pictures.missing],
     }
-    return ReportResult(page.path, content)
+    return ReportResult(page, content)
 
 
 def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

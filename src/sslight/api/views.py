@@ -1,5 +1,6 @@
 """``sslight views`` as a Python function: images and recipes in, a page about their views out."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -13,6 +14,7 @@ from torch import Tensor
 from sslight.backbones import patch_side
 from sslight.config import ShownRecipe, ViewsPageSettings, build_page_settings, build_shown_recipes
 from sslight.data import BadImage, build_source, readable_images
+from sslight.files import write_whole
 from sslight.preview import (
     RATIO_EDGES,
     SHARE_EDGES,
@@ -21,7 +23,7 @@ from sslight.preview import (
     measure_views,
     measure_workload,
 )
-from sslight.report import ShownImage, ShownView, ViewsFolder
+from sslight.report import ShownImage, ShownView, check_page_folder, views_page
 from sslight.views import MultiCrop, build_multi_crop
 
 _MEASURED = 64
@@ -30,10 +32,9 @@ _MEASURED = 64
 
 @dataclass(frozen=True)
 class ViewsResult:
-    """The files written, and the numbers as plain data (also in ``views.json`` beside them)."""
+    """The page, and its numbers as plain data (also in ``views.json`` beside it)."""
 
     page: Path
-    picture: Path
     content: dict[str, Any]
 
 
@@ -73,7 +74,8 @@ def show_views(
 
 def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[ShownRecipe]) -> ViewsResult:
     """:func:`show_views` with settings that are already resolved."""
-    folder = ViewsFolder(page.output)
+    file = page.output / "views.html"
+    check_page_folder(file)
     patch_sides = [patch_side(recipe.settings.backbone, recipe.settings.patch_size) for recipe in recipes]
     multi_crops = [build_multi_crop(recipe.settings.views) for recipe in recipes]
     source = build_source(data, labeled=False, setting="DATA")
@@ -104,8 +106,11 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
             for recipe, side in zip(recipes, patch_sides, strict=True)
         ],
     }
-    folder.write(content, shown)
-    return ViewsResult(folder.page, folder.picture, content)
+    text = views_page(content, shown)
+    page.output.mkdir(parents=True, exist_ok=True)
+    write_whole(file, text)  # first, so that the folder is known again
+    write_whole(page.output / "views.json", json.dumps(content, indent=1))
+    return ViewsResult(file, content)
 
 
 def shown_views(multi_crop: MultiCrop, image: Tensor, key: tuple[int, int, int]) -> list[ShownView]:

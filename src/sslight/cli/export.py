@@ -47,13 +47,12 @@ def _print_result(result: "ExportResult") -> None:
     console.width = max(console.width, 110)  # a narrow window may wrap the table, but no figure is cut off
     pytorch = result.files[0]
     table = Table(box=None, pad_edge=False)
-    for column in ("file", "MB", "cosine", "largest diff.", "kNN", *_latency_columns(pytorch), "peak MiB"):
+    for column in ("file", "MB", "cosine", "largest diff.", "kNN", *_latency_columns(pytorch)):
         table.add_column(column, justify="left" if column == "file" else "right", no_wrap=True)
     for file in result.files:
         table.add_row(*_row(file))
     latency = [f"{ms:.1f}" for ms in pytorch.pytorch_latency_ms.values()]
-    peak = result.content["pytorch_peak_memory_mib"]["process"]
-    table.add_row("(PyTorch, float32)", "", "", "", "", *latency, f"{peak}")
+    table.add_row("(PyTorch, float32)", "", "", "", "", *latency)
     console.print(table, markup=False)
     preprocessing, check = result.content["preprocessing"], result.content["check"]
     console.print(
@@ -78,5 +77,4 @@ def _row(file: "ExportedFile") -> list[str]:
         f"{found.largest_difference:.2g}",
         f"{same:.1%}",
         *(f"{ms:.1f}" for ms in file.latency_ms.values()),
-        f"{file.peak_memory_mib['process']}",
     ]

@@ -30,7 +30,7 @@ def views(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON on standard output.")] = False,
 ) -> None:
-    """Show crops and views of a few images, and say whether views match: a page, a picture and numbers.
+    """Show crops and views of a few images, and say whether views match: a page and numbers.
 
     A single recipe is shown beside its baseline; several are compared with the first one.
     """
@@ -42,7 +42,7 @@ def views(
 
     result = show_views_with([paths] if isinstance(paths, str) else paths, page, recipes)
     if as_json:
-        print(json.dumps({**result.content, "page": str(result.page), "picture": str(result.picture)}))
+        print(json.dumps({**result.content, "page": str(result.page)}))
     else:
         _print_result(result)
 
@@ -74,4 +74,4 @@ def _print_result(result: "ViewsResult") -> None:
     if unreadable:
         first = f"{unreadable[0]['location']} ({unreadable[0]['reason']})"
         console.print(f"\nunreadable, replaced by other images: {len(unreadable)}, such as {first}", markup=False)
-    console.print(f"\npage     {result.page}\npicture  {result.picture}", markup=False)
+    console.print(f"\npage  {result.page}", markup=False)

@@ -1,10 +1,7 @@
-"""Latency and peak memory of one image at a time on this machine's CPU."""
+"""Latency of one image at a time on this machine's CPU."""
 
-import json
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,38 +26,6 @@ def latencies(runs: dict[str, Callable[[], object]], *, num_runs: int) -> dict[s
                 run()
                 times[name].append(time.perf_counter() - started)
     return {name: round(1000 * median(found), 3) for name, found in times.items()}
-
-
-def peak_memory(
-    kind: str, path: Path, *, shape: tuple[int, ...], dtype: str, network: str = "student"
-) -> dict[str, int]:
-    """Peak memory in MiB of a new process that runs a file on single images with one thread.
-
-    Args:
-        kind: ``pytorch`` (a file that ``load_backbone`` reads), ``onnx`` or ``executorch``.
-        path: The file.
-        shape, dtype: Of the input.
-        network: Of a checkpoint.
-
-    Returns:
-        ``process``: all of it, interpreter and libraries included; ``model``: what loading and running added.
-    """
-    words = json.dumps({"kind": kind, "path": str(path), "shape": shape, "dtype": dtype, "network": network})
-    script = Path(__file__).with_name("memory_of_a_process.py")
-    # Run by its path, it imports nothing of this program that it does not need. -P keeps the folder's other
-    # files from being taken for installed modules.
-    done = subprocess.run(
-        [sys.executable, "-P", str(script), words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise RuntimeError(f"the process that measures the memory of {path.name} failed: {last[0]}")
-    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def device_facts() -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """ExecuTorch programs for XNNPACK. Needs the extra ``executorch``."""
 
-import logging
-import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,35 +9,20 @@ import numpy.typing as npt
 import torch
 
 from sslight.export.network import Exportable
-
-
-def check_executorch() -> None:
-    """Raises ValueError if the package is missing."""
-    try:
-        import_module("executorch.runtime")
-    except ImportError:
-        raise ValueError(
-            "format=executorch needs the package executorch, which is not installed: pip install 'sslight[executorch]'."
-        ) from None
+from sslight.export.onnx_file import quiet
 
 
 def write_executorch(exportable: Exportable, path: Path) -> None:
     """Write the network for one image at a time, in float32, lowered to XNNPACK where it can be."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            partitioner = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-            exir = import_module("executorch.exir")
-            size = exportable.info.image_size
-            example = torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
-            program = exir.to_edge_transform_and_lower(
-                torch.export.export(exportable.network, (example,)), partitioner=[partitioner.XnnpackPartitioner()]
-            )
-            path.write_bytes(program.to_executorch().buffer)
-    finally:
-        logging.disable(before)
+    with quiet():
+        partitioner = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+        exir = import_module("executorch.exir")
+        size = exportable.info.image_size
+        example = torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
+        program = exir.to_edge_transform_and_lower(
+            torch.export.export(exportable.network, (example,)), partitioner=[partitioner.XnnpackPartitioner()]
+        )
+        path.write_bytes(program.to_executorch().buffer)
 
 
 class ExecuTorchRunner:
@@ -55,10 +38,6 @@ class ExecuTorchRunner:
     def __call__(self, images: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """``[B, ...]`` → one array ``[B, ...]`` for each output."""
         rows = [
-            [part.numpy().copy() for part in self._method.execute([torch.from_numpy(row)])] for row in _rows(images)
+            [part.numpy().copy() for part in self._method.execute([torch.from_numpy(image[None])])] for image in images
         ]
         return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
-
-
-def _rows(images: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    return [images[i : i + 1] for i in range(len(images))]

@@ -5,17 +5,16 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from sslight.backbones import timm_name
 from sslight.config import ExportSettings
 from sslight.data import data_fingerprint
 from sslight.export.agreement import FLOAT32, INT8, Tolerance
-from sslight.export.cost import device_facts, peak_memory
+from sslight.export.cost import device_facts
 from sslight.export.onnx_file import OPSET
 from sslight.export.task import ExportedFile, Task
-from sslight.export.weights_file import how_to_load
+from sslight.export.weights_file import WEIGHT_KEYS, how_to_load
 
 FORMAT = "sslight-export"
 _PACKAGES = ("sslight", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "executorch")
@@ -71,13 +70,6 @@ def _preprocessing(task: Task) -> dict[str, Any]:
 def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[str, Any]:
     settings, exportable = task.settings, task.exportable
     source = task.images.source
-    baseline = peak_memory(
-        "pytorch",
-        Path(settings.checkpoint).expanduser(),
-        shape=(1, 3, exportable.info.image_size, exportable.info.image_size),
-        dtype="float32",
-        network=settings.network,
-    )
     return {
         "format": FORMAT,
         "version": 1,
@@ -99,7 +91,6 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
             "set_sha256": data_fingerprint(source).sha256,
         },
         "files": {file.path.name: _file_facts(task, file) for file in files},
-        "pytorch_peak_memory_mib": baseline,
         "device": device_facts(),
         "versions": {"python": platform.python_version(), **_versions()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -115,22 +106,15 @@ def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
         "tolerance": asdict(tolerance(task.settings, file.format)),
         "latency_ms": file.latency_ms,
         "pytorch_latency_ms": file.pytorch_latency_ms,
-        "peak_memory_mib": file.peak_memory_mib,
     }
-    match file.format:
-        case "safetensors" | "torchvision":
-            # Weights have no input of their own: it is that of the network.
-            size = task.exportable.info.image_size
-            facts["input"] = {"shape": ["batch", 3, size, size], "dtype": "float32", "normalised_inside": False}
-        case "executorch":
-            facts["batch"] = 1
-        case "onnx" | "onnx-int8":
-            facts["opset"] = OPSET
-    match file.format:
-        case "safetensors":
-            facts["load"] = how_to_load(task.exportable, file.path.name, keys="timm")
-        case "torchvision":
-            facts["load"] = how_to_load(task.exportable, file.path.name, keys="torchvision")
+    if file.format in WEIGHT_KEYS:  # weights have no input of their own: it is that of the network
+        size = task.exportable.info.image_size
+        facts["input"] = {"shape": ["batch", 3, size, size], "dtype": "float32", "normalised_inside": False}
+        facts["load"] = how_to_load(task.exportable, file.path.name, keys=WEIGHT_KEYS[file.format])
+    elif file.format == "executorch":
+        facts["batch"] = 1
+    else:
+        facts["opset"] = OPSET
     return facts
 
 

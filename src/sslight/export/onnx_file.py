@@ -6,7 +6,6 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,22 +29,11 @@ _QUANTIZED = {
 _CALIBRATION_BATCH = 8
 
 
-def check_onnx() -> None:
-    """Raises ValueError if the packages are missing."""
-    for module in ("onnx", "onnxruntime", "onnxscript"):
-        try:
-            import_module(module)
-        except ImportError:
-            raise ValueError(
-                f"format=onnx needs the package {module}, which is not installed: pip install 'sslight[export]'."
-            ) from None
-
-
 def write_onnx(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:
     """Write the network with any number of images as input; ``facts`` go into the file's metadata."""
     size = exportable.info.image_size
     example = torch.from_numpy(exportable.as_input(torch.zeros(2, 3, size, size, dtype=torch.uint8)))
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             exportable.network,
             (example,),
@@ -97,14 +85,14 @@ def quantize(
 
     nodes = onnx.load(source).graph.node
     kind_of_network = "transformer" if any(node.op_type == "LayerNormalization" for node in nodes) else "convolutional"
-    kind = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}[method]
+    kind = {"minmax": "MinMax"}.get(method, method.capitalize())
     options: dict[str, Any] = {"MatMulConstBOnly": True}
     if method == "minmax":
         # Batches in memory at a time. ONNX Runtime takes it for an error if none is left over at the end.
         options["CalibMaxIntermediateOutputs"] = next(size for size in range(4, 99) if len(batches) % size)
     if method == "percentile":
         options["CalibPercentile"] = percentile
-    with _quiet():
+    with quiet():
         ort_quantization.quantize_static(
             source,
             path,
@@ -154,7 +142,7 @@ def _write_facts(path: Path, facts: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the progress, advice and deprecations of the libraries, which say nothing about the result."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from sslight.backbones import load_backbone, read_backbone_info, weights_fingerp
 from sslight.config import ExportSettings
 from sslight.export.agreement import Agreement, Classify, Nearest, Outputs, check, compare
 from sslight.export.classifier import Classifier, read_classifier
-from sslight.export.cost import device_facts, latencies, peak_memory
-from sslight.export.executorch_file import ExecuTorchRunner, check_executorch, write_executorch
+from sslight.export.cost import device_facts, latencies
+from sslight.export.executorch_file import ExecuTorchRunner, write_executorch
 from sslight.export.facts import content_of, file_metadata, tolerance
 from sslight.export.images import ExportImages
 from sslight.export.network import Exportable, prepare
-from sslight.export.onnx_file import OnnxRunner, check_onnx, quantize, write_onnx
+from sslight.export.onnx_file import OnnxRunner, quantize, write_onnx
 from sslight.export.task import ExportedFile, ExportResult, Task
-from sslight.export.weights_file import check_weights, open_weights, write_weights
+from sslight.export.weights_file import WEIGHT_KEYS, check_weights, open_weights, write_weights
 from sslight.files import whole_folder, write_whole
 
 FACTS_NAME = "export.json"
@@ -104,9 +105,9 @@ def _prepare(settings: ExportSettings) -> Task:
             "data.calibration=images."
         )
     if any(form.startswith("onnx") for form in settings.format):
-        check_onnx()
+        _check_installed("onnx", "export", "onnx", "onnxruntime", "onnxscript")
     if "executorch" in settings.format:
-        check_executorch()
+        _check_installed("executorch", "executorch", "executorch.runtime")
     info = read_backbone_info(checkpoint)
     backbone = load_backbone(checkpoint, network=settings.network)
     fingerprint = weights_fingerprint(backbone)
@@ -114,16 +115,25 @@ def _prepare(settings: ExportSettings) -> Task:
     size, resize = _sizes(settings, info.image_size, classifier)
     exportable = prepare(backbone, info, image_size=size, input=settings.input, classifier=classifier)
     for form in settings.format:
-        if form == "safetensors":
-            check_weights(exportable, "timm")
-        elif form == "torchvision":
-            check_weights(exportable, "torchvision")
+        if form in WEIGHT_KEYS:
+            check_weights(exportable, WEIGHT_KEYS[form])
     data = settings.data
     calibration = None
     if "onnx-int8" in settings.format:
         calibration = ExportImages.build(data.calibration, data.num_calibration, "data.calibration")
     images = ExportImages.build(data.check, data.num_check, "data.check")
     return Task(settings, exportable, images, calibration, resize, output, fingerprint)
+
+
+def _check_installed(form: str, extra: str, *modules: str) -> None:
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError:
+            package = module.partition(".")[0]
+            raise ValueError(
+                f"format={form} needs the package {package}, which is not installed: pip install 'sslight[{extra}]'."
+            ) from None
 
 
 def _sizes(settings: ExportSettings, trained: int, classifier: Classifier | None) -> tuple[int, int | None]:
@@ -143,9 +153,8 @@ def _beside(checkpoint: Path) -> Path:
 
 
 def _read(task: Task, images: ExportImages) -> tuple[Tensor, Tensor | None]:
-    return images.read(
-        size=task.exportable.info.image_size, resize=task.resize, max_bad_share=task.settings.data.max_bad_share
-    )
+    size, most_bad = task.exportable.info.image_size, task.settings.data.max_bad_share
+    return images.read(size=size, resize=task.resize, max_bad_share=most_bad)
 
 
 def _file_name(exportable: Exportable, form: str) -> str:
@@ -155,10 +164,8 @@ def _file_name(exportable: Exportable, form: str) -> str:
 def _write(task: Task, form: str, path: Path, folder: Path) -> None:
     exportable, settings = task.exportable, task.settings
     match form:
-        case "safetensors":
-            write_weights(exportable, path, keys="timm")
-        case "torchvision":
-            write_weights(exportable, path, keys="torchvision")
+        case "safetensors" | "torchvision":
+            write_weights(exportable, path, keys=WEIGHT_KEYS[form])
         case "onnx":
             write_onnx(exportable, path, facts=file_metadata(task))
         case "onnx-int8":
@@ -181,14 +188,9 @@ def _write(task: Task, form: str, path: Path, folder: Path) -> None:
 
 
 def _open(exportable: Exportable, form: str, path: Path, *, threads: int) -> Runner:
-    match form:
-        case "safetensors":
-            return _torch_runner(open_weights(exportable, path, keys="timm"))
-        case "torchvision":
-            return _torch_runner(open_weights(exportable, path, keys="torchvision"))
-        case "executorch":
-            return ExecuTorchRunner(path, threads=threads)
-    return OnnxRunner(path, threads=threads)
+    if form in WEIGHT_KEYS:
+        return _torch_runner(open_weights(exportable, path, keys=WEIGHT_KEYS[form]))
+    return (ExecuTorchRunner if form == "executorch" else OnnxRunner)(path, threads=threads)
 
 
 def _torch_runner(network: torch.nn.Module) -> Runner:
@@ -219,8 +221,6 @@ def _measured(task: Task, form: str, path: Path, agreement: Agreement, image: Te
                 num_runs=task.settings.runs,
             )
         own[threads], pytorch[threads] = found["file"], found["pytorch"]
-    kind = {"onnx": "onnx", "onnx-int8": "onnx", "executorch": "executorch"}.get(form, "pytorch")
-    shape = one.shape if kind != "pytorch" else image.shape
     return ExportedFile(
         format=form,
         path=path,
@@ -228,7 +228,6 @@ def _measured(task: Task, form: str, path: Path, agreement: Agreement, image: Te
         agreement=agreement,
         latency_ms=own,
         pytorch_latency_ms=pytorch,
-        peak_memory_mib=peak_memory(kind, path, shape=tuple(shape), dtype=str(one.dtype)),
     )
 
 

@@ -38,7 +38,6 @@ class ExportedFile:
         agreement: With the PyTorch network, on data.check.
         latency_ms: Number of threads → median time of one image.
         pytorch_latency_ms: The PyTorch network's (float32, eager), measured in turn with it.
-        peak_memory_mib: See :func:`~sslight.export.cost.peak_memory`.
     """
 
     format: str
@@ -47,7 +46,6 @@ class ExportedFile:
     agreement: Agreement
     latency_ms: dict[int, float]
     pytorch_latency_ms: dict[int, float]
-    peak_memory_mib: dict[str, int]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from sslight.backbones import TORCHVISION_NAMES, read_state_dict, save_backbone,
 from sslight.export.network import Exportable
 
 Keys = Literal["timm", "torchvision"]
+WEIGHT_KEYS: dict[str, Keys] = {"safetensors": "timm", "torchvision": "torchvision"}
+"""Formats that are files of weights, and whose names for them."""
 
 
 def check_weights(exportable: Exportable, keys: Keys) -> None:
@@ -55,11 +57,7 @@ def open_weights(exportable: Exportable, path: Path, *, keys: Keys) -> nn.Module
     """The exported network, from the file through timm or torchvision; a wrong file fails there."""
     classifier = exportable.classifier
     num_classes = 0 if classifier is None else len(classifier.classes)
-    whole = (
-        _from_timm(exportable, path, num_classes)
-        if keys == "timm"
-        else _from_torchvision(exportable, path, num_classes)
-    )
+    whole = (_from_timm if keys == "timm" else _from_torchvision)(exportable, path, num_classes)
     if classifier is None:
         return exportable.around(whole)
     layer = whole.get_classifier() if keys == "timm" else _torchvision_classifier(whole)  # type: ignore[operator]
@@ -79,16 +77,9 @@ def how_to_load(exportable: Exportable, file: str, *, keys: Keys) -> str:
             f'checkpoint_path="{file}")'
         )
     name = TORCHVISION_NAMES[timm_name(exportable.info.name)]
-    if num_classes:
-        return (
-            f"model = torchvision.models.{name}(num_classes={num_classes}); "
-            f'model.load_state_dict(safetensors.torch.load_file("{file}"))'
-        )
     last = "classifier" if name == "mobilenet_v2" else "fc"
-    return (
-        f"model = torchvision.models.{name}(); model.{last} = torch.nn.Identity(); "
-        f'model.load_state_dict(safetensors.torch.load_file("{file}"))'
-    )
+    model = f"{name}(num_classes={num_classes})" if num_classes else f"{name}(); model.{last} = torch.nn.Identity()"
+    return f'model = torchvision.models.{model}; model.load_state_dict(safetensors.torch.load_file("{file}"))'
 
 
 def _vit_arguments(exportable: Exportable) -> dict[str, int]:

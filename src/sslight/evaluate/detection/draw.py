@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+import torch.nn.functional as F
+from PIL import Image
+from torchvision.transforms.functional import resize
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
 from sslight.data import DetectionSet, UnreadableImage, decode, decode_mask
 from sslight.evaluate.detection.average_precision import Prediction
@@ -15,7 +18,6 @@ from sslight.files import whole_file
 
 _SURE, _AT_LEAST = 0.5, 3
 _TILE = (480, 400)
-_MASK_OPACITY = 0.5
 
 
 def sampled(images: DetectionSet, number: int) -> list[int]:
@@ -34,41 +36,33 @@ def draw_sample(path: Path, images: DetectionSet, predictions: Sequence[Predicti
         own = sorted((each for each in predictions if each.image == index), key=lambda each: -each.score)
         shown = own[: max(_AT_LEAST, sum(each.score >= _SURE for each in own))]
         try:
-            pixels = decode(images.read(index))
+            tiles.append(_tile(decode(images.read(index)), shown[::-1], images))
         except (UnreadableImage, OSError):
             continue
-        tiles.append(_tile(pixels, shown, images))
-    columns = max(1, math.ceil(math.sqrt(len(tiles))))
-    rows = max(1, -(-len(tiles) // columns))
-    sheet = Image.new("RGB", (columns * _TILE[0], rows * _TILE[1]), "white")
-    for position, tile in enumerate(tiles):
-        row, column = divmod(position, columns)
-        left, top = column * _TILE[0] + (_TILE[0] - tile.width) // 2, row * _TILE[1] + (_TILE[1] - tile.height) // 2
-        sheet.paste(tile, (left, top))
+    tiles = tiles or [torch.full((3, _TILE[1], _TILE[0]), 255, dtype=torch.uint8)]
+    sheet = make_grid(tiles, nrow=math.ceil(math.sqrt(len(tiles))), padding=0, pad_value=255)
     with whole_file(path, "wb") as file:
-        sheet.save(file, format="PNG")
+        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file, format="PNG")
 
 
-def _tile(pixels: torch.Tensor, shown: Sequence[Prediction], images: DetectionSet) -> Image.Image:
-    """One image, made to fit, with its predictions, the best one on top."""
-    array = pixels.permute(1, 2, 0).numpy().astype(np.float32)
-    for each in reversed(shown):
+def _tile(pixels: torch.Tensor, shown: Sequence[Prediction], images: DetectionSet) -> torch.Tensor:
+    """One image, made to fit, with its predictions, the last one on top."""
+    colors = [_color(each.label) for each in shown]
+    for each, color in zip(shown, colors, strict=True):
         if each.mask is not None:
-            inside = decode_mask(each.mask).astype(bool)
-            array[inside] += _MASK_OPACITY * (np.array(_color(each.label), dtype=np.float32) - array[inside])
-    image = Image.fromarray(array.round().astype(np.uint8))
-    scale = min((_TILE[0] - 4) / image.width, (_TILE[1] - 4) / image.height)
-    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default()
-    for each in reversed(shown):
-        x, y, width, height = (scale * number for number in each.box)
-        color = _color(each.label)
-        draw.rectangle((x, y, x + max(width, 1), y + max(height, 1)), outline=color, width=2)
-        text = f"{images.categories[each.label]} {100 * each.score:.0f}"
-        left, top = x, max(0.0, y - 12)
-        draw.rectangle(draw.textbbox((left + 2, top), text, font=font), fill=color)
-        draw.text((left + 2, top), text, fill="black", font=font)
-    return image
+            inside = torch.from_numpy(decode_mask(each.mask).astype(bool))
+            pixels = draw_segmentation_masks(pixels, inside, alpha=0.5, colors=color)
+    height, width = pixels.shape[1:]
+    scale = min((_TILE[0] - 4) / width, (_TILE[1] - 4) / height)
+    pixels = resize(pixels, [max(1, round(height * scale)), max(1, round(width * scale))])
+    if shown:
+        boxes = scale * torch.tensor([each.box for each in shown])
+        boxes[:, 2:] = boxes[:, :2] + boxes[:, 2:].clamp_min(1)
+        labels = [f"{images.categories[each.label]} {100 * each.score:.0f}" for each in shown]
+        pixels = draw_bounding_boxes(pixels, boxes, labels, colors, width=2, fill_labels=True)
+    left, top = (_TILE[0] - pixels.shape[2]) // 2, (_TILE[1] - pixels.shape[1]) // 2
+    padding = [left, _TILE[0] - pixels.shape[2] - left, top, _TILE[1] - pixels.shape[1] - top]
+    return F.pad(pixels, padding, value=255)
 
 
 def _color(label: int) -> tuple[int, int, int]:

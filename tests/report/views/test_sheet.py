@@ -1,6 +1,6 @@
 """Names of boxes are legible where boxes begin at the same place."""
 
-from sslight.report.views_sheet import label_places
+from sslight.report.views.sheet import label_places
 
 
 def test_a_name_moves_right_of_one_that_is_there_and_others_stay_in_their_corner() -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from sslight.report import Pictures, ReportFile, Results, Run, SampledFeatures, read_run, run_summary
-from sslight.report.run_page import run_page
-from tests.report.run_folders import two_epochs, write_run
+from sslight.report import Pictures, Results, Run, SampledFeatures, read_run, run_summary
+from sslight.report.run.page import run_page
+from tests.report.run.run_folders import two_epochs, write_run
 from tests.report.test_page import HOSTILE, Balance
 
 
@@ -197,18 +196,3 @@ def test_without_labels_there_are_neighbours_and_no_classes(tmp_path: Path) -> N
     assert "weights from backbone.safetensors" in text
     assert "A ring marks" not in text
     assert "Colour: " not in text
-
-
-def test_only_an_own_page_is_replaced(tmp_path: Path) -> None:
-    run = read_run(write_run(tmp_path / "a"), name="a")
-    page = tmp_path / "new" / "report.html"
-    for _ in range(2):
-        ReportFile(page).write([run], [run_summary(run)], Results(), Pictures())
-    other = tmp_path / "thesis.html"
-    other.write_text("my thesis")
-    with pytest.raises(ValueError, match="is not a page of `sslight report`, and nothing else is overwritten"):
-        ReportFile(other)
-    with pytest.raises(ValueError, match=r"is a folder: give a file, such as .*report\.html"):
-        ReportFile(tmp_path)
-    with pytest.raises(ValueError, match="cannot be written"):
-        ReportFile(other / "report.html")

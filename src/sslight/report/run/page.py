@@ -6,13 +6,14 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sslight.report.feature_parts import galleries, maps
-from sslight.report.feature_space import SampledFeatures
 from sslight.report.page import Html, element, page, together
-from sslight.report.run_curves import Curves, run_color
-from sslight.report.run_files import Run
-from sslight.report.run_summary import ACCURACIES, METHOD_NAMES, STATES, duration
-from sslight.report.run_tables import (
+from sslight.report.places import REPORT
+from sslight.report.run.curves import Curves, run_color
+from sslight.report.run.feature_parts import galleries, maps
+from sslight.report.run.feature_space import SampledFeatures
+from sslight.report.run.files import Run
+from sslight.report.run.summary import ACCURACIES, METHOD_NAMES, STATES, duration
+from sslight.report.run.tables import (
     bad_images_part,
     breakable,
     cost_table,
@@ -21,9 +22,7 @@ from sslight.report.run_tables import (
     results_table,
     settings_tables,
 )
-from sslight.report.views_sheet import ShownImage, image_sheet, views_legend
-
-MADE_BY = "sslight report"
+from sslight.report.views.sheet import ShownImage, image_sheet, views_legend
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def run_page(
 
     Args:
         runs: As read from their folders.
-        summaries: Of :func:`~sslight.report.run_summary.run_summary`, one for each run.
+        summaries: Of :func:`~sslight.report.run.summary.run_summary`, one for each run.
         results: Of ``sslight evaluate``.
         pictures: Views, neighbours and features.
     """
@@ -93,7 +92,7 @@ def run_page(
         *_sentences([*notes, *results.missing, *pictures.missing]),
         element("nav", *(element("a", heading, href=f"#{key}") for key, heading, _ in filled)),
         *(element("section", element("h2", heading, id=key), *parts) for key, heading, parts in filled),
-        made_by=MADE_BY,
+        made_by=REPORT,
     )
 
 

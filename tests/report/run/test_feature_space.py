@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sslight.report.feature_space import (
+from sslight.report.run.feature_space import (
     nearest_images,
     neighbors_of_the_same_class,
     normalized_rows,

@@ -8,8 +8,8 @@ from typing import Any
 
 from sslight.config import flat_settings, load_recipe
 from sslight.report.page import Html, element, table, together
-from sslight.report.run_files import Run
-from sslight.report.run_summary import duration
+from sslight.report.run.files import Run
+from sslight.report.run.summary import duration
 
 Content = Mapping[str, Any]
 

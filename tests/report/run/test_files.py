@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sslight.report import Run, is_run_folder, read_run, run_summary
-from tests.report.run_folders import two_epochs, write_metrics, write_run
+from tests.report.run.run_folders import two_epochs, write_metrics, write_run
 
 
 def read(path: Path) -> Run:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from typing import Any
 
-from sslight.report.run_files import Run, Series
+from sslight.report.run.files import Run, Series
 
 ACCURACIES = {"knn_top1": "kNN top-1", "linear_top1": "linear top-1", "probe_top1": "online probe top-1"}
 METHOD_NAMES = {"dino": "DINO", "swav": "SwAV", "moco": "MoCo"}

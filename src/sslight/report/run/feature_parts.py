@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sslight.report.feature_space import IntArray, SampledFeatures, neighbors_of_the_same_class, principal_plane
 from sslight.report.page import Html, element, picture, together
+from sslight.report.run.feature_space import IntArray, SampledFeatures, neighbors_of_the_same_class, principal_plane
 
 _MAP_SIDE, _MARGIN = 400, 10
 _NAMED_CLASSES = 12

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sslight.report.line_chart import Line, line_chart
 from sslight.report.page import Html, element
-from sslight.report.run_files import Run, Series
-from sslight.report.run_summary import METHOD_NAMES
+from sslight.report.run.files import Run, Series
+from sslight.report.run.summary import METHOD_NAMES
 
 _SCHEDULED = ("weight_decay", "momentum", "teacher_temp")
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from sslight.report.charts import histogram
 from sslight.report.page import Html, element, page, table, together
-from sslight.report.views_sheet import ShownImage, image_sheet, views_legend
-from sslight.report.views_table import footnote, views_table
+from sslight.report.places import VIEWS
+from sslight.report.views.sheet import ShownImage, image_sheet, views_legend
+from sslight.report.views.table import footnote, views_table
 
 Content = Mapping[str, Any]
 
-MADE_BY = "sslight views"
 _RATIO_TICKS = ((0.0, "¼"), (0.25, "½"), (0.5, "1"), (0.75, "2"), (1.0, "4"))
 _SHARE_TICKS = ((0.0, "0 %"), (0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100 %"))
 
@@ -37,7 +37,7 @@ def views_page(content: Content, images: Sequence[ShownImage]) -> str:
         views_legend(),
         *(image_sheet(image, headings) for image in images),
         *_unreadable(content),
-        made_by=MADE_BY,
+        made_by=VIEWS,
     )
 
 

@@ -1,0 +1,1 @@
+"""The page of ``sslight report``: one or several runs, from their files."""
