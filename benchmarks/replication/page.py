@@ -17,8 +17,8 @@ _Z95 = 1.96
 _HEAD = """\
 # Evidence
 
-Written by `make evidence` from the [plans](../replication/plans) and the [results](../replication/results) as they are
-now: {finished} of {runs} runs are finished, {open} under way.
+Written by `make evidence` from the plans and results in `benchmarks/replication` as they are now: {finished} of {runs}
+runs are finished, {open} under way.
 
 Accuracies are top-1 in percent on images that nothing was chosen on (val; of the plan "selection": a tenth of train),
 used once a run, after its end: weighted kNN with k = 20 and logistic regression (`linear.mode=fast`), both on the
@@ -45,13 +45,16 @@ def write_page(plans: Sequence[Plan], page: Path, *, results: Path, runs: Path) 
         parts += ["## Under way", _open_table(plans, under_way)]
     drawn = _draw(plans, kept, under_way, page.with_suffix(".png"))
     parts += [f"![kNN and the teacher's entropy by epoch]({page.stem}.png)"] * drawn
+    waiting = []
     for plan in plans:
         done = [run for run in plan.runs if run.key in kept]
-        parts += [f"## Plan: {plan.name}", plan.about]
-        if done:
-            parts += [_table([kept[run.key] for run in done]), *_commands(done)]
-        waiting = len(plan.runs) - len(done)
-        parts += [f"{waiting} of its {len(plan.runs)} runs are not finished."] * (waiting > 0)
+        if not done:
+            waiting.append(f"- **{plan.name}**, {len(plan.runs)} runs. {plan.about}")
+            continue
+        found = [kept[run.key] for run in done]
+        parts += [f"## Plan: {plan.name}", plan.about, f"{len(done)} of its {len(plan.runs)} runs are finished."]
+        parts += [_table(found), _commands(found)]
+    parts += ["## Plans of which no run is finished", "\n".join(waiting)] * bool(waiting)
     page.parent.mkdir(parents=True, exist_ok=True)
     write_whole(page, "\n\n".join(parts) + "\n")
 
@@ -172,16 +175,16 @@ def _open_table(plans: Sequence[Plan], under_way: dict[str, list[Result]]) -> st
     return "\n".join(lines)
 
 
-def _commands(runs: Sequence[Run]) -> Iterator[str]:
+def _commands(results: Sequence[Result]) -> str:
+    """A line for each run; the queue adds what is measured meanwhile, which changes nothing of the training."""
     lines = []
-    for run in {run.name: run for run in runs}.values():
-        if run.code != "sslight":
-            lines.append(f"# {run.name}: {run.code}, with the settings of {run.recipe} {_words(run.settings)}".rstrip())
-            continue
-        lines.append(
-            f"sslight pretrain {run.recipe} data.train={run.data}/train seed=SEED {_words(run.settings)}".rstrip()
-        )
-    yield "\n".join(["```", *lines, "```"])
+    for result in {result["name"]: result for result in results}.values():
+        settings = _words({**result["settings"], "precision": result["precision"]})
+        if result["code"] == "sslight":
+            lines.append(f"sslight pretrain {result['recipe']} data.train={result['data']}/train seed=SEED {settings}")
+        else:
+            lines.append(f"# {result['name']}: {result['code']}, with {result['recipe']} {settings}")
+    return "\n".join(["```", *lines, "```"])
 
 
 def _words(settings: dict[str, Any]) -> str:
@@ -211,7 +214,7 @@ def _draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, l
         for axis, (part, what, title) in zip(axes, kinds, strict=True):
             for run in plan.runs:
                 if points := _points(curves, run, part, what):
-                    style = "-" if run.key in kept else ":"
+                    style = (".-", ".:", "-", ":")[2 * part + (run.key not in kept)]
                     label = run.name if run.seed == min(r.seed for r in plan.runs if r.name == run.name) else None
                     axis.plot(*zip(*points, strict=True), style, color=f"C{names.index(run.name) % 10}", label=label)
             axis.set_title(f"{plan.name}: {title}", fontsize=10)

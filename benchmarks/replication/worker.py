@@ -156,7 +156,6 @@ def _train_lightly(run: Run, settings: dict[str, Any], train: Path, file: Path) 
         recipe.method,
         _new_network(run, settings),
         train,
-        None,
         seed=run.seed,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
