@@ -1,9 +1,11 @@
 # Everything runs in .venv, which the first command creates. `make VENV=elsewhere ...` uses another folder.
 PYTHON ?= python3
 VENV ?= .venv
+DATA ?= .data
+THREADS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-all check format bench docs
+.PHONY: quickstart test test-all check format bench evidence docs
 
 ## Pre-train MobileNetV2 on the built-in drawn images (a few minutes on two cores).
 quickstart: $(VENV)/.installed
@@ -32,6 +34,11 @@ format: $(VENV)/.developing
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/step.py
+
+## The next runs of the plans in benchmarks/replication/plans, at the lowest priority, until Ctrl-C; a second start
+## continues. PLANS="first selection" takes these only; DATA is the folder of the sets.
+evidence: $(VENV)/.developing
+	$(BIN)/python benchmarks/replication/evidence.py $(PLANS) --data $(DATA) --threads $(THREADS)
 
 ## The documentation as a site in build/site; a broken link is an error.
 docs: $(VENV)/.documenting

@@ -1,7 +1,6 @@
 """The benchmarks against other libraries, as far as they need no other library."""
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
 
 
 @pytest.fixture
-def cifar10(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script as a module."""
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of the replication by its name."""
     monkeypatch.syspath_prepend(str(REPLICATION))
-    return importlib.import_module("cifar10")
+    return importlib.import_module
 
 
 def draw(folder: Path, each: int) -> Path:
@@ -35,103 +34,31 @@ def draw(folder: Path, each: int) -> Path:
     return folder
 
 
-def setup(cifar10: Any, tmp_path: Path, **changes: Any) -> Any:
-    """Sixteen images, of which eight are used."""
-    train, val = tmp_path / "train", tmp_path / "val"
-    if not train.exists():
-        draw(train, 8), draw(val, 2)
-    values = {"images": 8, "queries": None, "epochs": 1, "batch_size": 4, "device": "cpu", "workers": 0}
-    return cifar10.Setup(**{"train": str(train), "val": str(val), **values, **changes})
-
-
 @pytest.mark.parametrize("method", ["dino", "swav", "moco"])
-def test_sslight_starts_from_the_weights_that_the_other_side_is_given(cifar10: Any, method: str) -> None:
-    changes = {**cifar10.sslight_settings(method, 128), "epochs": 2, "batch_size": 128}
-    settings = load_recipe(f"{method}_cnn_baseline", changes)
-    torch.manual_seed(3)
-    built = next(iter(build_method(settings).networks.values())).state_dict()
-    given = cifar10.new_backbone(3).state_dict()
+def test_sslight_starts_from_the_weights_that_the_other_side_is_given(script: Any, method: str) -> None:
+    plan, worker = script("plan"), script("worker")
+    runs = {run.name: run for run in plan.read_plan(plan.PLANS / "cifar10.yaml").runs}
+    ours, theirs = runs[f"c10-{method}-sslight"], runs[f"c10-{method}-lightly"]
+    assert ours.settings == theirs.settings
+    assert ours.recipe == theirs.recipe
+    torch.manual_seed(0)
+    built = next(iter(build_method(load_recipe(ours.recipe, ours.settings)).networks.values())).state_dict()
+    given = worker._new_network(theirs, theirs.settings).state_dict()
     assert built.keys() == given.keys()
     assert all(torch.equal(built[key], given[key]) for key in given)
 
 
-def test_the_network_has_the_stem_for_small_images(cifar10: Any) -> None:
-    network = cifar10.new_backbone(0).eval()
+def test_the_network_has_the_stem_for_small_images(script: Any) -> None:
+    network = script("networks").resnet18_cifar().eval()
     assert network.conv1.stride == (1, 1)
     assert network.forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 512, 4, 4)
     assert sum(p.numel() for p in network.parameters()) == 11_168_832
 
 
-def test_a_cell_trains_on_the_images_asked_for_and_is_measured(cifar10: Any, tmp_path: Path) -> None:
-    given, folder = setup(cifar10, tmp_path), tmp_path / "out"
-    folder.mkdir()
-    cifar10.run_cell(cifar10.Cell("moco", "sslight", 0), given, folder)
-    cell = json.loads((folder / "moco_sslight_seed0.json").read_text())
-    assert cell["steps"] == 2
-    assert cell["bank"] == 8
-    assert cell["knn"].keys() == {"8"}
-    assert cell["images_per_second"] == pytest.approx(8 / cell["seconds"])
-    assert len((folder / "images.txt").read_text().split()) == 8
-
-
-@pytest.mark.slow
-def test_a_finished_cell_is_not_run_again(cifar10: Any, tmp_path: Path) -> None:
-    given, folder = setup(cifar10, tmp_path), tmp_path / "out"
-    page = cifar10.run_all(cifar10.cells([], [], [0]), given, folder)
-    before = (folder / "untrained_seed0.json").stat().st_mtime_ns
-    wanted = cifar10.cells(["swav"], ["sslight"], [0])
-    longer = cifar10.run_all(wanted, given, folder)
-    assert "SwAV | sslight" not in page
-    assert "| SwAV | sslight | 1 |" in longer
-    assert (folder / "CIFAR10.md").read_text() == longer
-    assert (folder / "untrained_seed0.json").stat().st_mtime_ns == before
-
-
-def test_the_untrained_network_is_measured_with_all_neighbours_there_are(cifar10: Any, tmp_path: Path) -> None:
-    given = setup(cifar10, tmp_path)
-    (tmp_path / "out").mkdir()
-    result = cifar10.run_cell(cifar10.Cell("untrained", "", 0), given, tmp_path / "out")
-    assert result["knn"].keys() == {"8"}
-    assert result["queries"] == 4
-    assert result["files"] == ".png"
-    assert 0 <= result["knn"]["8"] <= 100
-
-
-def test_a_folder_of_another_setup_is_refused(cifar10: Any, tmp_path: Path) -> None:
-    given = setup(cifar10, tmp_path)
-    (tmp_path / "untrained_seed0.json").write_text(json.dumps({"setup": vars(given)}))
-    assert cifar10.finished(tmp_path, given).keys() == {"untrained_seed0"}
-    with pytest.raises(ValueError, match="with epochs=1, not 2: give another folder"):
-        cifar10.finished(tmp_path, setup(cifar10, tmp_path, epochs=2))
-
-
-def test_without_the_other_library_the_command_says_how_to_get_it(
-    cifar10: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_other_library_its_run_says_how_to_get_it(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightly", None)
-    with pytest.raises(SystemExit, match="pip install lightly"):
-        cifar10.main([str(tmp_path), str(tmp_path), "--output", str(tmp_path / "out")])
-    assert not (tmp_path / "out").exists()
-
-
-def test_published_values_stand_apart_from_measured_ones(cifar10: Any, tmp_path: Path) -> None:
-    table = importlib.import_module("cifar10_table")
-
-    def result(method: str, side: str, seed: int, accuracy: float) -> dict[str, Any]:
-        facts = {"files": ".png", "bank": 8, "queries": 100, "hardware": "a processor", "versions": {"torch": "2"}}
-        took = {"seconds": 2.0, "images_per_second": 4.0, "processor_seconds": 3.0} if side else {}
-        knn = {"200": accuracy, "20": accuracy}
-        given = vars(setup(cifar10, tmp_path))
-        return {"method": method, "side": side, "seed": seed, "setup": given, "knn": knn, **facts, **took}
-
-    pairs = [("sslight", 0, 50.0), ("sslight", 1, 52.0), ("lightly", 0, 49.0), ("lightly", 1, 54.0)]
-    page = table.to_markdown([result("untrained", "", 0, 20.0), *(result("dino", *pair) for pair in pairs)])
-    measured, published = page.split("## Published by others")
-    assert "| untrained | either | 1 | 20.0 | 20.0 |  |  |  |  |" in measured
-    assert "| DINO | sslight | 2 | 51.0 (50.0 to 52.0) |" in measured
-    assert "| -0.5 (-2.0 to +1.0) |" in measured
-    assert not any(f"{row[5]:g}" in measured for row in table.PUBLISHED)
-    assert "| LightlySSL | DINO | kNN, k = 200 | 200 | 128 | 84 | 120.3 | 1 RTX A6000 |" in published
+    with pytest.raises(ValueError, match="pip install lightly"):
+        script("lightly_side").part("loss")
 
 
 def test_the_losses_of_both_sides_agree_on_the_same_numbers() -> None:
@@ -154,16 +81,16 @@ def test_the_losses_of_both_sides_agree_on_the_same_numbers() -> None:
     torch.testing.assert_close(ours, criterion(query, key))
 
 
-def test_split_batch_norm_becomes_plain_again_without_a_change(cifar10: Any) -> None:
+def test_split_batch_norm_becomes_plain_again_without_a_change(script: Any) -> None:
     pytest.importorskip("lightly.models", reason="the other library is not installed")
-    other = importlib.import_module("cifar10_lightly")
-    network, images = cifar10.new_backbone(0), torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    other, new = script("lightly_side"), script("networks").resnet18_cifar
+    network, images = new(), torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     shapes = {key: value.shape for key, value in network.state_dict().items()}
     other._split_norms(network)
     network(images)
     split = network.eval()(images)
     torch.testing.assert_close(other._with_plain_norms(network, shapes).eval()(images), split)
-    cifar10.new_backbone(1).load_state_dict(network.state_dict())
+    new().load_state_dict(network.state_dict())
 
 
 def test_starts_are_compared_on_the_images_of_a_folder(

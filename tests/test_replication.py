@@ -1,4 +1,4 @@
-"""The replication benchmark: what is compared, what fits a budget, and what the report says."""
+"""The queue of runs: what its plans say, how it stops and goes on, and what its page says."""
 
 import importlib
 import json
@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sslight.config import load_recipe
+from sslight.config import load_recipe, read_recipe
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
+PLANS = sorted((REPLICATION / "plans").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -26,171 +28,290 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module
 
 
-@pytest.mark.parametrize("method", ["dino", "swav", "moco"])
-def test_the_variants_are_the_four_settings_alone_together_and_the_baseline_with_as_many_pixels(
-    script: Any, method: str
+def pixels(settings: Any) -> int:
+    """Of all views of an image."""
+    views = settings.views
+    return int(views.num_global * views.global_size**2 + views.num_local * views.local_size**2)
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+def test_the_runs_of_every_plan_resolve_and_are_compared_with_runs_that_there_are(script: Any, path: Path) -> None:
+    script("networks")
+    plans = [script("plan").read_plan(other) for other in PLANS]
+    names = [name for plan in plans for name in {run.name for run in plan.runs}]
+    assert len(names) == len(set(names))
+    for run in {run.name: run for run in script("plan").read_plan(path).runs}.values():
+        load_recipe(run.recipe, run.settings)
+        assert run.against is None or run.against in names
+        assert all(name.split()[0] in ("knn", "linear", "semi") for name in run.measure)
+
+
+@pytest.mark.parametrize(
+    ("plan", "prefix"), [("settings", "dino-v3s"), ("gpu", "gpu-dino-resnet18"), ("cpu", "cpu-dino")]
+)
+def test_the_four_settings_alone_are_those_of_sslight_and_the_longer_baseline_has_as_many_pixels(
+    script: Any, plan: str, prefix: str
 ) -> None:
-    matrix = script("matrix")
-
-    def built(variant: str) -> Any:
-        cell = matrix.Cell(method, "test_resnet", variant, 0)
-        return load_recipe(matrix.recipe_of(cell), matrix.cell_settings(cell, epochs=4, steps_per_epoch=250))
-
-    baseline, sslight = built("baseline"), built("sslight")
-    assert len(matrix.SINGLE) == 4
-    for key in matrix.SINGLE:
-        single = built(key)
-        changed = single.model_dump()
-        group, _, name = key.rpartition(".")
-        (changed[group] if group else changed)[name] = (baseline.model_dump()[group] if group else dict(baseline))[name]
-        assert changed == baseline.model_dump()
-        assert single != baseline
-    wanted = sslight.steps * matrix.view_pixels(sslight)
-    longer, more = built("baseline, longer"), built("baseline, more views")
-    assert abs(longer.steps * matrix.view_pixels(longer) - wanted) <= matrix.view_pixels(longer) / 2
-    assert longer.views == baseline.views
-    assert more.steps == sslight.steps
-    assert wanted <= more.steps * matrix.view_pixels(more) < wanted + more.steps * more.views.local_size**2
+    runs = {run.name: run for run in script("plan").read_plan(REPLICATION / "plans" / f"{plan}.yaml").runs}
+    changes = read_recipe("dino_cnn_sslight_64").changes
+    alone = [runs[f"{prefix}-{name}"].settings for name in ("weight", "global-scale", "local-scale", "local-size")]
+    assert {key: value for settings in alone for key, value in settings.items() if key in changes} == changes
+    sslight, baseline = load_recipe("dino_cnn_sslight_64"), load_recipe("dino_cnn_baseline_64")
+    images = 25_000 * runs[f"{prefix}-longer"].settings.get("data.subset", 1)
+    steps = 20 * (images // 64)
+    assert runs[f"{prefix}-longer"].settings["steps"] == round(steps * pixels(sslight) / pixels(baseline))
+    if plan == "gpu":
+        more = baseline.views.num_local + math.ceil((pixels(sslight) - pixels(baseline)) / baseline.views.local_size**2)
+        assert runs[f"{prefix}-more-views"].settings["views.num_local"] == more
 
 
-def test_the_length_is_the_longest_that_fits_and_what_does_not_fit_is_refused(script: Any) -> None:
-    matrix = script("matrix")
-    small = matrix.Matrix({"dino": ("baseline", "sslight")}, ("net",))
-    costs = {("dino", "net"): matrix.Cost(fixed=10, images_per_second=100)}
-
-    def fit(seconds: float, seeds: int = 3) -> Any:
-        return matrix.fit(small, costs, images=1000, seeds=seeds, seconds=seconds, jobs=2)
-
-    length = fit(400)
-    # 6 runs of E epochs and 6 of the selection, 10 s and 10 s an epoch each, two at once.
-    assert (length.epochs, length.selection_epochs, length.seeds) == (8, 2, 3)
-    assert length.seconds == (6 * (10 + 80) + 6 * (10 + 20)) / 2
-    assert fit(1e6).epochs == 100
-    assert fit(1e6).seeds == 5
-    assert fit(1e6, seeds=7).seeds == 7
-    with pytest.raises(ValueError, match=r"one epoch of every run takes about 2 minutes, and 1 are left of --minutes"):
-        fit(60)
-
-
-def test_intervals_are_students(script: Any) -> None:
-    from scipy import stats
-
-    results = script("results")
-    values = [3.0, 4.5, 4.0, 7.0]
-    low, high = stats.t.interval(0.95, 3, loc=sum(values) / 4, scale=stats.sem(values))
-    middle, half = results.interval(values)
-    assert middle - half == pytest.approx(low, abs=2e-3)
-    assert middle + half == pytest.approx(high, abs=2e-3)
-    assert math.isnan(results.interval([1.0])[1])
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> tuple[Path, Path]:
-    """Two classes of PNGs of 32 px: for training, 210 each, and for validation, 6 each."""
-    for part, each in (("train", 210), ("val", 6)):
-        for number, color in enumerate(["red", "blue"]):
-            folder = tmp_path / part / color
-            folder.mkdir(parents=True)
-            for i in range(each):
-                Image.new("RGB", (32, 32), (250 - i if number else i, i, 99)).save(folder / f"{i}.png")
-    return tmp_path / "train", tmp_path / "val"
-
-
-def arguments(script: Any, monkeypatch: pytest.MonkeyPatch, images: tuple[Path, Path], output: Path) -> Any:
-    words = [*map(str, images), "--output", str(output), "--matrix", "cpu", "--jobs", "1", "--share", "0.5"]
-    monkeypatch.setattr(sys, "argv", ["run.py", *words, "--methods", "moco", "--backbones", "test_resnet"])
-    return script("run")._parse()
-
-
-def test_images_held_out_for_the_selection_are_not_trained_on_in_it(
-    script: Any, monkeypatch: pytest.MonkeyPatch, images: tuple[Path, Path], tmp_path: Path
-) -> None:
-    bench = script("run").Bench(arguments(script, monkeypatch, images, tmp_path / "out"))
-    every, selecting, held, number = bench.split(0.5)
-    used, kept = (set(path.read_text(encoding="utf-8").split()) for path in (every, selecting))
-    drawn = {str(path.relative_to(held)) for path in held.rglob("*.png")}
-    assert number == len(used) == 210
-    assert len(drawn) == 42
-    assert kept == used - drawn
-    assert all(path.resolve().is_file() for path in held.rglob("*.png"))
-
-
-def test_without_a_learning_rate_from_the_selection_the_matrix_does_not_start(
-    script: Any, monkeypatch: pytest.MonkeyPatch, images: tuple[Path, Path], tmp_path: Path
-) -> None:
-    run = script("run")
-    stages: list[str] = []
-    given = arguments(script, monkeypatch, images, tmp_path / "out")
-    bench = run.Bench(given)
-
-    def failing(title: str, jobs: Any, pool: Any) -> list[str]:
-        stages.append(title)
-        return ["a sentence"]
-
-    monkeypatch.setattr(bench, "run_all", failing)
-    plan = {"length": {"epochs": 1, "selection_epochs": 1, "seeds": 1, "seconds": 1.0}}
-    matrix = script("matrix").Matrix({"dino": ("baseline",)}, ("test_resnet",))
-    assert run._go(bench, matrix, given, {}, plan, None) == ["a sentence"]
-    assert stages == ["selection"]
-
-
-def test_a_run_is_done_once_and_reported_with_its_difference_from_the_baseline(
-    script: Any, monkeypatch: pytest.MonkeyPatch, images: tuple[Path, Path], tmp_path: Path
-) -> None:
-    run, matrix, results = script("run"), script("matrix"), script("results")
-    monkeypatch.setattr(run, "_keep_what_is_said", lambda folder: None)
-    output = tmp_path / "out"
-    every = run.Bench(arguments(script, monkeypatch, images, output)).split(0.5)[0]
-    tiny = {"steps": 12, "batch_size": 8, "workers": 0, "logger": "none", "moco.queue_size": 16, "lr": 1.0}
-    for variant in ("baseline", "sslight"):
-        cell = matrix.Cell("moco", "test_resnet", variant, 0)
-        settings = {**tiny, "optim.warmup_epochs": 0.2}
-        job = run.Job(cell, output / "matrix" / cell.name, settings, images[0], every, images[1], variant)
-        first = run.run_job(job)
-        written = (job.folder / "knn" / "results.json").stat().st_mtime_ns
-        assert run.run_job(job) == first
-        assert (job.folder / "knn" / "results.json").stat().st_mtime_ns == written
-        assert first.steps == 12
-        assert not (job.folder / "features").exists()
-    plan = {"length": {"epochs": 1, "seeds": 1}, "asked": {"minutes": 1.0}, "images": 210, "jobs": 1, "device": "CPU"}
-    plan |= {"precision": "32", "torch": "2", "date": "2026-11-27"}
-    (output / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    results.write_report(output)
-    text = (output / "RESULTS.md").read_text(encoding="utf-8")
-    assert "2 runs: 1 epochs of 210 images" in text
-    assert "* SSLight − baseline, kNN: " in text
-    assert "one seed says nothing about chance" in text
-    with Image.open(output / "results.png") as picture:
-        assert picture.width > 1000
-
-
-_STARTS_A_RUN = """
-import os, time
-from processes import processes
-
-if __name__ == "__main__":
-    with processes(1) as pool:
-        print(pool.submit(os.getpid).result(), flush=True)
-        pool.submit(time.sleep, 60).result()
+SMALL = """
+about: Small.
+data: set
+defaults: {recipe: moco_cnn_baseline_64, seeds: [0, 1], settings: {backbone: test_resnet}}
+runs:
+  - {name: one, against: two}
+  - {name: "two{x}", for: {x: ["", b]}, settings: {lr: 1.0}}
 """
 
 
-def test_a_run_ends_with_a_killed_command(tmp_path: Path) -> None:
-    program = tmp_path / "command.py"
-    program.write_text(_STARTS_A_RUN, encoding="utf-8")
-    where = {**os.environ, "PYTHONPATH": str(REPLICATION)}
-    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True, env=where) as command:
-        assert command.stdout is not None
-        worker = int(command.stdout.readline())
-        os.kill(worker, 0)
-        command.kill()
-    for _ in range(100):
-        state = Path(f"/proc/{worker}/stat")
-        try:  # a dead process that nobody has waited for is a zombie
-            if state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
-                return
-        except (FileNotFoundError, ProcessLookupError):
-            return
+def small(script: Any, tmp_path: Path, worker: str) -> Any:
+    """A queue of six runs, done by the program ``worker``."""
+    for part in ("train", "val"):
+        (tmp_path / "data" / "set" / part).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    (tmp_path / "worker.py").write_text(worker)
+    plan = script("plan").read_plan(tmp_path / "small.yaml")
+    places = {"data": tmp_path / "data", "runs": tmp_path / "runs", "results": tmp_path / "results"}
+    return script("evidence").Queue([plan], **places, worker=tmp_path / "worker.py")
+
+
+RESULT = {
+    "steps": 9, "hours": 0.5, "processor_hours": 0.25, "processor": "P", "precision": "32", "versions": {"torch": "2"},
+    "accuracies": [{"step": 0, "knn_top1": 7.0}, {"step": 9, "knn_top1": 8.5}],
+    "curve": [{"step": 1, "loss": 2.0, "health": "early"}, {"step": 9, "loss": 1.0, "health": "healthy"}],
+}  # fmt: skip
+DONE = f"""
+import json, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+run = json.loads((folder / "run.json").read_text())["run"]
+ranks = [0] * (30 if run["name"] == "one" else 10) + [1] * 30
+measured = {{"knn": {{"top1": 50.0, "interval": [40, 60], "images": 40, "ranks": ranks[:40]}}}}
+(folder / "result.json").write_text(json.dumps({{**run, **{RESULT!r}, "measured": measured}}))
+with (folder.parent / "order").open("a") as order:
+    order.write(folder.name + " ")
+"""
+
+
+def test_whole_seeds_are_done_one_after_another_once_and_the_page_compares_them(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # its import takes longer than all of this
+    queue = small(script, tmp_path, DONE)
+    page = tmp_path / "EVIDENCE.md"
+    while queue._next():
+        pass
+    queue.write_page(page)
+    assert (tmp_path / "runs" / "order").read_text() == "one-0 two-0 twob-0 one-1 two-1 twob-1 "
+    assert not queue._next()
+    text = page.read_text()
+    assert "one − two, knn: +0.0 ± 0.0 (seeds 0, 1): **not told apart**" in text
+    assert "| one | 0 | 50.0 [40.0, 60.0] | 9 | 0.5, 0.2 | early, healthy |  | 7.0 → 8.5 |" in text
+    assert (
+        "sslight pretrain moco_cnn_baseline_64 data.train=set/train seed=SEED backbone=test_resnet lr=1.0 precision=32"
+        in text
+    )
+    (tmp_path / "results" / "one-1.json").unlink()
+    (tmp_path / "runs" / "one-1" / "result.json").unlink()
+    queue.write_page(page)
+    assert "one − two, knn: +50.0 ± 15.7 (seed 0 alone: other images, not another seed): **higher**" in page.read_text()
+
+
+def test_a_run_whose_plan_was_changed_since_is_not_continued_and_the_next_is_done(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = small(script, tmp_path, DONE)
+    run = queue.plans[0].runs[0]
+    (tmp_path / "runs" / run.key).mkdir(parents=True)
+    began = {**vars(run), "settings": {"backbone": "resnet18"}}
+    (tmp_path / "runs" / run.key / "run.json").write_text(json.dumps({"run": began}))
+    assert queue._next()
+    assert queue._next()
+    assert queue.failed == {"one-0"}
+    assert (tmp_path / "runs" / "order").read_text() == "two-0 "
+    assert "the plan says another settings than it began with" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_is_passed_by_and_its_last_words_are_told(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = small(script, tmp_path, "raise SystemExit('error: the loss became nan')")
+    assert [queue._next() for _ in range(7)] == [True] * 6 + [False]
+    assert len(queue.failed) == 6
+    assert "one-0: failed (1): error: the loss became nan" in capsys.readouterr().out
+
+
+def test_a_run_that_another_queue_does_is_left_to_it(script: Any, tmp_path: Path) -> None:
+    queue = small(script, tmp_path, DONE)
+    with script("evidence")._alone(tmp_path / "runs" / "one-0") as alone:
+        assert alone
+        queue._next()
+    assert (tmp_path / "runs" / "order").read_text() == "two-0 "
+
+
+STOPS = """
+import signal, sys, time
+from pathlib import Path
+def stop(number, _):
+    (Path(sys.argv[1]) / "stopped").write_text(signal.Signals(number).name)
+    sys.exit(1)
+signal.signal(signal.SIGTERM, stop)
+(Path(sys.argv[1]) / "ready").touch()
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_under_way_with_sigterm_and_begins_no_other(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    queue = small(script, tmp_path, STOPS)
+    folder = tmp_path / "runs" / "one-0"
+
+    def interrupt() -> None:
+        while not (folder / "ready").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    threading.Thread(target=interrupt).start()
+    try:
+        queue.work(tmp_path / "EVIDENCE.md")
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    assert (folder / "stopped").read_text() == "SIGTERM"
+    assert not queue.failed
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["one-0"]
+
+
+def test_a_plan_with_an_unknown_key_or_a_name_twice_is_refused(script: Any, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(SMALL.replace("against: two", "agaisnt: two"))
+    with pytest.raises(ValueError, match="one has an unknown key agaisnt: use against, code"):
+        script("plan").read_plan(path)
+    path.write_text(SMALL.replace("name: one", "name: two"))
+    with pytest.raises(ValueError, match="two comes twice"):
+        script("plan").read_plan(path)
+
+
+def test_intervals_are_students_and_of_paired_differences(script: Any) -> None:
+    page = script("page")
+    middle, half = page.interval([3.0, 4.5, 4.0, 7.0])
+    assert middle - half == pytest.approx(1.9172, abs=2e-3)  # scipy.stats.t.interval(0.95, 3, ...)
+    assert middle + half == pytest.approx(7.3328, abs=2e-3)
+    assert math.isnan(page.interval([1.0])[1])
+    middle, half = page.paired([0, 0, 0, 1, 0, 2, 0, 0], [0, 1, 0, 0, 3, 2, 0, 1])
+    assert middle == 25  # three of eight won, one lost
+    assert half == pytest.approx(1.96 * 100 * math.sqrt((4 - 8 * 0.25**2) / 7 / 8))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A set of two classes of PNGs of 32 px: for training, 40 each, and for validation, 6 each."""
+    for part, each in (("train", 40), ("val", 6)):
+        for number, color in enumerate(["red", "blue"]):
+            folder = tmp_path / "data" / "set" / part / color
+            folder.mkdir(parents=True)
+            for i in range(each):
+                Image.new("RGB", (32, 32), (250 - i if number else i, i, 99)).save(folder / f"{i}.png")
+    return tmp_path / "data"
+
+
+TINY = {
+    "backbone": "test_resnet", "epochs": 1, "batch_size": 8, "moco.queue_size": 16, "lr": 1.0, "views.global_size": 32,
+    "views.local_size": 16, "log_every": 2,
+}  # fmt: skip
+
+
+def given(images: Path, folder: Path, **more: Any) -> Path:
+    """The folder of a run that is to be done."""
+    run = {"plan": "p", "name": "one", "seed": 0, "recipe": "moco_cnn_baseline_64", "data": "set", "settings": TINY}
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"run": {**run, **more}, "data": str(images), "threads": 1}))
+    return folder
+
+
+def test_a_run_trains_and_leaves_its_curve_and_the_ranks_of_every_image(
+    script: Any, images: Path, tmp_path: Path
+) -> None:
+    folder = given(images, tmp_path / "runs" / "one-0")
+    script("worker").main(folder)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["steps"] == 10
+    assert [record["step"] for record in result["accuracies"]] == [0, 10]
+    assert [record["step"] for record in result["curve"]] == [2, 4, 6, 8, 10]
+    for name in ("knn", "linear"):
+        found = result["measured"][name]
+        assert len(found["ranks"]) == found["images"] == 12
+        assert found["top1"] == pytest.approx(100 * found["ranks"].count(0) / 12)
+    assert result["processor_hours"] > 0
+    assert not (folder / "features").exists()
+
+
+def test_a_run_of_the_selection_never_sees_the_tenth_that_it_is_measured_on(
+    script: Any, images: Path, tmp_path: Path
+) -> None:
+    folder = given(images, tmp_path / "runs" / "one-0", held_out=True, measure={"knn": {}}, code="untrained")
+    script("worker").main(folder)
+    kept = set((folder / "images.txt").read_text().split())
+    held = tmp_path / "runs" / ".held-out" / "set"
+    drawn = {str(path.relative_to(held)) for path in held.rglob("*.png")}
+    assert len(drawn) == 8
+    assert len(kept) == 72
+    assert not kept & drawn
+    assert json.loads((folder / "result.json").read_text())["measured"]["knn"]["images"] == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_queue_leaves_a_checkpoint_from_which_the_next_goes_on(
+    images: Path, tmp_path: Path, kill: signal.Signals
+) -> None:
+    plan = tmp_path / "tiny.yaml"
+    long = {**TINY, "epochs": 300}
+    plan.write_text(json.dumps({
+        "about": "Tiny.", "data": "set", "runs": [{"name": "one", "recipe": "moco_cnn_baseline_64", "settings": long}]
+    }))  # fmt: skip
+    words = [sys.executable, str(REPLICATION / "evidence.py"), str(plan), "--data", str(images)]
+    for name in ("runs", "results"):
+        words += [f"--{name}", str(tmp_path / name)]
+    words += ["--page", str(tmp_path / "EVIDENCE.md")]
+    folder = tmp_path / "runs" / "one-0"
+    metrics = folder / "run" / "metrics.jsonl"
+
+    def steps() -> int:
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        return max((json.loads(line)["step"] for line in lines), default=0)
+
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as queue:
+        while steps() < 20:
+            assert queue.poll() is None
+            time.sleep(0.05)
+        queue.send_signal(kill)
+    for _ in range(200):  # the worker of a killed queue ends by itself
+        if "stopped by SIGTERM" in (folder / "log.txt").read_text():
+            break
         time.sleep(0.1)
-    os.kill(worker, signal.SIGKILL)
-    pytest.fail("the run goes on without its command")
+    assert "stopped by SIGTERM" in (folder / "log.txt").read_text()
+    assert not (folder / "result.json").exists()
+    assert (folder / "run" / "checkpoints" / "last.pt").exists()
+    assert subprocess.run(words, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    result = json.loads((tmp_path / "results" / "one-0.json").read_text())
+    assert result["steps"] == 3000
+    assert result["sessions"] == 2
+    assert "| one | 0 |" in (tmp_path / "EVIDENCE.md").read_text()
+    with Image.open(tmp_path / "EVIDENCE.png") as picture:
+        assert picture.width > 1000

@@ -1,4 +1,4 @@
-"""The other side of `cifar10.py`: the parts of the package lightly, put together as its CIFAR-10 benchmark states.
+"""The other side of the plan "cifar10": parts of the package lightly, put together as its CIFAR-10 benchmark states.
 
 Heads, losses, transforms, data set, memory bank, split batch norm and momentum update are theirs; the settings are
 those of their `cifar10_benchmark.py`. The loop around them is plain PyTorch.
@@ -8,7 +8,6 @@ import copy
 import importlib
 import math
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,10 @@ _SPLITS = 8  # parts of a batch with batch-norm statistics of their own, in MoCo
 
 @dataclass(frozen=True)
 class Trained:
-    """What a side's training gives: the backbone with plain batch norm, and what it took."""
+    """What a side's training gives: the backbone with plain batch norm, and its last loss."""
 
     backbone: nn.Module
     steps: int
-    seconds: float
     loss: float
 
 
@@ -52,8 +50,8 @@ def part(module: str) -> Any:
         return importlib.import_module(f"lightly.{module}")
     except ImportError as error:
         raise ValueError(
-            f"--sides lightly needs the package lightly ({error}): install it beside sslight in an environment of "
-            f"your own with `pip install lightly`, or leave that side out with --sides sslight."
+            f"code: lightly needs the package lightly ({error}): install it beside sslight in an environment of "
+            f"your own with `pip install lightly`; without it the queue passes by such runs."
         ) from None
 
 
@@ -61,7 +59,6 @@ def train_lightly(
     method: str,
     backbone: nn.Module,
     train: Path,
-    names: list[str] | None,
     *,
     seed: int,
     epochs: int,
@@ -69,7 +66,7 @@ def train_lightly(
     workers: int,
     device: str,
 ) -> Trained:
-    """Train ``backbone`` (its weights change) on the images ``names`` of ``train``, None for all of them.
+    """Train ``backbone`` (its weights change) on the images of ``train``.
 
     The rate falls along a cosine by step, as on the other side; their benchmark lowers it by epoch.
 
@@ -78,18 +75,17 @@ def train_lightly(
     """
     plain = {key: value.shape for key, value in backbone.state_dict().items()}
     side = _side(method, backbone, batch_size)
-    data = part("data").LightlyDataset(str(train), transform=_transform(method), filenames=names)
+    data = part("data").LightlyDataset(str(train), transform=_transform(method))
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - their solarisation draws from it
     loader = torch.utils.data.DataLoader(data, batch_size=batch_size, shuffle=True, drop_last=True, num_workers=workers)
     total = epochs * len(loader)
     if total == 0:
-        raise ValueError(f"--batch-size {batch_size} is more than the {len(data)} images: lower it.")
+        raise ValueError(f"batch_size={batch_size} is more than the {len(data)} images: lower it.")
     for modules in (side.trained, side.followers):
         modules.to(device)
     optimizer = _optimizer(method, side.trained, batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
-    started = time.perf_counter()
     loss = torch.zeros(())
     for _ in range(epochs):
         for views, _, _ in loader:
@@ -99,12 +95,11 @@ def train_lightly(
             optimizer.step()
             schedule.step()
     last = loss.item()  # the host waits for the device here
-    seconds = time.perf_counter() - started
     if not math.isfinite(last):
         raise ValueError(f"the loss of lightly's {method} became {last}: nothing is measured of that run.")
     backbone.cpu().eval()  # split batch norm brings the statistics of its parts together here
     backbone = _with_plain_norms(backbone, plain)
-    return Trained(backbone, total, seconds, last)
+    return Trained(backbone, total, last)
 
 
 def _transform(method: str) -> Any:
@@ -192,8 +187,8 @@ def _moco(backbone: nn.Module, batch_size: int) -> _Side:
     utils = part("models.utils")
     if batch_size % _SPLITS:
         raise ValueError(
-            f"--batch-size {batch_size} is not a multiple of {_SPLITS}, the parts of lightly's split batch norm: "
-            f"set --batch-size {batch_size // _SPLITS * _SPLITS or _SPLITS}."
+            f"batch_size={batch_size} is not a multiple of {_SPLITS}, the parts of lightly's split batch norm: "
+            f"set {batch_size // _SPLITS * _SPLITS or _SPLITS}."
         )
     _split_norms(backbone)
     query = nn.Sequential(backbone, part("models.modules.heads").MoCoProjectionHead(512, 512, 128))

@@ -1,0 +1,204 @@
+"""A queue of runs that anyone can leave running: the next run of the plans, continued where it was interrupted.
+
+    make evidence [PLANS="first selection"] [DATA=.data] [THREADS=1]
+    python benchmarks/replication/evidence.py [PLAN ...] --data FOLDER [--page-only]
+
+It takes the plans in the order given (default: those of this kind of machine), yields to other work (nice 19), and
+after every run rewrites one page, `benchmarks/results/EVIDENCE.md`, and its plot; the results themselves lie in
+`benchmarks/replication/results/`, to be committed. Ctrl-C or SIGTERM ends it: the run under way writes a checkpoint
+(every ten minutes it does so by itself), and the next start goes on there. Several queues may work side by side on the
+same `--runs`, one a core: each takes runs that no other has. A run that failed is passed by until the next start.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from page import write_page
+from plan import PLANS, Plan, Run, read_plan
+
+from sslight.files import write_whole
+
+HERE = Path(__file__).parent
+ON_A_CPU = ("first", "small", "selection", "cifar100", "settings", "mobilenet_v2", "cifar10", "weights")
+ON_A_GPU = ("gpu", *ON_A_CPU)
+
+
+class Queue:
+    """The runs of the plans, and the one under way.
+
+    Args:
+        plans: In their order.
+        data: Folder of the sets.
+        runs: Folder of the run folders.
+        results: Folder of the finished results.
+        threads: Of a run.
+        worker: The program that does a run.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        *,
+        data: Path,
+        runs: Path,
+        results: Path,
+        threads: int = 1,
+        worker: Path = HERE / "worker.py",
+    ) -> None:
+        self.plans, self.data, self.runs, self.results = plans, data.absolute(), runs.absolute(), results
+        self.threads, self.worker = threads, worker
+        self.failed: set[str] = set()
+        self.child: subprocess.Popen[bytes] | None = None
+        self.stopped = False
+
+    def work(self, page: Path) -> None:
+        """Run after run until none is left or a signal comes; the page after each."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
+        self.write_page(page)
+        while not self.stopped and self._next():
+            self.write_page(page)
+        self.write_page(page)
+
+    def _next(self) -> bool:
+        """Do one run; False if there is none to do."""
+        for run in (run for plan in self.plans for run in plan.runs):
+            folder = self.runs / run.key
+            if run.key in self.failed or self.missing(run) or (self.results / f"{run.key}.json").exists():
+                continue
+            with _alone(folder) as alone:
+                if alone and not (folder / "result.json").exists():
+                    self._do(run, folder)
+                    return True
+        return False
+
+    def missing(self, run: Run) -> Path | None:
+        """A folder or file that a run needs and that is not there."""
+        needed = [self.data / run.data / "train", self.data / run.data / "val"]
+        if "init_from" in run.settings:
+            needed.append(Path(run.settings["init_from"].replace("{data}", str(self.data))))
+        return next((path for path in needed if not path.exists()), None)
+
+    def _do(self, run: Run, folder: Path) -> None:
+        given = folder / "run.json"
+        content = asdict(run)
+        if "init_from" in run.settings:
+            content["settings"] = run.settings | {
+                "init_from": run.settings["init_from"].replace("{data}", str(self.data))
+            }
+        if given.exists() and differing(began := json.loads(given.read_text(encoding="utf-8"))["run"], content):
+            self._say(run, f"error: the plan says another {differing(began, content)} than it began with: rename it")
+            self.failed.add(run.key)
+            return
+        write_whole(given, json.dumps({"run": content, "data": str(self.data), "threads": self.threads}, indent=1))
+        self._say(run, "begun")
+        command = [sys.executable, str(self.worker), str(folder)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
+        with (
+            (folder / "log.txt").open("ab") as log,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # its end tells the worker of ours
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C comes to us alone
+                env=environment,
+            ) as self.child,
+        ):
+            if self.stopped:  # the signal came while it was started
+                self.child.terminate()
+            code = self.child.wait()
+        if (folder / "result.json").exists():
+            self._say(run, "finished")
+        elif self.stopped:
+            self._say(run, "interrupted; the next start goes on")
+        else:
+            self.failed.add(run.key)
+            self._say(run, f"failed ({code}): {last_line(folder / 'log.txt')}")
+
+    def _stop(self, number: int, _: object) -> None:
+        self.stopped = True
+        if self.child is not None:
+            self.child.terminate()
+
+    def _say(self, run: Run, what: str) -> None:
+        print(f"{run.plan} · {run.key}: {what}", flush=True)
+
+    def write_page(self, page: Path) -> None:
+        """Keep the results of finished runs, and write the page about all."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        for run in (run for plan in self.plans for run in plan.runs):
+            found, kept = self.runs / run.key / "result.json", self.results / f"{run.key}.json"
+            if found.exists() and not kept.exists():
+                write_whole(kept, found.read_text(encoding="utf-8"))
+        every = [read_plan(path) for path in sorted(PLANS.glob("*.yaml"))]
+        order = {plan.name: number for number, plan in enumerate(self.plans)}
+        every = sorted(
+            {plan.name: plan for plan in (*every, *self.plans)}.values(), key=lambda p: order.get(p.name, 99)
+        )
+        write_page(every, page, results=self.results, runs=self.runs)
+
+
+def differing(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """The first thing in which two runs differ that would change their result."""
+    names = ("recipe", "settings", "seed", "data", "held_out", "code")
+    return next((name for name in names if one[name] != other[name]), None)
+
+
+def last_line(path: Path) -> str:
+    """Of a text, or a word for none."""
+    return (path.read_text(encoding="utf-8", errors="replace").split("\n")[-2:] or ["nothing"])[0]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether no other queue works in a folder; until the end of this, none will."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Work on the plans that are asked for."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plans", nargs="*", default=ON_A_GPU if torch.cuda.is_available() else ON_A_CPU)
+    parser.add_argument("--data", type=Path, default=Path(".data"), help="folder of the sets (default: .data)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "results" / "EVIDENCE.md")
+    parser.add_argument("--threads", type=int, default=1, help="of a run (default: 1)")
+    parser.add_argument("--page-only", action="store_true", help="only collect results and write the page")
+    given = parser.parse_args(arguments)
+    try:
+        plans = [read_plan(Path(name) if name.endswith(".yaml") else PLANS / f"{name}.yaml") for name in given.plans]
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    queue = Queue(plans, data=given.data, runs=given.runs, results=given.results, threads=given.threads)
+    if given.page_only:
+        queue.write_page(given.page)
+        return
+    queue.work(given.page)
+    if queue.failed:
+        sys.exit(f"{len(queue.failed)} runs failed; the next start tries them again.")
+
+
+if __name__ == "__main__":
+    main()

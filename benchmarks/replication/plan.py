@@ -1,0 +1,124 @@
+"""Plans: small YAML files that say which runs there are, in which order; one run is one training and its measurements.
+
+    about: What the runs are to show, for the page.
+    data: tiny-imagenet-50            # a folder below --data with train/ and val/, class folders in both
+    defaults: {measure: {knn: {}}}    # of every run below; settings and measurements of a run are added to them
+    runs:
+      - name: dino-{net}-sslight
+        for: {net: [mobilenet_v2, resnet18]}   # a run for each combination of the values, put into the texts below
+        recipe: dino_cnn_sslight_64
+        settings: {backbone: "{net}"}          # as for sslight pretrain
+        seeds: [0, 1, 2]
+        against: dino-{net}-baseline           # the run that it is compared with, of any plan
+
+The runs of the first seed come first, in the order of the file, then those of the second.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PLANS = Path(__file__).parent / "plans"
+LINEAR_FAST = {"linear.mode": "fast"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a plan.
+
+    Attributes:
+        plan: Name of its plan.
+        name: What it is, without the seed.
+        seed: Of the run.
+        recipe: Its recipe.
+        settings: What differs from the recipe.
+        data: The set of images.
+        held_out: Train on nine tenths of the training images and measure on the tenth (for choosing), not on val.
+        measure: Settings of `sslight evaluate` by name of the measurement; the protocol is the name's first word.
+        against: Name of the run that it is compared with, image by image.
+        code: ``sslight``; ``untrained`` for the weights that the run would start from; ``lightly`` for the other side.
+    """
+
+    plan: str
+    name: str
+    seed: int
+    recipe: str
+    data: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    held_out: bool = False
+    measure: dict[str, dict[str, Any]] = field(default_factory=lambda: {"knn": {}, "linear": LINEAR_FAST})
+    against: str | None = None
+    code: str = "sslight"
+
+    @property
+    def key(self) -> str:
+        """Name of its folder and its result."""
+        return f"{self.name}-{self.seed}"
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that determines its result, as plain data."""
+        return {key: value for key, value in asdict(self).items() if key not in ("plan", "against", "measure")}
+
+
+_KEYS = {f.name for f in fields(Run)} - {"plan", "seed"} | {"seeds", "for"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan with its runs, in their order."""
+
+    name: str
+    about: str
+    runs: tuple[Run, ...]
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from its file.
+
+    Raises:
+        ValueError: a key is unknown, or a name comes twice.
+    """
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entries = [entry for listed in content["runs"] for entry in _each(content, listed, path)]
+    seeds = sorted({seed for entry in entries for seed in entry["seeds"]})
+    runs = []
+    for seed in seeds:
+        for entry in entries:
+            if seed in entry["seeds"]:
+                given = {key: value for key, value in entry.items() if key != "seeds"}
+                runs.append(Run(plan=path.stem, seed=seed, **given))
+    names = [entry["name"] for entry in entries]
+    for entry in entries:
+        if names.count(entry["name"]) > 1:
+            raise ValueError(f"{path}: {entry['name']} comes twice: give each run a name of its own.")
+    return Plan(path.stem, content["about"].strip(), tuple(runs))
+
+
+def _each(content: dict[str, Any], listed: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+    """The runs of an entry: the plan's defaults, its own values, and the values of ``for`` in its texts."""
+    defaults = {"data": content["data"], "seeds": [0], **content.get("defaults", {})}
+    entry = defaults | listed
+    for key in ("settings", "measure"):
+        if key in entry:
+            entry[key] = defaults.get(key, {}) | listed.get(key, {})
+    if unknown := entry.keys() - _KEYS:
+        raise ValueError(
+            f"{path}: {listed.get('name')} has an unknown key {min(unknown)}: use {', '.join(sorted(_KEYS))}."
+        )
+    names = entry.pop("for", {})
+    for values in product(*names.values()):
+        yield _filled(entry, dict(zip(names, values, strict=True)))
+
+
+def _filled(value: Any, words: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(item, words) for key, item in value.items()}
+    if isinstance(value, str):
+        for word, text in words.items():
+            value = value.replace(f"{{{word}}}", text)
+    return value

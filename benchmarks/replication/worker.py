@@ -1,0 +1,266 @@
+"""One run of a plan in a process of its own: train, measure, and leave `result.json` in the run's folder.
+
+The queue starts it with the folder, in which `run.json` says what to do. SIGTERM ends it with a checkpoint; so does the
+end of the queue. What is there already is not done again.
+"""
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import Any
+
+import torch
+from networks import resnet18_cifar  # noqa: F401 - registers it
+from plan import Run
+from torch import Tensor
+
+import sslight
+from sslight.backbones import bf16_is_fast_on_cpu, load_backbone, load_backbone_weights, save_backbone
+from sslight.config import load_recipe
+from sslight.data import Source, SubsetSource, build_source, labels_in, select_subset
+from sslight.evaluate import EvalTransform, cached_features, fit_logistic_regression, knn_classify, wilson_interval
+from sslight.files import write_whole
+from sslight.methods import build_method
+from sslight.train import TrainingStopped
+
+_HELD_OUT, _SPLIT_SEED = 0.1, 1000
+_MOST_RECORDS = 100  # of the curve that is kept
+
+
+def main(folder: Path) -> None:
+    """Do what is left of the run."""
+    given = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run, data = Run(**given["run"]), Path(given["data"])
+    torch.set_num_threads(given["threads"])
+    with _session(folder):
+        train, images, val = _sets(run, data / run.data, folder)
+        backbone = _train(run, folder, train, images, given["threads"])
+        measured = {name: _measure(run, name, folder, backbone, train, images, val) for name in run.measure}
+    shutil.rmtree(folder / "features", ignore_errors=True)
+    result = {**given["run"], **_facts(folder, backbone), "measured": measured}
+    write_whole(folder / "result.json", json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n")
+
+
+def _end_with_the_queue() -> None:
+    sys.stdin.read()  # ends when the queue does, however it ends
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def _session(folder: Path) -> Iterator[None]:
+    """Note how long this process has worked, also where it is stopped."""
+    begun, before = time.time(), _processor_seconds()
+    try:
+        yield
+    finally:
+        line = {"begun": begun, "seconds": time.time() - begun, "processor_seconds": _processor_seconds() - before}
+        with (folder / "sessions.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _processor_seconds() -> float:
+    return sum(used.ru_utime + used.ru_stime for used in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
+
+
+def _sets(run: Run, data: Path, folder: Path) -> tuple[Path, str | None, Path]:
+    """Folder of the training images, a list file of those that are used (None: all), and folder of the queries."""
+    train = data / "train"
+    if not run.held_out:
+        return train, None, data / "val"
+    source = build_source([str(train)], labeled=True)
+    drawn = {source.name(int(index)) for index in select_subset(source, _HELD_OUT, seed=_SPLIT_SEED)}
+    held = folder.parent / ".held-out" / run.data  # of all runs, perhaps made by two at once
+    for name in drawn:
+        link = held / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            link.symlink_to(train / name)
+    names = [name for name in map(source.name, range(len(source))) if name not in drawn]
+    write_whole(folder / "images.txt", "".join(f"{name}\n" for name in names))
+    return train, str(folder / "images.txt"), held
+
+
+def _train(run: Run, folder: Path, train: Path, images: str | None, threads: int) -> Path:
+    """Train the backbone, or go on with it; its file."""
+    output = folder / "run"
+    backbone = output / "backbone.safetensors"
+    if backbone.exists():
+        return backbone
+    place = {"data.train": [str(train)], "seed": run.seed, "output": str(output)}
+    if images is not None:
+        place["data.subset"] = images
+    on_cpu: dict[str, Any] = {"workers": threads - 1, "devices": "cpu"}
+    settings = {
+        "precision": "bf16" if torch.cuda.is_available() or bf16_is_fast_on_cpu() else "32",
+        **({} if torch.cuda.is_available() else on_cpu),
+        "logger": "none",
+        "probe.knn": True,  # of training images among each other: the validation images are used once, at the end
+        "probe.knn_bank": 5000,
+        "checkpoint.every_minutes": 10.0,
+        "checkpoint.every_epochs": None,
+        "checkpoint.keep_best": False,
+        **run.settings,
+        **place,
+    }
+    if (output / "config.yaml").exists():  # another machine may compute otherwise: a run stays as it began
+        settings["precision"] = load_recipe(str(output / "config.yaml")).precision
+    match run.code:
+        case "sslight":
+            sslight.pretrain(run.recipe, {**settings, "resume": "auto"})
+        case "untrained":
+            _save(_new_network(run, settings), run, settings, backbone)
+        case "lightly":
+            _train_lightly(run, settings, train, backbone)
+        case other:
+            raise ValueError(f"code={other} of {run.name} is not one of sslight, untrained, lightly.")
+    return backbone
+
+
+def _new_network(run: Run, settings: dict[str, Any]) -> torch.nn.Module:
+    """The network with the weights from which ``sslight.pretrain`` starts."""
+    recipe = load_recipe(run.recipe, settings)
+    torch.manual_seed(run.seed)
+    network = next(iter(build_method(recipe).networks.values()))
+    if recipe.init_from is not None:
+        load_backbone_weights(network, recipe.init_from)
+    return network
+
+
+def _save(network: torch.nn.Module, run: Run, settings: dict[str, Any], file: Path) -> None:
+    recipe = load_recipe(run.recipe, settings)
+    views = recipe.views
+    about: dict[str, Any] = {"image_size": views.global_size, "patch_size": recipe.patch_size}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_backbone(network, file, name=recipe.backbone, mean=views.mean, std=views.std, **about)
+
+
+def _train_lightly(run: Run, settings: dict[str, Any], train: Path, file: Path) -> None:
+    """The same method with lightly's parts; it keeps no checkpoint and starts anew after an interruption."""
+    from lightly_side import train_lightly  # needs a package that few have
+
+    recipe = load_recipe(run.recipe, settings)
+    assert recipe.epochs is not None
+    trained = train_lightly(
+        recipe.method,
+        _new_network(run, settings),
+        train,
+        seed=run.seed,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        workers=recipe.workers or 0,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    _save(trained.backbone, run, settings, file)
+    record = {"step": trained.steps, "epoch": recipe.epochs - 1, "loss": trained.loss}
+    write_whole(file.parent / "metrics.jsonl", json.dumps(record) + "\n")
+
+
+def _measure(
+    run: Run, name: str, folder: Path, backbone: Path, train: Path, images: str | None, val: Path
+) -> dict[str, Any]:
+    """A measurement: top-1 with its interval, and where it is cheap the rank of the right class for each image."""
+    protocol, settings = name.split()[0], run.measure[name]
+    if protocol == "semi":
+        output = folder / name.replace(" ", "-").replace("%", "percent")
+        if not (output / "results.json").exists():
+            places = {"data.train": [str(train)], "data.val": [str(val)], "output": str(output), "seed": run.seed}
+            sslight.evaluate_backbone("semi", backbone, {**places, **settings})
+        accuracy = json.loads((output / "results.json").read_text(encoding="utf-8"))["accuracy"]
+        return {"top1": accuracy["top1"], "interval": accuracy["top1_interval"], "images": accuracy["num_images"]}
+    bank = build_source([str(train)], labeled=True)
+    if images is not None:
+        bank = SubsetSource(bank, select_subset(bank, images, 0))
+    queries = build_source([str(val)], labeled=True)
+    assert bank.labels is not None
+    assert bank.classes is not None
+    known, asked = (_features(run, backbone, source, folder, settings.get("resize")) for source in (bank, queries))
+    labels, wanted = torch.from_numpy(bank.labels), torch.from_numpy(labels_in(queries, bank.classes))
+    if protocol == "knn":
+        k = min(settings.get("knn.k", 20), len(known))
+        temperature = settings.get("knn.temperature", 0.07)
+        scores = knn_classify(known, labels, asked, k=k, temperature=temperature, num_classes=len(bank.classes))
+    elif settings.get("linear.mode") == "fast":
+        scores = fit_logistic_regression(known, labels, num_classes=len(bank.classes), seed=run.seed).logits(asked)
+    else:
+        raise ValueError(f"{name} of {run.name} is not known: use knn, linear with linear.mode: fast, or semi.")
+    ranks = (scores >= scores.gather(1, wanted[:, None])).sum(1) - 1  # ties count against the network
+    right = int((ranks == 0).sum())
+    interval = wilson_interval(right, len(ranks))
+    return {"top1": 100 * right / len(ranks), "interval": interval, "images": len(ranks), "ranks": ranks.tolist()}
+
+
+def _features(run: Run, file: Path, source: Source, folder: Path, resize: int | None) -> Tensor:
+    views = load_recipe(run.recipe, run.settings).views
+    transform = EvalTransform(views.global_size, views.mean, views.std, resize)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    place: dict[str, Any] = {"folder": folder / "features", "batch_size": 256, "workers": 0, "device": device}
+    found = cached_features(load_backbone(file).to(device), source, transform, **place)
+    if found.num_unreadable:
+        raise ValueError(f"{found.num_unreadable} images of {source} cannot be read: repair or remove them.")
+    return found.features.clone()
+
+
+def _facts(folder: Path, backbone: Path) -> dict[str, Any]:
+    """How the run went: hours, curve, accuracies by epoch, verdicts, machine and versions."""
+    metrics = folder / "run" / "metrics.jsonl"
+    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+    records = [json.loads(line) for line in lines]
+    steps = [record for record in records if "loss" in record]
+    thinned = steps[:: max(1, len(steps) // _MOST_RECORDS)]
+    sessions = [json.loads(line) for line in (folder / "sessions.jsonl").read_text(encoding="utf-8").splitlines()]
+    config = backbone.parent / "config.yaml"
+    return {
+        "steps": steps[-1]["step"] if steps else 0,
+        "hours": sum(session["seconds"] for session in sessions) / 3600,
+        "processor_hours": sum(session["processor_seconds"] for session in sessions) / 3600,
+        "sessions": len(sessions),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": _processor(),
+        "precision": load_recipe(str(config)).precision if config.exists() else "32",
+        "versions": _versions(),
+        "accuracies": [record for record in records if "knn_top1" in record],
+        "curve": thinned + steps[-1:] * (bool(steps) and thinned[-1] is not steps[-1]),
+    }
+
+
+def _processor() -> str:
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    threads = torch.get_num_threads()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}), {threads} thread{'s' * (threads > 1)}"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("sslight", "lightly", "torch", "timm"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    with suppress(OSError, subprocess.CalledProcessError):
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+        found["commit"] = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return found
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # while training, the loop has its own handler
+    threading.Thread(target=_end_with_the_queue, daemon=True).start()
+    try:
+        main(Path(sys.argv[1]))
+    except (ValueError, TrainingStopped) as error:
+        sys.exit(f"error: {error}")
