@@ -171,8 +171,8 @@ class EvaluateSettings(Section):
 
     checkpoint: str
     """The backbone (the second word of the command): an export or checkpoint of this program, a
-    .pth.tar of the original implementation, ``timm:NAME`` for a new network of timm, or
-    ``timm:NAME@FILE`` for one with weights from a .safetensors or .pth file.
+    .pth.tar of the original implementation, ``timm:NAME`` for a new network of timm,
+    ``timm:NAME@FILE`` for anyone's file of weights, ``timm:NAME.TAG`` or ``hf-hub:OWNER/NAME`` for public ones.
     Unit: path or name. Try: runs/first/backbone.safetensors."""
 
     network: Literal["student", "teacher"] = "student"

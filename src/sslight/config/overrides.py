@@ -285,7 +285,7 @@ _WITHOUT_EFFECT_IN_EVALUATION: list[_Rule[EvaluateSettings]] = [
     ({"cache"}, lambda s: s.protocol == "semi", "no features are kept; leave it out"),
     (
         {"network"},
-        lambda s: s.checkpoint.startswith("timm:"),
+        lambda s: s.checkpoint.startswith("timm:") and "@" not in s.checkpoint,
         "a timm model is one network; leave it out",
     ),
     (
@@ -297,7 +297,11 @@ _WITHOUT_EFFECT_IN_EVALUATION: list[_Rule[EvaluateSettings]] = [
 
 _WITHOUT_EFFECT_IN_DETECTION: list[_Rule[DetectSettings]] = [
     ({"schedule"}, lambda s: s.steps is not None, "steps gives the length; leave out one of the two"),
-    ({"network"}, lambda s: s.checkpoint.startswith("timm:"), "a timm model is one network; leave it out"),
+    (
+        {"network"},
+        lambda s: s.checkpoint.startswith("timm:") and "@" not in s.checkpoint,
+        "a timm model is one network; leave it out",
+    ),
 ]
 
 _WITHOUT_EFFECT_IN_EXPORT: list[_Rule[ExportSettings]] = [
