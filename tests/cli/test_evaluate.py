@@ -100,7 +100,7 @@ def test_settings_of_evaluations_are_explained(
         ),
         ("knn", "timm:test_resnet", {"data.subset": "{tmp}/list.txt"}, "nobody.jpg"),
         ("knn", "timm:mobilnet_v2", {}, "the nearest names are mobilenet_v2"),
-        ("knn", "timm:test_resnet@{tmp}/vit.safetensors", {}, "are not those of timm:test_resnet: 0 of"),
+        ("knn", "timm:test_resnet@{tmp}/vit.safetensors", {}, "are not those of test_resnet: 0 of"),
         ("knn", "{tmp}/bad.safetensors", {}, "do not fit the backbone ResNet"),
         ("knn", "{tmp}/nowhere.pt", {}, "there is no file"),
         ("knn", "{tmp}/broken.safetensors", {}, "not finite numbers"),

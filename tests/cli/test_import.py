@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 import sslight
@@ -67,4 +68,20 @@ def test_import_replaces_nothing_and_takes_nothing_else(
     assert "is not a file of backbone weights" in capsys.readouterr().err
     assert run(monkeypatch, str(checkpoint), str(tmp_path / "new.safetensors")) == 0
     assert run(monkeypatch, str(tmp_path / "new.safetensors"), str(tmp_path / "newer.safetensors")) == 2
-    assert "is not a checkpoint of the original implementation: use it as it is" in capsys.readouterr().err
+    assert "is of this program: use it as it is" in capsys.readouterr().err
+
+
+def test_import_takes_other_programs_weights_by_the_name_of_their_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = timm.create_model("test_resnet", num_classes=3)
+    file, out = tmp_path / "theirs.ckpt", tmp_path / "ours.safetensors"
+    torch.save({"state_dict": {f"model.{key}": value for key, value in whole.state_dict().items()}}, file)
+    assert run(monkeypatch, str(file), str(out)) == 2
+    assert "--backbone resnet50 (import)" in " ".join(capsys.readouterr().err.split())
+    assert run(monkeypatch, str(file), str(out), "--backbone", "test_resnet") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "left out, since it is no part of the backbone: fc (2 tensors); input normalized as timm says of" in said
+    loaded = sslight.load_backbone(out).state_dict()
+    assert all(torch.equal(value, whole.state_dict()[key]) for key, value in loaded.items())
+    assert read_backbone_info(out).notes["source"] == str(file)

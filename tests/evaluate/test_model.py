@@ -10,7 +10,7 @@ import timm
 import torch
 
 from sslight.api.pretrain import run_pretraining
-from sslight.backbones import load_backbone, load_projection_head, num_features
+from sslight.backbones import load_backbone, num_features, open_weights
 from sslight.backbones.fingerprint import weights_fingerprint
 from sslight.config import PretrainSettings
 from sslight.evaluate.model import choose_image_size, default_folder, load_model
@@ -42,20 +42,26 @@ def test_weights_of_a_whole_classification_network_are_loaded_without_its_classi
     with torch.no_grad():
         expected = whole.forward_head(whole.forward_features(images), pre_logits=True)
         torch.testing.assert_close(model.backbone(images), expected)
-    assert model.notes == f"weights from {file}"
+    assert model.notes == (
+        f"weights from {file}; left out, since it is no part of the backbone: fc (2 tensors); "
+        f"input normalized as timm says of test_resnet"
+    )
 
 
-def test_a_tag_gives_the_normalisation_of_its_weights() -> None:
-    models = [load_model(f"timm:vit_tiny_patch16_224{tag}", network="student", seed=0) for tag in ("", ".augreg_in21k")]
-    tagged = timm.get_pretrained_cfg("vit_tiny_patch16_224.augreg_in21k")
-    assert models[1].info.mean == tagged.mean
-    assert models[0].info.name == models[1].info.name == "vit_tiny_patch16_224"
+def test_a_tag_gives_the_normalisation_of_its_weights(tmp_path: Path) -> None:
+    file = tmp_path / "vit.pth"
+    torch.save(timm.create_model("vit_tiny_patch16_224").state_dict(), file)
+    model = load_model(f"timm:vit_tiny_patch16_224.augreg_in21k@{file}", network="student", seed=0)
+    assert model.info.mean == timm.get_pretrained_cfg("vit_tiny_patch16_224.augreg_in21k").mean
+    assert model.info.name == "vit_tiny_patch16_224"
+    assert "left out, since it is no part of the backbone: head (2 tensors)" in model.notes
+    assert "input normalized as timm says of vit_tiny_patch16_224.augreg_in21k" in model.notes
 
 
 def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     torch.save(timm.create_model("test_vit", pretrained=False).state_dict(), file)
-    with pytest.raises(ValueError, match=r"are not those of timm:test_resnet: 0 of \d+ entries fit") as error:
+    with pytest.raises(ValueError, match=r"are not those of test_resnet: 0 of \d+ entries fit") as error:
         load_model(f"timm:test_resnet@{file}", network="student", seed=0)
     assert len(str(error.value)) < 300
 
@@ -76,7 +82,7 @@ def test_what_is_not_there_is_refused(checkpoint: str, sentence: str) -> None:
 
 def test_a_file_without_weights_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=r"holds no weights: give a \.safetensors or \.pth file"):
+    with pytest.raises(ValueError, match=r"holds no weights: give a file of weights: \.safetensors, \.pth"):
         load_model(f"timm:test_resnet@{tmp_path / 'weights.pth'}", network="student", seed=0)
 
 
@@ -108,5 +114,5 @@ def test_the_projection_head_of_an_original_checkpoint_is_read(
         f"module.{part}.head.last_layer.weight_v": torch.ones(4, 3),
     }
     path = write_original(monkeypatch, tmp_path / "old.pth.tar", original_content(method, "resnet18", state))
-    head = load_projection_head(path)
+    head = open_weights(path).projection_head()
     assert (head is not None and list(head) == ["0.weight"]) if found else head is None

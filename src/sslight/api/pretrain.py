@@ -1,5 +1,6 @@
 """``sslight pretrain`` as a Python function: settings in, a pre-trained backbone out."""
 
+import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from sslight.backbones import load_backbone_weights, num_features, save_backbone
+from sslight.backbones import find_public, is_public, load_backbone_weights, num_features, save_backbone
 from sslight.config import (
     PretrainSettings,
     load_recipe,
@@ -89,6 +90,7 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, **more: An
 def run_pretraining(settings: PretrainSettings) -> PretrainResult:
     """:func:`pretrain` with settings that are already resolved."""
     # Whatever can be refused is refused first, the cheapest first; nothing is written until all is well.
+    settings = _from_public_weights(settings)
     if settings.output is None:
         raise ValueError("output is not set: give the folder of this run, such as output=runs/first.")
     if not settings.data.train:
@@ -104,6 +106,16 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
         return _pretrain_together(settings, placement, fabric, method, run)
 
 
+def _from_public_weights(settings: PretrainSettings) -> PretrainSettings:
+    """``backbone=timm:NAME`` and ``backbone=hf-hub:NAME`` are the network of that name and ``init_from`` it."""
+    if not is_public(settings.backbone):
+        return settings
+    if settings.init_from is not None:
+        raise ValueError(f"backbone={settings.backbone} names weights, and so does init_from: leave one out.")
+    network = find_public(settings.backbone).architecture
+    return settings.model_copy(update={"backbone": network, "init_from": Path(settings.backbone)})
+
+
 def _pretrain_together(
     settings: PretrainSettings, placement: Placement, fabric: Fabric, method: Method, run: RunFolder
 ) -> PretrainResult:
@@ -112,7 +124,11 @@ def _pretrain_together(
         run.check(settings)
         if settings.init_from is not None and not run.continues:
             for network in method.networks.values():
-                load_backbone_weights(network, settings.init_from)
+                said = load_backbone_weights(
+                    network, settings.init_from, mean=settings.views.mean, std=settings.views.std
+                )
+            if fabric.is_global_zero:
+                print(f"init_from={settings.init_from}:", "; ".join(said) or "all weights fit", file=sys.stderr)
         source, probe = _sources(settings, placement)
         loader = build_view_loader(
             settings,

@@ -1,47 +1,64 @@
-"""The original implementation's names of backbone parameters, and timm's for the same."""
+"""What a checkpoint of the original implementation (``*.pth.tar``) says of itself."""
 
+import math
+import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-from sslight.backbones.build import timm_name
-from sslight.backbones.torchvision_keys import mobilenet_v2_modules, renamed_key
+_NETWORKS = {
+    "DINO": {"student": "student", "teacher": "teacher"},
+    "SWAV": {"network": "network"},
+    "MOCO": {"query": "encoder_q", "key": "encoder_k"},
+}
+_METHODS = {"DINO": "DINO", "SWAV": "SwAV", "MOCO": "MoCo"}
 
 
-def to_timm_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of one of the original's backbones to timm's names.
-
-    Args:
-        name: mobilenet_v2, resnet18, resnet34, resnet50, vit_tiny (or timm's name of one of them).
-        state: State dict of the backbone alone, such as ``encoder.0.0.weight`` or ``blocks.0.norm1.bias``.
+def parse_original(content: Any) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """A loaded file as a checkpoint of the original; None if it is none.
 
     Returns:
-        The same tensors under timm's names, in the same order. Completeness and shapes are checked
-        where the weights are loaded.
+        The fields of its :class:`~sslight.backbones.BackboneInfo`; and our names of its backbones, that which was
+        trained by gradients first, with the paths under which their weights are.
 
     Raises:
-        ValueError: the original had no such backbone, or entries are not of it (they are listed).
+        ValueError: it is one, but its configuration lacks what is needed or does not fit its weights.
     """
-    architecture = timm_name(name)
-    if architecture == "mobilenetv2_100":
-        modules = {f"encoder.{old}": new for old, new in mobilenet_v2_modules().items()}
-    elif architecture in ("resnet18", "resnet34", "resnet50"):
-        modules = {"encoder.0": "conv1", "encoder.1": "bn1"}
-        modules |= {f"encoder.{stage + 3}": f"layer{stage}" for stage in range(1, 5)}
-    elif architecture == "vit_tiny_patch16_224":
-        return dict(state)
-    else:
-        raise ValueError(
-            f"backbone={name} is not one of the original implementation: "
-            f"it had mobilenet_v2, resnet18, resnet34, resnet50 and vit_tiny."
-        )
-    renamed, unknown = {}, []
+    if not isinstance(content, dict):
+        return None
+    config, state, epoch = content.get("config"), content.get("state_dict"), content.get("epoch")
+    if not isinstance(config, dict) or not isinstance(state, dict) or not {"SSL_METHOD", "MODEL"} & config.keys():
+        return None
+    try:
+        method, name = config["SSL_METHOD"].upper(), config["MODEL"]["BACKBONE_ARCH"]
+        parts = _NETWORKS[method]
+        image_size = int(config["MULTI_VIEWS_TRANSFORMS"]["GLOBAL_CROP_SIZE"])
+        patch_size = int(config["VIT"]["PATCH_SIZE"]) if name.startswith("vit") else None
+        mean, std = (tuple(float(value) for value in config["DATA"][key]) for key in ("MEAN", "STD"))
+    except KeyError as error:
+        raise ValueError(f"its configuration has no {error.args[0]} that this program knows") from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"its configuration is damaged: {error}") from None
+    regions: dict[str, str] = {}
     for key, value in state.items():
-        new_key = renamed_key(key, modules)
-        if new_key is None:
-            unknown.append(key)
-        else:
-            renamed[new_key] = value
-    if unknown:
-        raise ValueError(f"weights do not belong to backbone={name}; left over: {', '.join(unknown)}.")
-    return renamed
+        if isinstance(value, Tensor) and (match := re.match(r"((?:module\.)?(\w+)\.backbone\.)", str(key))):
+            regions.setdefault(match[2], f"state_dict.{match[1]}")
+    regions = {ours: regions[theirs] for ours, theirs in parts.items() if theirs in regions}
+    if not regions:
+        raise ValueError(f"it says {_METHODS[method]}, but has none of the networks {', '.join(parts.values())}")
+    if patch_size is not None:
+        image_size = _native_size(state, next(iter(regions.values())), patch_size)
+    notes = {"source": "checkpoint of the original implementation (saic-fi/SSLight)", "method": _METHODS[method]}
+    if isinstance(epoch, int):
+        notes["epoch"] = str(epoch)
+    fields = {"name": name, "image_size": image_size, "patch_size": patch_size, "mean": mean, "std": std}
+    return {**fields, "notes": notes}, regions
+
+
+def _native_size(state: Mapping[str, Any], region: str, patch_size: int) -> int:
+    """Side in px for which a ViT's position embedding is made: the original keeps 224 px at any view size."""
+    embedding = state.get(f"{region.removeprefix('state_dict.')}pos_embed")
+    if not isinstance(embedding, Tensor) or embedding.ndim != 3:
+        raise ValueError("its ViT has no position embedding")
+    return math.isqrt(embedding.shape[1] - 1) * patch_size  # one more is the class token's

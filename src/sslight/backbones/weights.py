@@ -1,9 +1,8 @@
-"""Backbone weights in files: the export, and reading it and checkpoints back, safely."""
+"""Backbone weights in files: the export, and reading it, checkpoints and anyone's files back, safely."""
 
 import json
 import math
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,22 +10,23 @@ from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
+import timm
 from torch import Tensor, nn
 
-from sslight.backbones.build import build_backbone, num_features
-from sslight.backbones.original_checkpoint import OriginalCheckpoint, load_plain, parse_original
-from sslight.backbones.torchvision_keys import from_torchvision_keys, to_torchvision_keys
+from sslight.backbones.build import ALIASES, build_backbone, num_features, patch_side
+from sslight.backbones.hub import fetch_public, find_public, is_public, timm_config
+from sslight.backbones.key_names import to_torchvision_keys
+from sslight.backbones.matching import MOST_PATCHES, load_matching, tensors_in
+from sslight.backbones.original import parse_original
+from sslight.backbones.plain_files import is_torch_file, load_plain
 from sslight.files import whole_file
 
 # One entry, since safetensors writes several in random order: equal exports are equal bytes.
 _METADATA_KEY = "sslight"
 CHECKPOINT_FORMAT = "sslight-checkpoint"
-_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # how torch.save began its files before PyTorch 1.6
-_LARGEST_SIDE, _MOST_PATCHES = 4096, 2**16
-_REMEDY = (
-    "give a backbone.safetensors or a checkpoints/last.pt that sslight wrote, or a .pth.tar of the original "
-    "implementation"
-)
+_LARGEST_SIDE = 4096
+_ASSUMED = "normalization"  # a note of who says it, where the file does not
+_REMEDY = "give a file of weights: .safetensors, .pth, .pt, .ckpt or .pth.tar"
 # What is learnt by gradients, and what follows it as a mean, whatever the method calls them.
 _SAME_PART = {"student": ("student", "network", "query"), "teacher": ("teacher", "key")}
 
@@ -102,224 +102,255 @@ def save_backbone(
         file.write(content)
 
 
-def load_backbone(path: str | Path, *, network: str = "student") -> nn.Module:
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a file of weights holds and says.
+
+    Attributes:
+        source: Its path, or the public name by which it was asked for.
+        tensors: Of all networks in it, by dotted path.
+        info: Of the backbone; None where neither the file nor who asked for it says which it is.
+        regions: Our names of the networks in a file of known format, the trained one first, and the paths under
+            which they are; None for other files, in which networks are looked for.
+        own: Whether this program wrote it.
+    """
+
+    source: str
+    tensors: Mapping[str, Tensor]
+    info: BackboneInfo | None
+    regions: Mapping[str, str] | None = None
+    own: bool = False
+
+    def described(self) -> BackboneInfo:
+        """The info; ValueError where there is none."""
+        if self.info is None:
+            raise ValueError(
+                f"{self.source} does not say which backbone it holds: name it, as in timm:resnet50@{self.source} "
+                f"(evaluate, detect), --backbone resnet50 (import) or backbone='resnet50' (load_backbone)."
+            )
+        return self.info
+
+    def load_into(self, backbone: nn.Module, network: str = "student") -> list[str]:
+        """Put the weights of one network into a backbone; as :func:`~sslight.backbones.matching.load_matching`."""
+        if self.regions is None:
+            return load_matching(backbone, self.tensors, self.source, network=network)
+        names = _SAME_PART.get(network, (network,)) if "" not in self.regions.values() else tuple(self.regions)
+        region = next((self.regions[name] for name in names if name in self.regions), None)
+        if region is None:
+            choices = ", ".join(self.regions)
+            raise ValueError(f"{self.source} has no network {network!r}: choose one of {choices}.")
+        inside = {key.removeprefix(region): value for key, value in self.tensors.items() if key.startswith(region)}
+        return load_matching(backbone, inside, self.source, strict=True)
+
+    def build(self, network: str = "student") -> tuple[nn.Module, list[str]]:
+        """The backbone with its weights, in eval mode, and what was left out or changed."""
+        info = self.described()
+        backbone = build_backbone(info.name, image_size=info.image_size, patch_size=info.patch_size)
+        return backbone.eval(), self.load_into(backbone, network)
+
+    def projection_head(self, network: str = "student") -> dict[str, Tensor] | None:
+        """The MLP of the DINO projection head that was trained with the backbone; None where the file has none.
+
+        A state dict of layers by position, such as ``0.weight`` (linear) and ``1.running_mean`` (batch norm).
+        """
+        region = (self.regions or {}).get(network, "-").removesuffix("backbone.")
+        head = f"{region}head.mlp."
+        return {key.removeprefix(head): value for key, value in self.tensors.items() if key.startswith(head)} or None
+
+
+def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsFile:
+    """Read a file of weights, or public weights by name; nothing in it is executed.
+
+    Args:
+        source: A ``backbone.safetensors``, a run's checkpoint, a ``.pth.tar`` of the original implementation,
+            anyone's ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``, ``timm:NAME`` or ``hf-hub:OWNER/NAME`` (these
+            two are downloaded, unless they were before). ``~`` is the home folder.
+        backbone: Which network it is of, for files that do not say; with a tag for timm's input of these weights.
+
+    Raises:
+        ValueError: the file is missing, damaged or of another kind, or there is no way to download it.
+    """
+    text = str(source)
+    if is_public(text):
+        public = find_public(text)
+        return _foreign(read_state_dict(fetch_public(public, text)), public.config, text, public.architecture)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}: {_REMEDY}.")
+    with path.open("rb") as file:
+        is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
+    if is_safetensors:
+        return _open_safetensors(path, backbone)
+    content = _load(path)
+    try:
+        if isinstance(content, dict) and content.get("format") == CHECKPOINT_FORMAT:
+            return _open_checkpoint(content, path)
+        if (original := parse_original(content)) is not None:
+            return WeightsFile(str(path), tensors_in(content), _info(**original[0]), original[1])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
+    return _foreign(tensors_in(content), _facts(content), str(path), backbone)
+
+
+def load_backbone(path: str | Path, *, network: str = "student", backbone: str | None = None) -> nn.Module:
     """A pre-trained backbone as a timm module in eval mode: ``x [B, 3, H, W]`` → ``[B, num_features]``.
 
     The input is RGB of 0–1, normalised by ``mean`` and ``std`` of :func:`read_backbone_info`. Nothing in
     the file is executed.
 
     Args:
-        path: A ``backbone.safetensors``, a run's checkpoint, or a ``.pth.tar`` of the original implementation.
+        path: As for :func:`open_weights`.
         network: Which network of a checkpoint: ``student``, the one that was trained (in SwAV the only one, in
             MoCo the query network), or ``teacher`` (in MoCo the key network). An export holds one only.
+        backbone: timm's name of the network, for other programs' files that do not say it.
 
     Raises:
         ValueError: the file is missing, damaged, or not of these kinds, or has no such network.
     """
-    info, state = _read(Path(path), network)
-    backbone = build_backbone(info.name, image_size=info.image_size, patch_size=info.patch_size)
-    load_strictly(backbone, state, str(path))
-    return backbone.eval()
+    return open_weights(path, backbone=backbone).build(network)[0]
 
 
-def load_backbone_weights(backbone: nn.Module, path: str | Path, *, network: str = "student") -> None:
+def load_backbone_weights(
+    backbone: nn.Module,
+    path: str | Path,
+    *,
+    network: str = "student",
+    mean: Iterable[float] | None = None,
+    std: Iterable[float] | None = None,
+) -> list[str]:
     """Put the weights of a file into a backbone, matched by name and shape.
 
     Args:
         backbone: From :func:`~sslight.backbones.build_backbone`, changed in place.
-        path: As for :func:`load_backbone`.
+        path: As for :func:`open_weights`.
         network: As for :func:`load_backbone`.
+        mean: By which its input will be normalised, to hear if the file says another.
+        std: The same.
+
+    Returns:
+        What was left out or changed, or is to be looked at: sentences without a full stop.
 
     Raises:
         ValueError: as for :func:`load_backbone`, or weights are missing, left over or of another shape
             (they are listed; ``backbone`` is unchanged).
     """
-    load_strictly(backbone, _read(Path(path), network)[1], str(path))
+    file = open_weights(path)
+    notes = file.load_into(backbone, network)
+    wanted = {"mean": mean, "std": std}
+    if file.info is not None and _ASSUMED not in file.info.notes:
+        for name, values in wanted.items():
+            theirs = getattr(file.info, name)
+            if values is not None and any(abs(a - b) > 1e-3 for a, b in zip(values, theirs, strict=True)):
+                notes.append(f"{file.source} was trained with views.{name}={[*theirs]}, this run has {[*values]}")
+    return notes
 
 
 def read_backbone_info(path: str | Path) -> BackboneInfo:
     """Name, sizes and normalisation of the backbone in a file; errors as for :func:`load_backbone`."""
-    return _read(Path(path), None)[0]
-
-
-def load_projection_head(path: str | Path, *, network: str = "student") -> dict[str, Tensor] | None:
-    """The MLP of the DINO projection head that was trained with a backbone; None where the file has none.
-
-    Args:
-        path: As for :func:`load_backbone`; an export has no head, and those of SwAV and MoCo are not read.
-        network: ``student`` or ``teacher``.
-
-    Returns:
-        State dict of layers by position, such as ``0.weight`` (linear) and ``1.running_mean`` (batch norm).
-
-    Raises:
-        ValueError: the file is missing or damaged.
-    """
-    path = Path(path)
-    if _kind(path) != "checkpoint":
-        return None
-    content = _load_checkpoint(path)
-    state = content.get("model", content.get("state_dict")) if isinstance(content, dict) else None
-    pattern = re.compile(rf"(?:method\.|module\.)?{network}\.head\.mlp\.(.+)")
-    found = {match[1]: value for key, value in (state or {}).items() if (match := pattern.fullmatch(str(key)))}
-    return found or None
+    return open_weights(path).described()
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of any ``.safetensors`` or ``torch.save`` file of weights, by name; nothing in it is executed.
-
-    A dictionary of weights under ``state_dict`` or ``model`` is unpacked, and the prefix ``module.``, which
-    distributed training adds, removed.
+    """The tensors of any file of weights, by dotted path; nothing in it is executed.
 
     Raises:
         ValueError: the file is missing, damaged or holds no weights.
     """
-    path = Path(path).expanduser()
-    if _kind(path) == "export":
-        return _read_tensors(path)
-    content = _load_checkpoint(path)
-    for name in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            content = content[name]
-    state = {}
-    if isinstance(content, dict):
-        state = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise ValueError(f"{path} holds no weights: give a .safetensors or .pth file of a state dict.")
-    return state
+    return dict(open_weights(path).tensors)
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict that must match the module entry by entry, in name and shape.
-
-    Raises:
-        ValueError: something is missing, left over or of another shape; all of it is listed.
-    """
-    expected = module.state_dict()
-    problems = {
-        "missing": [key for key in expected if key not in state],
-        "left over": [key for key in state if key not in expected],
-        "of another shape": [
-            f"{key} {list(state[key].shape)} instead of {list(value.shape)}"
-            for key, value in expected.items()
-            if key in state and state[key].shape != value.shape
-        ],
-    }
-    if any(problems.values()):
-        text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
-        raise ValueError(f"the weights in {source} do not fit the backbone {type(module).__name__}: {text}.")
-    module.load_state_dict(state)
-
-
-def _read(path: Path, network: str | None) -> tuple[BackboneInfo, dict[str, Tensor]]:
-    """What a file says about its backbone, and the weights of one of its networks (none for None)."""
-    if _kind(path) == "export":
-        return _read_export(path, load=network is not None)
-    return _read_checkpoint(path, network)
-
-
-def _kind(path: Path) -> Literal["export", "checkpoint"]:
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}: {_REMEDY}.")
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:] == b"{":  # safetensors: eight bytes of length, then JSON
-        return "export"
-    if zipfile.is_zipfile(path) or start == _LEGACY_TORCH:
-        return "checkpoint"
-    raise ValueError(f"{path} is not a file of backbone weights: {_REMEDY}.")
-
-
-def _read_export(path: Path, *, load: bool) -> tuple[BackboneInfo, dict[str, Tensor]]:
+def _open_safetensors(path: Path, backbone: str | None) -> WeightsFile:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        values = json.loads(metadata[_METADATA_KEY])
-        keys, classifier = values.pop("keys", "timm"), values.pop("classifier", ())
-        info = _info(**values)
-    except KeyError:
-        raise ValueError(f"{path} does not say which backbone it holds: {_REMEDY}.") from None
-    except (safetensors.SafetensorError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
-    if not load:
-        return info, {}
-    tensors = _read_tensors(path)
-    if keys == "torchvision":
-        tensors = from_torchvision_keys(info.name, tensors)
-    return info, {key: value for key, value in tensors.items() if key not in classifier}
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
+        tensors = safetensors.torch.load_file(path)
     except Exception as error:  # a dtype that this torch lacks is a KeyError, a claimed shape a RuntimeError, ...
         raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
+    if _METADATA_KEY not in metadata:
+        return _foreign(tensors, {}, str(path), backbone)
+    try:
+        values = json.loads(metadata[_METADATA_KEY])
+        classifier = values.pop("classifier", ())
+        values.pop("keys", None)  # the names are recognized
+        info = _info(**values)
+        tensors = {key: value for key, value in tensors.items() if key not in classifier}
+    except (KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
+    return WeightsFile(str(path), tensors, info, {"": ""}, own=True)
 
 
-def _load_checkpoint(path: Path) -> Any:
+def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:
+    """A checkpoint of this program."""
+    settings, tensors = content["settings"], tensors_in(content)
+    views = settings["views"]
+    info = _info(
+        name=settings["backbone"],
+        image_size=views["global_size"],
+        patch_size=settings["patch_size"],
+        mean=views["mean"],
+        std=views["std"],
+    )
+    regions = {m[2]: m[1] for key in tensors if (m := re.match(r"(model\.method\.(\w+)\.backbone\.)", key))}
+    if not regions:
+        raise ValueError("it has no backbone")
+    return WeightsFile(str(path), tensors, info, regions, own=True)
+
+
+def _foreign(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], source: str, backbone: str | None) -> WeightsFile:
+    """Another program's file; ``facts``: what it says beside the weights."""
+    if not tensors:
+        raise ValueError(f"{source} holds no weights: {_REMEDY}.")
+    name = backbone or _named(facts)
+    if name is None:
+        return WeightsFile(source, tensors, None)
+    config, architecture = timm_config(name), name.partition(".")[0]
+    values = {"name": architecture, "image_size": config["input_size"][-1], "patch_size": None}
+    if patch_side(architecture) is not None:
+        values.update(_vit_sizes(tensors))
+    mean, std = facts.get("mean"), facts.get("std")
+    is_said = _is_three(mean) and _is_three(std)
+    notes = {} if is_said else {_ASSUMED: f"as timm says of {name}"}
+    return WeightsFile(
+        source,
+        tensors,
+        _info(**values, mean=mean if is_said else config["mean"], std=std if is_said else config["std"], notes=notes),
+    )
+
+
+def _facts(content: Any) -> dict[str, Any]:
+    """What a file says beside its weights: its own entries, its arguments, a trainer's hyper-parameters."""
+    parts = [content, *(content.get(key) for key in ("hyper_parameters", "config", "args"))] if content else []
+    return {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
+
+
+def _named(facts: Mapping[str, Any]) -> str | None:
+    """The network that a file says it is of, if timm has it."""
+    for key in ("architecture", "arch", "model_name", "backbone", "model"):
+        if isinstance(said := facts.get(key), str):
+            for name in (said, said.lower(), f"{said}_patch{facts.get('patch_size')}_224"):  # the last: DINO's
+                if timm.is_model(ALIASES.get(name, name).partition(".")[0]):
+                    return name
+    return None
+
+
+def _vit_sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Patch and native image side in px of the first ViT in the file."""
+    patch = next((v.shape[-1] for k, v in tensors.items() if k.endswith("patch_embed.proj.weight") and v.ndim == 4), 0)
+    grids = [math.isqrt(v.shape[1]) for k, v in tensors.items() if k.split(".")[-1] == "pos_embed" and v.ndim == 3]
+    return {"patch_size": patch, "image_size": grids[0] * patch} if patch and grids and grids[0] else {}
+
+
+def _is_three(values: Any) -> bool:
+    return isinstance(values, list | tuple) and len(values) == 3 and all(isinstance(v, float | int) for v in values)
+
+
+def _load(path: Path) -> Any:
+    if not is_torch_file(path):
+        raise ValueError(f"{path} is not a file of backbone weights: {_REMEDY}.")
     try:
         return load_plain(path)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as plain weights ({error}): {_REMEDY}.") from None
-
-
-def _read_checkpoint(path: Path, network: str | None) -> tuple[BackboneInfo, dict[str, Tensor]]:
-    content = _load_checkpoint(path)
-    try:
-        original = parse_original(content)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read as plain weights ({error}): {_REMEDY}.") from None
-    if original is not None:
-        return _read_original(path, original, network)
-    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of sslight, nor of the original implementation: {_REMEDY}.")
-    networks: dict[str, dict[str, Tensor]] = {}
-    try:
-        settings, model = content["settings"], content["model"]
-        info = _info(
-            name=settings["backbone"],
-            image_size=settings["views"]["global_size"],
-            patch_size=settings["patch_size"],
-            mean=settings["views"]["mean"],
-            std=settings["views"]["std"],
-        )
-        for key, value in model.items():
-            if isinstance(value, Tensor) and (match := re.fullmatch(r"method\.(\w+)\.backbone\.(.+)", str(key))):
-                networks.setdefault(match[1], {})[match[2]] = value
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
-    return info, {} if network is None else networks[_part(network, networks, path)]
-
-
-def _read_original(
-    path: Path, original: OriginalCheckpoint, network: str | None
-) -> tuple[BackboneInfo, dict[str, Tensor]]:
-    info = _info(
-        name=original.backbone,
-        image_size=original.image_size,
-        patch_size=original.patch_size,
-        mean=original.mean,
-        std=original.std,
-        notes={
-            "source": "checkpoint of the original implementation (saic-fi/SSLight)",
-            "method": original.method,
-            **({} if original.epoch is None else {"epoch": str(original.epoch)}),
-        },
-    )
-    if network is None:
-        return info, {}
-    try:
-        return info, original.state(_part(network, original.networks, path))
-    except ValueError as error:
-        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from None
-
-
-def _part(network: str, networks: Mapping[str, Mapping[str, Tensor]], path: Path) -> str:
-    """The name under which a checkpoint has the network that was asked for."""
-    for name in _SAME_PART.get(network, (network,)):
-        if name in networks:
-            return name
-    raise ValueError(f"{path} has no network {network!r}: choose one of {', '.join(networks)}.")
 
 
 def _info(**values: Any) -> BackboneInfo:
@@ -334,7 +365,7 @@ def _info(**values: Any) -> BackboneInfo:
     # Before memory is taken for as many position embeddings.
     patch = 1 if info.patch_size is None else info.patch_size
     sides = [side for side in (info.image_size, patch) if type(side) is int and 1 <= side <= _LARGEST_SIDE]
-    if len(sides) != 2 or (info.patch_size is not None and (info.image_size // patch) ** 2 > _MOST_PATCHES):
+    if len(sides) != 2 or (info.patch_size is not None and (info.image_size // patch) ** 2 > MOST_PATCHES):
         raise ValueError(f"it claims views of {info.image_size} px and patches of {info.patch_size} px")
     return info
 

@@ -1,4 +1,4 @@
-"""``sslight import``: the original implementation's checkpoints as backbones of this program."""
+"""``sslight import``: other programs' weights as backbones of this program."""
 
 import json
 from pathlib import Path
@@ -9,42 +9,55 @@ import typer
 from sslight.cli.terminal import say
 
 
-def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="A checkpoint (.pth.tar) of the original implementation.")],
+def import_weights(
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A file of weights (.pth, .pt, .ckpt, .safetensors, the original's .pth.tar), timm:NAME or hf-hub:NAME"
+        ),
+    ],
     output: Annotated[Path, typer.Argument(help="The file to write, such as backbone.safetensors.")],
+    backbone: Annotated[
+        str | None, typer.Option(help="timm's name of the network, where the file does not say it.")
+    ] = None,
     network: Annotated[
         str, typer.Option(help="student: the network that was trained; teacher: its moving mean (DINO, MoCo).")
     ] = "student",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
-    """Write the backbone of an original checkpoint in this program's format; nothing in it is executed."""
-    file, output = file.expanduser(), output.expanduser()
+    """Write a backbone from anyone's weights in this program's format; nothing in the file is executed."""
+    output = output.expanduser()
     if output.exists():
         raise ValueError(f"{output} exists and is not replaced: choose another name.")
     if not output.parent.is_dir():
         raise ValueError(f"{output} cannot be written: there is no folder {output.parent}.")
-    from sslight.backbones import load_backbone, num_features, read_backbone_info, save_backbone
+    from sslight.backbones import num_features, open_weights, save_backbone
 
-    info = read_backbone_info(file)
-    if "method" not in info.notes or "network" in info.notes:  # the latter is written below
-        raise ValueError(f"{file} is not a checkpoint of the original implementation: use it as it is.")
-    backbone = load_backbone(file, network=network)
+    weights = open_weights(file, backbone=backbone)
+    if weights.own:
+        raise ValueError(f"{file} is of this program: use it as it is.")
+    info = weights.described()
+    module, changes = weights.build(network)
+    notes = {"source": weights.source, **info.notes, "network": network}
     save_backbone(
-        backbone,
+        module,
         output,
         name=info.name,
         image_size=info.image_size,
         patch_size=info.patch_size,
         mean=info.mean,
         std=info.std,
-        notes={**info.notes, "network": network},
+        notes=notes,
     )
-    result = {"backbone": info.name, "network": network, "num_features": num_features(backbone), **info.notes}
+    result = {"backbone": info.name, "num_features": num_features(module), **notes}
     if as_json:
-        print(json.dumps({**result, "output": str(output)}))
+        print(json.dumps({**result, "output": str(output), "changes": changes}))
         return
-    trained = f"after {info.notes['epoch']} epochs" if "epoch" in info.notes else "after an unknown number of epochs"
-    say(
-        f"{file}: the {network} network of {info.notes['method']}, {info.name} with {result['num_features']} features, "
-        f"{trained}; written to {output}."
-    )
+    method = f" of {info.notes['method']}" if "method" in info.notes else ""
+    said = [f"the {network} network{method}, {info.name} with {result['num_features']} features"]
+    if method:
+        epoch = info.notes.get("epoch")
+        said.append(f"after {epoch} epochs" if epoch else "after an unknown number of epochs")
+    if "normalization" in info.notes:
+        changes = [*changes, f"input normalized {info.notes['normalization']}"]
+    say(f"{file}: {'; '.join([', '.join(said), *changes, f'written to {output}'])}.")

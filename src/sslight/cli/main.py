@@ -14,7 +14,7 @@ from sslight.cli.data import data
 from sslight.cli.evaluate import evaluate
 from sslight.cli.export import export
 from sslight.cli.failures import end
-from sslight.cli.import_ import import_checkpoint
+from sslight.cli.import_ import import_weights
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
 from sslight.cli.report import report
@@ -38,7 +38,7 @@ app.command()(export)
 app.command()(report)
 app.command()(recipes)
 app.command()(config)
-app.command("import")(import_checkpoint)
+app.command("import")(import_weights)
 app.add_typer(bench, name="bench")
 app.add_typer(data, name="data")
 

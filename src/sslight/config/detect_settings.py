@@ -171,7 +171,11 @@ class DetectSettings(Section):
         """See :class:`Section`."""
         return [
             ("schedule", self.steps is not None, "steps gives the length"),
-            ("network", self.checkpoint.startswith("timm:"), "a timm model is one network"),
+            (
+                "network",
+                self.checkpoint.startswith("timm:") and "@" not in self.checkpoint,
+                "a timm model is one network",
+            ),
         ]
 
     @model_validator(mode="after")

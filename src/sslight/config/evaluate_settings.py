@@ -152,8 +152,8 @@ class EvaluateSettings(Section):
 
     checkpoint: TextPath
     """The backbone (the second word of the command): an export or checkpoint of this program, a
-    .pth.tar of the original implementation, ``timm:NAME`` for a new network of timm, or
-    ``timm:NAME@FILE`` for one with weights from a .safetensors or .pth file.
+    .pth.tar of the original implementation, ``timm:NAME`` for a new network of timm,
+    ``timm:NAME@FILE`` for anyone's file of weights, ``timm:NAME.TAG`` or ``hf-hub:OWNER/NAME`` for public ones.
     Unit: path or name. Try: runs/first/backbone.safetensors."""
 
     network: Network = "student"
@@ -228,7 +228,11 @@ class EvaluateSettings(Section):
             ("linear.held_out_share", one_rate, "there is one learning rate only and nothing to choose"),
             ("cache", self.protocol == "semi", "semi keeps no features"),
             (of_training, not self.trains, "nothing is trained in steps"),
-            ("network", self.checkpoint.startswith("timm:"), "a timm model is one network"),
+            (
+                "network",
+                self.checkpoint.startswith("timm:") and "@" not in self.checkpoint,
+                "a timm model is one network",
+            ),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
         ]
 

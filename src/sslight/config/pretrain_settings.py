@@ -229,8 +229,9 @@ class PretrainSettings(Section):
     Unit: true, false or auto. Try: true after an interruption; auto under torchrun and SLURM."""
 
     init_from: FilePath | None = None
-    """Start a new run from the weights in this file (a checkpoint or an exported backbone).
-    Unit: path. Try: a backbone.safetensors of an earlier run."""
+    """Start a new run from the weights in this file (an export, a checkpoint, or anyone's file of the same network),
+    or from public ones: timm:NAME or hf-hub:OWNER/NAME, which are downloaded once.
+    Unit: path or name. Try: a backbone.safetensors of an earlier run; timm:resnet18."""
 
     devices: Devices = "auto"
 

@@ -4,20 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from sslight.backbones import (
-    BackboneInfo,
-    build_backbone,
-    check_image_size,
-    load_backbone,
-    load_projection_head,
-    read_backbone_info,
-    read_state_dict,
-    timm_name,
-)
+from sslight.backbones import BackboneInfo, build_backbone, check_image_size, is_public, open_weights, timm_config
 
 _TIMM = "timm:"
 
@@ -31,7 +21,7 @@ class EvaluatedModel:
         info: Its name, sizes and normalisation.
         notes: Where the weights come from, in words.
         projection: The MLP of the DINO projection head that was trained with it, as in
-            :func:`~sslight.backbones.load_projection_head`; None where the file has none.
+            :meth:`~sslight.backbones.WeightsFile.projection_head`; None where the file has none.
     """
 
     backbone: nn.Module
@@ -41,38 +31,38 @@ class EvaluatedModel:
 
 
 def load_model(checkpoint: str, *, network: str, seed: int) -> EvaluatedModel:
-    """The network that ``checkpoint`` names: a file of weights, ``timm:NAME`` or ``timm:NAME@FILE``.
+    """The network that ``checkpoint`` names.
 
     Args:
-        checkpoint: As the setting of that name.
+        checkpoint: A file of weights; ``timm:NAME`` for a new network, ``timm:NAME@FILE`` for a file that does not
+            say its network; ``timm:NAME.TAG`` or ``hf-hub:OWNER/NAME`` for public weights.
         network: ``student`` or ``teacher``.
         seed: Of the weights of a new timm network.
 
     Raises:
         ValueError: there is no such file or network, it is damaged, or the weights are of another network.
     """
-    if is_timm(checkpoint):
-        name, _, file = checkpoint.removeprefix(_TIMM).partition("@")
-        return _timm_model(name, file, seed)
-    path = Path(checkpoint).expanduser()
-    info = read_backbone_info(path)
-    origin = info.notes.get("source", "pre-trained weights")
-    return EvaluatedModel(
-        backbone=load_backbone(path, network=network),
-        info=info,
-        notes=f"{origin}, the {network} network",
-        projection=load_projection_head(path, network=network),
-    )
+    name, at, file = checkpoint.removeprefix(_TIMM).partition("@") if is_timm(checkpoint) else ("", "", "")
+    if name and not at and "." not in name:
+        return _new_model(name, seed)
+    weights = open_weights(file, backbone=name) if at else open_weights(checkpoint)
+    backbone, changes = weights.build(network)
+    info = weights.described()
+    origin = f"weights from {file or checkpoint}" if weights.regions is None else info.notes.get("source")
+    which = [] if weights.regions is None or is_timm(checkpoint) else [f"the {network} network"]
+    normalization = [f"input normalized {said}" for said in [info.notes.get("normalization")] if said]
+    notes = [origin or "pre-trained weights", *which, *changes, *normalization]
+    return EvaluatedModel(backbone, info, "; ".join(notes), weights.projection_head(network))
 
 
 def is_timm(checkpoint: str) -> bool:
-    """Whether the setting names a timm model instead of a file of this program or the original."""
+    """Whether the setting begins with the name of a timm model."""
     return checkpoint.startswith(_TIMM)
 
 
 def default_folder(checkpoint: str) -> Path:
     """Where results go if nothing else is said: beside the file, or in the current folder."""
-    if is_timm(checkpoint):
+    if is_timm(checkpoint) or is_public(checkpoint):
         return Path("evaluation")
     path = Path(checkpoint).expanduser()
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
@@ -86,37 +76,10 @@ def choose_image_size(model: EvaluatedModel, image_size: int | None) -> int:
     return size
 
 
-def _timm_model(name: str, file: str, seed: int) -> EvaluatedModel:
-    architecture, *tag = name.split(".")
+def _new_model(name: str, seed: int) -> EvaluatedModel:
+    config = timm_config(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = build_backbone(architecture).eval()
-    try:
-        wanted = timm.get_pretrained_cfg(".".join([timm_name(architecture), *tag]))
-    except RuntimeError:
-        raise ValueError(f"timm:{name} has a tag that timm does not know: write timm:{architecture}.") from None
-    info = BackboneInfo(
-        name=architecture, image_size=wanted.input_size[-1], patch_size=None, mean=wanted.mean, std=wanted.std
-    )
-    if file:
-        _load_classifier_weights(backbone, file, name, wanted.classifier)
-    notes = f"weights from {file}" if file else f"untrained, weights drawn with seed {seed}"
-    return EvaluatedModel(backbone, info, notes, projection=None)
-
-
-def _load_classifier_weights(
-    backbone: nn.Module, file: str, name: str, classifier: str | tuple[str, ...] | None
-) -> None:
-    """Load a state dict of a whole classification network into its backbone; its classifier is left out."""
-    state = read_state_dict(file)
-    classifiers = (classifier,) if isinstance(classifier, str) else classifier or ()
-    state = {key: value for key, value in state.items() if key.rpartition(".")[0] not in classifiers}
-    expected = backbone.state_dict()
-    fitting = [key for key, value in expected.items() if key in state and state[key].shape == value.shape]
-    strange = [key for key in expected if key not in set(fitting)] + [key for key in state if key not in expected]
-    if strange:
-        raise ValueError(
-            f"the weights in {file} are not those of timm:{name}: {len(fitting)} of {len(expected)} entries fit "
-            f"(the first that does not: {strange[0]}); name the network that the file is of."
-        )
-    backbone.load_state_dict(state)
+        backbone = build_backbone(name).eval()
+    info = BackboneInfo(name, config["input_size"][-1], None, tuple(config["mean"]), tuple(config["std"]))
+    return EvaluatedModel(backbone, info, f"untrained, weights drawn with seed {seed}", projection=None)
