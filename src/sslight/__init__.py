@@ -3,10 +3,14 @@
 Public names are imported on first use, so that ``import sslight`` costs nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if sys.platform in ("win32", "cygwin"):
+    raise ImportError("sslight runs on Linux and not on Windows itself: install it in WSL 2, Windows' Linux.")
 
 if TYPE_CHECKING:
     from sslight.api.detect import detect

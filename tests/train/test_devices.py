@@ -1,13 +1,18 @@
 """Where processes are placed."""
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import torch
 
 from sslight.config import PretrainSettings
 from sslight.train import batch_size_per_process, build_fabric, place
-from sslight.train.devices import Placement
+from sslight.train.devices import Placement, placement_line
 
 Settings = Callable[..., PretrainSettings]
 
@@ -82,3 +87,107 @@ def test_a_batch_that_does_not_divide_names_the_nearest_sizes(tiny: Settings) ->
 def test_what_only_a_gpu_can_do_is_refused_on_a_cpu(tiny: Settings, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_fabric(tiny(**changes), Placement("cpu", 1, 1))
+
+
+SRUN = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_JOB_ID": "7", "SLURM_NODEID": "0"}
+OTHERS = ("MASTER_ADDR", "SLURM_PTY_PORT", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_NODES", "SLURM_NTASKS_PER_NODE")
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch, gpus: Callable[[int], None]) -> Callable[..., None]:
+    gpus(0)
+    for name in OTHERS:
+        monkeypatch.delenv(name, raising=False)
+
+    def have(**changes: str) -> None:
+        for name, value in (SRUN | changes).items():
+            monkeypatch.setenv(name, value)
+
+    return have
+
+
+def test_a_shell_of_srun_is_one_process(slurm: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm(SLURM_PTY_PORT="4711")
+    monkeypatch.setattr(os, "isatty", lambda number: number == 2)
+    assert place("auto") == Placement("cpu", 1, 1)
+    monkeypatch.setattr(os, "isatty", lambda number: False)  # srun typed in such a shell: its tasks have no terminal
+    assert place("auto") == Placement("cpu", 2, 1)
+
+
+@pytest.mark.parametrize("step", ["4294967290", "4294967291"])
+def test_a_shell_of_salloc_and_a_batch_script_are_one_process(
+    step: str, slurm: Callable[..., None], tiny: Settings
+) -> None:
+    slurm(SLURM_STEP_ID=step, SLURM_NTASKS="4", SLURM_JOB_NAME="interactive")
+    assert place("auto") == Placement("cpu", 1, 1)
+    fabric = build_fabric(tiny(), place("cpu"))
+    assert fabric.world_size == 1
+    line = placement_line(fabric, workers=1, cores=2)
+    assert line.endswith("this SLURM job has 4 tasks, which only `srun sslight ...` starts: this is one process")
+
+
+def test_a_step_of_fewer_tasks_than_its_job_is_taken_as_it_is(slurm: Callable[..., None]) -> None:
+    slurm(SLURM_NTASKS="8", SLURM_NNODES="4", SLURM_STEP_NUM_TASKS="4", SLURM_STEP_NUM_NODES="2")
+    assert place("auto") == Placement("cpu", 2, 2)
+    slurm(SLURM_STEP_NUM_TASKS="1", SLURM_STEP_NUM_NODES="1")
+    assert place("auto") == Placement("cpu", 1, 1)
+
+
+def test_devices_that_contradict_the_launcher_are_refused(
+    slurm: Callable[..., None], gpus: Callable[[int], None]
+) -> None:
+    slurm()
+    gpus(2)
+    assert place("2") == Placement("cuda", 2, 1)
+    with pytest.raises(ValueError, match="devices=1, but srun started 2 processes on 1 machine, and each"):
+        place("1")
+    slurm(SLURM_NTASKS="3", SLURM_NNODES="2")
+    with pytest.raises(ValueError, match="devices=auto, but srun started 3 processes on 2 machines"):
+        place("auto")
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_tasks_that_do_not_come_are_missed_with_a_sentence_and_not_for_ever(
+    rank: str, slurm: Callable[..., None], tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    slurm(SLURM_PROCID=rank, SLURM_LOCALID=rank, MASTER_PORT=str(port), MASTER_ADDR="127.0.0.1")
+    monkeypatch.setattr("sslight.train.devices._MEETING_TIME", timedelta(milliseconds=200))
+    with pytest.raises(ValueError, match="not all of the 2 tasks of this SLURM step came within 0 s: let srun start"):
+        build_fabric(tiny(), place("auto"))
+    assert not torch.distributed.is_initialized()
+
+
+TASK = """
+import torch
+from sslight.config import load_recipe
+from sslight.train import build_fabric, place
+fabric = build_fabric(load_recipe("quickstart"), place("auto"))
+fabric.launch()
+print(fabric.global_rank, fabric.world_size, int(fabric.all_reduce(torch.ones(1), reduce_op="sum")))
+"""
+
+
+@pytest.mark.slow
+def test_two_tasks_of_srun_with_ntasks_alone_meet() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = dict(os.environ) | SRUN | {"MASTER_PORT": port, "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TASK],
+            env=common | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        assert [process.communicate(timeout=120)[0].splitlines()[-1] for process in processes] == ["0 2 2", "1 2 2"]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()

@@ -35,7 +35,7 @@ def end(error: BaseException) -> NoReturn:
         case KeyboardInterrupt():
             _exit("interrupted.", code=130, said_by_all=True)
         case _ if isinstance(error, USAGE_ERROR):
-            _exit(_in_other_words(str(error)), code=2)
+            _exit(_in_other_words(error.format_message()), code=2)  # type: ignore[attr-defined]
         case RuntimeError():
             from sslight.data import StoreUnavailable, WorkerFailed
             from sslight.train import AnotherProcessFailed, TrainingStopped

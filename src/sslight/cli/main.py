@@ -67,6 +67,8 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     write_what_the_terminal_can()
+    if sys.platform == "darwin":
+        print("sslight: untried on macOS; should worker processes hang, set workers=0.", file=sys.stderr)
     try:
         code = app(prog_name="sslight", standalone_mode=False)
         if code == _INTERRUPTED:

@@ -27,7 +27,7 @@ from sslight.config.fields import (
     Seed,
     TextPath,
     Workers,
-    as_list,
+    as_numbers,
     as_text,
     sorted_once,
 )
@@ -39,7 +39,7 @@ def _strides(value: list[int]) -> list[int]:
     return sorted_once(value)
 
 
-Sizes = Annotated[list[Annotated[int, Field(ge=32, le=4096)]], BeforeValidator(as_list), AfterValidator(sorted_once)]
+Sizes = Annotated[list[Annotated[int, Field(ge=32, le=4096)]], BeforeValidator(as_numbers), AfterValidator(sorted_once)]
 
 
 class DetectSettings(Section):
@@ -97,7 +97,7 @@ class DetectSettings(Section):
     published, but not more than a tenth of the run.
     Unit: steps. Try: null."""
 
-    strides: Annotated[list[PositiveInt], BeforeValidator(as_list), AfterValidator(_strides)] | None = None
+    strides: Annotated[list[PositiveInt], BeforeValidator(as_numbers), AfterValidator(_strides)] | None = None
     """Strides of the backbone's feature maps that the pyramid is built on; a pooled level is added.
     null: 16 and 32 for MobileNetV2, else those of 4, 8, 16 and 32 that there are, as published.
     Unit: px. Try: null; [16, 32] for less memory."""

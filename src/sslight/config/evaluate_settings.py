@@ -29,7 +29,7 @@ from sslight.config.fields import (
     SubsetSeed,
     TextPath,
     Workers,
-    as_list,
+    as_numbers,
     as_text,
     sorted_once,
 )
@@ -66,7 +66,7 @@ class EvaluateDataSettings(Section):
 class KNNSettings(Section):
     """Weighted k-nearest-neighbour classification."""
 
-    k: Annotated[list[PositiveInt], BeforeValidator(as_list), AfterValidator(sorted_once)] = [1, 10, 20, 100, 200]
+    k: Annotated[list[PositiveInt], BeforeValidator(as_numbers), AfterValidator(sorted_once)] = [1, 10, 20, 100, 200]
     """Neighbours that vote; every number is measured in the same pass.
     Unit: images. Try: fewer for sets with fewer than 200 training images."""
 
@@ -99,7 +99,7 @@ class LinearSettings(Section):
     """Optimiser of the exact protocol; null: sgd for ViTs, lars for all others, as published.
     Unit: name. Try: null."""
 
-    lr: Annotated[list[PositiveFloat], BeforeValidator(as_list), AfterValidator(sorted_once)] | None = None
+    lr: Annotated[list[PositiveFloat], BeforeValidator(as_numbers), AfterValidator(sorted_once)] | None = None
     """Learning rates for 256 images a step that are trained side by side on the same features; the
     best on a part of data.train that is held out for it gives the result. null: the published rate
     (0.05 with LARS, 0.01 with SGD) and 3, 10, 30, ... times as much, the further the fewer images

@@ -29,8 +29,13 @@ def _shares(value: tuple[float, float]) -> tuple[float, float]:
 
 
 def as_list(value: object) -> object:
-    """A single word or number as a list of one."""
-    return [value] if isinstance(value, str | Path | int | float) else value
+    """A single word as a list of one, also if YAML made a number of it."""
+    return [value] if isinstance(value, str | Path) else as_numbers(value)
+
+
+def as_numbers(value: object) -> object:
+    """A single number as a list of one."""
+    return [value] if isinstance(value, int | float) else value
 
 
 def sorted_once(value: list[_V]) -> list[_V]:

@@ -183,7 +183,7 @@ def _sentences(error: ValidationError, of: type[Section]) -> Iterable[str]:
             yield f"{rule}."
             continue
         field, value = field_of(name, of), shown(detail["input"])
-        if field is not None and detail["type"] in _NOT_THE_LIST and isinstance(field.default, tuple | list):
+        if field is not None and detail["type"] in _NOT_THE_LIST and not field.is_required():
             example = f"[{value}]" if "," in value and value[0] not in "[(" else json.dumps(field.default or [60, 80])
             rule = f"must be a list such as {example}, with brackets, and in a shell with quotes: '{name}={example}'"
         elif f"{name}={value}" in RENAMED:

@@ -1,15 +1,28 @@
 """Devices, processes and precision, through Lightning Fabric."""
 
 import os
+import sys
+import threading
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from sslight.config import DetectSettings, EvaluateSettings, PretrainSettings
 from sslight.train.advice import counted
+
+_LARGEST_STEP = 0xFFFF_FFF0
+"""SLURM counts the steps of srun up to it; numbers above are the batch script, the shell of salloc and others."""
+
+_MEETING_TIME = timedelta(minutes=1)
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -43,29 +56,105 @@ def place(devices: str) -> Placement:
     if devices == "gpu" and not gpus:
         raise ValueError("devices=gpu, but this machine has no GPU that PyTorch can use: set devices=cpu or auto.")
     accelerator = "cpu" if devices == "cpu" or not gpus else "cuda"
-    launched = _launched()
-    if launched is not None:
-        world_size, per_node = launched
-        if accelerator == "cuda" and per_node > gpus:
+    world_size, nodes, launcher = _launched()
+    if launcher:
+        if world_size % nodes or (devices.isdigit() and world_size > 1 and int(devices) != world_size // nodes):
             raise ValueError(
-                f"{per_node} processes were started on a machine with {gpus} GPUs: "
-                "start one process a GPU, or set devices=cpu."
+                f"devices={devices}, but {launcher} started {world_size} processes on {nodes} machine"
+                f"{'s' if nodes > 1 else ''}, and each computes on one device: leave devices out, and start as many "
+                "on every machine as are wanted."
             )
-        return Placement(accelerator, per_node, world_size // per_node)
+        if accelerator == "cuda" and world_size // nodes > gpus:
+            raise ValueError(
+                f"{world_size // nodes} processes were started on a machine with {gpus} GPUs: "
+                "start one process a GPU, all of which see all GPUs, or set devices=cpu."
+            )
+        return Placement(accelerator, world_size // nodes, nodes)
     if accelerator == "cpu":
         return Placement("cpu", 1, 1)
     return Placement("cuda", int(devices) if devices.isdigit() else gpus, 1)
 
 
-def _launched() -> tuple[int, int] | None:
-    """(processes, processes a node) if torchrun or srun started this process."""
+def _launched() -> tuple[int, int, str]:
+    """Processes, machines, and what started them: torchrun, srun, or nothing that did it for this command."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
-        return int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
-    if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
-        tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", "1"))
-        return tasks, max(1, tasks // nodes)
-    return None
+        world_size = int(environment["WORLD_SIZE"])
+        return world_size, world_size // int(environment["LOCAL_WORLD_SIZE"]), "torchrun"
+    step = environment.get("SLURM_STEP_ID", "")
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
+    # In a shell of srun --pty the variables are those of a task, but the command was typed, and once.
+    in_a_shell = "SLURM_PTY_PORT" in environment and any(os.isatty(number) for number in (0, 1, 2))
+    if step.isdecimal() and int(step) <= _LARGEST_STEP and tasks > 1 and not in_a_shell:
+        nodes = environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or "1"
+        return tasks, int(nodes), "srun"
+    return 1, 1, ""
+
+
+class _Srun(SLURMEnvironment):
+    """The tasks that srun started. Lightning's own refuses ``--ntasks``, and compares the job's with the step's."""
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST") or "127.0.0.1"
+        os.environ.setdefault("MASTER_ADDR", self.resolve_root_node_address(nodes))
+        super().__init__(auto_requeue=False)
+
+    @staticmethod
+    def _validate_srun_used() -> None:
+        pass
+
+    @staticmethod
+    def _validate_srun_variables() -> None:
+        pass
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """They are those of the placement."""
+
+    def world_size(self) -> int:
+        """Tasks of this step."""
+        return self._placement.world_size
+
+    def meet(self) -> None:
+        """Connect all tasks, with a sentence if they do not come within a minute; torch would wait for half an hour.
+
+        Raises:
+            ValueError: not all came.
+        """
+        rank, size, on_gpu = self.global_rank(), self.world_size(), self._placement.accelerator == "cuda"
+        text = f"waiting for the other {size - 1} tasks that srun starts, at most {_MEETING_TIME.seconds} s"
+        patience = threading.Timer(5, lambda: print(f"sslight: {text}", file=sys.stderr, flush=True))
+        patience.start()
+        try:
+            store = dist.TCPStore(  # type: ignore[attr-defined]
+                self.main_address, self.main_port, size, rank == 0, timeout=_MEETING_TIME
+            )
+        except (dist.DistError, RuntimeError) as error:
+            raise ValueError(
+                f"not all of the {size} tasks of this SLURM step came within {_MEETING_TIME.seconds} s: let srun start "
+                "the command once for each (`srun sslight ...`), or ask for one task; MASTER_ADDR and MASTER_PORT "
+                f"({self.main_address}:{self.main_port}) must be free and reachable."
+            ) from error
+        finally:
+            patience.cancel()
+        store.set_timeout(dist.default_pg_timeout)
+        device = torch.device("cuda", self.local_rank()) if on_gpu else None
+        backend = "nccl" if on_gpu else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, device_id=device)
+
+
+def _cluster(placement: Placement) -> ClusterEnvironment:
+    """What tells Fabric of the other processes: never more than :func:`place` recognised."""
+    match _launched()[2]:
+        case "torchrun":
+            return TorchElasticEnvironment()
+        case "srun" if placement.world_size > 1:
+            cluster = _Srun(placement)
+            if not dist.is_initialized():
+                cluster.meet()
+            return cluster
+        case _:
+            return LightningEnvironment()
 
 
 def build_fabric(settings: PretrainSettings | DetectSettings | EvaluateSettings, placement: Placement) -> Fabric:
@@ -84,6 +173,7 @@ def build_fabric(settings: PretrainSettings | DetectSettings | EvaluateSettings,
         num_nodes=placement.num_nodes,
         strategy="ddp" if placement.world_size > 1 else "auto",
         precision=_PRECISIONS[settings.precision],  # type: ignore[arg-type]
+        plugins=_cluster(placement),
     )
 
 
@@ -121,8 +211,12 @@ def synchronize_batch_norm(module: nn.Module, fabric: Fabric) -> None:
 
 
 def placement_line(fabric: Fabric, *, workers: int, cores: int) -> str:
-    """Where this run computes, for its first line."""
+    """Where this run computes, and who started it, for its first line."""
     on_gpu = fabric.device.type == "cuda"
     device = torch.cuda.get_device_name(fabric.device) if on_gpu else f"{torch.get_num_threads()} CPU threads"
     processes = "" if fabric.world_size == 1 else f"{fabric.world_size} processes, each with "
-    return f"training with {processes}{device} and {counted(workers)} that load images; {cores} cores for both"
+    launcher, tasks = _launched()[2], os.environ.get("SLURM_NTASKS", "1")
+    started = f"; started by {launcher}" if launcher else ""
+    if not launcher and tasks != "1":
+        started = f"; this SLURM job has {tasks} tasks, which only `srun sslight ...` starts: this is one process"
+    return f"training with {processes}{device} and {counted(workers)} that load images; {cores} cores for both{started}"
