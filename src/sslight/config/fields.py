@@ -8,6 +8,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 MAX_PIXELS = 100_000_000
 """Largest accepted image, in px, unless set."""
 
+LARGEST_MAX_PIXELS = 178_956_970
+"""Largest that can be set, in px: beyond it PIL refuses, too."""
+
 READ_TIMEOUT = 300.0
 """Seconds that reading and decoding one image may take, unless set."""
 
@@ -16,7 +19,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0)]
-MaxPixels = Annotated[int, Field(ge=1, le=178_956_970)]  # beyond it PIL refuses, too
+MaxPixels = Annotated[int, Field(ge=1, le=LARGEST_MAX_PIXELS)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Workers = Annotated[int, Field(ge=0, le=1024)]
 

@@ -15,6 +15,10 @@ from sslight.config.plain_yaml import parse_yaml, shown
 from sslight.config.pretrain_settings import PretrainSettings
 
 _TEXT_KEYS = {"backbone", "output", "init_from", "data.train", "data.val", "cache", "data"} | {
+    "data.subset",
+    "data.labels",
+    "data.val_labels",
+    "data.labels_column",
     "train_split",
     "val_split",
     "classifier",
@@ -53,8 +57,9 @@ def parse_words(assignments: Iterable[str]) -> dict[str, Any]:
 def _parse_value(key: str, text: str) -> Any:
     if not text:
         raise ValueError(f"{shown(key)}= has no value: give one, or null for none.")
-    if key in _TEXT_KEYS and text != "null" and not text.startswith("["):
-        return text
+    # A path may hold brackets or a #: what is there, or is no list of YAML from end to end, is taken as typed.
+    if key in _TEXT_KEYS and text != "null" and not (text.startswith("[") and text.endswith("]") and not _exists(text)):
+        return _share(text) if key == "data.subset" else text
     try:
         value = parse_yaml(text)
     except ValueError:
@@ -65,6 +70,21 @@ def _parse_value(key: str, text: str) -> Any:
         return float(value) if isinstance(value, str) else value  # YAML 1.1 takes 1e-2 for a word
     except ValueError:
         return value
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # longer than a name may be
+        return False
+
+
+def _share(text: str) -> str | float:
+    """What data.subset means: a share, or the name of a list as typed, though it may look like a number."""
+    try:
+        return text if _exists(text) else float(text)
+    except ValueError:
+        return text
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "", of: type[Section] = PretrainSettings) -> dict[str, Any]:
@@ -191,6 +211,16 @@ def _refuse_settings_without_effect(settings: _S, overrides: Mapping[str, Any], 
 
 _Rule = tuple[set[str], Callable[[_S], bool], str]
 _WITHOUT_EFFECT: list[_Rule[PretrainSettings]] = [
+    (
+        {"data.val_labels"},
+        lambda s: not s.data.val,
+        "there is no data.val; set it or leave this out",
+    ),
+    (
+        {"data.labels_column"},
+        lambda s: s.data.labels is None and s.data.val_labels is None,
+        "there is no table of labels; set data.labels or leave it out",
+    ),
     (
         set(section_keys("dino")),
         lambda s: s.method != "dino",

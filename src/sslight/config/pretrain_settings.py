@@ -57,6 +57,19 @@ class DataSettings(Section):
     stratified by class. null uses all.
     Unit: path or share. Try: 0.1 for a quick look."""
 
+    labels: str | None = None
+    """Table that gives the images of data.train their classes, in place of their folders: lines of name and label,
+    with or without a line of headings.
+    Unit: path. Try: null where each class has a folder of its own; else your CSV file."""
+
+    val_labels: str | None = None
+    """The same for data.val; one table may serve both.
+    Unit: path. Try: null where each class has a folder of its own."""
+
+    labels_column: str | None = None
+    """Heading of the column of labels, in tables of more than two columns; null: the second of two.
+    Unit: name. Try: null, or the heading in the table's first line."""
+
     subset_seed: Seed = 0
     """Seed of the draw when data.subset is a share.
     Unit: none. Try: another number for another draw of the same size."""
