@@ -245,3 +245,26 @@ def test_a_long_or_multiline_value_does_not_fill_the_screen() -> None:
 def test_a_number_that_is_not_finite_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match="finite number"):
         load_recipe("dino_cnn_sslight", parse_assignments([word]))
+
+
+def test_paths_with_brackets_and_number_signs_are_taken_as_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("[raw] #1", "[raw]/x", "a #b", "[not a list"):
+        assert parse_assignments([f"data.train={path}"]) == {"data.train": path}
+    assert parse_assignments(["data.train=[a, b]"]) == {"data.train": ["a", "b"]}
+    (tmp_path / "[a, b]").mkdir()
+    assert parse_assignments(["data.train=[a, b]"]) == {"data.train": "[a, b]"}  # there is such a folder
+
+
+def test_the_name_of_a_list_is_taken_as_typed_and_a_share_is_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text, value in (("part #1.txt", "part #1.txt"), ("0.1", 0.1), ("1e-2", 0.01), ("null", None), ("yes", "yes")):
+        built = build_settings({}, parse_assignments([f"data.subset={text}"]))
+        assert built.data.subset == value
+    (tmp_path / "0123").touch()
+    assert parse_assignments(["data.subset=0123"]) == {"data.subset": "0123"}
+    assert parse_assignments(["data.labels=a #1.csv"]) == {"data.labels": "a #1.csv"}

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+import sslight.data  # noqa: F401 - teaches PIL to write HEIC
+
 
 def smooth_pixels(height: int = 48, width: int = 64, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Photograph-like colours, uint8 ``[H, W, 3]``."""

@@ -56,7 +56,7 @@ class Memory:
 
 
 def photographs() -> list[bytes]:
-    """Small JPEG, PNG and WebP files of several kinds, with the noise and edges of photographs."""
+    """Small files of several formats and kinds, with the noise and edges of photographs."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize(
         (72, 56), Image.Resampling.BICUBIC
@@ -78,6 +78,11 @@ def photographs() -> list[bytes]:
         encode(image, "WEBP", quality=80),
         encode(image, "WEBP", lossless=True),
         encode(image, "WEBP", save_all=True, append_images=[image.rotate(180)]),
+        encode(image, "HEIF", quality=80, exif=exif),
+        encode(image, "AVIF", quality=80),
+        encode(image.convert("RGBA"), "AVIF", exif=exif),
+        encode(image, "JPEG2000"),
+        encode(image, "TIFF", compression="tiff_adobe_deflate", exif=exif),
     ]
 
 

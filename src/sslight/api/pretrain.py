@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,13 +200,14 @@ def training_source(settings: PretrainSettings, *, labeled: bool) -> Source:
     With labels if they are asked for, or if there are some and a share is drawn by class. Raises ValueError.
     """
     data = settings.data
+    build = partial(build_source, data.train, labels=data.labels, labels_column=data.labels_column)
     if data.subset is None:
-        return build_source(data.train, labeled=labeled)
+        return build(labeled=labeled)
     source = None
     if not labeled and isinstance(data.subset, float):
         with suppress(ValueError):  # no classes: the share is drawn from all images alike
-            source = build_source(data.train, labeled=True)
-    source = source or build_source(data.train, labeled=labeled)
+            source = build(labeled=True)
+    source = source or build(labeled=labeled)
     return SubsetSource(source, select_subset(source, data.subset, data.subset_seed))
 
 
@@ -221,7 +223,9 @@ def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, 
         bank = SubsetSource(source, select_subset(source, probe.knn_bank / len(source), settings.seed))
     queries, query_labels = None, None
     if data.val:
-        queries = build_source(data.val, labeled=True, setting="data.val")
+        queries = build_source(
+            data.val, labeled=True, setting="data.val", labels=data.val_labels, labels_column=data.labels_column
+        )
         query_labels = labels_in(queries, source.classes or ())
     assert bank.labels is not None
     return source, LabeledProbe(

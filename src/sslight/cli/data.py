@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sslight.config import build_pack_settings
+from sslight.config.fields import LARGEST_MAX_PIXELS, MAX_PIXELS
 
 if TYPE_CHECKING:
     from sslight.data import Inspection, PackResult, Source
@@ -74,15 +75,23 @@ def inspect(
         typer.Option(min=1, help="Decode so many images, evenly spread; without it all.", show_default=False),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode.", show_default="cores")] = None,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=1, max=LARGEST_MAX_PIXELS, help="Larger images are unreadable, as in data.max_pixels."),
+    ] = MAX_PIXELS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
     """Count images and classes, sum up sizes, formats and colour modes, and find unreadable files."""
-    from sslight.data import available_cores, inspect_source
+    from sslight.data import ReadLimits, available_cores, inspect_source
 
     images = _build(source, setting="PATH")
     with _progress("decoded") as progress:
         found = inspect_source(
-            images, sample=sample, workers=available_cores() if workers is None else workers, progress=progress
+            images,
+            sample=sample,
+            workers=available_cores() if workers is None else workers,
+            limits=ReadLimits(max_pixels),
+            progress=progress,
         )
     if as_json:
         print(json.dumps(asdict(found)))
@@ -131,6 +140,8 @@ def _print_packed(result: "PackResult") -> None:
 
 
 def _print_inspection(found: "Inspection") -> None:
+    from sslight.data import passed_over_in_words
+
     console = Console(soft_wrap=True, highlight=False)
     facts = Table(box=None, pad_edge=False, show_header=False)
     facts.add_row("images", f"{found.num_images:,}")
@@ -150,6 +161,8 @@ def _print_inspection(found: "Inspection") -> None:
     facts.add_row("modes", _counts(found.modes))
     facts.add_row("EXIF-rotated", f"{found.num_rotated:,}")
     facts.add_row("unreadable", f"{len(found.unreadable):,}")
+    words = passed_over_in_words(found.passed_over).removeprefix("passed over: ")
+    facts.add_row("passed over", words or "nothing")
     console.print(facts, markup=False)
     if found.distributions:
         table = Table(box=None, pad_edge=False)

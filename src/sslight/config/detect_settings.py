@@ -29,6 +29,7 @@ from sslight.config.fields import (
     Workers,
     as_numbers,
     as_text,
+    is_new_network,
     sorted_once,
 )
 
@@ -171,11 +172,7 @@ class DetectSettings(Section):
         """See :class:`Section`."""
         return [
             ("schedule", self.steps is not None, "steps gives the length"),
-            (
-                "network",
-                self.checkpoint.startswith("timm:") and "@" not in self.checkpoint,
-                "a timm model is one network",
-            ),
+            ("network", is_new_network(self.checkpoint), "a timm model is one network"),
         ]
 
     @model_validator(mode="after")

@@ -12,6 +12,8 @@ from sslight.config.fields import (
     Devices,
     FilePath,
     KNNTemperature,
+    LabelsColumn,
+    LabelTable,
     LogEvery,
     Logger,
     MaxPixels,
@@ -31,6 +33,7 @@ from sslight.config.fields import (
     Workers,
     as_numbers,
     as_text,
+    is_new_network,
     sorted_once,
 )
 
@@ -50,6 +53,12 @@ class EvaluateDataSettings(Section):
     Unit: path(s). Try: the validation set of the task."""
 
     subset: Subset = None
+
+    labels: LabelTable = None
+
+    val_labels: LabelTable = None
+
+    labels_column: LabelsColumn = None
 
     subset_seed: SubsetSeed = 0
 
@@ -228,11 +237,8 @@ class EvaluateSettings(Section):
             ("linear.held_out_share", one_rate, "there is one learning rate only and nothing to choose"),
             ("cache", self.protocol == "semi", "semi keeps no features"),
             (of_training, not self.trains, "nothing is trained in steps"),
-            (
-                "network",
-                self.checkpoint.startswith("timm:") and "@" not in self.checkpoint,
-                "a timm model is one network",
-            ),
+            ("network", is_new_network(self.checkpoint), "a timm model is one network"),
+            ("data.labels_column", not (self.data.labels or self.data.val_labels), "no table of labels is given"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
         ]
 

@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 MAX_PIXELS = 100_000_000
 """Largest accepted image, in px, unless set."""
 
+LARGEST_MAX_PIXELS = 178_956_970
+"""Largest that can be set, in px: beyond it PIL refuses, too."""
+
 READ_TIMEOUT = 300.0
 """Seconds that reading and decoding one image may take, unless set."""
 
@@ -52,6 +55,11 @@ def as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def is_new_network(checkpoint: str) -> bool:
+    """Whether ``checkpoint`` names one of timm's networks, not a file of weights."""
+    return checkpoint.startswith("timm:") and "@" not in checkpoint
+
+
 def expanded(value: str) -> str:
     """A path whose ``~`` stands for the user's home; in ``timm:NAME@FILE`` that of the file."""
     name, at, file = value.partition("@")
@@ -89,7 +97,7 @@ Paths = Annotated[list[TextPath], BeforeValidator(as_text), BeforeValidator(as_l
 # Fields that several commands have, explained once.
 # fmt: off
 
-MaxPixels = Annotated[int, Field(ge=1, le=178_956_970, description="""Largest image that is decoded, as width × height;
+MaxPixels = Annotated[int, Field(ge=1, le=LARGEST_MAX_PIXELS, description="""Largest image that is decoded, width × height;
     larger ones count as unreadable, before memory is taken for them. A worker needs up to 9 bytes for each pixel.
     Unit: px. Try: the number of your largest images; a small one where anybody can add images.""")]  # PIL's own limit
 
@@ -101,6 +109,15 @@ Subset = Annotated[TextPath | float | None, Field(description="""Which part of d
     or index a line, or lines of ``index,label,wnid,filename``) or a share between 0 and 1, drawn with data.subset_seed
     and stratified by class. null uses all.
     Unit: path or share. Try: 0.1 for a quick look; for semi the published 1 % or 10 % list, or 0.01 or 0.1.""")]
+
+LabelTable = Annotated[TextPath | None, Field(description="""Table that gives the images (labels: those of data.train,
+    val_labels: those of data.val) their classes, in place of their folders: lines of name and label, with or without
+    a line of headings; one table may serve both.
+    Unit: path. Try: null where each class has a folder of its own; else your CSV file.""")]
+
+LabelsColumn = Annotated[str | None, Field(description="""Heading of the column of labels, in tables of more than two
+    columns; null: the second of two.
+    Unit: name. Try: null, or the heading in the table's first line.""")]
 
 SubsetSeed = Annotated[Seed, Field(description="""Seed of the draw when data.subset is a share.
     Unit: none. Try: another number for another draw of the same size; several, to see how far results vary.""")]

@@ -16,6 +16,8 @@ from sslight.config.fields import (
     FilePath,
     Interval,
     KNNTemperature,
+    LabelsColumn,
+    LabelTable,
     LogEvery,
     Logger,
     MaxPixels,
@@ -52,6 +54,12 @@ class DataSettings(Section):
     Unit: path(s). Try: a few thousand images with the same classes as data.train."""
 
     subset: Subset = None
+
+    labels: LabelTable = None
+
+    val_labels: LabelTable = None
+
+    labels_column: LabelsColumn = None
 
     subset_seed: SubsetSeed = 0
 
@@ -292,6 +300,8 @@ class PretrainSettings(Section):
             ("optim.min_lr", optim.schedule != "cosine", f"optim.schedule={optim.schedule}"),
             ("optim.warmup_start", optim.warmup_epochs == 0, "optim.warmup_epochs=0"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
+            ("data.val_labels", not self.data.val, "there is no data.val"),
+            ("data.labels_column", not (self.data.labels or self.data.val_labels), "no table of labels is given"),
             (of_knn, no_knn, "no kNN accuracy is measured without data.val or probe.knn=true"),
             ("data.val", probe.knn is False, "probe.knn=false"),
             ("dino.warmup_teacher_temp", not self.dino.warmup_teacher_temp_epochs, "dino.warmup_teacher_temp_epochs=0"),

@@ -32,7 +32,7 @@ from sslight.data.sources.bad_images import (
     no_readable_image,
     write_bad_images,
 )
-from sslight.data.sources.build import build_image_source, build_source
+from sslight.data.sources.build import build_image_source, build_source, passed_over, source_notice
 from sslight.data.sources.combine import ConcatSource, SubsetSource
 from sslight.data.sources.file_list import FileListSource
 from sslight.data.sources.fingerprint import DataFingerprint, data_fingerprint
@@ -40,6 +40,7 @@ from sslight.data.sources.folder import FolderSource
 from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.source import Source, labels_in
 from sslight.data.sources.subset import select_subset
+from sslight.data.sources.suffixes import passed_over_in_words
 from sslight.data.sources.synthetic import SyntheticSource
 from sslight.data.sources.tar.remote import StoreUnavailable
 from sslight.data.sources.tar.source import TarSource
@@ -91,7 +92,10 @@ __all__ = [
     "no_readable_image",
     "open_detection_sets",
     "pack",
+    "passed_over",
+    "passed_over_in_words",
     "readable_images",
     "select_subset",
+    "source_notice",
     "write_bad_images",
 ]

@@ -43,8 +43,9 @@ def build_sets(settings: EvaluateSettings) -> LabeledSets:
             raise ValueError(
                 f"{setting} is not set: give labelled images, such as {setting}=FOLDER with class folders."
             )
-    train = build_source(data.train, labeled=True)
-    val = build_source(data.val, labeled=True, setting="data.val")
+    column = data.labels_column
+    train = build_source(data.train, labeled=True, labels=data.labels, labels_column=column)
+    val = build_source(data.val, labeled=True, setting="data.val", labels=data.val_labels, labels_column=column)
     assert train.classes is not None
     if len(train.classes) < 2:
         raise ValueError(

@@ -1,10 +1,11 @@
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sslight.data import FolderSource
+from sslight.data import ConcatSource, FolderSource, SubsetSource, SyntheticSource, source_notice
 from tests.data.pictures import jpeg, write_class_folders
 
 
@@ -56,13 +57,80 @@ def test_read_gives_the_bytes_of_the_file(tmp_path: Path) -> None:
 
 
 def test_only_visible_files_with_image_suffixes_of_any_case_are_images(tmp_path: Path) -> None:
-    for name in ("a.JPG", "b.JPEG", "c.Png", "d.webp", "e.bmp", "f.TIF", "g.tiff", "h.gif", "i.ppm"):
-        (tmp_path / name).write_bytes(b"x")
+    suffixes = ["JPG", "JPEG", "Png", "webp", "bmp", "TIF", "tiff", "gif", "ppm", "pgm", "pbm", "pnm", "jfif", "jpe"]
+    suffixes += ["heic", "HEIF", "avif", "jp2", "hif", "mpo"]
+    for suffix in suffixes:
+        (tmp_path / f"a.{suffix}").write_bytes(b"x")
     for name in (".hidden.jpg", "notes.txt", "jpg", "x.jpg.part", "Thumbs.db"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "y.jpg").write_bytes(b"x")
-    assert len(FolderSource(tmp_path, labeled=False)) == 9
+    assert len(FolderSource(tmp_path, labeled=False)) == len(suffixes)
+
+
+def a_folder_like_peoples(root: Path) -> Path:
+    write_class_folders(root, {"trip": 3})
+    for name in (
+        "IMG_1.MOV",
+        "IMG_2.mov",
+        "notes.TXT",
+        "LICENSE",
+        "old.zip",
+        "a.CR2",
+        "b.dng",
+        ".hidden.jpg",
+        ".DS_Store",
+    ):
+        (root / "trip" / name).write_bytes(b"x")
+    for folder in ("@eaDir", ".thumbnails", "__MACOSX"):
+        write_class_folders(root / "trip" / folder, {"a": 2})
+    (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    return root
+
+
+def test_whatever_is_left_out_of_a_folder_is_counted_and_said(tmp_path: Path) -> None:
+    source = FolderSource(a_folder_like_peoples(tmp_path), labeled=False)
+    assert names(source) == ["trip/000.jpg", "trip/001.jpg", "trip/002.jpg"]
+    assert source.passed_over == {
+        ".mov": 2,
+        ".txt": 1,
+        "without a suffix": 1,
+        ".zip": 1,
+        ".cr2": 1,
+        ".dng": 1,
+        "hidden images": 1,
+        "@eaDir/": 1,
+        ".thumbnails/": 1,
+        "__MACOSX/": 1,
+        "links to nothing, pipes or devices named like images": 1,
+    }
+    joined = ConcatSource([source, SyntheticSource(5, labeled=False), source], ["a", "b", "c"])
+    notice = source_notice(SubsetSource(joined, np.arange(4)))
+    assert notice.startswith("4 images; passed over: 4 .mov, ")
+    assert "2 .cr2, 2 .dng (raw photographs: not read; export them as JPEG or TIFF)" in notice
+    assert "2 .zip (archives: unpack them, a .tar.gz to .tar)" in notice
+    assert "2 .thumbnails/, 2 @eaDir/, 2 __MACOSX/ (hidden folders and thumbnails)" in notice
+    assert source_notice(SyntheticSource(5)) == "5 images"
+
+
+def test_what_is_passed_over_is_kept_with_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sslight.data.sources.listing.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", 0)
+    root = write_class_folders(tmp_path / "set", {"a": 2})
+    (root / "a" / "x.mov").write_bytes(b"x")
+    time.sleep(0.02)
+    first = FolderSource(root, labeled=False)
+    monkeypatch.setattr("sslight.data.sources.listing._Walk", None)
+    assert FolderSource(root, labeled=False).passed_over == first.passed_over == {".mov": 1}
+
+
+def test_a_folder_of_raw_photographs_or_archives_alone_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    for name in ("a.nef", "b.NEF", "c.zip"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(
+        ValueError, match=r"holds no images \(passed over: 2 .nef \(raw .* export them .* 1 .zip \(archives"
+    ):
+        FolderSource(tmp_path, labeled=False)
 
 
 def test_a_folder_with_an_image_suffix_is_searched(tmp_path: Path) -> None:
@@ -102,7 +170,7 @@ def test_a_link_to_a_containing_folder_is_not_followed(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "readme.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"holds no images; give a folder with files named"):
+    with pytest.raises(ValueError, match=r"holds no images \(passed over: 1 .txt\); give a folder with files"):
         FolderSource(tmp_path, labeled=False)
 
 

@@ -10,7 +10,7 @@ from tests.data.pictures import write_class_folders
 
 
 def listed(root: Path) -> list[str]:
-    names = list_images(str(root))
+    names, _ = list_images(str(root))
     return [names[index] for index in range(len(names))]
 
 

@@ -48,6 +48,29 @@ def test_an_original_list_of_another_set_is_noticed_by_its_classes(tmp_path: Pat
         listed(tmp_path, source, "1,1,n02,n02_7.JPEG\n")
 
 
+def test_entries_are_found_however_people_write_paths(tmp_path: Path, source: Source) -> None:
+    root = tmp_path / "images"
+    spellings = ["./n01/000.jpg", "n01//001.jpg", f"{root}/n01/002.jpg", "images/n02/000.jpg", "n02\\001.jpg"]
+    for ending in ("\n", "\r\n", "\r"):
+        for mark in ("", "\ufeff"):
+            assert listed(tmp_path, source, mark + ending.join(spellings) + ending) == [0, 1, 2, 3, 4]
+    (tmp_path / "list.txt").write_text("\n".join(spellings), encoding="utf-16")
+    assert select_subset(source, str(tmp_path / "list.txt"), 0).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("entry", ["/elsewhere/images/n01/000.jpg", "others/n01/000.jpg", "../n01/000.jpg"])
+def test_a_path_into_another_folder_names_no_image(tmp_path: Path, source: Source, entry: str) -> None:
+    with pytest.raises(ValueError, match=r"1 lines name no image of the set .*; a right entry is n01/000.jpg: correct"):
+        listed(tmp_path, source, f"{entry}\n")
+
+
+def test_names_that_begin_with_a_number_sign_are_found_and_remarks_are_not_missed(tmp_path: Path) -> None:
+    source = FolderSource(write_class_folders(tmp_path / "images", {"#1": 2, "b": 1}), labeled=False)
+    assert listed(tmp_path, source, "#1/000.jpg\n# a remark\n#b/000.jpg\n#1/001.jpg\n") == [0, 1]
+    with pytest.raises(ValueError, match=r"1 lines name no image of the set \(first: #1/002.jpg\)"):
+        listed(tmp_path, source, "#1/002.jpg\nb/000.jpg\n")
+
+
 def test_wrong_entries_are_counted_and_the_first_are_shown(tmp_path: Path, source: Source) -> None:
     with pytest.raises(ValueError, match=r"list.txt: 4 lines name no image of the set \(first: 5, x.jpg, -1\)"):
         listed(tmp_path, source, "5\nx.jpg\n-1\n0\ny.jpg\n")
@@ -63,7 +86,7 @@ def test_repeated_images_are_refused(tmp_path: Path, source: Source) -> None:
 def test_an_empty_or_missing_list_is_refused(tmp_path: Path, source: Source) -> None:
     with pytest.raises(ValueError, match="lists no image; write one name or index a line"):
         listed(tmp_path, source, "# nothing\n")
-    with pytest.raises(ValueError, match=r"data.subset=nowhere.txt cannot be read .* give a list file or a share"):
+    with pytest.raises(ValueError, match=r"data.subset=nowhere.txt cannot be read .* give a list file .* or a share"):
         select_subset(source, "nowhere.txt", 0)
 
 

@@ -8,11 +8,11 @@ from contextlib import nullcontext
 import numpy as np
 import numpy.typing as npt
 import torch
-import torchvision.io
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from sslight.config.fields import MAX_PIXELS
-from sslight.data.decoding.headers import ImageHeader, read_header
+from sslight.data.decoding.codecs import PIL_FORMATS, Decoder, decode_jpeg, decode_webp
+from sslight.data.decoding.headers import ImageHeader, has_more_scans_than, read_header, tiff_values
 from sslight.data.decoding.native_messages import captured_messages
 from sslight.data.decoding.unreadable import UnreadableImage
 
@@ -24,13 +24,6 @@ MAX_SCANS = 500
 
 LARGEST_TILE = 4096
 """Px by which a tile of a TIFF may be larger than the picture."""
-
-_START_OF_SCAN = b"\xff\xda"
-
-PIL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-
-# The operators are called by themselves because their wrappers warn of deprecation since torchvision 0.29.
-_RGB = torchvision.io.ImageReadMode.RGB.value
 
 # libjpeg and libtiff report what they find in damaged data on standard error. For TIFF files, which
 # are rare, every line is taken to be libtiff's.
@@ -45,15 +38,33 @@ _TIFF_STARTS = (b"II", b"MM")
 # fills the rest with grey and reports success, and so does PIL.
 _JPEG_DAMAGE = ("premature end", "bad Huffman code")
 
+ORIENTATION = 0x0112
+"""EXIF's number of the tag."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_UNKNOWN = "not an image in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, HEIC, AVIF, JPEG 2000)"
+
+_SAMPLE_FORMATS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-point numbers"}
+_PHOTOMETRIC = {0: "WhiteIsZero", 1: "BlackIsZero", 2: "RGB", 3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "CIELAB"}
+
 
 def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """The picture as uint8 ``[3, H, W]`` RGB, 0–255, in channels-last memory.
 
-    JPEG, PNG, WebP, GIF (first frame), BMP, TIFF and PPM. What happens to pictures that are not
-    8-bit RGB: grey is repeated in three channels; palettes are looked up; transparency is dropped,
-    which leaves the stored colours (as PIL's ``convert("RGB")``, nothing is composited); CMYK and
-    YCCK are converted as PIL does; 16-bit grey is scaled by 1/257 and 16-bit colour keeps its high
-    byte (the same within one level), nothing is clipped. EXIF orientation is applied.
+    JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, HEIC, AVIF and JPEG 2000; of several pictures the first or primary one.
+    What happens to pictures that are not 8-bit RGB: grey is repeated in three channels; palettes are looked up;
+    transparency is laid over white; CMYK and YCCK are converted as PIL does; 16-bit grey is scaled by 1/257 and
+    16-bit color keeps its high byte (the same within one level), nothing is clipped. EXIF orientation is
+    applied; one that cannot be read is none.
 
     Raises UnreadableImage with a reason of one line if the bytes are no such picture, end early,
     are damaged, or claim more than ``max_pixels`` pixels or a side above 65,535 px (known before
@@ -64,42 +75,37 @@ def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     header = read_header(encoded)
     if header is not None:
         _refuse_large(header.height, header.width, max_pixels)
-        if header.format == "JPEG" and (scans := encoded.count(_START_OF_SCAN)) > MAX_SCANS:
-            raise UnreadableImage(f"JPEG: has {scans} scans, more than the limit of {MAX_SCANS}")
+        if header.format == "JPEG" and has_more_scans_than(MAX_SCANS, encoded):
+            raise UnreadableImage(f"JPEG: has more than the limit of {MAX_SCANS} scans")
     match header:
         case ImageHeader(format="JPEG", channels=1 | 3):
-            return _channels_last(_decode_jpeg(encoded))
+            with captured_messages(_LIBJPEG_LINE) as messages:
+                image = _decode_with(decode_jpeg, encoded, "JPEG")
+            for line in messages:
+                if any(phrase in line for phrase in _JPEG_DAMAGE):
+                    raise UnreadableImage(f"JPEG: {line}")
+            return image
         case ImageHeader(format="WEBP", is_plain=True):
-            return _channels_last(_decode_webp(encoded))
+            return _decode_with(decode_webp, encoded, "WebP")
         case _:
             return _decode_with_pil(encoded, max_pixels)
 
 
-def _decode_jpeg(encoded: bytes) -> torch.Tensor:
-    with captured_messages(_LIBJPEG_LINE) as messages:
-        try:
-            image: torch.Tensor = torch.ops.image.decode_jpeg(_as_tensor(encoded), _RGB, True)  # True: EXIF
-        except RuntimeError as error:
-            raise UnreadableImage(f"JPEG: {_torchvision_reason(error)}") from error
-    for line in messages:
-        if any(phrase in line for phrase in _JPEG_DAMAGE):
-            raise UnreadableImage(f"JPEG: {line}")
-    return image
-
-
-def _decode_webp(encoded: bytes) -> torch.Tensor:
+def _decode_with(decoder: Decoder, encoded: bytes, kind: str) -> torch.Tensor:
     try:
-        image: torch.Tensor = torch.ops.image.decode_webp(_as_tensor(encoded), _RGB)
+        # torch warns about read-only memory; a copy of the encoded bytes costs about 1 % of decoding.
+        image = decoder(torch.frombuffer(bytearray(encoded), dtype=torch.uint8))
     except RuntimeError as error:
-        raise UnreadableImage(f"WebP: {_torchvision_reason(error)}") from error
-    return image
+        reason = " ".join(str(error).split()).rpartition(", ")[2]  # of "function, file:line, reason"
+        raise UnreadableImage(f"{kind}: {reason}") from error
+    return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
 def _decode_with_pil(encoded: bytes, max_pixels: int) -> torch.Tensor:
     # PNG goes this way too: torchvision's PNG decoder (0.29) ends the process with a segmentation
     # fault on some damaged files, and PIL is only a seventh slower.
-    quiet = captured_messages(_ANY_LINE) if encoded.startswith(_TIFF_STARTS) else nullcontext()
-    with quiet, warnings.catch_warnings():
+    is_tiff = encoded.startswith(_TIFF_STARTS)
+    with captured_messages(_ANY_LINE) if is_tiff else nullcontext(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL warns about what is decided here: size, palettes, EXIF
         try:
             with Image.open(io.BytesIO(encoded), formats=PIL_FORMATS) as image:
@@ -107,17 +113,26 @@ def _decode_with_pil(encoded: bytes, max_pixels: int) -> torch.Tensor:
                 if image.format == "TIFF":
                     _refuse_large_tiles(image)
                 image.load()
-                pixels = _rgb_pixels(ImageOps.exif_transpose(image))
+                turn = _TURNS.get(_orientation(image))
+                pixels = _rgb_pixels(image if turn is None else image.transpose(turn))
         except UnreadableImage:
             raise
         except Image.DecompressionBombError as error:
             raise UnreadableImage(f"claims more than the limit of {max_pixels:,} pixels") from error
         except UnidentifiedImageError as error:
-            raise UnreadableImage("not an image in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM)") from error
+            raise UnreadableImage(_tiff_content(encoded) if is_tiff else _UNKNOWN) from error
         except Exception as error:  # PIL's readers raise nearly every type on damaged files
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UnreadableImage(f"PIL: {reason}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 if there is none or it cannot be read."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # PIL's readers of metadata raise nearly every type, too
+        return 1
 
 
 def _rgb_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -130,21 +145,25 @@ def _rgb_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise UnreadableImage("its floating-point pixels have no known range; store it with 8 or 16 bits")
-    return np.array(image.convert("RGB"))
+    if image.has_transparency_data:
+        # Colors under full transparency are often all black. White is what most viewers show there.
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _as_tensor(encoded: bytes) -> torch.Tensor:
-    # torch warns about read-only memory; a copy of the encoded bytes costs about 1 % of decoding.
-    return torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
-
-
-def _channels_last(image: torch.Tensor) -> torch.Tensor:
-    return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-
-
-def _torchvision_reason(error: RuntimeError) -> str:
-    """``function, file:line, reason`` without the first two."""
-    return " ".join(str(error).split()).rpartition(", ")[2]
+def _tiff_content(encoded: bytes) -> str:
+    """What a TIFF holds that PIL has no mode for."""
+    tags = tiff_values(encoded)
+    if not tags:
+        return _UNKNOWN
+    bands, bits = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1), tags.get(TiffImagePlugin.BITSPERSAMPLE, 1)
+    kind = _SAMPLE_FORMATS.get(tags.get(TiffImagePlugin.SAMPLEFORMAT, 1), "unknown values")
+    meaning = _PHOTOMETRIC.get(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, -1), "an unknown interpretation")
+    return (
+        f"TIFF: holds {bands} bands of {bits}-bit {kind} marked as {meaning}, which is not read; "
+        "store it as RGB of 8 bits or grey of 8 or 16 bits"
+    )
 
 
 def _refuse_large(height: int, width: int, max_pixels: int) -> None:

@@ -1,16 +1,19 @@
 """What the first bytes of an image say, read before a decoder takes memory for it."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_MARKER = re.compile(rb"\xff[^\x00\xff\x01\xd0-\xd8]", re.DOTALL)
+"""A marker with a length, or the end of the image; in the data of a scan no byte 0xFF is followed by one of these."""
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Format and size of a picture; ``is_plain`` if it needs neither EXIF orientation nor frames."""
+    """Format and size of a picture; ``is_plain`` if it has neither EXIF orientation, frames nor transparency."""
 
     format: Literal["JPEG", "WEBP"]
     height: int
@@ -53,6 +56,21 @@ def _jpeg_header(encoded: bytes) -> ImageHeader | None:
     return None
 
 
+def has_more_scans_than(limit: int, encoded: bytes) -> bool:
+    """Whether the JPEG that begins the bytes has more scans; what follows it, such as a video, is not looked at."""
+    if encoded.count(b"\xff\xda") <= limit:  # fast, and the truth can only be less
+        return False
+    scans, position = 0, 2
+    while scans <= limit and (found := _MARKER.search(encoded, position)):
+        position = found.end()
+        marker = encoded[position - 1]
+        if marker == _END_OF_IMAGE:
+            break
+        scans += marker == _START_OF_SCAN
+        position += int.from_bytes(encoded[position : position + 2])
+    return scans > limit
+
+
 def _webp_header(encoded: bytes) -> ImageHeader | None:
     kind, body = encoded[12:16], encoded[20:30]
     if len(body) < 10:
@@ -60,13 +78,34 @@ def _webp_header(encoded: bytes) -> ImageHeader | None:
     if kind == b"VP8X":
         width = 1 + int.from_bytes(body[4:7], "little")
         height = 1 + int.from_bytes(body[7:10], "little")
-        has_exif_or_frames = bool(body[0] & 0b0000_1010)
-        return ImageHeader("WEBP", height, width, is_plain=not has_exif_or_frames)
+        has_alpha_exif_or_frames = bool(body[0] & 0b0001_1010)
+        return ImageHeader("WEBP", height, width, is_plain=not has_alpha_exif_or_frames)
     if kind == b"VP8 ":
         width = int.from_bytes(body[6:8], "little") & 0x3FFF
         height = int.from_bytes(body[8:10], "little") & 0x3FFF
         return ImageHeader("WEBP", height, width)
     if kind == b"VP8L":
         bits = int.from_bytes(body[1:5], "little")
-        return ImageHeader("WEBP", 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF))
+        return ImageHeader("WEBP", 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF), is_plain=not bits >> 28 & 1)
     return None
+
+
+def tiff_values(encoded: bytes) -> dict[int, int]:
+    """The first value of each tag of whole numbers in the first directory of a TIFF (6.0, section 2) or BigTIFF."""
+    order: Literal["little", "big"] = "little" if encoded.startswith(b"II") else "big"
+
+    def number(position: int, size: int) -> int:
+        return int.from_bytes(encoded[position : position + size], order)
+
+    is_big = number(2, 2) == 43
+    word, count_size, entry_size = (8, 8, 20) if is_big else (4, 2, 12)
+    directory = number(8 if is_big else 4, word)
+    values: dict[int, int] = {}
+    for entry in range(min(number(directory, count_size), 4096)):
+        start = directory + count_size + entry * entry_size
+        size = {3: 2, 4: 4}.get(number(start + 2, 2))
+        if size is not None:
+            inline = start + 4 + word
+            fits = size * number(start + 4, word) <= word
+            values[number(start, 2)] = number(inline if fits else number(inline, word), size)
+    return values

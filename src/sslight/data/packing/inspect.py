@@ -11,18 +11,19 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from sslight.data.decoding.decode import PIL_FORMATS, decode
+from sslight.data.decoding.codecs import PIL_FORMATS
+from sslight.data.decoding.decode import ORIENTATION, decode
+from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
 from sslight.data.decoding.unreadable import UnreadableImage
 from sslight.data.packing.parallel import map_in_order
 from sslight.data.sources.bad_images import BadImage, bad_image
+from sslight.data.sources.build import passed_over
 from sslight.data.sources.source import Source
 
 CHUNK = 64
 """Images that a worker looks at in one go."""
 
 QUANTILES = {"smallest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "largest": 1.0}
-
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Inspection:
     ``distributions`` gives quantiles of bytes, width, height and shorter side in px of the upright
     picture, and megapixels; ``formats`` and ``modes`` (PIL's names: L is grey, P a palette) count
     images; ``num_rotated`` have an EXIF orientation; ``images_a_class`` is over all images and None
-    without classes.
+    without classes. ``passed_over`` counts what lies in the folders and is no image, by suffix, by kind, or by
+    folder with ``/``.
     """
 
     num_images: int
@@ -46,6 +48,7 @@ class Inspection:
     formats: dict[str, int]
     modes: dict[str, int]
     num_rotated: int
+    passed_over: dict[str, int] = field(default_factory=dict)
     unreadable: list[BadImage] = field(default_factory=list)
 
 
@@ -64,6 +67,7 @@ def inspect_source(
     *,
     sample: int | None = None,
     workers: int = 0,
+    limits: ReadLimits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
     """Decode all images, or ``sample`` evenly spread ones, and sum up what they are."""
@@ -72,7 +76,7 @@ def inspect_source(
     chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
     seen: list[_Seen] = []
     unreadable: list[BadImage] = []
-    with closing(map_in_order(partial(_look, source), chunks, workers=workers)) as looked_at:
+    with closing(map_in_order(partial(_look, source, limits.max_pixels), chunks, workers=workers)) as looked_at:
         for chunk in looked_at:
             seen += [image for image in chunk if isinstance(image, _Seen)]
             unreadable += [image for image in chunk if isinstance(image, BadImage)]
@@ -92,16 +96,17 @@ def inspect_source(
         formats=dict(Counter(image.format for image in seen).most_common()),
         modes=dict(Counter(image.mode for image in seen).most_common()),
         num_rotated=sum(image.is_rotated for image in seen),
+        passed_over=passed_over(source),
         unreadable=unreadable,
     )
 
 
-def _look(source: Source, indices: list[int]) -> list[_Seen | BadImage]:
+def _look(source: Source, max_pixels: int, indices: list[int]) -> list[_Seen | BadImage]:
     found: list[_Seen | BadImage] = []
     for index in indices:
         try:
             encoded = source.read(index)
-            height, width = decode(encoded).shape[1:]
+            height, width = decode(encoded, max_pixels=max_pixels).shape[1:]
             found.append(_Seen(len(encoded), height, width, *_header(encoded)))
         except (UnreadableImage, OSError) as error:
             found.append(bad_image(source, index, error))
@@ -114,7 +119,7 @@ def _header(encoded: bytes) -> tuple[str, str, bool]:
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(encoded), formats=PIL_FORMATS) as image:
-                return str(image.format), image.mode, image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+                return str(image.format), image.mode, image.getexif().get(ORIENTATION, 1) in range(2, 9)
         except Exception:  # PIL's readers raise nearly every type on what another decoder reads
             return "unknown", "unknown", False
 

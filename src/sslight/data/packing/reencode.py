@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from sslight.config.fields import MAX_PIXELS
+from sslight.data.decoding.codecs import PIL_FORMATS
 from sslight.data.decoding.decode import decode
 from sslight.data.decoding.headers import read_header
-from sslight.data.sources.listing import IMAGE_SUFFIXES
+from sslight.data.sources.suffixes import is_image
 
 QUALITY = 95
 SUBSAMPLING = "4:4:4"
@@ -15,7 +17,7 @@ SUBSAMPLING = "4:4:4"
 colour's resolution is lost before that, and the quality steps below 95 show blocks when a local view
 enlarges them; docs/data.md has the sizes."""
 
-_JPEG_SUFFIXES = (".jpg", ".jpeg")
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
 @dataclass(frozen=True)
@@ -27,18 +29,17 @@ class Stored:
     reencoded: bool
 
 
-def reencode(name: str, encoded: bytes, short_side: int | None) -> Stored:
+def reencode(name: str, encoded: bytes, short_side: int | None, max_pixels: int = MAX_PIXELS) -> Stored:
     """Check that an image can be decoded, and make it smaller if its shorter side is above ``short_side`` px.
 
     A smaller copy is upright, 8-bit RGB, resized with PIL's antialiased bicubic filter, and a JPEG
     without metadata. All others keep their bytes, EXIF orientation included. A name gets a suffix
-    where it does not tell the format. Raises UnreadableImage.
+    where it does not tell the format. Raises UnreadableImage, also for more than ``max_pixels`` pixels.
     """
-    pixels = decode(encoded)
+    pixels = decode(encoded, max_pixels=max_pixels)
     height, width = pixels.shape[1:]
     if short_side is None or min(height, width) <= short_side:
-        suffixed = name.lower().endswith(IMAGE_SUFFIXES)
-        return Stored(name if suffixed else name + _suffix(encoded), encoded, reencoded=False)
+        return Stored(name if is_image(name) else name + _suffix(encoded), encoded, reencoded=False)
     scale = short_side / min(height, width)
     size = max(short_side, round(width * scale)), max(short_side, round(height * scale))
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize(size, Image.Resampling.BICUBIC)
@@ -52,5 +53,6 @@ def _suffix(encoded: bytes) -> str:
     header = read_header(encoded)
     if header is not None:
         return {"JPEG": ".jpg", "WEBP": ".webp"}[header.format]
-    with Image.open(io.BytesIO(encoded)) as image:
-        return f".{(image.format or 'jpg').lower()}"
+    with Image.open(io.BytesIO(encoded), formats=PIL_FORMATS) as image:
+        kind = image.format or "JPEG"
+    return {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "HEIF": ".heic"}.get(kind, f".{kind.lower()}")

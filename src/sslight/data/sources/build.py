@@ -1,16 +1,19 @@
 """From paths to a source of images."""
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
 
-from sslight.data.sources.combine import ConcatSource
+from sslight.data.sources.combine import ConcatSource, SubsetSource
 from sslight.data.sources.file_list import FileListSource
 from sslight.data.sources.folder import FolderSource
 from sslight.data.sources.h5.source import H5Source
+from sslight.data.sources.labels import LabeledSource
 from sslight.data.sources.source import Source
+from sslight.data.sources.suffixes import passed_over_in_words
 from sslight.data.sources.synthetic import SyntheticSource
 from sslight.data.sources.tar.remote import RemoteFile, is_remote
 from sslight.data.sources.tar.shards import expand, is_pattern, shards_in
@@ -19,18 +22,47 @@ from sslight.data.sources.tar.source import AT_ONCE, TarSource
 _KINDS = "a folder of images, an H5 file, tar shards"
 
 
-def build_source(paths: Sequence[str], *, labeled: bool, setting: str = "data.train") -> Source:
+def build_source(
+    paths: Sequence[str],
+    *,
+    labeled: bool,
+    setting: str = "data.train",
+    labels: str | None = None,
+    labels_column: str | None = None,
+) -> Source:
     """The images at ``paths``: folders, H5 files, tar shards or ``synthetic:N[:val]``; several are joined.
 
     With ``labelled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
-    the ``KEY.cls`` of tar shards; without it no class mapping is built. ``setting`` is the name that
-    errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError for
-    anything that gives no images, StoreUnavailable for a store that does not answer.
+    the ``KEY.cls`` of tar shards, or what the table ``labels`` says (see ``LabeledSource``); without it no
+    class mapping is built. ``setting`` is the name that errors show. Tar shards may also lie in a store
+    (``https://``, ``s3://``). Raises ValueError for anything that gives no images, StoreUnavailable for a
+    store that does not answer.
     """
     if not paths:
         raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file, tar shards or synthetic:N")
-    parts = [_one_source(path, labeled=labeled, setting=setting) for path in paths]
-    return parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
+    from_table = labeled and labels is not None
+    parts = [_one_source(path, labeled=labeled and not from_table, setting=setting) for path in paths]
+    source = parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
+    return LabeledSource(source, labels, labels_column, setting) if from_table and labels is not None else source
+
+
+def passed_over(source: Source) -> dict[str, int]:
+    """What lies in the folders of a source and is no image: numbers by suffix, by kind, or by folder with ``/``."""
+    match source:
+        case FolderSource():
+            return source.passed_over
+        case ConcatSource():
+            return dict(sum((Counter(passed_over(part)) for part in source.parts), Counter()))
+        case SubsetSource() | LabeledSource():
+            return passed_over(source.whole)
+        case _:
+            return {}
+
+
+def source_notice(source: Source) -> str:
+    """One line on how many images a run has and what was passed over, for people."""
+    words = passed_over_in_words(passed_over(source))
+    return f"{len(source):,} images{f'; {words}' if words else ''}"
 
 
 def build_image_source(paths: Sequence[str], *, setting: str) -> Source:

@@ -30,6 +30,11 @@ class ConcatSource:
                 [np.array([position[name] for name in classes], dtype=np.int64)[labels] for classes, labels in parts]
             )
 
+    @property
+    def parts(self) -> tuple[Source, ...]:
+        """The joined sources."""
+        return self._sources
+
     def __len__(self) -> int:
         return int(self._ends[-1])
 
@@ -65,6 +70,11 @@ class SubsetSource:
         self._indices = indices
         self.classes = source.classes
         self.labels: npt.NDArray[np.int64] | None = None if source.labels is None else source.labels[indices]
+
+    @property
+    def whole(self) -> Source:
+        """The source of which this is a part."""
+        return self._source
 
     def __len__(self) -> int:
         return len(self._indices)

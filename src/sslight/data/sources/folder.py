@@ -9,12 +9,14 @@ import numpy.typing as npt
 from sslight.data.decoding.limits import read_image_file
 from sslight.data.sources.listing import list_images
 from sslight.data.sources.names import printable
+from sslight.data.sources.suffixes import passed_over_in_words
 
 
 class FolderSource:
     """All images under ``root``, sub-folders included, in the order of their path components.
 
-    Files are images by their suffix (any case); names that start with a dot are left out. Links to
+    Files are images by their suffix (any case); names that start with a dot and folders of thumbnails are
+    left out. ``passed_over`` counts all that is no image, by suffix or folder. Links to
     files and folders are followed, except to a folder that contains the link. With ``labelled``
     the direct sub-folders that hold images are the classes, and images at any depth below belong
     to them. Raises ValueError if there is no image, or no class folders where labels are asked for;
@@ -23,10 +25,13 @@ class FolderSource:
 
     def __init__(self, root: str | Path, *, labeled: bool) -> None:
         self._root = os.fspath(root)
-        self._names = list_images(self._root)
+        self._names, counts = list_images(self._root)
+        self.passed_over = counts
         if not len(self._names):
+            words = passed_over_in_words(counts)
             raise ValueError(
-                f"{self._root} holds no images; give a folder with files named *.jpg, *.png, *.webp or the like"
+                f"{self._root} holds no images{f' ({words})' if words else ''}; "
+                "give a folder with files named *.jpg, *.png, *.heic or the like"
             )
         self.classes: tuple[str, ...] | None = None
         self.labels: npt.NDArray[np.int64] | None = None

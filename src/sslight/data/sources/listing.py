@@ -2,22 +2,31 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from sslight.data.sources.names import NameTable
+from sslight.data.sources.suffixes import (
+    HIDDEN,
+    IMAGE_SUFFIXES,
+    NO_FILE,
+    THUMBNAIL_FOLDERS,
+    is_image,
+    passed_over_as,
+)
 from sslight.data.sources.tables import Table, cache_table, cached_table, identity, is_settled
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 
 SMALLEST_CACHED = 1000
 """Images from which on a listing is kept: below, listing again takes milliseconds."""
 
 
-def list_images(root: str) -> NameTable:
-    """Paths of the images under ``root``, relative to it, in the order of their components.
+def list_images(root: str) -> tuple[NameTable, dict[str, int]]:
+    """Paths of the images under ``root``, relative to it, in the order of their components; and what is no image.
+
+    The latter counts files by suffix and hidden folders by name (see ``passed_over_in_words``).
 
     A large listing is kept in the user's cache. It is used again only while inode and time stamps
     of every directory in it are what they were, which adding, removing and renaming anything
@@ -33,7 +42,7 @@ def list_images(root: str) -> NameTable:
     names = NameTable(walk.images("", ()))
     if len(names) >= SMALLEST_CACHED and not walk.met_file_link and is_settled(walk.identities, started):
         cache_table("listings", Path(root), _as_table(names, walk))
-    return names
+    return names, dict(+walk.passed_over)
 
 
 class _Walk:
@@ -44,6 +53,7 @@ class _Walk:
         self.folders: list[str] = []
         self.identities: list[tuple[int, int, int]] = []
         self.met_file_link = False
+        self.passed_over: Counter[str] = Counter()
 
     def images(self, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[str]:
         """Names of the images in the folder ``prefix`` (empty, or its relative path and a separator)."""
@@ -55,17 +65,26 @@ class _Walk:
         if itself in ancestors:
             return
         with os.scandir(folder) as listing:
-            entries = sorted((entry for entry in listing if entry.name[0] != "."), key=lambda entry: entry.name)
+            entries = sorted(listing, key=lambda entry: entry.name)
         for entry in entries:
+            name, is_hidden = entry.name, entry.name.startswith(".")
             is_folder = entry.is_dir()
-            self.met_file_link |= not is_folder and entry.is_symlink()
-            if is_folder:
-                yield from self.images(prefix + entry.name + os.sep, (*ancestors, itself))
-            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
-                yield prefix + entry.name
+            self.met_file_link |= not is_folder and not is_hidden and entry.is_symlink()
+            if is_folder and (is_hidden or name.lower() in THUMBNAIL_FOLDERS):
+                self.passed_over[f"{name}/"] += 1
+            elif is_folder:
+                yield from self.images(prefix + name + os.sep, (*ancestors, itself))
+            elif is_hidden:
+                self.passed_over[HIDDEN] += is_image(name)
+            elif not is_image(name):
+                self.passed_over[passed_over_as(name)] += 1
+            elif entry.is_file():
+                yield prefix + name
+            else:
+                self.passed_over[NO_FILE] += 1
 
 
-def _cached(root: str) -> NameTable | None:
+def _cached(root: str) -> tuple[NameTable, dict[str, int]] | None:
     table = cached_table("listings", Path(root))
     if table is None or table.head.get("suffixes") != list(IMAGE_SUFFIXES):
         return None
@@ -75,8 +94,9 @@ def _cached(root: str) -> NameTable | None:
         if len(identities) == len(folders) and all(
             _identity_now(root + os.sep + folders[number]) == tuple(known) for number, known in enumerate(identities)
         ):
-            return NameTable.from_arrays(table.arrays)
-    except (KeyError, ValueError):
+            passed_over = {str(kind): int(number) for kind, number in table.head["passed_over"].items()}
+            return NameTable.from_arrays(table.arrays), passed_over
+    except (KeyError, ValueError, TypeError, AttributeError):
         pass
     return None
 
@@ -91,4 +111,4 @@ def _identity_now(folder: str) -> tuple[int, int, int] | None:
 def _as_table(names: NameTable, walk: _Walk) -> Table:
     arrays = NameTable(walk.folders).arrays("folder_") | names.arrays()
     arrays["identities"] = np.array(walk.identities, dtype=np.int64).reshape(-1)
-    return Table({"suffixes": list(IMAGE_SUFFIXES)}, arrays)
+    return Table({"suffixes": list(IMAGE_SUFFIXES), "passed_over": dict(+walk.passed_over)}, arrays)

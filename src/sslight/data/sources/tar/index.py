@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.sources.listing import IMAGE_SUFFIXES
 from sslight.data.sources.names import NameTable
+from sslight.data.sources.suffixes import IMAGE_SUFFIXES
 from sslight.data.sources.tables import (
     CachedFile,
     Table,

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from sslight.data.sources.listing import IMAGE_SUFFIXES
+from sslight.data.sources.suffixes import IMAGE_SUFFIXES
 
 MOST_SHARDS = 1_000_000
 

@@ -1,0 +1,114 @@
+"""Labels from a table beside the images."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sslight.data.sources.find import NameFinder
+from sslight.data.sources.names import printable
+from sslight.data.sources.source import Source
+from sslight.reading import read_ordinary
+
+LARGEST_LIST = 2**32
+"""Bytes of a list or table of images at most."""
+
+
+class LabeledSource:
+    """The images of ``whole``, with the classes that a table of separated values gives them.
+
+    Without ``column`` the table has two columns, name and label, with or without a line of headings; with it
+    the first line holds the headings, and the names are in the first column whose value names an image. Commas,
+    semicolons and tabs separate. A name is that of a list (``NameFinder``), also without its suffix.
+    Rows about other images are passed over. Raises ValueError, naming ``setting``, if the table cannot be read,
+    has no such column, labels an image twice in different ways, or leaves one without a label.
+    """
+
+    def __init__(self, whole: Source, table: str, column: str | None, setting: str) -> None:
+        self.whole = whole
+        prefix = f"{setting.removesuffix('train').removesuffix('val')}labels={table}"
+        find = NameFinder(whole, by_index=False, by_stem=True)
+        words: list[str | None] = [None] * len(whole)
+        for name, label in _pairs(prefix, table, column, find):
+            index = find(name)
+            if index is None:
+                continue
+            if words[index] not in (None, label):
+                raise ValueError(f"{prefix} labels {printable(name)} {words[index]} and {label}; keep one")
+            words[index] = label
+        missing = [index for index, word in enumerate(words) if word is None]
+        if missing:
+            raise ValueError(
+                f"{prefix} has no label for {len(missing)} of the {len(whole)} images of {setting} (first: "
+                f"{printable(whole.name(missing[0]))}); add them as NAME,LABEL, or leave these images out of {setting}"
+            )
+        found = [word for word in words if word is not None]
+        self.classes: tuple[str, ...] | None = tuple(sorted(set(found)))
+        position = {name: number for number, name in enumerate(self.classes)}
+        self.labels: npt.NDArray[np.int64] | None = np.array([position[word] for word in found], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def read(self, index: int) -> bytes:
+        """The encoded image."""
+        return self.whole.read(index)
+
+    def name(self, index: int) -> str:
+        """The name in the source without the table."""
+        return self.whole.name(index)
+
+    def locate(self, index: int) -> str:
+        """Where the image lies."""
+        return self.whole.locate(index)
+
+
+def read_list(prefix: str, path: str, remedy: str) -> str:
+    """The text of a list of images, without a byte-order mark. Raises ValueError that begins with ``prefix``."""
+    try:
+        content = read_ordinary(Path(path).expanduser(), largest=LARGEST_LIST)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ValueError(f"{prefix} cannot be read ({reason}); {remedy}") from error
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace")
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    if "\0" in text:
+        raise ValueError(f"{prefix} is not a text; {remedy}")
+    return text
+
+
+def _pairs(prefix: str, table: str, column: str | None, find: NameFinder) -> list[tuple[str, str]]:
+    """Name and label of each row."""
+    text = read_list(prefix, table, "give a table with lines NAME,LABEL")
+    first_line = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first_line.count)
+    try:
+        rows = [[field.strip() for field in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise ValueError(f"{prefix} is no table of separated values ({error}); give lines NAME,LABEL") from error
+    if not rows:
+        raise ValueError(f"{prefix} is empty; give lines NAME,LABEL")
+    heading, width = rows[0], len(rows[0])
+    if any(len(row) != width for row in rows):
+        wrong = next(number for number, row in enumerate(rows, 1) if len(row) != width)
+        raise ValueError(f"{prefix} has rows of different lengths (row {wrong}); quote names that hold the separator")
+    if column is None:
+        if width != 2:
+            raise ValueError(
+                f"{prefix} has {width} columns; set data.labels_column to the one of labels: {', '.join(heading)}"
+            )
+        names, labels = 0, 1
+        rows = rows if find(heading[0]) is not None else rows[1:]
+    else:
+        if heading.count(column) != 1:
+            raise ValueError(
+                f"data.labels_column={column} is not the heading of one column of {table}: there are "
+                f"{', '.join(heading)}"
+            )
+        labels, rows = heading.index(column), rows[1:]
+        others = [place for place in range(width) if place != labels]
+        names = next((place for row in rows[:1000] for place in others if find(row[place]) is not None), 0)
+    return [(row[names], row[labels]) for row in rows]

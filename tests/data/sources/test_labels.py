@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sslight.data import ConcatSource, Source, build_source
+from tests.data.mutations import mutated
+from tests.data.pictures import write_class_folders
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_class_folders(tmp_path / "pool", {"": 4})
+
+
+def labeled(root: Path, table: str | bytes, column: str | None = None) -> Source:
+    file = root.parent / "labels.csv"
+    file.write_bytes(table if isinstance(table, bytes) else table.encode())
+    return build_source([str(root)], labeled=True, labels=str(file), labels_column=column)
+
+
+@pytest.mark.parametrize("heading", ["", "file,class\n"])
+@pytest.mark.parametrize(("separator", "ending"), [(",", "\n"), (";", "\r\n"), ("\t", "\n")])
+def test_a_table_of_two_columns_gives_the_classes(root: Path, heading: str, separator: str, ending: str) -> None:
+    text = f"{heading}000.jpg,dog\n./001.jpg,cat\n002,dog\n{root}/003.jpg,a cow\nelsewhere.jpg,horse\n"
+    for mark in ("", "\ufeff"):
+        source = labeled(root, mark + text.replace(",", separator).replace("\n", ending))
+        assert source.classes == ("a cow", "cat", "dog")
+        assert source.labels is not None
+        assert source.labels.tolist() == [2, 1, 2, 0]
+        assert (source.name(1), len(source)) == ("001.jpg", 4)
+        assert source.read(0) == (root / "000.jpg").read_bytes()
+
+
+def test_labels_may_be_numbers_and_stand_in_a_column_by_its_heading(root: Path) -> None:
+    table = "id,image_id,sex,dx\n" + "".join(f"{n},00{n},f,{n % 2}\n" for n in range(4))
+    source = labeled(root, table, "dx")
+    assert source.classes == ("0", "1")
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match=r"has 4 columns; set data.labels_column to .*: id, image_id, sex, dx"):
+        labeled(root, table)
+    with pytest.raises(ValueError, match=r"data.labels_column=DX is not the heading of one column .*: there are id,"):
+        labeled(root, table, "DX")
+
+
+def test_a_table_beats_folders_and_labels_joined_sets(tmp_path: Path) -> None:
+    roots = [write_class_folders(tmp_path / name, {"a": 1, "b": 1}) for name in ("x", "y")]
+    table = tmp_path / "labels.csv"
+    table.write_text("x/a/000.jpg,1\nx/b/000.jpg,2\ny/a/000.jpg,2\ny/b/000.jpg,1\n")
+    source = build_source([str(root) for root in roots], labeled=True, labels=str(table))
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, 1, 1, 0]
+    plain = build_source([str(root) for root in roots], labeled=False, labels=str(table))
+    assert isinstance(plain, ConcatSource)
+    assert plain.labels is None
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("000.jpg,a\n001.jpg,b\n002.jpg,b\n", r"no label for 1 of the 4 images of data.train \(first: 003.jpg\)"),
+        ("000.jpg,a\n000.jpg,b\n", "labels 000.jpg a and b; keep one"),
+        ("", "is empty; give lines NAME,LABEL"),
+        ("000.jpg,a\n001.jpg,a,b\n", r"rows of different lengths \(row 2\)"),
+        (b"PK\3\4\0\0", "is not a text"),
+    ],
+)
+def test_a_wrong_table_is_explained(root: Path, table: str | bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=rf"^data.labels=.*labels.csv .*{words}"):
+        labeled(root, table)
+
+
+def test_a_missing_table_is_named(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"data.labels=\S+nowhere.csv cannot be read \(No such file"):
+        build_source([str(root)], labeled=True, labels=str(root / "nowhere.csv"))
+
+
+def test_damaged_tables_give_labels_or_a_sentence(root: Path) -> None:
+    others = b"".join(b"another-picture-%d.jpg,c0\n" % number for number in range(30))  # may be damaged at no loss
+    whole = b"name,label\n" + others + b"".join(b'"00%d.jpg",c%d\n' % (n, n % 2) for n in range(4))
+    reasons, readable = [], 0
+    for seed in range(60):
+        try:
+            labels = labeled(root, mutated(whole, seed)).labels
+        except ValueError as error:
+            reasons.append(str(error))
+        else:
+            readable += 1
+            assert labels is not None
+            assert labels.dtype == np.int64
+    assert readable
+    assert reasons
+    assert not any("\n" in reason for reason in reasons)
