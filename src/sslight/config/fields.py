@@ -97,8 +97,8 @@ Paths = Annotated[list[TextPath], BeforeValidator(as_text), BeforeValidator(as_l
 # Fields that several commands have, explained once.
 # fmt: off
 
-MaxPixels = Annotated[int, Field(ge=1, le=LARGEST_MAX_PIXELS, description="""Largest image that is decoded, width × height;
-    larger ones count as unreadable, before memory is taken for them. A worker needs up to 9 bytes for each pixel.
+MaxPixels = Annotated[int, Field(ge=1, le=LARGEST_MAX_PIXELS, description="""Largest image that is decoded, as
+    width × height; larger ones count as unreadable, before memory is taken for them. A worker needs up to 9 bytes a pixel.
     Unit: px. Try: the number of your largest images; a small one where anybody can add images.""")]  # PIL's own limit
 
 ReadTimeout = Annotated[float, Field(gt=0.0, description="""Longest time that reading and decoding one image may take in
