@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -85,10 +86,40 @@ def test_a_view_that_is_not_a_multiple_of_the_patch_names_the_nearest_sizes() ->
         check_image_size(vit, 9, "views.local_size")
 
 
-def test_a_view_size_that_the_network_refuses_is_named() -> None:
-    swin = build_backbone("swinv2_cr_tiny_ns_224")
-    with pytest.raises(ValueError, match=r"views\.local_size=96 does not fit the backbone SwinTransformerV2Cr"):
-        check_image_size(swin, 96, "views.local_size")
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("views.global_size", "views.global_size=224 with views.local_size=224 or views.num_local=0"),
+        ("views.local_size", "views.local_size=224 or views.num_local=0"),
+        ("image_size", "image_size=224"),
+    ],
+)
+def test_a_size_that_the_network_refuses_is_answered_with_the_settings_that_fit(setting: str, remedy: str) -> None:
+    levit = build_backbone("levit_128s")
+    with pytest.raises(
+        ValueError, match=f"^{setting}=96 does not fit the backbone LevitDistilled .*: set {remedy}, or"
+    ):
+        check_image_size(levit, 96, setting)
+    check_image_size(levit, 224, setting)
+
+
+def test_networks_with_windows_take_views_of_any_size_and_keep_timms_shapes() -> None:
+    swin = build_backbone("swin_tiny_patch4_window7_224", image_size=64)
+    for size in (64, 36):
+        check_image_size(swin, size, "views.local_size")
+    plain = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
+    assert {k: v.shape for k, v in plain.state_dict().items()} == {k: v.shape for k, v in swin.state_dict().items()}
+
+
+@pytest.mark.parametrize(("name", "patch"), [("vit_tiny_r_s16_p8_224", 32), ("vitamin_small_224", 16)])
+def test_vits_on_the_feature_map_of_a_cnn_take_views_of_whole_patches(name: str, patch: int) -> None:
+    vit = build_backbone(name, image_size=64)
+    check_image_size(vit, 64, "views.global_size")
+    check_image_size(vit, 32, "views.local_size")
+    with pytest.raises(ValueError, match=rf"views\.local_size=36 is not a multiple of the patch side {patch} "):
+        check_image_size(vit, 36, "views.local_size")
+    with pytest.raises(ValueError, match=f"patch_size=8 has no meaning for backbone={name}"):
+        build_backbone(name, patch_size=8)
 
 
 def test_checking_a_size_leaves_the_backbone_as_it_was() -> None:

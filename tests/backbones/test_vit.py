@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from sslight.backbones import build_backbone
 from sslight.backbones.vit import MultiSizeVisionTransformer, resize_position_embedding
+from tests.golden import read_arrays
 
 
 def test_the_native_grid_keeps_the_embedding_itself() -> None:
@@ -61,3 +62,17 @@ def test_at_the_native_size_a_vit_is_timms(name: str) -> None:
     size = plain.patch_embed.img_size[0]
     x = torch.randn(1, 3, size, size)
     torch.testing.assert_close(vit(x), plain(x))
+
+
+def test_the_class_token_starts_as_the_originals_and_nothing_else_is_drawn_anew() -> None:
+    import timm
+
+    torch.manual_seed(0)
+    ours = build_backbone("vit_tiny").state_dict()
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    timms = timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict()
+    assert torch.equal(torch.rand(1), after)
+    assert {key for key, value in ours.items() if not torch.equal(value, timms[key])} == {"cls_token"}
+    recorded = read_arrays("backbones/vit_tiny_weights.npz")["cls_token"]
+    assert float(ours["cls_token"].std()) == pytest.approx(float(recorded.std()), rel=0.15)

@@ -5,8 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+import sslight.api.pretrain
+from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe
 from sslight.methods import DINO, StepValues, build_method
+from sslight.methods.numerics import linear
 
 
 def test_the_settings_reach_the_method(tiny: Callable[..., PretrainSettings]) -> None:
@@ -20,6 +23,41 @@ def test_the_settings_reach_the_method(tiny: Callable[..., PretrainSettings]) ->
     output = method(torch.randn(8, 3, 32, 32), torch.randn(8, 3, 16, 16), values)
     assert torch.isfinite(output.loss)
     assert output.features.shape[0] == 4
+
+
+@pytest.mark.parametrize(("device_type", "adopted"), [("cpu", True), ("cuda", False)])
+def test_the_layers_for_a_cpu_are_adopted_on_a_cpu_alone(
+    tiny: Callable[..., PretrainSettings], device_type: str, adopted: bool
+) -> None:
+    method = build_method(tiny(), device_type)
+    assert any(type(module).__module__ == cpu_layers.__name__ for module in method.modules()) == adopted
+
+
+def test_a_run_on_a_gpu_adopts_nothing_for_a_cpu(
+    tiny: Callable[..., PretrainSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def build(_: PretrainSettings, device_type: str) -> None:
+        seen.append(device_type)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(sslight.api.pretrain, "build_method", build)
+    for devices in ("1", "cpu"):
+        with pytest.raises(KeyboardInterrupt):
+            sslight.api.pretrain.run_pretraining(tiny(devices=devices, output="run", data__train="synthetic:8"))
+    assert seen == ["cuda", "cpu"]
+
+
+def test_products_of_matrices_on_a_gpu_are_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_layers, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(cpu_layers._OneDNNLinear, "apply", None)  # calling it would fail
+    x, weight = torch.empty(512, 2048, device="meta"), torch.empty(4, 2048, device="meta")
+    assert linear(x, weight).shape == (512, 4)
+    with pytest.raises(TypeError):
+        linear(torch.zeros(512, 2048), torch.zeros(4, 2048))
 
 
 def test_drop_path_is_the_students_alone(tiny: Callable[..., PretrainSettings]) -> None:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from sslight.methods import DINO, StepValues, dino_loss, dino_pair_means, update_center
+from sslight.methods import DINO, DINOHead, Network, StepValues, dino_loss, dino_pair_means, update_center
 from sslight.optim import teacher_temperature
 from tests.golden import assert_near, read_arrays, read_json
 
@@ -44,7 +44,8 @@ def test_loss_gradient_and_centre_are_the_recorded_ones(name: str, dtype: torch.
         }
         teacher = by_view(arrays[f"in.teacher.{call}"].to(dtype), case["B"])
         student = by_view(arrays[f"in.student.{call}"].to(dtype), case["B"]).requires_grad_()
-        global_mean, local_mean = dino_pair_means(student, teacher, center, **temps)
+        means = dino_pair_means(student, teacher, center, **temps)
+        global_mean, local_mean = means.global_mean, means.local_mean
         if local_mean is None:
             loss = dino_loss(student, teacher, center, **temps, global_pair_weight=weight)
         else:
@@ -144,23 +145,31 @@ class Pool(nn.Module):
         return features
 
 
-def dino(**changes: Any) -> DINO:
+def dino(*, norm_last_layer: bool = True, **changes: Any) -> DINO:
     torch.manual_seed(0)
     settings: dict[str, Any] = {
-        "num_features": 5,
         "num_global": 2,
         "num_local": 3,
-        "head_layers": 2,
-        "head_hidden_dim": 8,
-        "head_bottleneck_dim": 4,
-        "head_output_dim": 12,
-        "head_batch_norm": True,
-        "norm_last_layer": True,
         "student_temp": 0.1,
         "center_momentum": 0.9,
         "global_pair_weight": 0.4,
     }
-    return DINO(Pool(), Pool(), **{**settings, **changes})
+    student, teacher = (
+        Network(
+            Pool(),
+            DINOHead(
+                5,
+                num_layers=2,
+                hidden_dim=8,
+                bottleneck_dim=4,
+                output_dim=12,
+                batch_norm=True,
+                norm_last_layer=norm_last_layer,
+            ),
+        )
+        for _ in range(2)
+    )
+    return DINO(student, teacher, **{**settings, **changes})
 
 
 def views(num_images: int = 4, num_local: int = 3) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sslight.backbones import num_features, to_timm_keys
 from sslight.config import OptimSettings
-from sslight.methods import DINO, StepValues
+from sslight.methods import DINO, DINOHead, Network, StepValues
 from sslight.optim import (
     build_optimizer,
     clip_gradients,
@@ -34,18 +34,23 @@ def build(name: str, case: dict[str, Any], dtype: torch.dtype) -> nn.ModuleDict:
     settings, init = case["settings"], read_arrays(f"trajectories/{name}_init.npz")
     dino, head, views = settings["dino"], settings["dino"]["head"], settings["views"]
     student = recorded_backbone(case["arch"])
+    heads = [
+        DINOHead(
+            num_features(student),
+            num_layers=head["layers"],
+            hidden_dim=head["hidden"],
+            bottleneck_dim=head["bottleneck"],
+            output_dim=head["out"],
+            batch_norm=head["batch_norm"],
+            norm_last_layer=head["last_layer_magnitude_fixed"],
+        )
+        for _ in range(2)
+    ]
     method = DINO(
-        student,
-        recorded_backbone(case["arch"]),
-        num_features=num_features(student),
+        Network(student, heads[0]),
+        Network(recorded_backbone(case["arch"]), heads[1]),
         num_global=views["n_global"],
         num_local=views["n_local"],
-        head_layers=head["layers"],
-        head_hidden_dim=head["hidden"],
-        head_bottleneck_dim=head["bottleneck"],
-        head_output_dim=head["out"],
-        head_batch_norm=head["batch_norm"],
-        norm_last_layer=head["last_layer_magnitude_fixed"],
         student_temp=dino["student_temp"],
         center_momentum=dino["center_momentum"],
         global_pair_weight=views["lambda_global_local"][0],

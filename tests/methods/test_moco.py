@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from sslight.methods import MoCo, StepValues, moco_logits, moco_loss, moco_view_losses
+from sslight.methods import MoCo, Network, StepValues, moco_logits, moco_loss, moco_pair_means, projection_mlp
 from tests.golden import assert_near, read_arrays, read_json
 from tests.methods.test_dino import Pool, by_view, views
 
@@ -22,22 +22,15 @@ VALUES = StepValues(momentum=0.9)
 
 def method_of(case: dict[str, Any]) -> MoCo:
     """A MoCo whose networks pass embeddings through, as recorded."""
-    method = MoCo(
-        nn.Identity(),
-        nn.Identity(),
-        num_features=1,
-        num_global=2,
+    return MoCo(
+        Network(nn.Identity(), nn.Identity()),
+        Network(nn.Identity(), nn.Identity()),
         num_local=case["n_local"],
-        head_layers=1,
-        head_hidden_dim=1,
-        head_output_dim=case["D"],
-        head_batch_norm=False,
+        embedding_dim=case["D"],
         temperature=0.2,
         queue_size=case["K"],
         global_pair_weight=case["lambdas"][0],
     )
-    method.query.head, method.key.head = nn.Identity(), nn.Identity()
-    return method
 
 
 def step(method: MoCo, raw_queries: Tensor, raw_keys: Tensor) -> dict[str, Tensor]:
@@ -183,18 +176,17 @@ def test_two_processes_share_the_recorded_queue_and_shuffle_the_keys_images(tmp_
 def moco(**changes: Any) -> MoCo:
     torch.manual_seed(0)
     arguments: dict[str, Any] = {
-        "num_features": 5,
-        "num_global": 2,
         "num_local": 3,
-        "head_layers": 2,
-        "head_hidden_dim": 8,
-        "head_output_dim": 4,
-        "head_batch_norm": False,
+        "embedding_dim": 4,
         "temperature": 0.2,
         "queue_size": 8,
         "global_pair_weight": 0.4,
     }
-    return MoCo(Pool(), Pool(), **{**arguments, **changes})
+    query, key = (
+        Network(Pool(), projection_mlp(5, num_layers=2, hidden_dim=8, out_dim=4, batch_norm=False, activation=nn.ReLU))
+        for _ in range(2)
+    )
+    return MoCo(query, key, **{**arguments, **changes})
 
 
 def test_the_key_network_starts_as_a_copy_that_is_not_trained_and_follows_before_the_forward_pass() -> None:
@@ -345,8 +337,8 @@ def test_loss_keys_and_queue_stay_in_float32_under_autocast() -> None:
         output = method(*views(), VALUES)
     assert {x.dtype for x in (output.loss, method._seen[0], method.queue)} == {torch.float32}
     queries = F.normalize(torch.randn(2, 3, 4), dim=-1).bfloat16()
-    losses = moco_view_losses(moco_logits(queries, queries[0], torch.randn(4, 6), temperature=0.2))
-    assert losses.dtype == torch.float32
+    means = moco_pair_means(moco_logits(queries, queries[0], torch.randn(4, 6), temperature=0.2))
+    assert means.global_mean.dtype == torch.float32
 
 
 def test_the_backbone_to_export_is_the_querys() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sslight.methods.pairs import combine_pair_means, cross_view_means
+from sslight.methods.pairs import PairMeans, cross_view_means
 
 
 def naive_means(log_probs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -25,8 +25,11 @@ def test_means_and_gradients_are_those_of_a_loop_over_pairs(num_global: int, num
     logits = torch.randn(num_global + num_local, 5, 7, dtype=torch.float64, requires_grad=True)
     targets = torch.randn(num_global, 5, 7, dtype=torch.float64).softmax(-1)
     gradients = []
-    for means in (cross_view_means, naive_means):
-        global_mean, local_mean = means(logits.log_softmax(-1), targets)
+    ours = cross_view_means(logits.log_softmax(-1), targets)
+    for global_mean, local_mean in (
+        (ours.global_mean, ours.local_mean),
+        naive_means(logits.log_softmax(-1), targets),
+    ):
         assert (local_mean is None) == (num_local == 0)
         total = global_mean if local_mean is None else 3 * global_mean + 5 * local_mean
         (gradient,) = torch.autograd.grad(total, logits)
@@ -38,20 +41,20 @@ def test_without_a_weight_every_pair_counts_the_same() -> None:
     logits = torch.randn(3 + 4, 2, 6, dtype=torch.float64).log_softmax(-1)
     targets = torch.randn(3, 2, 6, dtype=torch.float64).softmax(-1)
     pairs = [-(targets[g] * logits[v]).sum(-1).mean() for g in range(3) for v in range(7) if v != g]
-    loss = combine_pair_means(*cross_view_means(logits, targets), num_global=3, num_local=4, global_pair_weight=None)
+    loss = cross_view_means(logits, targets).weighted(None)
     torch.testing.assert_close(loss, torch.stack(pairs).mean(), rtol=1e-12, atol=0.0)
 
 
 def test_the_papers_baseline_weights_are_the_plain_mean() -> None:
     means = torch.tensor(7.0), torch.tensor(14.0)
     for num_local, weight in [(6, 1 / 7), (10, 1 / 11)]:
-        plain, weighted = (
-            combine_pair_means(*means, num_global=2, num_local=num_local, global_pair_weight=w) for w in (None, weight)
-        )
+        log_probs, targets = torch.zeros(2 + num_local, 1, 3), torch.ones(2, 1, 3) / 3
+        share = cross_view_means(log_probs, targets).global_share
+        plain, weighted = (PairMeans(*means, share).weighted(w) for w in (None, weight))
         assert float(plain) == pytest.approx(float(weighted), rel=1e-6)
         assert float(plain) == pytest.approx(7 * weight + 14 * (1 - weight), rel=1e-6)
 
 
 def test_without_local_views_the_weight_has_no_effect() -> None:
     mean = torch.tensor(2.5)
-    assert combine_pair_means(mean, None, num_global=2, num_local=0, global_pair_weight=0.4) is mean
+    assert PairMeans(mean, None, 1.0).weighted(0.4) is mean

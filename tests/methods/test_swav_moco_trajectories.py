@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslight.backbones import num_features
 from sslight.config import OptimSettings
-from sslight.methods import Method, MoCo, StepValues, SwAV, moco_logits
+from sslight.methods import Method, MoCo, Network, StepValues, SwAV, SwAVHead, moco_logits, projection_mlp
 from sslight.optim import build_optimizer, cosine_schedule, parameter_groups, set_rates
 from tests.backbones.recorded import as_input, recorded_backbone
 from tests.golden import assert_near, part, read_arrays, read_json
@@ -42,32 +42,49 @@ def build(name: str, case: dict[str, Any], dtype: torch.dtype) -> SwAV | MoCo:
     views, backbone = settings["views"], recorded_backbone(case["arch"])
     head = settings[settings["method"]]["head"]
     shared: dict[str, Any] = {
-        "num_features": num_features(backbone),
-        "num_global": views["n_global"],
         "num_local": views["n_local"],
-        "head_layers": head["layers"],
-        "head_hidden_dim": head["hidden"],
-        "head_output_dim": head["out"],
-        "head_batch_norm": head["batch_norm"],
         "global_pair_weight": views["lambda_global_local"][0],
     }
     if settings["method"] == "swav":
         options = settings["swav"]
-        swav = SwAV(
-            backbone,
+        swav_head = SwAVHead(
+            num_features(backbone),
+            num_layers=head["layers"],
+            hidden_dim=head["hidden"],
+            output_dim=head["out"],
             num_prototypes=options["prototypes"],
+            batch_norm=head["batch_norm"],
+        )
+        swav = SwAV(
+            Network(backbone, swav_head),
+            num_global=views["n_global"],
             temperature=options["temperature"],
             epsilon=options["epsilon"],
             num_iterations=options["sinkhorn_iterations"],
             queue_size=options["queue_length_used"],
             **shared,
         )
-        swav.head.load_state_dict({key.removeprefix("projection."): v for key, v in part(init, "head.").items()})
+        swav_head.load_state_dict({key.removeprefix("projection."): v for key, v in part(init, "head.").items()})
         return swav.to(dtype)
     options = settings["moco"]
+    query, key = (
+        Network(
+            network,
+            projection_mlp(
+                num_features(network),
+                num_layers=head["layers"],
+                hidden_dim=head["hidden"],
+                out_dim=head["out"],
+                batch_norm=head["batch_norm"],
+                activation=nn.ReLU,
+            ),
+        )
+        for network in (backbone, recorded_backbone(case["arch"]))
+    )
     moco = MoCo(
-        backbone,
-        recorded_backbone(case["arch"]),
+        query,
+        key,
+        embedding_dim=head["out"],
         temperature=options["temperature"],
         queue_size=options["queue_length"],
         **shared,
@@ -112,7 +129,7 @@ def run(case: dict[str, Any], method: Method, num_steps: int) -> tuple[list[dict
     dtype = next(iter(trainable.values())).dtype
     outputs: dict[str, Tensor] = {}
     if isinstance(method, SwAV):
-        method.head.register_forward_hook(
+        method.network.head.register_forward_hook(
             lambda _, __, output: outputs.update({"embedding": output[0].detach(), "scores": output[1].detach()})
         )
     if isinstance(method, MoCo):

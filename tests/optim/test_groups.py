@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sslight.backbones import build_backbone, num_features, to_timm_keys
-from sslight.methods import DINO
+from sslight.methods import DINO, DINOHead, Network
 from sslight.optim import classification_groups, parameter_groups
 from tests.golden import read_json
 
@@ -37,18 +37,25 @@ def names_in(group: dict[str, Any], *modules: nn.Module) -> NamedShapes:
 def test_pretraining_groups_are_the_recorded_ones_in_order(case: dict[str, Any]) -> None:
     arch, vit = case["arch"], case["arch"] == "vit_tiny"
     student, teacher = build_backbone(arch), build_backbone(arch)
+    networks = [
+        Network(
+            backbone,
+            DINOHead(
+                num_features(backbone),
+                num_layers=3,
+                hidden_dim=32,
+                bottleneck_dim=16,
+                output_dim=64,
+                batch_norm=not vit,
+                norm_last_layer=not vit,
+            ),
+        )
+        for backbone in (student, teacher)
+    ]
     method = DINO(
-        student,
-        teacher,
-        num_features=num_features(student),
+        *networks,
         num_global=2,
         num_local=6,
-        head_layers=3,
-        head_hidden_dim=32,
-        head_bottleneck_dim=16,
-        head_output_dim=64,
-        head_batch_norm=not vit,
-        norm_last_layer=not vit,
         student_temp=0.1,
         center_momentum=0.9,
         global_pair_weight=0.4,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sslight.config import load_recipe
 from sslight.methods import StepValues, build_method
-from sslight.methods.pairs import combine_pair_means
+from sslight.methods.pairs import PairMeans
 from sslight.preview import measure_workload
 
 
@@ -57,13 +57,8 @@ def test_pairs_and_weights_are_those_of_the_loss(num_global: int, num_local: int
     pairs = [(g, v) for g in range(num_global) for v in range(num_global + num_local) if g != v]
     assert workload.global_pairs == sum(v < num_global for _, v in pairs)
     assert workload.local_pairs == sum(v >= num_global for _, v in pairs)
-    loss = combine_pair_means(
-        torch.tensor(1.0),
-        torch.tensor(0.0) if num_local else None,
-        num_global=num_global,
-        num_local=num_local,
-        global_pair_weight=weight,
-    )
+    share = (num_global - 1) / (num_global - 1 + num_local)
+    loss = PairMeans(torch.tensor(1.0), torch.tensor(0.0) if num_local else None, share).weighted(weight)
     assert workload.global_weight == pytest.approx(loss.item())
     assert workload.global_weight + workload.local_weight == pytest.approx(1)
 

@@ -202,7 +202,7 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
     fabric = build_fabric(settings, placement)
     fabric.launch()
     torch.manual_seed(settings.seed)
-    method = build_method(settings)
+    method = build_method(settings, placement.accelerator)
     classes = len(source.classes) if settings.probe.linear and source.classes is not None else None
     model = MethodWithProbe(method, num_features=num_features(method.backbone), num_classes=classes)
     clock = StepClock(runs=True)

@@ -100,7 +100,7 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
     placement = place(settings.devices)
     batch_size_per_process(settings, placement.world_size)
     torch.manual_seed(settings.seed)
-    method = build_method(settings)
+    method = build_method(settings, placement.accelerator)
     fabric = build_fabric(settings, placement)
     fabric.launch()
     with ending_with_others():

@@ -7,6 +7,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import is_model_in_modules
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -18,6 +19,8 @@ ALIASES = {"mobilenet_v2": "mobilenetv2_100", "vit_tiny": "vit_tiny_patch16_224"
 
 _TORCHVISION_INIT = {"mobilenetv2_100", "resnet18", "resnet34", "resnet50"}
 _VIT_MODULES = {"vision_transformer", "deit", "eva"}  # these take patch_size and dynamic_img_size
+_HYBRID_MODULES = {"vision_transformer_hybrid", "vitamin"}  # ViTs on the feature map of a CNN: dynamic_img_size only
+_WINDOW_MODULES = {"swin_transformer", "swin_transformer_v2", "swin_transformer_v2_cr"}  # strict_img_size
 
 
 def build_backbone(
@@ -26,13 +29,13 @@ def build_backbone(
     """A timm model without classifier, with new random weights, in training mode.
 
     It maps normalised images ``[B, 3, H, W]`` to features ``[B, num_features]``. The paper's CNNs start
-    like torchvision's networks, which the original used; all others as timm initialises them. Nothing
-    is downloaded.
+    like torchvision's networks, which the original used; plain ViTs like the original's; all others as timm
+    initialises them. Nothing is downloaded.
 
     Args:
         name: mobilenet_v2, resnet18, resnet34, resnet50, vit_tiny or any timm name.
         image_size: Side in px for which a ViT's position embedding is native (other sizes are
-            interpolated); None keeps the architecture's own. Convolutional networks take any size.
+            interpolated); None keeps the architecture's own. Convolutional networks and Swin take any size.
         patch_size: Patch side in px of a ViT; None keeps the architecture's own.
         drop_path: Largest rate of stochastic depth, rising linearly from 0 over the blocks.
 
@@ -40,16 +43,17 @@ def build_backbone(
         ValueError: the name is unknown, or ``patch_size`` or ``drop_path`` has no meaning for it.
     """
     architecture = timm_name(name)
-    is_vit = is_model_in_modules(architecture, _VIT_MODULES)
     arguments: dict[str, Any] = {}
-    if is_vit:
+    if is_model_in_modules(architecture, _VIT_MODULES | _HYBRID_MODULES):
         arguments["dynamic_img_size"] = True
         if image_size is not None:
             arguments["img_size"] = image_size
+    elif is_model_in_modules(architecture, _WINDOW_MODULES):
+        arguments["strict_img_size"] = False  # pads maps to whole windows; these stay the architecture's own
     if patch_size is not None:
-        if not is_vit:
+        if not is_model_in_modules(architecture, _VIT_MODULES):
             raise ValueError(
-                f"patch_size={patch_size} has no meaning for backbone={name}, which has no patches: "
+                f"patch_size={patch_size} has no meaning for backbone={name}, which does not cut images into patches: "
                 f"set patch_size=null or choose a ViT."
             )
         arguments["patch_size"] = patch_size
@@ -110,10 +114,11 @@ def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None
         setting: Name of the setting that holds the size, for the message.
 
     Raises:
-        ValueError: the size is not a multiple of the patch side, or the network refuses it.
+        ValueError: the size is not a multiple of the patch side, or the network refuses it; the message has the
+            settings that fit, if its own size does.
     """
-    if isinstance(backbone, VisionTransformer):
-        patch = backbone.patch_embed.patch_size[0]
+    if isinstance(backbone, VisionTransformer | Eva):
+        patch = backbone.patch_embed.feat_ratio()
         if image_size % patch:
             below = image_size // patch * patch
             nearest = f"{below} and {below + patch}" if below else f"{patch}"
@@ -121,26 +126,35 @@ def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None
                 f"{setting}={image_size} is not a multiple of the patch side {patch} of the backbone: "
                 f"the nearest sizes are {nearest}."
             )
+    reason = _refusal(backbone, image_size)
+    if reason is None:
+        return
+    own: int = backbone.pretrained_cfg["input_size"][-1]  # type: ignore[index, assignment]
+    remedy = "choose another size or a backbone that takes views of any size"
+    if own != image_size and _refusal(backbone, own) is None:
+        local = f"views.local_size={own} or views.num_local=0"
+        settings = {"views.global_size": f"views.global_size={own} with {local}", "views.local_size": local}
+        remedy = f"set {settings.get(setting, f'{setting}={own}')}, or choose a backbone that takes images of any size"
+    raise ValueError(
+        f"{setting}={image_size} does not fit the backbone {type(backbone).__name__} ({reason}): {remedy}."
+    )
+
+
+def _refusal(backbone: nn.Module, image_size: int) -> str | None:
+    """Why the backbone gives no feature vector for a blank image of this side; None if it does."""
     parameter = next(backbone.parameters())
+    blank = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
     was_training = backbone.training
     backbone.eval()
     try:
         with torch.no_grad():
-            blank = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
-            shape = tuple(backbone(blank).shape)
+            shape = list(backbone(blank).shape)
     except (AssertionError, RuntimeError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"{setting}={image_size} does not fit the backbone {type(backbone).__name__} ({reason}): "
-            f"choose another size or a backbone that takes views of any size."
-        ) from error
+        return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
     finally:
         backbone.train(was_training)
-    if shape != (1, num_features(backbone)):
-        raise ValueError(
-            f"the backbone {type(backbone).__name__} gives {list(shape)} for one image instead of one "
-            f"feature vector [1, {num_features(backbone)}]: choose another backbone."
-        )
+    expected = [1, num_features(backbone)]
+    return None if shape == expected else f"it gives {shape} for one image instead of one feature vector {expected}"
 
 
 def patch_side(name: str, patch_size: int | None = None) -> int | None:

@@ -1,4 +1,4 @@
-"""Vision transformers that take views of several sizes, as the original's do."""
+"""Vision transformers that take views of several sizes and start as the original's do."""
 
 import torch
 import torch.nn.functional as F
@@ -60,8 +60,14 @@ class MultiSizeVisionTransformer(VisionTransformer):  # type: ignore[misc]  # ti
 
     @classmethod
     def adopt(cls, vit: VisionTransformer) -> None:
-        """Turn a plain timm ViT, built with ``dynamic_img_size=True``, into this class in place."""
+        """Turn a new plain timm ViT, built with ``dynamic_img_size=True``, into this class in place.
+
+        Its class token starts with a deviation of 0.02 as in facebookresearch/dino, for timm's 1e-6; no new draw.
+        """
         assert type(vit) is VisionTransformer
         assert vit.dynamic_img_size
         assert vit.pos_embed is not None
         vit.__class__ = cls
+        if vit.cls_token is not None:
+            with torch.no_grad():
+                vit.cls_token.mul_(0.02 / 1e-6)

@@ -119,7 +119,8 @@ def _native_at(backbone: nn.Module, info: BackboneInfo, image_size: int) -> nn.M
     if not isinstance(backbone, MultiSizeVisionTransformer):
         return backbone
     native = backbone.patch_embed.grid_size
-    grid = (image_size // backbone.patch_embed.patch_size[0], image_size // backbone.patch_embed.patch_size[1])
+    rows, columns = backbone.patch_embed.feat_ratio(as_scalar=False)
+    grid = (image_size // rows, image_size // columns)
     if grid == native:
         return backbone
     other = build_backbone(info.name, image_size=image_size, patch_size=info.patch_size)

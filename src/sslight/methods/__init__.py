@@ -2,16 +2,18 @@
 
 from sslight.methods.build import build_method
 from sslight.methods.dino import DINO, dino_loss, dino_pair_means, dino_targets, update_center
-from sslight.methods.heads import DINOHead, WeightNormLinear, projection_mlp
+from sslight.methods.heads import DINOHead, SwAVHead, WeightNormLinear, projection_mlp
 from sslight.methods.method import Method, StepOutput, StepValues
-from sslight.methods.moco import MoCo, moco_logits, moco_loss, moco_view_losses
-from sslight.methods.swav import SwAV, SwAVHead, sinkhorn, swav_loss, swav_pair_means
+from sslight.methods.moco import MoCo, moco_logits, moco_loss, moco_pair_means
+from sslight.methods.network import Network
+from sslight.methods.swav import SwAV, sinkhorn, swav_loss, swav_pair_means
 
 __all__ = [
     "DINO",
     "DINOHead",
     "Method",
     "MoCo",
+    "Network",
     "StepOutput",
     "StepValues",
     "SwAV",
@@ -23,7 +25,7 @@ __all__ = [
     "dino_targets",
     "moco_logits",
     "moco_loss",
-    "moco_view_losses",
+    "moco_pair_means",
     "projection_mlp",
     "sinkhorn",
     "swav_loss",

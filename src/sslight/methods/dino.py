@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslight.methods.heads import DINOHead
-from sslight.methods.method import Method, StepOutput, StepValues
+from sslight.methods.method import Method, StepOutput, StepValues, images_per_view
 from sslight.methods.network import Network
-from sslight.methods.pairs import combine_pair_means, cross_view_means
-from sslight.methods.precision import full_precision
+from sslight.methods.numerics import full_precision
+from sslight.methods.pairs import PairMeans, cross_view_means
 from sslight.methods.processes import mean_over_processes
 
 
@@ -24,7 +24,7 @@ def dino_loss(
     teacher_temp: float,
     global_pair_weight: float | None,
 ) -> Tensor:
-    """Cross-entropy of the student's views with the teacher's centred and sharpened targets.
+    """Cross-entropy of the student's views with the teacher's centred and sharpened targets (DINO, equation 3).
 
     Pairs of a view with itself are left out. Computed in float32 or, from float64, in float64.
 
@@ -35,45 +35,30 @@ def dino_loss(
         student_temp: Temperature of the student's softmax.
         teacher_temp: Temperature of the teacher's softmax.
         global_pair_weight: w of w · mean over global–global pairs + (1 - w) · mean over global–local
-            pairs (SSLight); None is the plain mean over all pairs (DINO, equation 3). Without
-            local views, V = G, it has no effect.
+            pairs (SSLight); None is the plain mean over all pairs (DINO). Without local views, V = G,
+            it has no effect.
 
     Returns:
         Scalar.
     """
-    global_mean, local_mean = dino_pair_means(
+    means = dino_pair_means(
         student_logits, teacher_logits, center, student_temp=student_temp, teacher_temp=teacher_temp
     )
-    num_global = len(teacher_logits)
-    return combine_pair_means(
-        global_mean,
-        local_mean,
-        num_global=num_global,
-        num_local=len(student_logits) - num_global,
-        global_pair_weight=global_pair_weight,
-    )
+    return means.weighted(global_pair_weight)
 
 
 def dino_pair_means(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    center: Tensor,
-    *,
-    student_temp: float,
-    teacher_temp: float,
-) -> tuple[Tensor, Tensor | None]:
-    """The two terms of :func:`dino_loss`: means over global–global and over global–local pairs.
-
-    The second is None without local views.
-    """
-    targets = dino_targets(teacher_logits, center, teacher_temp)
-    log_probs = F.log_softmax(full_precision(student_logits) / student_temp, dim=-1)
-    return cross_view_means(log_probs, targets)
+    student_logits: Tensor, teacher_logits: Tensor, center: Tensor, *, student_temp: float, teacher_temp: float
+) -> PairMeans:
+    """The two terms of :func:`dino_loss`: means of H(P_t, P_s) over global–global and over global–local pairs."""
+    p_t = dino_targets(teacher_logits, center, teacher_temp)
+    log_p_s = F.log_softmax(full_precision(student_logits) / student_temp, dim=-1)
+    return cross_view_means(log_p_s, p_t)
 
 
 @torch.no_grad()
 def dino_targets(teacher_logits: Tensor, center: Tensor, teacher_temp: float) -> Tensor:
-    """The teacher's probabilities softmax((logits - center) / temperature), ``[G, B, K]``."""
+    """The teacher's probabilities P_t = softmax((logits - center) / temperature), ``[G, B, K]``."""
     return F.softmax((full_precision(teacher_logits) - center) / teacher_temp, dim=-1)
 
 
@@ -88,10 +73,7 @@ def update_center(center: Tensor, teacher_logits: Tensor, *, momentum: float) ->
     Returns:
         ``[K]``, the same on all processes.
     """
-    return _blend(center, full_precision(teacher_logits.detach()).mean((0, 1)), momentum)
-
-
-def _blend(center: Tensor, batch_mean: Tensor, momentum: float) -> Tensor:
+    batch_mean = full_precision(teacher_logits.detach()).mean((0, 1))
     return center * momentum + mean_over_processes(batch_mean) * (1 - momentum)
 
 
@@ -102,17 +84,10 @@ class DINO(Method):
     the original's it runs in training mode, on batch statistics, and its batch-norm buffers are its own.
 
     Args:
-        student_backbone: Maps ``[B, 3, H, W]`` to ``[B, num_features]``; the one to export.
-        teacher_backbone: The same architecture (without drop path); its weights are overwritten.
-        num_features: Length of the features.
+        student: The network that learns; its backbone is the one to export.
+        teacher: The same architecture (without drop path); its weights are overwritten.
         num_global: Global views G, at least 2.
         num_local: Local views L, or 0.
-        head_layers: For these six see :class:`~sslight.methods.heads.DINOHead`.
-        head_hidden_dim: Width of the head's hidden layers.
-        head_bottleneck_dim: Width of the head's normalised output.
-        head_output_dim: Outputs K.
-        head_batch_norm: Batch normalisation in the head.
-        norm_last_layer: Keep the norms of the last layer's rows at 1.
         student_temp: Temperature of the student's softmax.
         center_momentum: Share of the centre kept at each step.
         global_pair_weight: See :func:`dino_loss`.
@@ -123,45 +98,24 @@ class DINO(Method):
 
     def __init__(
         self,
-        student_backbone: nn.Module,
-        teacher_backbone: nn.Module,
+        student: Network[DINOHead],
+        teacher: Network[DINOHead],
         *,
-        num_features: int,
         num_global: int,
         num_local: int,
-        head_layers: int,
-        head_hidden_dim: int,
-        head_bottleneck_dim: int,
-        head_output_dim: int,
-        head_batch_norm: bool,
-        norm_last_layer: bool,
         student_temp: float,
         center_momentum: float,
         global_pair_weight: float | None,
     ) -> None:
         super().__init__()
-
-        def build_head() -> DINOHead:
-            return DINOHead(
-                num_features,
-                num_layers=head_layers,
-                hidden_dim=head_hidden_dim,
-                bottleneck_dim=head_bottleneck_dim,
-                output_dim=head_output_dim,
-                batch_norm=head_batch_norm,
-                norm_last_layer=norm_last_layer,
-            )
-
-        self.student = Network(student_backbone, build_head())
-        self.teacher = Network(teacher_backbone, build_head())
-        self.teacher.load_state_dict(self.student.state_dict())
-        self.teacher.requires_grad_(False)
-        self.register_buffer("center", torch.zeros(head_output_dim))
+        self.student, self.teacher = student, teacher
+        teacher.start_as(student)
+        output_dim = len(student.head.last_layer.weight_v)
+        self.register_buffer("center", torch.zeros(output_dim))
         # What the forward passes of this step saw; nothing between steps, hence not part of the state.
-        self.register_buffer("_logit_sum", torch.zeros(head_output_dim), persistent=False)
+        self.register_buffer("_logit_sum", torch.zeros(output_dim), persistent=False)
         self._num_logits = 0
-        self.num_global = num_global
-        self.num_local = num_local
+        self.num_global, self.num_local = num_global, num_local
         self.student_temp = student_temp
         self.center_momentum = center_momentum
         self.global_pair_weight = global_pair_weight
@@ -173,10 +127,8 @@ class DINO(Method):
 
     def frozen_parameters(self, values: StepValues) -> list[nn.Parameter]:
         """The student's last layer while it is frozen."""
-        if not values.freeze_last_layer:
-            return []
-        last_layer = self.student.head.get_submodule("last_layer")
-        return [p for p in last_layer.parameters() if p.requires_grad]
+        last_layer = self.student.head.last_layer
+        return [p for p in last_layer.parameters() if p.requires_grad] if values.freeze_last_layer else []
 
     def begin_step(self, values: StepValues) -> None:
         """Forget what an interrupted step saw."""
@@ -192,46 +144,32 @@ class DINO(Method):
         same target); ``divergence``, mean Kullback–Leibler divergence of student from teacher in nats.
         """
         assert values.teacher_temp is not None
-        batch = len(global_views) // self.num_global
-        assert len(global_views) == self.num_global * batch
-        assert (0 if local_views is None else len(local_views)) == self.num_local * batch
-        views = [global_views] if local_views is None else [global_views, local_views]
-        features, student_logits = self.student(*views)
+        batch = images_per_view(global_views, local_views, num_global=self.num_global, num_local=self.num_local)
+        features, student_logits = self.student(global_views, local_views)
         with torch.no_grad():
             _, teacher_logits = self.teacher(global_views)
         student_logits = student_logits.unflatten(0, (-1, batch))
         teacher_logits = teacher_logits.unflatten(0, (-1, batch))
         self._logit_sum += teacher_logits.sum((0, 1))
         self._num_logits += self.num_global * batch
-        global_mean, local_mean = dino_pair_means(
+        means = dino_pair_means(
             student_logits,
             teacher_logits,
             self.center,
             student_temp=self.student_temp,
             teacher_temp=values.teacher_temp,
         )
-        loss = combine_pair_means(
-            global_mean,
-            local_mean,
-            num_global=self.num_global,
-            num_local=self.num_local,
-            global_pair_weight=self.global_pair_weight,
-        )
-        scalars = _indicators(dino_targets(teacher_logits, self.center, values.teacher_temp), loss)
-        scalars["global_loss"] = global_mean.detach()
-        if local_mean is not None:
-            scalars["local_loss"] = local_mean.detach()
-        return StepOutput(loss=loss, scalars=scalars, features=full_precision(features[:batch].detach()))
+        loss = means.weighted(self.global_pair_weight)
+        indicators = _indicators(dino_targets(teacher_logits, self.center, values.teacher_temp), loss)
+        return StepOutput(loss, indicators | means.scalars, full_precision(features[:batch].detach()))
 
     @torch.no_grad()
     def end_step(self, values: StepValues) -> None:
         """Move the centre by what this step's forward passes saw, then the teacher towards the student."""
         assert self._num_logits > 0
-        assert values.momentum is not None
-        self.center.copy_(_blend(self.center, self._logit_sum / self._num_logits, self.center_momentum))
-        teacher: list[Tensor] = list(self.teacher.parameters())
-        student: list[Tensor] = list(self.student.parameters())
-        torch._foreach_lerp_(teacher, student, 1.0 - values.momentum)
+        seen = (self._logit_sum / self._num_logits)[None, None]
+        self.center.copy_(update_center(self.center, seen, momentum=self.center_momentum))
+        self.teacher.follow(self.student, momentum=values.momentum)
 
 
 @torch.no_grad()

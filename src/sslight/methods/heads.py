@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslight.backbones import linear
-from sslight.methods.precision import full_precision
+from sslight.methods.numerics import linear, unit_rows
 
 
 def projection_mlp(
@@ -98,7 +97,55 @@ class DINOHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features ``[N, in_dim]`` → logits ``[N, K]``; the last layer always works in full precision."""
-        projected = self.mlp(features)
+        bottleneck = unit_rows(self.mlp(features))
         with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.last_layer(F.normalize(full_precision(projected), dim=1))
+            logits: Tensor = self.last_layer(bottleneck)
         return logits
+
+
+class SwAVHead(nn.Module):
+    """SwAV's projection head: MLP and L2 normalisation; then the similarities to the prototypes.
+
+    All weights start normal with standard deviation 0.01. The prototypes are normalised between steps
+    (:meth:`normalize_prototypes`), not in the graph.
+
+    Args:
+        in_dim: Length of the backbone's features.
+        num_layers: Linear layers of the MLP.
+        hidden_dim: Width of its hidden layers.
+        output_dim: Length D of the embedding.
+        num_prototypes: Prototypes P.
+        batch_norm: Batch normalisation in the MLP.
+    """
+
+    def __init__(
+        self, in_dim: int, *, num_layers: int, hidden_dim: int, output_dim: int, num_prototypes: int, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        self.mlp = projection_mlp(
+            in_dim,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            out_dim=output_dim,
+            batch_norm=batch_norm,
+            activation=nn.ReLU,
+            init_std=0.01,
+        )
+        self.prototypes = nn.Linear(output_dim, num_prototypes, bias=False)
+        nn.init.normal_(self.prototypes.weight, std=0.01)  # only their directions matter
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features ``[N, in_dim]`` → embeddings ``[N, D]`` and scores ``[N, P]``, always in full precision."""
+        embeddings = unit_rows(self.mlp(features))
+        return embeddings, self.score(embeddings)
+
+    def score(self, embeddings: Tensor) -> Tensor:
+        """Similarities ``[..., P]`` of embeddings ``[..., D]`` to the prototypes, always in full precision."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            scores: Tensor = self.prototypes(embeddings)
+        return scores
+
+    @torch.no_grad()
+    def normalize_prototypes(self) -> None:
+        """Put the prototypes back on the unit sphere, outside the graph."""
+        self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))

@@ -64,9 +64,9 @@ class Method(nn.Module, ABC):
     def end_step(self, values: StepValues) -> None:
         """What comes after the optimiser's step: moving averages and the like."""
 
-    @abstractmethod
     def frozen_parameters(self, values: StepValues) -> list[nn.Parameter]:
-        """Parameters whose gradients are removed (not zeroed) before the optimiser's step."""
+        """Parameters whose gradients are removed (not zeroed) before the optimiser's step; by itself none."""
+        return []
 
     @property
     @abstractmethod
@@ -77,3 +77,11 @@ class Method(nn.Module, ABC):
     def backbone(self) -> nn.Module:
         """The backbone to measure and export."""
         return next(iter(self.networks.values()))
+
+
+def images_per_view(global_views: Tensor, local_views: Tensor | None, *, num_global: int, num_local: int) -> int:
+    """Images B of ``G·B`` global and ``L·B`` local views."""
+    batch = len(global_views) // num_global
+    assert len(global_views) == num_global * batch
+    assert (0 if local_views is None else len(local_views)) == num_local * batch
+    return batch

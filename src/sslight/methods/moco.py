@@ -8,12 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sslight.backbones import linear
-from sslight.methods.heads import projection_mlp
-from sslight.methods.method import Method, StepOutput, StepValues
+from sslight.methods.method import Method, StepOutput, StepValues, images_per_view
 from sslight.methods.network import Network
-from sslight.methods.pairs import combine_pair_means
-from sslight.methods.precision import full_precision
+from sslight.methods.numerics import full_precision, linear, unit_rows
+from sslight.methods.pairs import PairMeans
 from sslight.methods.processes import gather_rows, num_processes, process_rank
 
 
@@ -33,15 +31,7 @@ def moco_loss(
     Returns:
         Scalar.
     """
-    losses = moco_view_losses(moco_logits(queries, keys, queue, temperature=temperature))
-    local_mean = losses[1:].mean() if len(losses) > 1 else None
-    return combine_pair_means(
-        losses[0],
-        local_mean,
-        num_global=2,  # one global query meets the other global view's key, as each local query does
-        num_local=len(losses) - 1,
-        global_pair_weight=global_pair_weight,
-    )
+    return moco_pair_means(moco_logits(queries, keys, queue, temperature=temperature)).weighted(global_pair_weight)
 
 
 def moco_logits(queries: Tensor, keys: Tensor, queue: Tensor, *, temperature: float) -> Tensor:
@@ -52,9 +42,11 @@ def moco_logits(queries: Tensor, keys: Tensor, queue: Tensor, *, temperature: fl
     return torch.cat([positive, linear(queries, queue.T)], dim=-1)
 
 
-def moco_view_losses(logits: Tensor) -> Tensor:
-    """Mean cross-entropy of each query view, ``[V-1]``, the positive being column 0."""
-    return (logits.logsumexp(-1) - logits[..., 0]).mean(-1)
+def moco_pair_means(logits: Tensor) -> PairMeans:
+    """The two terms of :func:`moco_loss`: means of -log softmax(logits)₀ of the global and of the local queries."""
+    losses = (logits.logsumexp(-1) - logits[..., 0]).mean(-1)  # [V-1], the positive being column 0
+    local_mean = losses[1:].mean() if len(losses) > 1 else None
+    return PairMeans(losses[0], local_mean, 1 / len(losses))
 
 
 class MoCo(Method):
@@ -68,15 +60,10 @@ class MoCo(Method):
     synchronised batch norm or none there is nothing to give away: then no image is moved.
 
     Args:
-        query_backbone: Maps ``[B, 3, H, W]`` to ``[B, num_features]``; the one to export.
-        key_backbone: The same architecture; its weights are overwritten.
-        num_features: Length of the features.
-        num_global: Global views; must be 2: the first gives keys, the second queries.
-        num_local: Local views L, all queries, or 0.
-        head_layers: Linear layers of the projection head.
-        head_hidden_dim: Width of the head's hidden layers.
-        head_output_dim: Length D of the embedding.
-        head_batch_norm: Batch normalisation in the head.
+        query: The network that learns, from images to embeddings ``[B, D]``; its backbone is the one to export.
+        key: The same architecture; its weights are overwritten.
+        num_local: Local views L, all queries, or 0. Of the two global views the first gives keys, the second queries.
+        embedding_dim: Length D of the embeddings.
         temperature: Of the softmax over the key and the queue.
         queue_size: Keys Q in the queue, a multiple of the global batch.
         global_pair_weight: See :func:`moco_loss`.
@@ -87,38 +74,19 @@ class MoCo(Method):
 
     def __init__(
         self,
-        query_backbone: nn.Module,
-        key_backbone: nn.Module,
+        query: Network[nn.Module],
+        key: Network[nn.Module],
         *,
-        num_features: int,
-        num_global: int,
         num_local: int,
-        head_layers: int,
-        head_hidden_dim: int,
-        head_output_dim: int,
-        head_batch_norm: bool,
+        embedding_dim: int,
         temperature: float,
         queue_size: int,
         global_pair_weight: float | None,
     ) -> None:
         super().__init__()
-        assert num_global == 2
-
-        def build_head() -> nn.Sequential:
-            return projection_mlp(
-                num_features,
-                num_layers=head_layers,
-                hidden_dim=head_hidden_dim,
-                out_dim=head_output_dim,
-                batch_norm=head_batch_norm,
-                activation=nn.ReLU,
-            )
-
-        self.query = Network(query_backbone, build_head())
-        self.key = Network(key_backbone, build_head())
-        self.key.load_state_dict(self.query.state_dict())
-        self.key.requires_grad_(False)
-        self.register_buffer("queue", F.normalize(torch.randn(head_output_dim, queue_size), dim=0))
+        self.query, self.key = query, key
+        key.start_as(query)
+        self.register_buffer("queue", F.normalize(torch.randn(embedding_dim, queue_size), dim=0))
         self.register_buffer("queue_pointer", torch.zeros(1, dtype=torch.int64))
         self._seen: list[Tensor] = []
         self.num_local = num_local
@@ -130,18 +98,10 @@ class MoCo(Method):
         """The query and the key network's backbone."""
         return {"query": self.query.backbone, "key": self.key.backbone}
 
-    def frozen_parameters(self, values: StepValues) -> list[nn.Parameter]:
-        """None."""
-        return []
-
-    @torch.no_grad()
     def begin_step(self, values: StepValues) -> None:
         """Move the key network towards the query network."""
-        assert values.momentum is not None
         self._seen.clear()
-        keys: list[Tensor] = list(self.key.parameters())
-        queries: list[Tensor] = list(self.query.parameters())
-        torch._foreach_lerp_(keys, queries, 1.0 - values.momentum)
+        self.key.follow(self.query, momentum=values.momentum)
 
     def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
         """The loss of the second global and all local views against the keys of the first global view.
@@ -150,52 +110,33 @@ class MoCo(Method):
         the global query and its key; ``contrast_top1``: share of the global queries that are nearest
         to their own key, in percent.
         """
-        batch = len(global_views) // 2
-        assert (0 if local_views is None else len(local_views)) == self.num_local * batch
-        key_views, query_views = global_views[:batch], global_views[batch:]
-        keys = self.embed_keys(key_views)
-        views = [query_views] if local_views is None else [query_views, local_views]
-        features, projected = self.query(*views)
-        with torch.autocast(global_views.device.type, enabled=False):
-            queries = F.normalize(full_precision(projected), dim=1)
-            queries = queries.reshape(-1, batch, queries.shape[1])
-            logits = moco_logits(queries, keys, self.queue, temperature=self.temperature)
-        losses = moco_view_losses(logits)
-        local_mean = losses[1:].mean() if self.num_local else None
-        loss = combine_pair_means(
-            losses[0],
-            local_mean,
-            num_global=2,
-            num_local=self.num_local,
-            global_pair_weight=self.global_pair_weight,
-        )
+        batch = images_per_view(global_views, local_views, num_global=2, num_local=self.num_local)
+        keys = self.embed_keys(global_views[:batch])
         self._seen.append(keys)
+        features, embeddings = self.query(global_views[batch:], local_views)
+        with torch.autocast(global_views.device.type, enabled=False):
+            queries = unit_rows(embeddings).reshape(-1, batch, embeddings.shape[1])
+            logits = moco_logits(queries, keys, self.queue, temperature=self.temperature)
+        means = moco_pair_means(logits)
         first = logits[0].detach()
-        scalars = {
-            "global_loss": losses[0].detach(),
+        indicators = {
             "key_similarity": first[:, 0].mean() * self.temperature,
             "contrast_top1": 100.0 * (first.argmax(-1) == 0).to(first.dtype).mean(),
         }
-        if local_mean is not None:
-            scalars["local_loss"] = local_mean.detach()
-        return StepOutput(loss=loss, scalars=scalars, features=full_precision(features[:batch].detach()))
+        loss = means.weighted(self.global_pair_weight)
+        return StepOutput(loss, indicators | means.scalars, full_precision(features[:batch].detach()))
 
     @torch.no_grad()
     def embed_keys(self, views: Tensor) -> Tensor:
         """Keys ``[B, D]``, L2-normalised, of this process's views ``[B, 3, S, S]``."""
         if num_processes() == 1 or not _has_statistics_of_its_own(self.key):
-            return self._normalized_keys(views)
+            return unit_rows(self.key(views)[1])
         shuffled = gather_rows(views)
         order = torch.randperm(len(shuffled), device=views.device)
         dist.broadcast(order, src=0)
         own = slice(process_rank() * len(views), (process_rank() + 1) * len(views))
-        keys = gather_rows(self._normalized_keys(shuffled[order[own]]))
+        keys = gather_rows(unit_rows(self.key(shuffled[order[own]])[1]))
         return keys[order.argsort()[own]]
-
-    def _normalized_keys(self, views: Tensor) -> Tensor:
-        _, projected = self.key(views)
-        with torch.autocast(views.device.type, enabled=False):
-            return F.normalize(full_precision(projected), dim=1)
 
     @torch.no_grad()
     def end_step(self, values: StepValues) -> None:
