@@ -98,7 +98,7 @@ Paths = Annotated[list[TextPath], BeforeValidator(as_text), BeforeValidator(as_l
 # fmt: off
 
 MaxPixels = Annotated[int, Field(ge=1, le=LARGEST_MAX_PIXELS, description="""Largest image that is decoded, as
-    width × height; larger ones count as unreadable, before memory is taken for them. A worker needs up to 9 bytes a pixel.
+    width × height; larger ones count as unreadable, before memory is taken. A worker needs up to 9 bytes a pixel.
     Unit: px. Try: the number of your largest images; a small one where anybody can add images.""")]  # PIL's own limit
 
 ReadTimeout = Annotated[float, Field(gt=0.0, description="""Longest time that reading and decoding one image may take in
