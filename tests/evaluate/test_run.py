@@ -81,7 +81,7 @@ def test_the_result_file_says_what_how_on_what_and_when(tmp_path: Path) -> None:
 
 def test_a_second_protocol_runs_no_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate("knn", "timm:test_resnet", tmp_path, knn__k=[1])
-    monkeypatch.setattr("sslight.evaluate.cache.feature_batches", lambda *args, **more: pytest.fail("it ran"))
+    monkeypatch.setattr("sslight.evaluate.features.cache.feature_batches", lambda *args, **more: pytest.fail("it ran"))
     result = evaluate("linear", "timm:test_resnet", tmp_path, linear__mode="fast", output=tmp_path / "fast")
     assert result.protocol == "linear (fast)"
 

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sslight.config import EvaluateSettings, build_evaluate_settings
 from sslight.evaluate import run_evaluation
-from sslight.evaluate.linear_probe import LinearProbes, new_linear
+from sslight.evaluate.classifiers.linear_probe import LinearProbes, new_linear
 from sslight.train import place
 
 # A network without batch norm, whose statistics differ between one process and two on a CPU. 33 and 21 images: a

@@ -1,6 +1,8 @@
 """Measuring a backbone by the field's protocols: kNN, linear, semi-supervised. Knows nothing of the methods."""
 
-from sslight.evaluate.cache import CachedFeatures, cached_features
+from sslight.evaluate.classifiers.knn import knn_classify, nearest_neighbors
+from sslight.evaluate.classifiers.logistic import LogisticRegression, fit_logistic_regression
+from sslight.evaluate.classifiers.metrics import Accuracy, wilson_interval
 from sslight.evaluate.compare import compare_results, published_note, to_markdown
 from sslight.evaluate.detection import (
     DetectionResult,
@@ -10,11 +12,9 @@ from sslight.evaluate.detection import (
     measure_detection,
     prepare_detection,
 )
-from sslight.evaluate.embeddings import Embeddings, embed
-from sslight.evaluate.features import EvalTransform, extract_features
-from sslight.evaluate.knn import knn_classify, nearest_neighbors
-from sslight.evaluate.logistic import LogisticRegression, fit_logistic_regression
-from sslight.evaluate.metrics import Accuracy, wilson_interval
+from sslight.evaluate.features.cache import CachedFeatures, cached_features
+from sslight.evaluate.features.embeddings import Embeddings, embed
+from sslight.evaluate.features.extract import EvalTransform, extract_features
 from sslight.evaluate.online import LabeledProbe
 from sslight.evaluate.results import EvaluationResult, read_result
 from sslight.evaluate.run import check_evaluation, run_evaluation

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from sslight.config import EvaluateSettings
 from sslight.data import CropLoader, ReadLimits, Source
-from sslight.evaluate.cache import cached_features
-from sslight.evaluate.features import EvalTransform
-from sslight.evaluate.metrics import Accuracy
+from sslight.evaluate.classifiers.metrics import Accuracy
+from sslight.evaluate.features.cache import cached_features
+from sslight.evaluate.features.extract import EvalTransform
 from sslight.evaluate.model import EvaluatedModel
 from sslight.evaluate.sets import LabeledSets, check_unreadable
 from sslight.train import RunFolder, RunOptions, Task, train

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sslight.data import DEFAULT_LIMITS, ReadLimits, Source
-from sslight.evaluate.features import extract_features
-from sslight.evaluate.knn import knn_classify
-from sslight.evaluate.logistic import fit_logistic_regression
+from sslight.evaluate.classifiers.knn import knn_classify
+from sslight.evaluate.classifiers.logistic import fit_logistic_regression
+from sslight.evaluate.features.extract import extract_features
 
 
 @dataclass(frozen=True)

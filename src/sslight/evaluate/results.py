@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sslight.evaluate.metrics import Accuracy
+from sslight.evaluate.classifiers.metrics import Accuracy
 from sslight.files import write_whole
 
 FORMAT = "sslight-evaluation"

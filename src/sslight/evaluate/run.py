@@ -19,9 +19,9 @@ from lightning_fabric import Fabric
 from sslight.backbones import num_features, save_backbone, slow_precision, weights_fingerprint
 from sslight.config import EvaluateSettings
 from sslight.data import Source, check_readable, data_fingerprint
-from sslight.evaluate.cache import check_cache, default_cache
 from sslight.evaluate.evaluation import Evaluation, Measurement
-from sslight.evaluate.features import EvalTransform
+from sslight.evaluate.features.cache import check_cache, default_cache
+from sslight.evaluate.features.extract import EvalTransform
 from sslight.evaluate.model import choose_image_size, default_folder, load_model
 from sslight.evaluate.protocols.knn import measure_knn
 from sslight.evaluate.protocols.linear import measure_linear_exact, measure_linear_fast

@@ -12,7 +12,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from sslight.data import BadImage, DetectionSet, ReadLimits, encode_mask, measured_images
 from sslight.evaluate.detection.average_precision import Prediction
-from sslight.evaluate.features import eval_mode
+from sslight.evaluate.features.extract import eval_mode
 from sslight.files import write_whole
 from sslight.train.distributed import own_share
 

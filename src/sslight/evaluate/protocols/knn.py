@@ -1,8 +1,8 @@
 """Weighted k-nearest-neighbour classification as a protocol."""
 
+from sslight.evaluate.classifiers.knn import knn_ranks
+from sslight.evaluate.classifiers.metrics import accuracy_of_ranks
 from sslight.evaluate.evaluation import Evaluation, Measurement
-from sslight.evaluate.knn import knn_ranks
-from sslight.evaluate.metrics import accuracy_of_ranks
 from sslight.train.distributed import rank_and_size
 
 _DEFAULT_K = 20

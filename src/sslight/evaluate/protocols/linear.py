@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from sslight.backbones import PUBLISHED_BLOCKS, LastBlocks, has_class_token, num_features
 from sslight.data import CropBatch, CropLoader, SubsetSource
-from sslight.evaluate.evaluation import Evaluation, Measurement
-from sslight.evaluate.features import eval_mode
-from sslight.evaluate.held_out import draw_held_out
-from sslight.evaluate.linear_probe import (
+from sslight.evaluate.classifiers.held_out import draw_held_out
+from sslight.evaluate.classifiers.linear_probe import (
     PUBLISHED_BATCH,
     LinearProbes,
     default_rates,
     new_linear,
 )
-from sslight.evaluate.logistic import fit_logistic_regression
-from sslight.evaluate.metrics import accuracy_of_ranks, label_ranks
+from sslight.evaluate.classifiers.logistic import fit_logistic_regression
+from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_ranks
+from sslight.evaluate.evaluation import Evaluation, Measurement
+from sslight.evaluate.features.extract import eval_mode
 from sslight.train import Output, Task
 from sslight.train.distributed import rank_and_size
 from sslight.views import normalize

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from sslight.data import BadImage
+from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_ranks
 from sslight.evaluate.evaluation import Evaluation, Measurement
-from sslight.evaluate.features import eval_mode, feature_batches
-from sslight.evaluate.metrics import accuracy_of_ranks, label_ranks
+from sslight.evaluate.features.extract import eval_mode, feature_batches
 from sslight.evaluate.model import is_timm
 from sslight.evaluate.sets import check_unreadable
 from sslight.finetuning.classifier import Classifier, carries_over

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslight.evaluate.held_out import draw_held_out
+from sslight.evaluate.classifiers.held_out import draw_held_out
 
 _L2_STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # from smooth to free: each fit starts from the one before
 _BLOCK = 1 << 14

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslight.backbones.class_tokens import LastBlocks
-from sslight.evaluate.linear_probe import LinearProbes, default_rates, new_linear
+from sslight.evaluate.classifiers.linear_probe import LinearProbes, default_rates, new_linear
 from tests.backbones.recorded import as_input, recorded_backbone
 from tests.golden import assert_near, read_arrays, read_json
 

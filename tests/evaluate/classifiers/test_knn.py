@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 
-from sslight.evaluate import knn, knn_classify, nearest_neighbors
-from sslight.evaluate.knn import knn_ranks
-from sslight.evaluate.metrics import label_ranks
+from sslight.evaluate import knn_classify, nearest_neighbors
+from sslight.evaluate.classifiers import knn
+from sslight.evaluate.classifiers.knn import knn_ranks
+from sslight.evaluate.classifiers.metrics import label_ranks
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "knn"
+GOLDEN = Path(__file__).parents[2] / "golden" / "knn"
 CASES = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))
 
 

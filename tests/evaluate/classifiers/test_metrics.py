@@ -5,7 +5,7 @@ import torch
 from scipy.stats import binomtest
 
 from sslight.evaluate import wilson_interval
-from sslight.evaluate.metrics import accuracy_of_ranks, label_ranks
+from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_ranks
 
 
 @pytest.mark.parametrize(("right", "images"), [(0, 10), (10, 10), (61, 100), (1700, 2500), (34000, 50000)])

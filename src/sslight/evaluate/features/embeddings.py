@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sslight.data import BadImage, available_cores, build_image_source, no_readable_image
-from sslight.evaluate.features import EvalTransform, feature_batches
+from sslight.evaluate.features.extract import EvalTransform, feature_batches
 from sslight.evaluate.model import choose_image_size, load_model
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sslight.backbones import num_features, weights_fingerprint
 from sslight.data import DEFAULT_LIMITS, BadImage, ReadLimits, Source, data_fingerprint, no_readable_image
-from sslight.evaluate.features import EvalTransform, eval_mode, feature_batches
+from sslight.evaluate.features.extract import EvalTransform, eval_mode, feature_batches
 from sslight.files import write_whole
 from sslight.train.distributed import barrier, from_first, gathered, own_share, rank_and_size
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslight.evaluate.metrics import label_ranks
+from sslight.evaluate.classifiers.metrics import label_ranks
 
 # Both bound the memory whatever the sizes of the sets: 128 MiB of float32 similarities at a time.
 _BANK_BLOCK = 16384

@@ -1,0 +1,1 @@
+"""Classifiers on features: neighbors, logistic regression, linear layers; and how their answers are counted."""

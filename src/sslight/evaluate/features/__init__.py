@@ -1,0 +1,1 @@
+"""Features of images: extracted, kept between evaluations, and handed out with names."""
