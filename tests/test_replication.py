@@ -232,7 +232,7 @@ def images(tmp_path: Path) -> Path:
 
 TINY = {
     "backbone": "test_resnet", "epochs": 1, "batch_size": 8, "moco.queue_size": 16, "lr": 1.0, "views.global_size": 32,
-    "views.local_size": 16, "log_every": 2,
+    "views.local_size": 16, "log_every": 2, "probe.every_epochs": 60,
 }  # fmt: skip
 
 
@@ -281,7 +281,7 @@ def test_a_stopped_queue_leaves_a_checkpoint_from_which_the_next_goes_on(
     images: Path, tmp_path: Path, kill: signal.Signals
 ) -> None:
     plan = tmp_path / "tiny.yaml"
-    long = {**TINY, "epochs": 300}
+    long = {**TINY, "epochs": 60}
     plan.write_text(json.dumps({
         "about": "Tiny.", "data": "set", "runs": [{"name": "one", "recipe": "moco_cnn_baseline_64", "settings": long}]
     }))  # fmt: skip
@@ -310,7 +310,7 @@ def test_a_stopped_queue_leaves_a_checkpoint_from_which_the_next_goes_on(
     assert (folder / "run" / "checkpoints" / "last.pt").exists()
     assert subprocess.run(words, check=False, stdout=subprocess.DEVNULL).returncode == 0
     result = json.loads((tmp_path / "results" / "one-0.json").read_text())
-    assert result["steps"] == 3000
+    assert result["steps"] == 600
     assert result["sessions"] == 2
     assert "| one | 0 |" in (tmp_path / "EVIDENCE.md").read_text()
     with Image.open(tmp_path / "EVIDENCE.png") as picture:

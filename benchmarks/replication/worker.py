@@ -27,7 +27,13 @@ from plan import Run
 from torch import Tensor
 
 import sslight
-from sslight.backbones import bf16_is_fast_on_cpu, load_backbone, load_backbone_weights, save_backbone
+from sslight.backbones import (
+    bf16_is_fast_on_cpu,
+    load_backbone,
+    load_backbone_weights,
+    read_backbone_info,
+    save_backbone,
+)
 from sslight.config import load_recipe
 from sslight.data import Source, SubsetSource, build_source, labels_in, select_subset
 from sslight.evaluate import EvalTransform, cached_features, fit_logistic_regression, knn_classify, wilson_interval
@@ -185,7 +191,7 @@ def _measure(
     queries = build_source([str(val)], labeled=True)
     assert bank.labels is not None
     assert bank.classes is not None
-    known, asked = (_features(run, backbone, source, folder, settings.get("resize")) for source in (bank, queries))
+    known, asked = (_features(backbone, source, folder, settings.get("resize")) for source in (bank, queries))
     labels, wanted = torch.from_numpy(bank.labels), torch.from_numpy(labels_in(queries, bank.classes))
     if protocol == "knn":
         k = min(settings.get("knn.k", 20), len(known))
@@ -201,9 +207,9 @@ def _measure(
     return {"top1": 100 * right / len(ranks), "interval": interval, "images": len(ranks), "ranks": ranks.tolist()}
 
 
-def _features(run: Run, file: Path, source: Source, folder: Path, resize: int | None) -> Tensor:
-    views = load_recipe(run.recipe, run.settings).views
-    transform = EvalTransform(views.global_size, views.mean, views.std, resize)
+def _features(file: Path, source: Source, folder: Path, resize: int | None) -> Tensor:
+    about = read_backbone_info(file)
+    transform = EvalTransform(about.image_size, about.mean, about.std, resize)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     place: dict[str, Any] = {"folder": folder / "features", "batch_size": 256, "workers": 0, "device": device}
     found = cached_features(load_backbone(file).to(device), source, transform, **place)
