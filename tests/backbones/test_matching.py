@@ -148,6 +148,21 @@ def test_a_deeper_network_of_the_same_names_is_refused() -> None:
         load_matching(build_backbone("resnet18"), state, "FILE")
 
 
+def test_a_classifier_beside_a_norm_of_the_backbone_is_left_out() -> None:
+    whole = timm.create_model("convnext_atto", num_classes=3)
+    backbone = build_backbone("convnext_atto")
+    notes = load_matching(backbone, whole.state_dict(), "FILE")
+    assert notes == ["left out, since it is no part of the backbone: head (2 tensors)"]
+    assert torch.equal(backbone.get_parameter("head.norm.weight"), whole.head.norm.weight)
+
+
+@pytest.mark.parametrize("content", [[torch.ones(2)], 3, {}, torch.ones(2), {"state_dict": [1]}])
+def test_a_file_of_something_else_holds_no_weights(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"a\.pt holds no weights"):
+        load_backbone(tmp_path / "a.pt", backbone=NAME)
+
+
 def test_files_without_batch_counters_are_as_good(whole: nn.Module) -> None:
     state = {key: value for key, value in whole.state_dict().items() if "num_batches" not in key}
     backbone = build_backbone(NAME)

@@ -16,6 +16,7 @@ from sslight.backbones.plain_files import Inert
 MOST_PATCHES = 2**16
 _DEEPEST = 16
 _MEAN_NETWORK = re.compile(r"(?:^|[._])(?:teacher|key|k|ema|momentum|target|averaged)(?:[._]|$)")
+_CLASSIFIERS = {"classifier", "fc", "head", "heads"}  # may hold a norm of the backbone as well
 # Counters and derived tables, which some versions and tools write and others do not.
 _NOT_WEIGHTS = ("num_batches_tracked", "total_ops", "total_params", "relative_position_index", "attn_mask")
 
@@ -74,7 +75,7 @@ def load_matching(
             state[ours] = _adapted(module, ours, value, expected[ours], notes)
         elif not key.endswith(_NOT_WEIGHTS):
             others.append(key)
-    own_parts = {theirs.partition(".")[0] for theirs in names}
+    own_parts = {theirs.partition(".")[0] for theirs in names} - _CLASSIFIERS
     left_over = [key for key in others if strict or (key.startswith(prefix) and _part(key, prefix) in own_parts)]
     _check_fit(module, state, left_over, source, architecture, strict=strict)
     if left_out := Counter(_part(key, prefix) for key in others):

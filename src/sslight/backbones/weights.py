@@ -319,7 +319,9 @@ def _foreign(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], source: st
 
 def _facts(content: Any) -> dict[str, Any]:
     """What a file says beside its weights: its own entries, its arguments, a trainer's hyper-parameters."""
-    parts = [content, *(content.get(key) for key in ("hyper_parameters", "config", "args"))] if content else []
+    if not isinstance(content, dict):
+        return {}
+    parts = [content, *(content.get(key) for key in ("hyper_parameters", "config", "args"))]
     return {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
 
 
