@@ -6,6 +6,20 @@ from pydantic import Field
 
 from sslight.config.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability, Section
 
+# fmt: off
+HeadLayers = Annotated[int, Field(ge=1, description="""Linear layers of the projection head.
+    Unit: layers. Try: 2, as published.""")]
+
+HeadHiddenDim = Annotated[int, Field(ge=1, description="""Width of the head's hidden layers.
+    Unit: channels. Try: 2048 or 4096, as published.""")]
+
+EmbeddingDim = Annotated[int, Field(ge=1, description="""Length of the normalised embedding.
+    Unit: channels. Try: 128.""")]
+
+HeadBatchNorm = Annotated[bool, Field(description="""Batch normalisation in the head (DINO: for CNNs yes, for ViTs no).
+    Unit: true or false. Try: the recipe's.""")]
+# fmt: on
+
 
 class DINOSettings(Section):
     """DINO (Caron et al., ICCV 2021): self-distillation from a moving average of the network itself."""
@@ -42,9 +56,7 @@ class DINOSettings(Section):
     """Linear layers of the projection head before the last layer.
     Unit: layers. Try: 3."""
 
-    head_hidden_dim: PositiveInt = 2048
-    """Width of the head's hidden layers.
-    Unit: channels. Try: 2048."""
+    head_hidden_dim: HeadHiddenDim = 2048
 
     head_bottleneck_dim: PositiveInt = 256
     """Width of the head's normalised output before the last layer.
@@ -54,9 +66,7 @@ class DINOSettings(Section):
     """Outputs K of the last layer.
     Unit: channels. Try: 4096 for ImageNet, 1024 for sets below 100,000 images."""
 
-    head_batch_norm: bool = True
-    """Batch normalisation in the head (CNNs: yes, ViTs: no).
-    Unit: true or false. Try: the recipe's."""
+    head_batch_norm: HeadBatchNorm = True
 
     norm_last_layer: bool = True
     """Keep the norm of the last layer's rows at 1 instead of learning it.
@@ -94,21 +104,13 @@ class SwAVSettings(Section):
     """Epochs in which the prototypes stay as they were initialised.
     Unit: epochs, also parts of one. Try: 1."""
 
-    head_layers: PositiveInt = 2
-    """Linear layers of the projection head.
-    Unit: layers. Try: 2."""
+    head_layers: HeadLayers = 2
 
-    head_hidden_dim: PositiveInt = 4096
-    """Width of the head's hidden layers.
-    Unit: channels. Try: 2048 or 4096."""
+    head_hidden_dim: HeadHiddenDim = 4096
 
-    head_output_dim: PositiveInt = 128
-    """Length of the normalised embedding.
-    Unit: channels. Try: 128."""
+    head_output_dim: EmbeddingDim = 128
 
-    head_batch_norm: bool = True
-    """Batch normalisation in the head.
-    Unit: true or false. Try: true."""
+    head_batch_norm: HeadBatchNorm = True
 
 
 class MoCoSettings(Section):
@@ -126,18 +128,10 @@ class MoCoSettings(Section):
     """Share of the key network kept at each step.
     Unit: share. Try: 0.999; 0.99 for short runs of few steps."""
 
-    head_layers: PositiveInt = 2
-    """Linear layers of the projection head.
-    Unit: layers. Try: 2."""
+    head_layers: HeadLayers = 2
 
-    head_hidden_dim: PositiveInt = 2048
-    """Width of the head's hidden layers.
-    Unit: channels. Try: 2048."""
+    head_hidden_dim: HeadHiddenDim = 2048
 
-    head_output_dim: PositiveInt = 128
-    """Length of the normalised embedding.
-    Unit: channels. Try: 128."""
+    head_output_dim: EmbeddingDim = 128
 
-    head_batch_norm: bool = False
-    """Batch normalisation in the head.
-    Unit: true or false. Try: false."""
+    head_batch_norm: HeadBatchNorm = False
