@@ -190,12 +190,12 @@ def training_source(settings: PretrainSettings, *, labeled: bool) -> Source:
     """
     data = settings.data
     if data.subset is None:
-        return build_source(data.train, labeled=labeled)
+        return build_source(data.train, labeled=labeled, tar_image=data.tar_image)
     source = None
     if not labeled and isinstance(data.subset, float):
         with suppress(ValueError):  # no classes: the share is drawn from all images alike
-            source = build_source(data.train, labeled=True)
-    source = source or build_source(data.train, labeled=labeled)
+            source = build_source(data.train, labeled=True, tar_image=data.tar_image)
+    source = source or build_source(data.train, labeled=labeled, tar_image=data.tar_image)
     return SubsetSource(source, select_subset(source, data.subset, data.subset_seed))
 
 

@@ -43,8 +43,8 @@ def build_sets(settings: EvaluateSettings) -> LabeledSets:
             raise ValueError(
                 f"{setting} is not set: give labelled images, such as {setting}=FOLDER with class folders."
             )
-    train = build_source(data.train, labeled=True)
-    val = build_source(data.val, labeled=True, setting="data.val")
+    train = build_source(data.train, labeled=True, tar_image=data.tar_image)
+    val = build_source(data.val, labeled=True, setting="data.val", tar_image=data.tar_image)
     assert train.classes is not None
     if len(train.classes) < 2:
         raise ValueError(

@@ -12,24 +12,30 @@ from sslight.data.sources.folder import FolderSource
 from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.source import Source
 from sslight.data.sources.synthetic import SyntheticSource
-from sslight.data.sources.tar.remote import RemoteFile, is_remote
+from sslight.data.sources.tar.remote import RemoteFile, is_remote, shown_address
 from sslight.data.sources.tar.shards import expand, is_pattern, shards_in
 from sslight.data.sources.tar.source import AT_ONCE, TarSource
 
 _KINDS = "a folder of images, an H5 file, tar shards"
 
 
-def build_source(paths: Sequence[str], *, labeled: bool, setting: str = "data.train") -> Source:
+def build_source(
+    paths: Sequence[str], *, labeled: bool, setting: str = "data.train", tar_image: str | None = None
+) -> Source:
     """The images at ``paths``: folders, H5 files, tar shards or ``synthetic:N[:val]``; several are joined.
 
     With ``labelled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
-    the ``KEY.cls`` of tar shards; without it no class mapping is built. ``setting`` is the name that
-    errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError for
-    anything that gives no images, StoreUnavailable for a store that does not answer.
+    the ``KEY.cls`` of tar shards; without it no class mapping is built. ``tar_image`` says which image
+    of a sample in tar shards is read (see ``TarSource``). ``setting`` is the name that errors show. Tar
+    shards may also lie in a store (``https://``, ``s3://``). Raises ValueError for anything that gives no
+    images, StoreUnavailable for a store that does not answer.
     """
     if not paths:
         raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file, tar shards or synthetic:N")
-    parts = [_one_source(path, labeled=labeled, setting=setting) for path in paths]
+    parts = [_one_source(path, labeled=labeled, setting=setting, tar_image=tar_image) for path in paths]
+    is_train = setting == "data.train"  # data.val may be of another kind
+    if tar_image is not None and is_train and not any(isinstance(part, TarSource) for part in parts):
+        raise ValueError(f"tar_image={tar_image} would have no effect: {setting} names no tar shards; leave it out")
     return parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
 
 
@@ -57,35 +63,37 @@ def _is_set(path: str) -> bool:
     return where.suffix.lower() == ".tar" or bool(h5py.is_hdf5(where))
 
 
-def _one_source(path: str, *, labeled: bool, setting: str) -> Source:
+def _one_source(path: str, *, labeled: bool, setting: str, tar_image: str | None) -> Source:
     if path.startswith("synthetic:"):
         return _synthetic(path, labeled=labeled, setting=setting)
     if is_remote(path):
-        return _remote_shards(path, labeled=labeled, setting=setting)
+        return TarSource(_remote_shards(path, setting), labeled=labeled, image=tar_image)
     try:
         if is_pattern(path) and not Path(path).expanduser().exists():
-            return _shards_of_pattern(path, labeled=labeled, setting=setting)
+            return TarSource(_shards_of_pattern(path, setting), labeled=labeled, image=tar_image)
         where = Path(path).expanduser()
         if where.is_dir():
             shards = shards_in(where)
-            return TarSource(shards, labeled=labeled) if shards else FolderSource(where, labeled=labeled)
+            return (
+                TarSource(shards, labeled=labeled, image=tar_image) if shards else FolderSource(where, labeled=labeled)
+            )
         if where.is_file():
-            return _one_file(where, path, labeled=labeled, setting=setting)
+            return _one_file(where, path, labeled=labeled, setting=setting, tar_image=tar_image)
     except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
         reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
         raise ValueError(f"{setting}={path} cannot be read ({reason}); check the path and its rights") from error
     raise ValueError(f"{setting}={path} does not exist; give {_KINDS} or synthetic:N")
 
 
-def _one_file(where: Path, path: str, *, labeled: bool, setting: str) -> Source:
+def _one_file(where: Path, path: str, *, labeled: bool, setting: str, tar_image: str | None) -> Source:
     if h5py.is_hdf5(where):
         return H5Source(where, labeled=labeled)
     if where.suffix.lower() == ".tar":
-        return TarSource([where], labeled=labeled)
+        return TarSource([where], labeled=labeled, image=tar_image)
     raise ValueError(f"{setting}={path} is a file but neither an H5 file nor a .tar; give {_KINDS}")
 
 
-def _shards_of_pattern(pattern: str, *, labeled: bool, setting: str) -> TarSource:
+def _shards_of_pattern(pattern: str, setting: str) -> list[Path]:
     shards = [Path(path).expanduser() for path in expand(pattern)]
     missing = [shard for shard in shards if not shard.is_file()]
     if missing:
@@ -93,19 +101,18 @@ def _shards_of_pattern(pattern: str, *, labeled: bool, setting: str) -> TarSourc
             f"{setting}={pattern}: {len(missing)} of {len(shards)} shards do not exist (first: {missing[0]}); "
             "check the pattern"
         )
-    return TarSource(shards, labeled=labeled)
+    return shards
 
 
-def _remote_shards(path: str, *, labeled: bool, setting: str) -> TarSource:
+def _remote_shards(path: str, setting: str) -> list[RemoteFile]:
     addresses = expand(path)
     if not addresses[0].partition("?")[0].endswith(".tar"):
         raise ValueError(
-            f"{setting}={path} is not the address of tar shards, the one form that is read from a store; "
-            "give for example https://host/shard-{000..009}.tar"
+            f"{setting}={shown_address(path)} is not the address of tar shards, the one form that is read from a "
+            "store; give for example https://host/shard-{000..009}.tar"
         )
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        shards = list(threads.map(RemoteFile, addresses))
-    return TarSource(shards, labeled=labeled)
+        return list(threads.map(RemoteFile, addresses))
 
 
 def _synthetic(path: str, *, labeled: bool, setting: str) -> SyntheticSource:
@@ -120,6 +127,8 @@ def _synthetic(path: str, *, labeled: bool, setting: str) -> SyntheticSource:
 
 def _prefixes(paths: Sequence[str]) -> list[str]:
     """Names of the parts of a joined source: the last parts of the paths if these differ."""
+    # What follows on the question mark of an address is mostly a signature, and a secret.
+    paths = [shown_address(path) if is_remote(path) else path for path in paths]
     short = [Path(path).name or path for path in paths]
     if len(set(short)) == len(short):
         return short

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from sslight.data import DetectionSet, UnreadableImage, decode, decode_mask
+from sslight.data import DetectionSet, UnreadableImage, decode_mask
 from sslight.evaluate.detection.average_precision import Prediction
 from sslight.files import whole_file
 
@@ -34,7 +34,7 @@ def draw_sample(path: Path, images: DetectionSet, predictions: Sequence[Predicti
         own = sorted((each for each in predictions if each.image == index), key=lambda each: -each.score)
         shown = own[: max(_AT_LEAST, sum(each.score >= _SURE for each in own))]
         try:
-            pixels = decode(images.read(index))
+            pixels = images.decode(index)
         except (UnreadableImage, OSError):
             continue
         tiles.append(_tile(pixels, shown, images))
