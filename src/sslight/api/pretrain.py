@@ -200,7 +200,9 @@ def training_source(settings: PretrainSettings, *, labeled: bool) -> Source:
     With labels if they are asked for, or if there are some and a share is drawn by class. Raises ValueError.
     """
     data = settings.data
-    build = partial(build_source, data.train, labels=data.labels, labels_column=data.labels_column)
+    build = partial(
+        build_source, data.train, labels=data.labels, labels_column=data.labels_column, tar_image=data.tar_image
+    )
     if data.subset is None:
         return build(labeled=labeled)
     source = None
@@ -224,7 +226,12 @@ def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, 
     queries, query_labels = None, None
     if data.val:
         queries = build_source(
-            data.val, labeled=True, setting="data.val", labels=data.val_labels, labels_column=data.labels_column
+            data.val,
+            labeled=True,
+            setting="data.val",
+            labels=data.val_labels,
+            labels_column=data.labels_column,
+            tar_image=data.tar_image,
         )
         query_labels = labels_in(queries, source.classes or ())
     assert bank.labels is not None

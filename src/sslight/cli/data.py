@@ -104,9 +104,9 @@ def _build(path: str, *, setting: str) -> "Source":
     from sslight.data import build_source
 
     try:
-        return build_source([path], labeled=True, setting=setting)
+        return build_source([path], labeled=True, setting=setting, in_order=True)
     except ValueError:  # no classes, or no images: then the second attempt says so
-        return build_source([path], labeled=False, setting=setting)
+        return build_source([path], labeled=False, setting=setting, in_order=True)
 
 
 @contextmanager

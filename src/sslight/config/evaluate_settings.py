@@ -62,6 +62,11 @@ class EvaluateDataSettings(Section):
 
     subset_seed: SubsetSeed = 0
 
+    tar_image: str | None = None
+    """Which image is read of a sample that holds several, in tar shards: its suffix, or ``all``. null takes ``KEY.jpg``
+    beside ``KEY.seg.png`` (the suffix with the fewest dots, then jpg before png and others).
+    Unit: suffix. Try: null; seg.png for the masks."""
+
     max_bad_share: Probability = 0.01
     """Largest share of unreadable images in data.train or data.val that is accepted; they are left
     out, and counted in the result.

@@ -1,6 +1,7 @@
 """The labelled images of an evaluation, and what is refused about them before any work."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +44,9 @@ def build_sets(settings: EvaluateSettings) -> LabeledSets:
             raise ValueError(
                 f"{setting} is not set: give labelled images, such as {setting}=FOLDER with class folders."
             )
-    column = data.labels_column
-    train = build_source(data.train, labeled=True, labels=data.labels, labels_column=column)
-    val = build_source(data.val, labeled=True, setting="data.val", labels=data.val_labels, labels_column=column)
+    build = partial(build_source, labeled=True, labels_column=data.labels_column, tar_image=data.tar_image)
+    train = build(data.train, labels=data.labels)
+    val = build(data.val, setting="data.val", labels=data.val_labels)
     assert train.classes is not None
     if len(train.classes) < 2:
         raise ValueError(

@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from pycocotools import mask as original_mask_api
 
-from sslight.data import DetectionSet, decode_mask
+from sslight.data import DetectionSet, decode, decode_mask
 from sslight.data.detection.coco import read_coco, run_lengths
 from tests.data.detection_files import coco_content, write_coco
 
@@ -45,6 +47,84 @@ def test_an_image_without_objects_is_kept(tmp_path: Path) -> None:
     assert len(images.trainable()) == 5
 
 
+@pytest.mark.parametrize(
+    ("value", "crowd"),
+    [
+        ("0", False),
+        ("1", True),
+        (0.0, False),
+        (1.0, True),
+        (True, True),
+        ("false", False),
+        ("True", True),
+        (None, False),
+    ],
+)
+def test_a_crowd_is_one_however_it_is_written(tmp_path: Path, value: Any, crowd: bool) -> None:
+    content = coco_content("train2017")
+    content["annotations"][0]["iscrowd"] = value
+    assert read(tmp_path, content).images[0].instances[0].crowd == crowd
+
+
+@pytest.mark.parametrize("kind", [float, str])
+def test_ids_and_sizes_as_text_or_with_a_point_are_the_same_numbers(tmp_path: Path, kind: type) -> None:
+    expected = read(tmp_path, coco_content("train2017"), masks=False)
+    content = coco_content("train2017")
+    for image in content["images"]:
+        image |= {key: kind(image[key]) for key in ("id", "height", "width") if kind is float or key == "id"}
+    for each in content["annotations"][::2]:
+        each |= {key: kind(each[key]) for key in ("id", "image_id", "category_id")}
+    assert read_coco_again(tmp_path, content).images == expected.images
+
+
+def test_ids_that_are_words_stay_words(tmp_path: Path) -> None:
+    content = coco_content("train2017")
+    for entry, key in [
+        *((image, "id") for image in content["images"]),
+        *((a, "image_id") for a in content["annotations"]),
+    ]:
+        entry[key] = f"image-{entry[key]}"
+    images = read(tmp_path, content)
+    assert images.images[0].key == "image-100"
+    assert [len(image.instances) for image in images.images] == [1, 2, 3, 1, 2, 3]
+
+
+@pytest.mark.parametrize("prefix", ["./", "train2017/", "data/coco/train2017/", "set\\train2017\\"])
+def test_folders_in_front_of_a_file_name_do_not_hide_the_image(tmp_path: Path, prefix: str) -> None:
+    write_coco(tmp_path, coco_content("train2017"), "train2017")
+    content = coco_content("train2017")
+    for image in content["images"]:
+        image["file_name"] = prefix + image["file_name"]
+    file = tmp_path / "annotations" / "instances_train2017.json"
+    file.write_text(json.dumps(content))
+    images = read_coco(file, tmp_path / "train2017", masks=False)
+    assert [image.file.resolve() for image in images.images] == sorted((tmp_path / "train2017").glob("*.jpg"))
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_photograph_annotated_as_it_is_stored_is_decoded_as_it_is_stored(tmp_path: Path, orientation: int) -> None:
+    content = coco_content("train2017", number=1)
+    images = read(tmp_path, content)
+    stored = images.decode(0)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = images.images[0].file
+    content_of_file, header = file.read_bytes(), exif.tobytes()
+    segment = b"\xff\xe1" + (len(header) + 2).to_bytes(2, "big") + header
+    file.write_bytes(content_of_file[:2] + segment + content_of_file[2:])
+    assert decode(file.read_bytes()).shape == (3, 64, 48)  # upright
+    torch.testing.assert_close(images.decode(0), stored, rtol=0, atol=0)
+    content["images"][0] |= {"height": 64, "width": 48}
+    upright = read_coco_again(tmp_path, content)
+    torch.testing.assert_close(upright.decode(0), decode(file.read_bytes()), rtol=0, atol=0)
+
+
+def read_coco_again(root: Path, content: dict[str, Any]) -> DetectionSet:
+    file = root / "annotations" / "instances_train2017.json"
+    file.write_text(json.dumps(content))
+    return read_coco(file, root / "train2017", masks=False)
+
+
 def damaged(kind: str) -> tuple[dict[str, Any], str]:
     """A content that is wrong in one way, and what must be said of it."""
     content = coco_content("train2017")
@@ -76,6 +156,15 @@ def damaged(kind: str) -> tuple[dict[str, Any], str]:
             annotations[1]["bbox"] = [1, 2, float("nan"), 4]
             annotations[2]["bbox"] = [1, 2, 3]
             return content, r"has 3 annotations whose bbox is not four finite numbers"
+        case "crowd":
+            annotations[1]["iscrowd"] = "maybe"
+            return content, r"has 1 annotation whose iscrowd is neither 0 nor 1 \(annotation 2\)"
+        case "half an id":
+            annotations[1]["category_id"] = 3.5
+            return content, r"1 of \d+ entries of annotations lack one of .*category_id \(whole number\).* number 1\)"
+        case "one file for two names":
+            images[0]["file_name"] = "a/" + images[1]["file_name"]
+            return content, r"2 file names of .* mean the same file as another \(the first: a/train2017_1.jpg, train"
         case "area":
             annotations[0]["area"] = [1]
             return content, r"has 1 annotation whose area is no number \(annotation 1\)"
@@ -96,7 +185,10 @@ def damaged(kind: str) -> tuple[dict[str, Any], str]:
             return content, r"has 1 annotation whose id is there more than once \(annotation 1\)"
         case "keys":
             del images[1]["height"]
-            return content, r"1 of 6 entries of images lack one of id \(int\), file_name \(str\), .* number 1\)"
+            return (
+                content,
+                r"1 of 6 entries of images lack one of id \(number or text\), file_name .* number 1\)",
+            )
         case "size":
             images[1]["height"] = 0
             return content, r"has 1 image whose height or width is below 1 \(image 101\)"
@@ -114,6 +206,9 @@ KINDS = [
     "run lengths too short",
     "run lengths of another size",
     "box",
+    "crowd",
+    "half an id",
+    "one file for two names",
     "area",
     "endless box",
     "absolute name",

@@ -60,3 +60,25 @@ def test_any_other_folder_is_refused(tmp_path: Path) -> None:
         sets(tmp_path)
     with pytest.raises(ValueError, match="does not exist"):
         sets(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_a_split_without_an_object_is_refused(tmp_path: Path, split: str) -> None:
+    file = coco_folder(tmp_path) / "annotations" / f"instances_{split}.json"
+    content = json.loads(file.read_text())
+    for each in content["annotations"]:
+        each["iscrowd"] = "1"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"^{split} has no object to learn or to measure \(all \d+ annotations"):
+        sets(tmp_path)
+    file.write_text(json.dumps(content | {"annotations": []}))
+    with pytest.raises(ValueError, match=r"measure \(there is no annotation\)"):
+        sets(tmp_path)
+
+
+def test_own_categories_of_a_voc_folder_are_those_of_its_training_set(tmp_path: Path) -> None:
+    write_voc(tmp_path, 2007, "trainval", {name: voc_object(name, (3, 3, 20, 20)) for name in ("wolf", "bear")})
+    write_voc(tmp_path, 2007, "test", {"w": voc_object("wolf", (3, 3, 20, 20))})
+    train, val = sets(tmp_path, train=["2007_trainval"])
+    assert train.categories == val.categories == ("bear", "wolf")
+    assert val.images[0].instances[0].label == 1

@@ -26,13 +26,29 @@ def test_several_years_are_joined(tmp_path: Path) -> None:
     assert len(VOC_CATEGORIES) == 20
 
 
-def test_an_unknown_category_is_named_with_the_number_of_files(tmp_path: Path) -> None:
+def test_other_names_than_vocs_are_the_categories_of_the_set(tmp_path: Path) -> None:
+    objects = {f"{n}": voc_object(name, (2, 2, 9, 9)) for n, name in enumerate(("wolf", "bear", "dog", "wolf"))}
+    write_voc(tmp_path, 2007, "trainval", objects)
+    images = read_voc(tmp_path, ["2007_trainval"])
+    assert images.categories == ("bear", "dog", "wolf")
+    assert images.category_keys == (1, 2, 3)
+    assert [images.categories[image.instances[0].label] for image in images.images] == ["wolf", "bear", "dog", "wolf"]
+
+
+def test_a_category_that_the_training_set_has_not_is_named(tmp_path: Path) -> None:
     objects = {f"{number:06}": voc_object("unicorn", (2, 2, 9, 9)) for number in range(5)}
     write_voc(tmp_path, 2007, "test", objects)
     with pytest.raises(
-        ValueError, match=r"5 files with a category that VOC has not \(the first: unicorn in 000000.xml"
+        ValueError, match=r"2007_test has 5 images with a category that .* \(unicorn; the first: 000000, .*are cat, dog"
     ):
-        read_voc(tmp_path, ["2007_test"])
+        read_voc(tmp_path, ["2007_test"], categories=("cat", "dog"))
+
+
+def test_photographs_of_any_suffix_are_found(tmp_path: Path) -> None:
+    write_voc(tmp_path, 2007, "test", {"1": voc_object("dog", (2, 2, 9, 9))})
+    file = tmp_path / "VOC2007" / "JPEGImages" / "1.jpg"
+    file.rename(file.with_suffix(".PNG"))
+    assert read_voc(tmp_path, ["2007_test"]).images[0].file == file.with_suffix(".PNG")
 
 
 def test_missing_lists_images_and_annotations_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,13 @@ def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
     images, annotations = content["images"], content["annotations"]
     categories = sorted(content["categories"], key=lambda category: int(category["id"]))
     _check_ids(file, images, annotations, categories)
-    _check_files(folder, images)
+    paths = _image_paths(folder, [image["file_name"] for image in images])
+    _refuse(
+        file,
+        [each["id"] for each in annotations if _truth(each.get("iscrowd", 0)) is None],
+        "annotation",
+        "iscrowd is neither 0 nor 1",
+    )
     _refuse(
         file,
         [each["id"] for each in annotations if not _is_box(each.get("bbox"))],
@@ -45,7 +51,7 @@ def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
         "annotation",
         "area is no number",
     )
-    sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
+    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
     segmentations = _segmentations(file, annotations, sizes) if masks else {}
     position = {category["id"]: index for index, category in enumerate(categories)}
     instances: dict[Any, list[Instance]] = {image["id"]: [] for image in images}
@@ -56,7 +62,7 @@ def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
                 label=position[each["category_id"]],
                 box=(x, y, width, height),
                 area=float(each.get("area", width * height)),
-                crowd=bool(each.get("iscrowd", 0)),
+                crowd=bool(_truth(each.get("iscrowd", 0))),
                 segmentation=segmentations.get(each["id"]),
             )
         )
@@ -66,8 +72,8 @@ def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
         categories=[str(category["name"]) for category in categories],
         category_keys=[int(category["id"]) for category in categories],
         images=[
-            AnnotatedImage(image["id"], folder / image["file_name"], *sizes[image["id"]], tuple(instances[image["id"]]))
-            for image in sorted(images, key=lambda image: str(image["file_name"]))
+            AnnotatedImage(image["id"], path, *sizes[image["id"]], tuple(instances[image["id"]]))
+            for path, image in sorted(zip(paths, images, strict=True), key=lambda pair: str(pair[1]["file_name"]))
         ],
     )
 
@@ -80,22 +86,27 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(f"there is no annotation file {file} ({error.strerror}): check the path.") from None
     except (ValueError, RecursionError):
         raise ValueError(f"{file} is not a JSON file: give COCO's instances_*.json.") from None
-    needed: dict[str, dict[str, type]] = {
-        "images": {"id": int, "file_name": str, "height": int, "width": int},
-        "annotations": {"id": int, "image_id": int, "category_id": int},
-        "categories": {"id": int, "name": str},
+    key, whole = (_as_key, "number or text"), (_as_whole, "whole number")
+    needed: dict[str, dict[str, tuple[Callable[[Any], Any], str]]] = {
+        "images": {"id": key, "file_name": (_as_text, "text"), "height": whole, "width": whole},
+        "annotations": {"id": key, "image_id": key, "category_id": whole},
+        "categories": {"id": whole, "name": (_as_text, "text")},
     }
     for part, keys in needed.items():
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list) or (part != "annotations" and not entries):
             raise ValueError(f"{file} has no list of {part}: give a file in COCO's format (instances_*.json).")
-        bad = [
-            number
-            for number, entry in enumerate(entries)
-            if not isinstance(entry, dict) or any(not isinstance(entry.get(key), kind) for key, kind in keys.items())
-        ]
+        bad = []
+        for number, entry in enumerate(entries):
+            read = (
+                {key: as_kind(entry.get(key)) for key, (as_kind, _) in keys.items()} if isinstance(entry, dict) else {}
+            )
+            if not read or None in read.values():
+                bad.append(number)
+            else:
+                entry.update(read)
         if bad:
-            wanted = ", ".join(f"{key} ({kind.__name__})" for key, kind in keys.items())
+            wanted = ", ".join(f"{key} ({kind})" for key, (_, kind) in keys.items())
             raise ValueError(
                 f"{file}: {len(bad)} of {len(entries)} entries of {part} lack one of {wanted} "
                 f"(the first: number {_first(bad)}): repair the file."
@@ -129,27 +140,69 @@ def _check_ids(
     )
 
 
-def _check_files(folder: Path, images: list[dict[str, Any]]) -> None:
-    """All images are there; one listing serves a flat folder of a hundred thousand of them."""
+def _as_key(value: object) -> int | str | None:
+    """An id: whole numbers are the same as float or text; other text stays what it is."""
+    whole = _as_whole(value)
+    return value or None if whole is None and isinstance(value, str) else whole
+
+
+def _as_whole(value: object) -> int | None:
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) < 20:
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST_NUMBER:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _as_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _truth(value: object) -> bool | None:
+    known = {"0": False, "0.0": False, "false": False, "none": False, "1": True, "1.0": True, "true": True}
+    return known.get(str(value).strip().lower())
+
+
+def _image_paths(folder: Path, names: list[str]) -> list[Path]:
+    """Where the images are: their names within ``folder``, or beside it, or only the last part of the name in it.
+
+    Names often carry folders of the machine on which they were annotated. One listing serves a flat folder of
+    a hundred thousand images.
+    """
     if not folder.is_dir():
         raise ValueError(f"there is no folder of images {folder}: unpack the images there.")
-    names = [image["file_name"] for image in images]
     outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name]
     if outside:
         raise ValueError(
             f"{len(outside)} file names lead out of {folder} (the first: {shown(_first(outside))}): repair them."
         )
     present = {entry.name for entry in os.scandir(folder)}
-    missing = [
-        image["file_name"]
-        for image in images
-        if image["file_name"] not in present and not (folder / image["file_name"]).is_file()
-    ]
+    paths: list[Path] = []
+    missing: list[str] = []
+    for name in names:
+        relative = name.replace("\\", "/") if "\\" in name and not (folder / name).exists() else name
+        last = Path(relative).name
+        if relative in present or (folder / relative).is_file():
+            paths.append(folder / relative)
+        elif relative != last and (folder.parent / relative).is_file():
+            paths.append(folder.parent / relative)
+        elif last in present:
+            paths.append(folder / last)
+        else:
+            missing.append(name)
     if missing:
         raise ValueError(
-            f"{folder} lacks {len(missing)} of {len(images)} annotated images (the first: {_first(missing)}): "
+            f"{folder} lacks {len(missing)} of {len(names)} annotated images (the first: {_first(missing)}): "
             f"unpack all of them, or give the annotations of those that are there."
         )
+    counts = Counter(paths)
+    shared = [name for name, path in zip(names, paths, strict=True) if counts[path] > 1]
+    if shared:
+        raise ValueError(
+            f"{len(shared)} file names of {folder} mean the same file as another (the first: {_first(shared)}): "
+            f"keep their folders apart."
+        )
+    return paths
 
 
 def _segmentations(

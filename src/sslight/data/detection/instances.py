@@ -1,5 +1,6 @@
 """Images with boxes and masks: what detectors are trained and measured on."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from faster_coco_eval.core import mask as mask_api
+from PIL import Image
 from torch import Tensor
 
+from sslight.config.fields import MAX_PIXELS
+from sslight.data.decoding.decode import decode
 from sslight.data.decoding.limits import read_image_file
+from sslight.data.decoding.unreadable import UnreadableImage
 from sslight.data.sources.names import printable
+
+_ORIENTATION = 0x0112
 
 Segmentation = list[list[float]] | dict[str, Any]
 """Polygons (x, y, x, y, ... in px), or the run lengths ``{"size": [height, width], "counts": bytes}``."""
@@ -94,6 +101,23 @@ class DetectionSet:
         """Full path of the file, printable."""
         return printable(str(self.images[index].file))
 
+    def decode(self, index: int, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+        """Pixels uint8 [3, height, width] of the annotated size. Raises OSError or UnreadableImage.
+
+        A photograph that EXIF turns to its side may have been annotated as it is stored: then the sizes fit when
+        swapped, and it is turned back. One that EXIF mirrors or turns upside down counts as annotated upright.
+        """
+        image = self.images[index]
+        encoded = self.read(index)
+        pixels = decode(encoded, max_pixels=max_pixels)
+        height, width = pixels.shape[1:]
+        if (height, width) == (image.width, image.height) and height != width:
+            pixels = _as_stored(pixels, encoded)
+            height, width = pixels.shape[1:]
+        if (height, width) != (image.height, image.width):
+            raise UnreadableImage(f"is {width} × {height} px, but annotated as {image.width} × {image.height}")
+        return pixels
+
     def trainable(self) -> "DetectionSet":
         """Only the images with at least one object to learn from, as detectors are trained by custom."""
         images = [image for image in self.images if usable_instances(image)]
@@ -104,6 +128,26 @@ class DetectionSet:
             category_keys=self.category_keys,
             images=images,
         )
+
+
+def _as_stored(pixels: Tensor, encoded: bytes) -> Tensor:
+    """An image that was turned upright, as it lies in its file; unchanged where EXIF does not swap its sides."""
+    try:
+        with Image.open(io.BytesIO(encoded)) as file:
+            orientation = file.getexif().get(_ORIENTATION)
+    except Exception:  # PIL's readers raise nearly every type on what another decoder reads
+        return pixels
+    match orientation:
+        case 5:
+            return pixels.transpose(1, 2)
+        case 6:
+            return pixels.rot90(1, (1, 2))
+        case 7:
+            return pixels.transpose(1, 2).flip(1, 2)
+        case 8:
+            return pixels.rot90(-1, (1, 2))
+        case _:
+            return pixels
 
 
 def usable_instances(image: AnnotatedImage) -> list[Instance]:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslight.data.decoding.decode import decode
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
 from sslight.data.decoding.unreadable import UnreadableImage
 from sslight.data.detection.instances import AnnotatedImage, DetectionSet, targets_at
@@ -231,7 +230,7 @@ class _FillResized:
         for candidate in self._candidates(epoch, index):
             image = self._set.images[candidate]
             try:
-                pixels = self._decode(candidate, image)
+                pixels = self._set.decode(candidate, max_pixels=self._max_pixels)
             except (UnreadableImage, OSError) as error:
                 bad.append(bad_image(self._set, candidate, error))
                 continue
@@ -241,13 +240,6 @@ class _FillResized:
             arrays[0][row, : height * width * 3] = resized.permute(1, 2, 0).reshape(-1).numpy()
             return RowResult(candidate, tuple(bad))
         return RowResult(None, tuple(bad))
-
-    def _decode(self, index: int, image: AnnotatedImage) -> Tensor:
-        pixels = decode(self._set.read(index), max_pixels=self._max_pixels)
-        height, width = pixels.shape[1:]
-        if (height, width) != (image.height, image.width):
-            raise UnreadableImage(f"is {width} × {height} px, but annotated as {image.width} × {image.height}")
-        return pixels
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
         yield index

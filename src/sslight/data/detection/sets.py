@@ -30,12 +30,14 @@ def open_detection_sets(
             _read_coco_split(root, split, role, masks) for split, role in ((train_split, "train"), (val_split, "val"))
         )
         _check_same_categories(train, val)
-        return train, val
+        return _with_objects(train), _with_objects(val)
     for folder in (root, root / "VOCdevkit"):
         if any(path.is_dir() for path in folder.glob("VOC2*")):
             if masks:
                 raise ValueError("masks=true needs a COCO folder; VOC's boxes have no masks: leave it out.")
-            return read_voc(folder, train_split or _VOC_TRAIN), read_voc(folder, val_split or _VOC_VAL)
+            train = read_voc(folder, train_split or _VOC_TRAIN)
+            val = read_voc(folder, val_split or _VOC_VAL, categories=train.categories)
+            return _with_objects(train), _with_objects(val)
     state = "has neither annotations/ (COCO) nor VOC2007/ (Pascal VOC) in it" if root.is_dir() else "does not exist"
     raise ValueError(f"data={data} {state}: give the folder into which the set's archives were unpacked.")
 
@@ -61,3 +63,12 @@ def _check_same_categories(train: DetectionSet, val: DetectionSet) -> None:
             f"{train.split} and {val.split} differ in {len(differing)} categories (the first: {shown}): "
             f"use annotation files of one set."
         )
+
+
+def _with_objects(images: DetectionSet) -> DetectionSet:
+    """The set, unless there is nothing in it to learn from or to find."""
+    if not len(images.trainable()):
+        number = sum(len(image.instances) for image in images.images)
+        what = f"all {number} annotations are crowds or empty boxes" if number else "there is no annotation"
+        raise ValueError(f"{images.split} has no object to learn or to measure ({what}): give a split with objects.")
+    return images

@@ -1,10 +1,13 @@
 """Annotations of Pascal VOC: one XML file for each image, read without following anything in it."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 from sslight.data.detection.instances import AnnotatedImage, DetectionSet, Instance
+from sslight.data.sources.suffixes import IMAGE_SUFFIXES
 
 VOC_CATEGORIES = (
     "aeroplane",
@@ -32,32 +35,49 @@ VOC_CATEGORIES = (
 _SHOWN = 3
 
 
-def read_voc(root: Path, splits: list[str]) -> DetectionSet:
+def read_voc(root: Path, splits: list[str], *, categories: Sequence[str] | None = None) -> DetectionSet:
     """The images of some splits of VOC folders.
+
+    The categories are VOC's, or, where a name is none of them, all names that are found, sorted.
 
     Args:
         root: With ``VOC2007`` and the like in it, each with ``Annotations``, ``ImageSets/Main`` and ``JPEGImages``.
         splits: Year and name, such as ``2007_trainval``.
+        categories: Those of the set that is trained on; there must be no others.
 
     Raises:
-        ValueError: a split, image or annotation is missing, damaged or has a category that VOC has not; with
-            the number of cases and the first few.
+        ValueError: a split, image or annotation is missing, damaged or has a category that ``categories`` lack;
+            with the number of cases and the first few.
     """
     images: list[AnnotatedImage] = []
+    found: list[str] = []
     for split in splits:
         year, _, name = split.partition("_")
         folder = root / f"VOC{year}"
-        images += _read_split(folder, folder / "ImageSets" / "Main" / f"{name}.txt", split)
+        images += _read_split(folder, folder / "ImageSets" / "Main" / f"{name}.txt", split, found)
+    names = tuple(categories or (VOC_CATEGORIES if set(found) <= set(VOC_CATEGORIES) else sorted(found)))
+    strange = {label for label, name in enumerate(found) if name not in names}
+    if strange:
+        files = [image.file.stem for image in images if any(each.label in strange for each in image.instances)]
+        raise ValueError(
+            f"{'+'.join(splits)} has {len(files)} images with a category that the training set has not "
+            f"({_first(sorted(found[label] for label in strange))}; the first: {_first(files)}): "
+            f"the names are {', '.join(names)}."
+        )
+    position = {label: names.index(name) for label, name in enumerate(found)}
     return DetectionSet(
         kind="voc",
         name="+".join(splits),
-        categories=VOC_CATEGORIES,
-        category_keys=range(1, len(VOC_CATEGORIES) + 1),
-        images=images,
+        categories=names,
+        category_keys=range(1, len(names) + 1),
+        images=[
+            replace(image, instances=tuple(replace(each, label=position[each.label]) for each in image.instances))
+            for image in images
+        ],
     )
 
 
-def _read_split(folder: Path, listed: Path, split: str) -> list[AnnotatedImage]:
+def _read_split(folder: Path, listed: Path, split: str, found: list[str]) -> list[AnnotatedImage]:
     try:
         names = [line.split()[0] for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError):
@@ -66,27 +86,22 @@ def _read_split(folder: Path, listed: Path, split: str) -> list[AnnotatedImage]:
         ) from None
     if not names:
         raise ValueError(f"{listed} names no images: unpack VOC there again.")
-    for place, suffix in (("Annotations", "xml"), ("JPEGImages", "jpg")):
-        present = {path.name for path in (folder / place).glob(f"*.{suffix}")}
-        missing = [name for name in names if f"{name}.{suffix}" not in present]
+    images_there = (path for path in (folder / "JPEGImages").glob("*") if path.name.lower().endswith(IMAGE_SUFFIXES))
+    photographs = {path.stem: path for path in images_there}
+    annotated = {path.stem for path in (folder / "Annotations").glob("*.xml")}
+    for place, suffix, present in (("Annotations", "xml", annotated), ("JPEGImages", "jpg", set(photographs))):
+        missing = [name for name in names if name not in present]
         if missing:
             raise ValueError(
                 f"{folder / place} lacks {len(missing)} of the {len(names)} files of {listed.name} (the first: "
                 f"{_first([f'{name}.{suffix}' for name in missing])}): unpack all of them."
             )
-    images, damaged, strange = [], [], []
+    images, damaged = [], []
     for name in names:
         try:
-            images.append(_read_image(folder, name))
-        except KeyError as error:
-            strange.append(f"{error.args[0]} in {name}.xml")
+            images.append(_read_image(folder, photographs[name], found))
         except (ValueError, ElementTree.ParseError) as error:
             damaged.append(f"{name}.xml: {error}")
-    if strange:
-        raise ValueError(
-            f"{folder / 'Annotations'} has {len(strange)} files with a category that VOC has not (the first: "
-            f"{_first(strange)}): the names are {', '.join(VOC_CATEGORIES)}."
-        )
     if damaged:
         raise ValueError(
             f"{folder / 'Annotations'} has {len(damaged)} files that cannot be read (the first: {_first(damaged)}): "
@@ -95,34 +110,37 @@ def _read_split(folder: Path, listed: Path, split: str) -> list[AnnotatedImage]:
     return images
 
 
-def _read_image(folder: Path, name: str) -> AnnotatedImage:
-    """One XML file; KeyError for an unknown category, ValueError or ParseError for a damaged file."""
+def _read_image(folder: Path, photograph: Path, found: list[str]) -> AnnotatedImage:
+    """One XML file, with labels that count ``found``, to which new names are added.
+
+    Raises ValueError or ParseError for a damaged file.
+    """
     parser = ElementTree.XMLParser(target=_WithoutDoctype())
-    parser.feed((folder / "Annotations" / f"{name}.xml").read_bytes())
+    parser.feed((folder / "Annotations" / f"{photograph.stem}.xml").read_bytes())
     tree: ElementTree.Element = parser.close()
     height, width = (int(_text(tree, f"size/{side}")) for side in ("height", "width"))
     if height < 1 or width < 1:
         raise ValueError("its size is below 1 px")
     return AnnotatedImage(
-        key=f"{folder.name.removeprefix('VOC')}/{name}",
-        file=folder / "JPEGImages" / f"{name}.jpg",
+        key=f"{folder.name.removeprefix('VOC')}/{photograph.stem}",
+        file=photograph,
         height=height,
         width=width,
-        instances=tuple(_read_object(element) for element in tree.findall("object")),
+        instances=tuple(_read_object(element, found) for element in tree.findall("object")),
     )
 
 
-def _read_object(element: ElementTree.Element) -> Instance:
+def _read_object(element: ElementTree.Element, found: list[str]) -> Instance:
     name = _text(element, "name")
-    if name not in VOC_CATEGORIES:
-        raise KeyError(name)
     # The corners are pixels counted from 1, both inside the box.
     left, top, right, bottom = (float(_text(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
     if not all(math.isfinite(edge) for edge in (left, top, right, bottom)) or right < left or bottom < top:
         raise ValueError(f"the box of a {name} has no size")
+    if name not in found:
+        found.append(name)
     width, height = right - left + 1, bottom - top + 1
     return Instance(
-        label=VOC_CATEGORIES.index(name),
+        label=found.index(name),
         box=(left - 1, top - 1, width, height),
         area=width * height,
         difficult=(element.findtext("difficult") or "0").strip() == "1",

@@ -114,6 +114,7 @@ class _ShardWriter:
             NameTable(name for name, *_ in self._images),
             np.array(offsets, dtype=np.int64),
             np.array(sizes, dtype=np.int64),
+            np.arange(len(sizes), dtype=np.int32),
             np.array(labels, dtype=np.int32),
             self._classes or (),
         )

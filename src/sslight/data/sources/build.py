@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -12,14 +13,17 @@ from sslight.data.sources.file_list import FileListSource
 from sslight.data.sources.folder import FolderSource
 from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.labels import LabeledSource
+from sslight.data.sources.parquet import LARGEST_GROUP, LARGEST_PACKED_GROUP, ParquetSource, check_one_split
 from sslight.data.sources.source import Source
 from sslight.data.sources.suffixes import passed_over_in_words
 from sslight.data.sources.synthetic import SyntheticSource
-from sslight.data.sources.tar.remote import RemoteFile, is_remote
+from sslight.data.sources.tar.remote import RemoteFile, is_remote, shown_address
 from sslight.data.sources.tar.shards import expand, is_pattern, shards_in
 from sslight.data.sources.tar.source import AT_ONCE, TarSource
 
-_KINDS = "a folder of images, an H5 file, tar shards"
+PARQUET = ".parquet"
+
+_KINDS = "a folder of images, an H5 file, tar shards, Parquet files"
 
 
 def build_source(
@@ -29,19 +33,28 @@ def build_source(
     setting: str = "data.train",
     labels: str | None = None,
     labels_column: str | None = None,
+    tar_image: str | None = None,
+    in_order: bool = False,
 ) -> Source:
-    """The images at ``paths``: folders, H5 files, tar shards or ``synthetic:N[:val]``; several are joined.
+    """The images at ``paths``: folders, H5 files, tar shards, Parquet files, ``synthetic:N[:val]``; several are joined.
 
-    With ``labelled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
+    With ``labeled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
     the ``KEY.cls`` of tar shards, or what the table ``labels`` says (see ``LabeledSource``); without it no
-    class mapping is built. ``setting`` is the name that errors show. Tar shards may also lie in a store
-    (``https://``, ``s3://``). Raises ValueError for anything that gives no images, StoreUnavailable for a
-    store that does not answer.
+    class mapping is built. ``tar_image`` says which image of a sample in tar shards is read (see ``TarSource``).
+    ``in_order`` says that images are read in their order, so that any Parquet file may be given. ``setting`` is
+    the name that errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError
+    for anything that gives no images, StoreUnavailable for a store that does not answer.
     """
     if not paths:
         raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file, tar shards or synthetic:N")
     from_table = labeled and labels is not None
-    parts = [_one_source(path, labeled=labeled and not from_table, setting=setting) for path in paths]
+    options = _Options(
+        labeled and not from_table, setting, tar_image, LARGEST_PACKED_GROUP if in_order else LARGEST_GROUP
+    )
+    parts = [_one_source(path, options) for path in paths]
+    is_train = setting == "data.train"  # data.val may be of another kind
+    if tar_image is not None and is_train and not any(isinstance(part, TarSource) for part in parts):
+        raise ValueError(f"tar_image={tar_image} would have no effect: {setting} names no tar shards; leave it out")
     source = parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
     return LabeledSource(source, labels, labels_column, setting) if from_table and labels is not None else source
 
@@ -86,38 +99,60 @@ def _is_set(path: str) -> bool:
         return True
     if not where.is_file():
         return is_pattern(path)
-    return where.suffix.lower() == ".tar" or bool(h5py.is_hdf5(where))
+    return where.suffix.lower() in (".tar", PARQUET) or bool(h5py.is_hdf5(where))
 
 
-def _one_source(path: str, *, labeled: bool, setting: str) -> Source:
+@dataclass(frozen=True)
+class _Options:
+    labeled: bool
+    setting: str
+    tar_image: str | None
+    largest_group: int
+
+    def shards(self, files: Sequence[Path | RemoteFile]) -> TarSource:
+        return TarSource(files, labeled=self.labeled, image=self.tar_image)
+
+    def parquet(self, files: Sequence[Path]) -> ParquetSource:
+        return ParquetSource(files, labeled=self.labeled, largest_group=self.largest_group)
+
+
+def _one_source(path: str, options: _Options) -> Source:
+    setting = options.setting
     if path.startswith("synthetic:"):
-        return _synthetic(path, labeled=labeled, setting=setting)
+        return _synthetic(path, labeled=options.labeled, setting=setting)
     if is_remote(path):
-        return _remote_shards(path, labeled=labeled, setting=setting)
+        return options.shards(_remote_shards(path, setting))
     try:
-        if is_pattern(path) and not Path(path).expanduser().exists():
-            return _shards_of_pattern(path, labeled=labeled, setting=setting)
         where = Path(path).expanduser()
+        if is_pattern(path) and not where.exists():
+            files = _files_of_pattern(path, setting)
+            return options.parquet(files) if where.suffix.lower() == PARQUET else options.shards(files)
         if where.is_dir():
-            shards = shards_in(where)
-            return TarSource(shards, labeled=labeled) if shards else FolderSource(where, labeled=labeled)
+            if shards := shards_in(where):
+                return options.shards(shards)
+            if tables := shards_in(where, PARQUET):
+                check_one_split(where, tables)
+                return options.parquet(tables)
+            return FolderSource(where, labeled=options.labeled)
         if where.is_file():
-            return _one_file(where, path, labeled=labeled, setting=setting)
+            return _one_file(where, path, options)
     except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
         reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
         raise ValueError(f"{setting}={path} cannot be read ({reason}); check the path and its rights") from error
     raise ValueError(f"{setting}={path} does not exist; give {_KINDS} or synthetic:N")
 
 
-def _one_file(where: Path, path: str, *, labeled: bool, setting: str) -> Source:
+def _one_file(where: Path, path: str, options: _Options) -> Source:
     if h5py.is_hdf5(where):
-        return H5Source(where, labeled=labeled)
+        return H5Source(where, labeled=options.labeled)
     if where.suffix.lower() == ".tar":
-        return TarSource([where], labeled=labeled)
-    raise ValueError(f"{setting}={path} is a file but neither an H5 file nor a .tar; give {_KINDS}")
+        return options.shards([where])
+    if where.suffix.lower() == PARQUET:
+        return options.parquet([where])
+    raise ValueError(f"{options.setting}={path} is a file but neither H5 nor .tar nor .parquet; give {_KINDS}")
 
 
-def _shards_of_pattern(pattern: str, *, labeled: bool, setting: str) -> TarSource:
+def _files_of_pattern(pattern: str, setting: str) -> list[Path]:
     shards = [Path(path).expanduser() for path in expand(pattern)]
     missing = [shard for shard in shards if not shard.is_file()]
     if missing:
@@ -125,19 +160,18 @@ def _shards_of_pattern(pattern: str, *, labeled: bool, setting: str) -> TarSourc
             f"{setting}={pattern}: {len(missing)} of {len(shards)} shards do not exist (first: {missing[0]}); "
             "check the pattern"
         )
-    return TarSource(shards, labeled=labeled)
+    return shards
 
 
-def _remote_shards(path: str, *, labeled: bool, setting: str) -> TarSource:
+def _remote_shards(path: str, setting: str) -> list[RemoteFile]:
     addresses = expand(path)
     if not addresses[0].partition("?")[0].endswith(".tar"):
         raise ValueError(
-            f"{setting}={path} is not the address of tar shards, the one form that is read from a store; "
-            "give for example https://host/shard-{000..009}.tar"
+            f"{setting}={shown_address(path)} is not the address of tar shards, the one form that is read from a "
+            "store; give for example https://host/shard-{000..009}.tar"
         )
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        shards = list(threads.map(RemoteFile, addresses))
-    return TarSource(shards, labeled=labeled)
+        return list(threads.map(RemoteFile, addresses))
 
 
 def _synthetic(path: str, *, labeled: bool, setting: str) -> SyntheticSource:
@@ -152,6 +186,8 @@ def _synthetic(path: str, *, labeled: bool, setting: str) -> SyntheticSource:
 
 def _prefixes(paths: Sequence[str]) -> list[str]:
     """Names of the parts of a joined source: the last parts of the paths if these differ."""
+    # What follows on the question mark of an address is mostly a signature, and a secret.
+    paths = [shown_address(path) if is_remote(path) else path for path in paths]
     short = [Path(path).name or path for path in paths]
     if len(set(short)) == len(short):
         return short

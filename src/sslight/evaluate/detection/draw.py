@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms.functional import resize
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-from sslight.data import DetectionSet, UnreadableImage, decode, decode_mask
+from sslight.data import DetectionSet, UnreadableImage, decode_mask
 from sslight.evaluate.detection.average_precision import Prediction
 from sslight.files import whole_file
 
@@ -36,7 +36,7 @@ def draw_sample(path: Path, images: DetectionSet, predictions: Sequence[Predicti
         own = sorted((each for each in predictions if each.image == index), key=lambda each: -each.score)
         shown = own[: max(_AT_LEAST, sum(each.score >= _SURE for each in own))]
         try:
-            tiles.append(_tile(decode(images.read(index)), shown[::-1], images))
+            tiles.append(_tile(images.decode(index), shown[::-1], images))
         except (UnreadableImage, OSError):
             continue
     tiles = tiles or [torch.full((3, _TILE[1], _TILE[0]), 255, dtype=torch.uint8)]

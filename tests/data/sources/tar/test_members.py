@@ -51,6 +51,16 @@ def test_a_tar_file_cut_off_anywhere_is_refused() -> None:
             members(content[:length])
 
 
+def test_zeros_between_tar_files_are_passed_over_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tar_bytes([("a.jpg", b"a")]), tar_bytes([("b.jpg", b"b")])
+    for gap in (0, 512, 100 * 512):
+        content = one + bytes(gap) + other
+        assert [content[member.offset] for member in members(content)] == [ord("a"), ord("b")]
+    monkeypatch.setattr("sslight.data.sources.tar.members.LARGEST_GAP", 50 * 512)
+    with pytest.raises(DamagedTar, match="has more than 25,600 bytes of zeros"):
+        members(content)
+
+
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_damage_anywhere_is_refused_or_harmless(data: st.DataObject) -> None:

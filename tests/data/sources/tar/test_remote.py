@@ -173,3 +173,15 @@ def test_a_signature_in_an_address_is_not_shown(served: Store, shards: str) -> N
     with pytest.raises(StoreUnavailable) as stopped:
         source.read(0)
     assert "secret" not in str(stopped.value) + source.locate(0)
+
+
+def test_secrets_of_addresses_are_not_in_the_names_of_joined_sets(served: Store, shards: str) -> None:
+    addresses = [f"{served.address}/s-00{number}.tar?signature=secret{number}" for number in range(2)]
+    source = build_source(addresses, labeled=False)
+    assert source.name(0) == "s-000.tar/0000.jpg"
+    assert not any("secret" in source.name(index) + source.locate(index) for index in range(len(source)))
+    for paths in (addresses[:1] * 2, [addresses[0], addresses[0] + "2"], [f"{served.address}/x?secret=1"]):
+        with pytest.raises(ValueError, match=r"given twice|is not the address") as refused:
+            build_source(paths, labeled=False)
+        assert "secret" not in str(refused.value)
+    assert remote.shown_address("https://me:secret@host/a@b/s.tar?secret#secret") == "https://host/a@b/s.tar"

@@ -82,11 +82,66 @@ def test_missing_labels_are_named(tmp_path: Path) -> None:
     assert len(TarSource([some, none], labeled=False)) == 5
 
 
-def test_a_key_ends_at_the_first_dot_and_may_have_several_images(tmp_path: Path) -> None:
-    members = [("v.1/a.left.jpg", b"l"), ("v.1/a.right.PNG", b"r"), ("v.1/a.cls", b"x"), ("v.1/a.json", b"{}")]
-    source = TarSource([write_tar(tmp_path / "t.tar", members)], labeled=True)
-    assert names(source) == ["v.1/a.left.jpg", "v.1/a.right.PNG"]
-    assert source.classes == ("x",)
+def samples(tmp_path: Path, *suffixes: str, keys: int = 2) -> Path:
+    members = [(f"v.1/{key}.{suffix}", suffix.encode()) for key in range(keys) for suffix in (*suffixes, "cls", "json")]
+    return write_tar(tmp_path / "t.tar", members)
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "chosen"),
+    [
+        (["seg.png", "jpg"], "jpg"),
+        (["jpg", "png"], "jpg"),
+        (["png", "seg.jpg", "depth.png"], "png"),
+        (["depth.png", "rgb.JPG"], "rgb.JPG"),
+    ],
+)
+def test_a_sample_of_several_images_gives_one(tmp_path: Path, suffixes: list[str], chosen: str) -> None:
+    source = TarSource([samples(tmp_path, *suffixes)], labeled=True)
+    assert names(source) == [f"v.1/{key}.{chosen}" for key in range(2)]
+    assert source.read(1) == chosen.encode()
+    assert source.classes == ("cls",)
+    assert source.passed_over == {f".{suffix}".lower(): 2 for suffix in suffixes if suffix != chosen}
+
+
+def test_which_image_of_a_sample_is_read_can_be_set(tmp_path: Path) -> None:
+    shard = str(samples(tmp_path, "jpg", "seg.png"))
+    masks = build_source([shard], labeled=False, tar_image="seg.png")
+    assert [masks.name(index) for index in range(2)] == ["v.1/0.seg.png", "v.1/1.seg.png"]
+    assert len(build_source([shard], labeled=False, tar_image="all")) == 4
+    with pytest.raises(ValueError, match=r"tar_image=seg is the suffix of no image in .*: there are .jpg, .seg.png"):
+        build_source([shard], labeled=False, tar_image="seg")
+    with pytest.raises(ValueError, match=r"tar_image=all would have no effect: data.train names no tar shards"):
+        build_source(["synthetic:4"], labeled=False, tar_image="all")
+
+
+def test_a_sample_of_which_no_image_stands_out_is_refused(tmp_path: Path) -> None:
+    shard = samples(tmp_path, "left.jpg", "right.jpg")
+    with pytest.raises(ValueError, match=r"first: v.1/0.left.jpg, with left.jpg, right.jpg\); set tar_image=left.jpg"):
+        TarSource([shard], labeled=False)
+    assert names(TarSource([shard], labeled=False, image="right.jpg")) == ["v.1/0.right.jpg", "v.1/1.right.jpg"]
+
+
+def test_tar_files_written_one_after_the_other_into_one_are_all_read(tmp_path: Path) -> None:
+    parts = [labelled_shards(tmp_path / "parts", shards=3)[n].read_bytes() for n in range(3)]
+    (tmp_path / "t.tar").write_bytes(b"".join(parts))
+    source = TarSource([tmp_path / "t.tar"], labeled=True)
+    assert [source.read(index) for index in range(12)] == [jpeg(n) for n in range(12)]
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, 1] * 6
+    (tmp_path / "t.tar").write_bytes(parts[0] + b"words" * 200)
+    with pytest.raises(ValueError, match=r"t.tar has (no valid header|a header)"):
+        TarSource([tmp_path / "t.tar"], labeled=True)
+
+
+def test_packed_shards_of_different_classes_are_not_read_as_one(tmp_path: Path) -> None:
+    parts = [
+        tar_bytes([("__meta__/classes.json", f'["{name}"]'.encode()), (f"{name}.jpg", b""), (f"{name}.cls", b"0")])
+        for name in ("a", "b")
+    ]
+    (tmp_path / "t.tar").write_bytes(b"".join(parts))
+    with pytest.raises(ValueError, match=r"holds two __meta__/classes.json that differ: give the tar files"):
+        TarSource([tmp_path / "t.tar"], labeled=True)
 
 
 def test_equal_names_in_several_shards_are_told_apart_and_in_one_shard_refused(tmp_path: Path) -> None:
@@ -243,6 +298,7 @@ def test_an_index_that_does_not_fit_its_shard_is_not_used(tmp_path: Path) -> Non
         changed(labels=right.labels + 2),
         changed(labels=right.labels - 5),
         changed(offsets=right.offsets[:-1]),
+        changed(samples=right.samples[:-1]),
     ]
     for index in wrong:
         write_index(shard, index)

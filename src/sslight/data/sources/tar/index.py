@@ -40,23 +40,38 @@ SMALLEST_CACHED = 1000
 READ_AHEAD = 2**22
 """Bytes of a remote shard that are read at a time when it has no index."""
 
+_ARRAYS = ("offsets", "sizes", "samples", "labels")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _ESCAPE = re.compile(r"%([0-9A-F]{2})|%+(?=\.)")
 
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """The images of one shard: names, where their bytes are, and labels.
+    """The images of one shard: names, where their bytes are, samples and labels.
 
-    ``offsets`` and ``sizes`` are int64 ``[N]`` in bytes and lie within the shard; ``labels`` are int32
-    ``[N]``, positions in ``classes``, or -1 for an image without label.
+    ``offsets`` and ``sizes`` are int64 ``[N]`` in bytes and lie within the shard; images with the same
+    number in ``samples``, int32 ``[N]``, have the same key; ``labels`` are int32 ``[N]``, positions in
+    ``classes``, or -1 for an image without label.
     """
 
     names: NameTable
     offsets: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
+    samples: npt.NDArray[np.int32]
     labels: npt.NDArray[np.int32]
     classes: tuple[str, ...]
+
+    def only(self, rows: npt.NDArray[np.int64]) -> "ShardIndex":
+        """The images at ``rows``."""
+        names = self.names.all_encoded()
+        return ShardIndex(
+            NameTable.from_encoded(names[row] for row in rows.tolist()),
+            self.offsets[rows],
+            self.sizes[rows],
+            self.samples[rows],
+            self.labels[rows],
+            self.classes,
+        )
 
 
 def load_index(shard: Path | RemoteFile) -> ShardIndex:
@@ -152,9 +167,11 @@ def _index_of(members: Iterator[Member], read_at: ReadAt) -> ShardIndex:
     texts: dict[str, str] = {}
     class_list: list[str] | None = None
     for member in members:
-        key, _, suffix = _split(member.name)
+        key, suffix = sample_key(member.name)
         if member.name == CLASSES_MEMBER:
-            class_list = _class_list(member, read_at)
+            if class_list not in (None, found := _class_list(member, read_at)):
+                raise DamagedTar(f"holds two {CLASSES_MEMBER} that differ: give the tar files that it was made of")
+            class_list = found
         elif any(part.startswith(".") for part in member.name.split("/")):
             continue
         elif member.name.lower().endswith(IMAGE_SUFFIXES):
@@ -163,25 +180,28 @@ def _index_of(members: Iterator[Member], read_at: ReadAt) -> ShardIndex:
             images.append(member)
         elif suffix.lower() == "cls" and not member.is_link:
             texts[key] = _label(member, read_at)
-    found = [texts.get(_split(image.name)[0]) for image in images]
-    classes = class_list or sorted({text for text in found if text is not None})
+    keys = [sample_key(image.name)[0] for image in images]
+    samples = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    labels = [texts.get(key) for key in keys]
+    classes = class_list or sorted({text for text in labels if text is not None})
     position = {str(n): n for n in range(len(classes))} if class_list else {text: n for n, text in enumerate(classes)}
-    if any(text is not None and text not in position for text in found):
+    if any(text is not None and text not in position for text in labels):
         raise DamagedTar(f"has labels that are no positions in its {CLASSES_MEMBER}")
     return ShardIndex(
         NameTable(unescaped(image.name) if class_list is not None else image.name for image in images),
         np.array([image.offset for image in images], dtype=np.int64),
         np.array([image.size for image in images], dtype=np.int64),
-        np.array([-1 if text is None else position[text] for text in found], dtype=np.int32),
+        np.array([samples[key] for key in keys], dtype=np.int32),
+        np.array([-1 if text is None else position[text] for text in labels], dtype=np.int32),
         tuple(classes),
     )
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    """Key, dot and suffix as WebDataset cuts them: at the first dot of the last part."""
+def sample_key(name: str) -> tuple[str, str]:
+    """Key and suffix as WebDataset cuts them, at the first dot of the last part: ``a/0.x.png`` → ``a/0``, ``x.png``."""
     folder, slash, last = name.rpartition("/")
-    stem, dot, suffix = last.partition(".")
-    return folder + slash + stem, dot, suffix
+    stem, _, suffix = last.partition(".")
+    return folder + slash + stem, suffix
 
 
 def escaped(name: str) -> str:
@@ -222,7 +242,7 @@ def _refuse_compressed(start: bytes) -> None:
 
 def _as_table(index: ShardIndex, num_bytes: int) -> Table:
     arrays = index.names.arrays()
-    arrays |= {"offsets": index.offsets, "sizes": index.sizes, "labels": index.labels}
+    arrays |= {name: getattr(index, name) for name in _ARRAYS}
     return Table({"num_bytes": num_bytes, "classes": index.classes}, arrays)
 
 
@@ -233,13 +253,13 @@ def _as_index(table: Table | None, num_bytes: int) -> ShardIndex | None:
     try:
         classes = tuple(str(name) for name in table.head["classes"])
         names = NameTable.from_arrays(table.arrays)
-        offsets, sizes, labels = (table.arrays[name] for name in ("offsets", "sizes", "labels"))
+        offsets, sizes, samples, labels = (table.arrays[name] for name in _ARRAYS)
     except (KeyError, TypeError, ValueError):
         return None
-    if {offsets.dtype, sizes.dtype} != {np.dtype(np.int64)} or labels.dtype != np.int32:
+    if {offsets.dtype, sizes.dtype} != {np.dtype(np.int64)} or {samples.dtype, labels.dtype} != {np.dtype(np.int32)}:
         return None
-    fits = len(names) == len(offsets) == len(sizes) == len(labels) and bool(
+    fits = len(names) == len(offsets) == len(sizes) == len(samples) == len(labels) and bool(
         np.all((offsets >= 0) & (sizes >= 0) & (offsets <= num_bytes - sizes))
         and np.all((labels >= -1) & (labels < len(classes)))
     )
-    return ShardIndex(names, offsets, sizes, labels, classes) if fits else None
+    return ShardIndex(names, offsets, sizes, samples, labels, classes) if fits else None

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 BLOCK = 512
 
+LARGEST_GAP = 2**26
+"""Bytes of zeros between or after the tar files in a file at most; tar itself writes less than 10 kB."""
+
 LARGEST_EXTENSION = 2**20
 """Bytes of a long name or a pax header that are read at most."""
 
@@ -37,8 +40,9 @@ class Member:
 def tar_members(read_at: ReadAt, num_bytes: int) -> Iterator[Member]:
     """Files and links of a tar file of ``num_bytes`` bytes, in order; folders and devices are left out.
 
-    Names lose leading ``./``. Raises DamagedTar for a damaged header, data beyond the end of the
-    file, a missing end mark, and names that are absolute or climb with ``..``.
+    What other tar files follow on the end mark (``cat a.tar b.tar``) is read too. Names lose leading
+    ``./``. Raises DamagedTar for a damaged header, data beyond the end of the file, a missing end
+    mark, and names that are absolute or climb with ``..``.
     """
     position = 0
     long_name: bytes | None = None
@@ -48,7 +52,10 @@ def tar_members(read_at: ReadAt, num_bytes: int) -> Iterator[Member]:
         if len(header) < BLOCK:
             raise DamagedTar("ends without the end mark of a tar file, so a part is missing")
         if header == bytes(BLOCK):
-            return
+            position = _end_of_zeros(read_at, position, num_bytes)
+            if position >= num_bytes:
+                return
+            continue
         if not _has_valid_checksum(header):
             raise DamagedTar(f"has no valid header at byte {position:,}")
         kind = header[156:157]
@@ -73,6 +80,18 @@ def tar_members(read_at: ReadAt, num_bytes: int) -> Iterator[Member]:
         long_name, pax = None, {}
         if kind in _LINKS or (kind in _FILES and not name.endswith("/")):
             yield Member(_safe(name), offset, size, kind in _LINKS)
+
+
+def _end_of_zeros(read_at: ReadAt, position: int, num_bytes: int) -> int:
+    """Where the block begins that is not all zeros, from ``position`` on."""
+    for start in range(position, min(num_bytes, position + LARGEST_GAP), 64 * BLOCK):
+        content = read_at(start, 64 * BLOCK)
+        rest = content.lstrip(b"\0")
+        if rest:
+            return start + (len(content) - len(rest)) // BLOCK * BLOCK
+    if num_bytes > position + LARGEST_GAP:
+        raise DamagedTar(f"has more than {LARGEST_GAP:,} bytes of zeros at byte {position:,}")
+    return num_bytes
 
 
 def is_header_of(header: bytes, size: int) -> bool:

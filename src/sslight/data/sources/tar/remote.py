@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -43,6 +44,13 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def shown_address(url: str) -> str:
+    """The address without what may be secret: user and password, and all from ``?`` or ``#`` on."""
+    protocol, mark, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return protocol + mark + host.rpartition("@")[2] + slash + path
+
+
 class RemoteFile:
     """A file in a store, of which any part can be read; ``size`` in bytes.
 
@@ -68,7 +76,7 @@ class RemoteFile:
         self._unchanged = {"If-Match": etag} if is_strong else {}
 
     def __str__(self) -> str:
-        return self.url.partition("?")[0]  # a signature behind the question mark is a secret
+        return shown_address(self.url)
 
     def read_at(self, offset: int, count: int) -> bytes:
         """So many bytes, fewer at the end of the file; one request."""

@@ -39,8 +39,8 @@ def expand(pattern: str) -> list[str]:
     ]
 
 
-def shards_in(folder: Path) -> list[Path]:
-    """The tar files directly in a folder, by name, if nothing else in it is an image or a folder; else none.
+def shards_in(folder: Path, suffix: str = ".tar") -> list[Path]:
+    """The files of this suffix directly in a folder, by name, if nothing else in it is an image or a folder; else none.
 
     A folder of images beside which archives were left is a folder of images.
     """
@@ -52,6 +52,6 @@ def shards_in(folder: Path) -> list[Path]:
                 continue
             if name.endswith(IMAGE_SUFFIXES) or entry.is_dir():
                 return []
-            if name.endswith(".tar"):
+            if name.endswith(suffix):
                 shards.append(folder / entry.name)
     return sorted(shards)

@@ -14,12 +14,16 @@ import numpy.typing as npt
 from sslight.data.decoding.limits import MAX_ENCODED_BYTES
 from sslight.data.decoding.unreadable import UnreadableImage
 from sslight.data.sources.names import NameTable, printable
-from sslight.data.sources.tar.index import ShardIndex, load_index
+from sslight.data.sources.suffixes import IMAGE_SUFFIXES
+from sslight.data.sources.tar.index import ShardIndex, load_index, sample_key
 from sslight.data.sources.tar.members import BLOCK, DamagedTar, is_header_of
 from sslight.data.sources.tar.remote import RemoteFile
 
 AT_ONCE = 16
 """Remote shards that are opened at the same time."""
+
+ALL_IMAGES = "all"
+"""Instead of the suffix of an image: every image of a sample."""
 
 OPEN_SHARDS = 64
 """Shards that a process keeps open."""
@@ -28,26 +32,37 @@ OPEN_SHARDS = 64
 class TarSource:
     """The images in several tar files as one source, in the order of their names' components.
 
-    Images are members by their suffix. The label of ``KEY.jpg`` is the text of ``KEY.cls``, where the
-    key ends at the first dot of the last part; in shards that ``sslight data pack`` wrote, it is a
-    number that counts the class names stored with them. Where no image has a ``.cls``, the first
-    folders in the names are the classes. If shards use the same names, each name gets its shard's
-    file name in front. Every process may read; nothing is unpacked, and no link is followed.
-    Shards in a store are read by one request an image.
+    Images are members by their suffix. A sample (the members with one key, which ends at the first dot
+    of the last part) gives one: of several images that with the fewest dots in its suffix, such as
+    ``KEY.jpg`` beside ``KEY.seg.png``; of several such that whose format stands first in
+    ``IMAGE_SUFFIXES``; ``image`` names the suffix of another (``seg.png``), or ``all``. ``passed_over``
+    counts the others by suffix. The label is the text of ``KEY.cls``; in shards that ``sslight data pack``
+    wrote, it is a number that counts the class names stored with them. Where no image has a ``.cls``,
+    the first folders in the names are the classes. If shards use the same names, each name gets its
+    shard's file name in front. Every process and thread may read; nothing is unpacked, and no link is
+    followed. Shards in a store are read by one request an image.
 
     Raises ValueError for a damaged shard, for one without images, and for missing labels if
     ``labelled``; OSError or StoreUnavailable if a shard cannot be read.
     """
 
-    def __init__(self, shards: Sequence[Path | RemoteFile], *, labeled: bool) -> None:
+    def __init__(self, shards: Sequence[Path | RemoteFile], *, labeled: bool, image: str | None = None) -> None:
         assert shards
         self._shards = tuple(shards)
-        indices = _indices(shards)
-        counts = [len(index.names) for index in indices]
-        self._shard = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
+        counts: Counter[str] = Counter()
+        indices = [
+            _one_image_per_sample(shard, index, image, counts)
+            for shard, index in zip(shards, _indices(shards), strict=True)
+        ]
+        self.passed_over = dict(counts)
+        self._shard = np.repeat(np.arange(len(shards), dtype=np.int32), [len(index.names) for index in indices])
         self._offsets = np.concatenate([index.offsets for index in indices])
         self._sizes = np.concatenate([index.sizes for index in indices])
         names = _unique_names(shards, indices)
+        if not names and counts:
+            raise ValueError(
+                f"tar_image={image} is the suffix of no image in {_listed(shards)}: there are {', '.join(counts)}"
+            )
         if not names:
             raise ValueError(f"{_listed(shards)} holds no images; give shards with members such as KEY.jpg")
         order = _order_of_parts(names)
@@ -148,6 +163,41 @@ def _load(shard: Path | RemoteFile) -> ShardIndex:
         return load_index(shard)
     except DamagedTar as error:
         raise ValueError(f"{shard} {printable(str(error))}") from error
+
+
+def _one_image_per_sample(
+    shard: Path | RemoteFile, index: ShardIndex, wanted: str | None, passed_over: Counter[str]
+) -> ShardIndex:
+    """The image of each sample that is read; the others are counted. Raises ValueError if two come into question."""
+    order = np.argsort(index.samples, kind="stable")
+    ends = np.flatnonzero(np.diff(index.samples[order], append=-1)) + 1
+    if wanted == ALL_IMAGES or (wanted is None and len(ends) == len(order)):
+        return index
+    chosen = []
+    for rows in np.split(order, ends[:-1]) if len(ends) else []:
+        suffixes = {row: sample_key(index.names[row])[1].lower() for row in rows.tolist()}
+        if wanted is not None:
+            best = [row for row, suffix in suffixes.items() if suffix == wanted.lower().removeprefix(".")]
+        else:
+            ranks = {row: _rank(suffix) for row, suffix in suffixes.items()}
+            best = [row for row, rank in ranks.items() if rank == min(ranks.values())]
+        if len(best) > len({suffixes[row] for row in best}):
+            raise ValueError(
+                f"{shard} holds {printable(index.names[best[0]])} twice; make it again with each name once"
+            )
+        if len(best) > 1:
+            listed = ", ".join(suffixes[row] for row in best)
+            raise ValueError(
+                f"{shard} holds samples of several images (the first: {printable(index.names[best[0]])}, "
+                f"with {listed}); set tar_image={suffixes[best[0]]} to read this one of each, or tar_image={ALL_IMAGES}"
+            )
+        chosen += best
+        passed_over.update(f".{suffix}" for row, suffix in suffixes.items() if row not in best)
+    return index.only(np.sort(np.array(chosen, dtype=np.int64)))
+
+
+def _rank(suffix: str) -> tuple[int, int]:
+    return suffix.count("."), next(n for n, known in enumerate(IMAGE_SUFFIXES) if f".{suffix}".endswith(known))
 
 
 def _unique_names(shards: Sequence[Path | RemoteFile], indices: list[ShardIndex]) -> list[bytes]:
