@@ -26,7 +26,7 @@ def element(name: str, /, *children: str, **attributes: str | float) -> Html:
     """``<name key="value">children</name>``; ``class_`` is class, and ``_`` in other keys is ``-``."""
     keys = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
     start = name + "".join(f' {key}="{escape(str(value))}"' for key, value in keys)
-    return Html(f"<{start} />" if name in _VOID else f"<{start}>{together(children)}</{name}>")
+    return Html(f"<{start} />" if name in _VOID and not children else f"<{start}>{together(children)}</{name}>")
 
 
 def together(parts: Iterable[str]) -> Html:

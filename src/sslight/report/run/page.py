@@ -12,10 +12,12 @@ from sslight.report.run.curves import Curves, run_color
 from sslight.report.run.feature_parts import galleries, maps
 from sslight.report.run.feature_space import SampledFeatures
 from sslight.report.run.files import Run
-from sslight.report.run.summary import ACCURACIES, METHOD_NAMES, STATES, duration
+from sslight.report.run.summary import ACCURACIES, METHOD_NAMES, STATES, duration, run_state
 from sslight.report.run.tables import (
+    ResultOfClasses,
     bad_images_part,
     breakable,
+    classes_part,
     cost_table,
     environment_part,
     nonfinite_part,
@@ -48,6 +50,7 @@ class Results:
     """Results of evaluations beside published ones, as plain data."""
 
     rows: Sequence[Mapping[str, Any]] = ()
+    classes: Sequence[ResultOfClasses] = ()
     detections: Sequence[Mapping[str, Any]] = ()
     note: str = ""
     missing: Sequence[str] = ()
@@ -70,11 +73,12 @@ def run_page(
     names = [_name(position, run) for position, run in enumerate(runs)]
     curves = Curves(runs)
     legend = [element("div", *(element("span", name) for name in names), class_="legend")] if len(runs) > 1 else []
+    evaluated = [*results_table(results.rows, results.detections, results.note), *classes_part(results.classes)]
     sections = [
         ("probes", "Accuracy during the run", _charts(legend, curves.probes())),
         ("health", "Health", [*_health(runs, summaries, names, curves), *_charts(legend, curves.indicators())]),
         ("training", "Training", _charts(legend, curves.training())),
-        ("results", "Evaluation", _results(results)),
+        ("results", "Evaluation", evaluated),
         ("neighbours", "Nearest neighbours", galleries(pictures.sampled, names)),
         ("map", "Map of the features", maps(pictures.sampled, names)),
         ("views", "Views", _views(pictures.sheets, names)),
@@ -139,6 +143,8 @@ def _course(accuracy: Mapping[str, Any]) -> str:
     if accuracy["last_step"] == 0:
         return "untrained; not measured since"
     parts = [] if accuracy["untrained"] is None else [f"untrained {accuracy['untrained']:.1f}"]
+    if accuracy["untrained_interval"] is not None:
+        parts[0] += " ({:.0f}–{:.0f})".format(*accuracy["untrained_interval"])
     if accuracy["best_step"] != accuracy["last_step"]:
         parts.append(f"best {accuracy['best']:.1f} at step {accuracy['best_step']:,}")
     return " · ".join(parts)
@@ -152,7 +158,7 @@ def _progress(run: Run) -> str:
         return f"Finished: {run.step:,} steps{length}."
     reached = f"step {run.step:,}" + (f" of {total:,}" if total is not None else "")
     written = f" Last record {_time(run.last_written)}." if run.last_written is not None else ""
-    return f"Not finished (still running, or stopped): {reached}{length}.{written}"
+    return f"{run_state(run).capitalize()}: {reached}{length}.{written}"
 
 
 def _time(moment: datetime) -> str:
@@ -203,10 +209,6 @@ def _band(position: int, run: Run, curves: Curves) -> Html:
         stretches.append(element("span", style=style, class_=f"is-{_known(state)}", title=title))
         start = end
     return element("div", *stretches, class_="band", role="img", aria_label=f"states of {run.name} over its steps")
-
-
-def _results(results: Results) -> list[Html]:
-    return results_table(results.rows, results.detections, results.note)
 
 
 def _views(sheets: Sequence[Sheet], names: Sequence[Html]) -> list[Html]:

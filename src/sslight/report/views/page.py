@@ -23,19 +23,18 @@ def views_page(content: Content, images: Sequence[ShownImage]) -> str:
         images: The images to show, their views in the order of ``content["recipes"]``.
     """
     recipes = content["recipes"]
-    names = [_name(number, recipe, number > 0) for number, recipe in enumerate(recipes)]
     headings = [_name(number, recipe, True) for number, recipe in enumerate(recipes)]
     return page(
         f"Views of {content['data']}",
         element("p", _subtitle(content), class_="soft"),
         element("div", *(_card(number, recipe) for number, recipe in enumerate(recipes)), class_="cards"),
-        element("h2", "In numbers"),
-        table(["", *names], views_table(recipes)),
-        element("p", footnote(content), class_="soft"),
-        *_charts(recipes),
         element("h2", "In pictures"),
         views_legend(),
         *(image_sheet(image, headings) for image in images),
+        element("h2", "In numbers"),
+        table(["", *headings], views_table(recipes)),
+        element("p", footnote(content), class_="soft"),
+        *_charts(recipes),
         *_unreadable(content),
         made_by=VIEWS,
     )
@@ -53,7 +52,8 @@ def _name(number: int, recipe: Content, with_changes: bool) -> Html:
     changes = [element("br"), *_assignments(recipe["changes"])] if with_changes and recipe["changes"] else []
     parts = recipe["name"].split("_")  # a long name may break after an underscore
     breakable = [parts[0]] + [together(["_", element("wbr"), part]) for part in parts[1:]]
-    return together([dot, *breakable, *changes])
+    better = ["better matched: "] if recipe["better"] else []
+    return together([dot, *better, *breakable, *changes])
 
 
 def _card(number: int, recipe: Content) -> Html:
