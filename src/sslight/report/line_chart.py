@@ -53,16 +53,7 @@ def line_chart(
 
     The y axis is logarithmic where all values are positive and their largest is over 50 times the smallest, but not
     for shares. A band without a value does not widen it.
-
-    Args:
-        lines: The curves.
-        title: What they show.
-        detail: Unit, or what the figure means.
-        x_label: What x is.
-        x_end: Right end of the axis.
-        smooth: Draw the means of neighbouring points over the points.
-        percent: y values are shares.
-        references: What to compare with.
+    ``smooth`` draws the means of neighbouring points over the points; ``percent`` says that y values are shares.
     """
     compared = [y for r in references for y in (r.value, *(r.band or ())) if r.value is not None and y is not None]
     values = np.array([y for line in lines for _, y in line.points] + compared)

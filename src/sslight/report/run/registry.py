@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sslight.report.page import element, page, table
+from sslight.report.page import element, page, sentences, table
 from sslight.report.places import REPORT
 from sslight.report.run.files import Run, is_run_folder
 from sslight.report.run.summary import ACCURACIES
@@ -65,11 +65,10 @@ def registry_page(title: str, summaries: Sequence[Mapping[str, Any]]) -> str:
     for run, row in zip(summaries, rows, strict=True):
         if run["report"] is not None:
             row[0] = element("a", row[0], href=run["report"])
-    notes = [element("li", f"{run['name']}: {note}") for run in summaries for note in run["notes"]]
     return page(
         title,
         element("p", "Accuracies are the last ones that a run noted. A run that wrote nothing lately is stopped."),
         table(head, rows),
-        *([element("ul", *notes, class_="soft")] if notes else []),
+        *sentences([f"{run['name']}: {note}" for run in summaries for note in run["notes"]]),
         made_by=REPORT,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sslight.config import flat_settings, load_recipe
-from sslight.report.page import Html, element, table, together
+from sslight.report.page import Html, breakable, element, table
 from sslight.report.run.files import Run
 from sslight.report.run.summary import duration
 
@@ -136,52 +136,30 @@ def classes_part(results: Sequence[ResultOfClasses]) -> list[Html]:
 
 
 def results_table(rows: Sequence[Content], detections: Sequence[Content], note: str) -> list[Html]:
-    """Results that were measured, with the published ones of the same network and protocol, told apart.
-
-    Args:
-        rows: As plain data, from ``compare_results``.
-        detections: The same from ``compare_detections``.
-        note: Where published numbers come from.
-    """
+    """Results from ``compare_results`` and ``compare_detections``; ``note`` says where published ones come from."""
     parts: list[Html] = []
     if rows:
         head = ["", "backbone", "weights", "protocol", "data", "top-1 [%], 95 % interval", "top-5 [%]"]
-        parts.append(table(head, [_result(row) for row in rows]))
+        parts.append(table(head, [_told_apart(row, ["protocol", "data"], ["top1", "top5"]) for row in rows]))
     if detections:
         head = ["", "backbone", "weights", "data", "box AP", "box AP50", "mask AP", "mask AP50"]
-        parts.append(table(head, [_detection(row) for row in detections]))
+        figures = ["box_ap", "box_ap50", "mask_ap", "mask_ap50"]
+        parts.append(table(head, [_told_apart(row, ["data"], figures) for row in detections]))
     if any(row["origin"] == "published" for row in [*rows, *detections]):
         parts.append(element("p", note, class_="soft"))
     return parts
 
 
-def _origin(row: Content) -> Html:
-    if row["origin"] == "measured":
-        return element("b", "measured here")
-    return element("i", "published")
-
-
-def _result(row: Content) -> list[str]:
-    interval = "" if row["top1_interval"] is None else " [{:.1f}, {:.1f}]".format(*row["top1_interval"])
-    cells = [row["backbone"], breakable(row["weights"]), row["protocol"], row["data"], f"{row['top1']:.1f}{interval}"]
-    return _told_apart(row, [*cells, "" if row["top5"] is None else f"{row['top5']:.1f}"])
-
-
-def _detection(row: Content) -> list[str]:
-    figures = (row["box_ap"], row["box_ap50"], row["mask_ap"], row["mask_ap50"])
-    cells = [
-        row["backbone"],
-        breakable(row["weights"]),
-        row["data"],
-        *("" if f is None else f"{f:.1f}" for f in figures),
-    ]
-    return _told_apart(row, cells)
-
-
-def _told_apart(row: Content, cells: list[str]) -> list[str]:
+def _told_apart(row: Content, texts: Sequence[str], figures: Sequence[str]) -> list[str]:
     """Published figures are set in italics, so that nobody takes them for measurements of this program."""
-    published = row["origin"] == "published"
-    return [_origin(row), *(element("i", cell, class_="soft") if published and cell else cell for cell in cells)]
+    cells = [row["backbone"], breakable(row["weights"]), *(row[key] for key in texts)]
+    for key in figures:
+        interval = row.get(f"{key}_interval")
+        cells.append("" if row[key] is None else f"{row[key]:.1f}")
+        cells[-1] += "" if interval is None else " [{:.1f}, {:.1f}]".format(*interval)
+    if row["origin"] == "measured":
+        return [element("b", "measured here"), *cells]
+    return [element("i", "published"), *(element("i", cell, class_="soft") if cell else cell for cell in cells)]
 
 
 def cost_table(summaries: Sequence[Content], names: Sequence[Html]) -> list[Html]:
@@ -275,11 +253,3 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(packages, dict):
         flat |= {str(key): str(value) for key, value in packages.items() if value is not None}
     return flat
-
-
-def breakable(text: str) -> Html:
-    """A name that may be broken after ``_`` and ``/``."""
-    parts: list[str] = []
-    for character in text:
-        parts += [character, element("wbr")] if character in "_/" else [character]
-    return together(parts)
