@@ -1,6 +1,8 @@
 """``sslight report`` from a run folder to the page, as a command and as a function."""
 
 import json
+import math
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,8 +13,10 @@ import pytest
 
 import sslight
 from sslight.api.pretrain import run_pretraining
+from sslight.api.report import healthy_ranges
 from sslight.cli.main import main
-from sslight.config import PretrainSettings
+from sslight.config import PretrainSettings, load_recipe
+from sslight.pretraining.health import HealthWatch
 from tests.report.run.run_folders import two_epochs, write_run
 
 FEW: dict[str, Any] = {"images": 24, "queries": 2}
@@ -54,6 +58,8 @@ def test_a_real_run_becomes_a_page_and_is_left_as_it_was(
     assert content["page"] == str(trained / "report.html")
     assert content["runs"][0]["accuracies"]["knn_top1"]["last_step"] == 4
     assert content["runs"][0]["finished"]
+    low, high = content["runs"][0]["accuracies"]["knn_top1"]["untrained_interval"]
+    assert 0 <= low < content["runs"][0]["accuracies"]["knn_top1"]["untrained"] < high
     assert content["notes"] == []
     assert (trained / "report.html").read_text(encoding="utf-8") == page  # nothing is left to chance
 
@@ -125,13 +131,18 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
         "data": {"train": {"num_images": 100}, "val": {"num_images": 50}},
         "transform": {"image_size": 64},
         "details": {},
+        "per_class": {"cat": {"accuracy": 30.0, "images": 20}, "dog": {"accuracy": 10.0, "images": 30}},
+        "confusions": [{"class": "dog", "taken_for": "cat", "images": 12}],
     }
     for folder, written in (("linear-1", result), ("broken", {"format": "sslight-evaluation", "protocol": "knn"})):
         (path / "evaluation" / folder).mkdir(parents=True)
         (path / "evaluation" / folder / "results.json").write_text(json.dumps(written))
     elsewhere = tmp_path / "elsewhere.json"
     elsewhere.write_text(json.dumps(result | {"protocol": "knn", "details": {"k": 20}}))
-    content = sslight.report_runs([path, elsewhere, path / "evaluation" / "linear-1"], images=0).content
+    report = sslight.report_runs([path, elsewhere, path / "evaluation" / "linear-1"], images=0)
+    content, page = report.content, report.page.read_text(encoding="utf-8")
+    assert page.count("the worst: dog 10 %, cat 30 %") == 2
+    assert '<th scope="row">dog</th><td>cat</td><td>12</td>' in page
     origins = [(row["origin"], row["protocol"], row["top1"]) for row in content["results"]]
     assert origins == [
         ("measured", "knn, k = 20", 41.0),
@@ -141,6 +152,66 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
     ]
     assert len(content["notes"]) == 1
     assert "broken/results.json is damaged (KeyError: 'checkpoint') and left out." in content["notes"][0]
+
+
+def test_a_folder_of_runs_becomes_a_table_with_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [write_run(tmp_path / "runs" / name, lr=lr) for name, lr in (("a", 1.0), ("sweep/b", 2.0), ("sweep/c", 2.0))]
+    (runs[0] / "backbone.safetensors").touch()
+    (runs[0] / "report.html").touch()
+    os.utime(runs[1] / "metrics.jsonl", (0, 0))
+    (runs[2] / "evaluation" / "knn").mkdir(parents=True)
+    result = {"format": "sslight-evaluation", "protocol": "knn", "accuracy": {"top1": 41.0}}
+    (runs[2] / "evaluation" / "knn" / "results.json").write_text(json.dumps(result))
+    (tmp_path / "runs" / "notes").mkdir()
+    run(monkeypatch, str(tmp_path / "runs"), "--json")
+    content = json.loads(capsys.readouterr().out)
+    found = [(one["name"], one["state"], one["differs"]) for one in content["runs"]]
+    assert found == [("a", "ended", {"lr": 1.0}), ("b", "stopped", {"lr": 2.0}), ("c", "running", {"lr": 2.0})]
+    assert content["runs"][2]["evaluations"] == [{"protocol": "knn", "top1": 41.0}]
+    assert content["page"] == str(tmp_path / "runs" / "report.html")
+    page = (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
+    assert '<a href="a/report.html">a</a>' in page
+    assert "<td>knn 41.0 %</td><td>lr=2.0</td>" in page
+    assert "online probe" not in page  # a column that says nothing
+    run(monkeypatch, str(tmp_path / "runs"))
+    assert "18.0 %" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="has no place in a table of all runs"):
+        sslight.report_runs([tmp_path / "runs", runs[2] / "evaluation" / "knn"])
+
+
+def test_a_page_without_a_suffix_gets_that_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_run(tmp_path / "first")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = {"v1.2": "v1.2.html", "first.htm": "first.htm", "~/mine": "mine.html"}
+    for output, written in names.items():
+        page = sslight.report_runs(path, output=tmp_path / output if "~" not in output else output, images=0).page
+        assert page == tmp_path / written
+
+
+def test_beyond_a_healthy_range_the_verdict_finds_fault_and_within_it_none(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "first", batch_size=64)
+    for recipe, method in (("dino_cnn_sslight_64", "dino"), ("swav_cnn_sslight_64", "swav")):
+        settings = load_recipe(recipe, {"batch_size": 64})
+        ranges = healthy_ranges(settings, rows=64)
+        well = {"loss": 1.0, "feature_spread": 0.5, "effective_rank": 30.0, "data_wait_share": 0.0, "divergence": 0.0}
+        well |= {"teacher_entropy": 0.3, "target_spread": 1.0, "teacher_temp": 0.04, "assignment_entropy": 0.5}
+        assert state(settings, well) == "healthy"
+        of_method = {"dino": {"teacher_entropy", "target_spread"}, "swav": {"assignment_entropy"}}[method]
+        for name in {"feature_spread", "effective_rank", "data_wait_share"} | of_method:
+            low, high = ranges[name]
+            end, out = (low, -0.001) if math.isfinite(low) else (high, 0.001)
+            others = {"teacher_entropy": 0.0} if name == "target_spread" else {}
+            assert state(settings, well | others | {name: end - out}) == "healthy", name
+            assert state(settings, well | others | {name: end + out}) != "healthy", name
+    page = sslight.report_runs(path, images=0).page.read_text(encoding="utf-8")
+    assert page.count('class="range"') == 4
+
+
+def state(settings: PretrainSettings, record: dict[str, float]) -> str:
+    watch = HealthWatch(settings, rows=64)
+    return [watch.judge(1000, record).state for _ in range(5)][-1]
 
 
 def test_a_run_of_detection_has_curves_and_no_views(tmp_path: Path) -> None:
@@ -159,7 +230,7 @@ def test_a_run_of_detection_has_curves_and_no_views(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["nowhere"], "nowhere does not exist: give the folder that `sslight pretrain` wrote"),
-        (["."], ". holds no run: give the folder"),
+        (["empty"], "empty holds no run: give the folder"),
         (["first", "first/"], "first is given twice: name each run once"),
         (["other.json"], "no run is named: give the folder"),
         (["first", "other.json"], "other.json is not a result of sslight evaluate"),
@@ -178,6 +249,7 @@ def test_wrong_words_end_in_one_sentence_before_any_work(
     for name in ("first", *(f"r{i}" for i in range(7))):
         write_run(tmp_path / name, lines=[])
     (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     run(monkeypatch, *words, code=2)
     assert message in capsys.readouterr().err

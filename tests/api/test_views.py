@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sslight
 from sslight.cli.main import main
@@ -126,10 +127,32 @@ def test_compute_is_relative_to_the_first_recipe_and_only_for_the_same_network(t
     recipes = ["dino_cnn_sslight", "dino_cnn_baseline", "dino_vit_sslight"]
     content = sslight.show_views("synthetic:4", recipes, output=tmp_path, images=1, draws=100).content
     relative = [recipe["workload"]["relative_compute"] for recipe in content["recipes"]]
-    assert relative == [1.0, pytest.approx(1 / 1.2274, abs=1e-4), None]
+    assert relative[:3] == [1.0, pytest.approx(1 / 1.2274, abs=1e-4), None]
     rows = {row[0]: row[1:] for row in views_table(content["recipes"])}
-    assert rows["compute an image, relative"] == ("1.00\u00a0×", "0.81\u00a0×", "another network")
-    assert rows["their weight"] == ("40\u00a0% · 60\u00a0%", "14\u00a0% · 86\u00a0%", "40\u00a0% · 60\u00a0%")
+    assert rows["compute an image, relative"][:3] == ("1.00\u00a0×", "0.81\u00a0×", "another network")
+    assert rows["their weight"][:3] == ("40\u00a0% · 60\u00a0%", "14\u00a0% · 86\u00a0%", "40\u00a0% · 60\u00a0%")
+
+
+def test_a_badly_matched_recipe_stands_beside_better_values(tmp_path: Path) -> None:
+    overrides = {"views.local_size": 60}
+    result = sslight.show_views("synthetic:8", "dino_cnn_sslight_64", overrides, output=tmp_path, images=1, draws=200)
+    better = result.content["recipes"][-1]
+    assert [recipe["better"] for recipe in result.content["recipes"]] == [False, False, True]
+    assert better["changes"] == list(result.content["recipes"][1]["mismatches"][0]["proposal"])
+    assert better["mismatches"] == []
+    page = result.page.read_text(encoding="utf-8")
+    assert page.count('class="sheet"') == 3
+    assert page.index("In pictures") < page.index("In numbers")
+    matched = sslight.show_views("synthetic:8", "dino_cnn_sslight_64", output=tmp_path, images=1, draws=200)
+    assert len(matched.content["recipes"]) == 2
+
+
+@pytest.mark.parametrize("size", [(8000, 40), (3, 4000), (1, 1)])
+def test_images_of_any_shape_are_shown(tmp_path: Path, size: tuple[int, int]) -> None:
+    (tmp_path / "strips").mkdir()
+    Image.new("RGB", size, "teal").save(tmp_path / "strips" / "strip.png")
+    result = sslight.show_views(tmp_path / "strips", "quickstart", output=tmp_path / "out", images=1, draws=100)
+    assert f"{size[0]} × {size[1]} px" in result.page.read_text(encoding="utf-8")
 
 
 def test_global_views_alone_make_a_page(tmp_path: Path) -> None:

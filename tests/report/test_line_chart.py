@@ -2,12 +2,13 @@
 
 import math
 import re
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sslight.report.line_chart import Line, line_chart, number
+from sslight.report.line_chart import Line, Reference, line_chart, number
 
 
 def chart(points: list[tuple[float, float]], **more: Any) -> str:
@@ -29,7 +30,7 @@ def ticks(drawing: str) -> list[str]:
 
 def test_a_curve_goes_from_corner_to_corner() -> None:
     drawing = chart([(0, 0.0), (50, 5.0), (100, 10.0)])
-    assert corners(paths(drawing)[0]) == [(44, 156), (212, 81), (380, 6)]
+    assert corners(paths(drawing)[0]) == [(44, 156), (189, 81), (334, 6)]
     assert drawing.count("<circle") == 3  # few points are marked
     assert "0" in ticks(drawing)
     assert "10" in ticks(drawing)
@@ -81,7 +82,37 @@ def test_any_values_stay_inside() -> None:
             assert 5.9 <= y <= 156.1
 
 
+def test_the_last_values_stand_beside_their_curves_and_not_over_one_another() -> None:
+    lines = [Line([(0, 1.0), (9, value)], f"--c{value}") for value in (0.0, 5.0, 5.01, 0.02)]
+    drawing = line_chart(lines, title="t", detail="", x_label="steps", x_end=9)
+    found = re.findall(r'x="340" y="([\d.]+)" style="[^"]*" class="last">([^<]+)<', drawing)
+    assert [text for _, text in found] == ["5.01", "5", "0.02", "0"]
+    heights = [float(y) for y, _ in found]
+    assert min(b - a for a, b in pairwise(heights)) >= 10.9
+    assert max(heights) <= 160
+
+
+def test_values_are_read_on_hovering_without_scripts() -> None:
+    lines = [Line([(0, 1.0), (10, 2.0)], "--a", "one"), Line([(10, 31.46)], "--b", "two")]
+    drawing = line_chart(lines, title="t", detail="", x_label="steps", x_end=10)
+    assert re.findall(r"<title>([^<]+)</title>", drawing) == ["steps 0\none 1", "steps 10\none 2\ntwo 31.5"]
+    many = chart([(float(i), float(i)) for i in range(5000)])
+    assert 50 <= many.count("<title>") <= 60
+
+
+def test_references_are_lines_and_bands_inside_the_chart() -> None:
+    points = [(0.0, 4.0), (9.0, 5.0)]
+    drawing = chart(points, references=[Reference(8.0, name="chance", color="--soft"), Reference(band=(4.5, math.inf))])
+    assert "8" in ticks(drawing)
+    assert ">chance</text>" in drawing
+    assert "green: healthy" in drawing
+    top, height = re.findall(r'<rect y="([\d.]+)" height="([\d.]+)"', drawing)[0]
+    assert float(top) == 6
+    assert 0 < float(height) < 150
+    assert "healthy" not in chart(points)
+
+
 def test_ticks_are_short() -> None:
     assert [number(value) for value in (0, 0.05, 1500, 20_000, 1_250_000, 1e-6, 0.30000000000000004)] == [
-        "0", "0.05", "1,500", "20k", "1.25M", "1e-06", "0.3",
+        "0", "0.05", "1,500", "20,000", "1.25M", "10⁻⁶", "0.3",
     ]  # fmt: skip

@@ -4,12 +4,13 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from sslight.report.charts import histogram
-from sslight.report.page import Html, element, is_page_of, page, picture, table
+from sslight.report.page import Html, element, holds_page_of, page, picture, table
 
 HOSTILE = '"><script>alert(1)</script>&amp;'
 
@@ -84,10 +85,11 @@ def test_pictures_hold_their_pixels_exactly_if_small_and_nearly_if_large() -> No
         assert np.abs(back.astype(int) - pixels).max() <= tolerance
 
 
-def test_a_page_is_known_by_the_command_that_made_it() -> None:
-    text = page("sslight other", "sslight other (one page)", made_by="sslight test")
-    assert is_page_of(text, "sslight test")
-    assert not is_page_of(text, "sslight other")
+def test_a_page_is_known_by_the_command_that_made_it(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(page("sslight other", "sslight other (one page)", made_by="sslight test"))
+    assert holds_page_of(file, "sslight test")
+    assert not holds_page_of(file, "sslight other")
 
 
 def test_the_outline_of_a_histogram_has_the_heights_of_its_bins() -> None:

@@ -1,5 +1,7 @@
 """``sslight report`` as a Python function: run folders in, a page about them out."""
 
+import math
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -17,22 +19,29 @@ from sslight.backbones import load_backbone, read_backbone_info
 from sslight.config import PretrainSettings, ReportSettings, build_report_settings, read_settings
 from sslight.data import BadImage, Source, SubsetSource, WorkerFailed, build_source, image_batches, readable_images
 from sslight.evaluate import compare_detections, compare_results, extract_features, published_note, read_result
+from sslight.evaluate.metrics import wilson_interval
 from sslight.files import write_whole
 from sslight.pretraining.health import HealthWatch
 from sslight.report import (
     Pictures,
+    ResultOfClasses,
     Results,
     Run,
     SampledFeatures,
     Sheet,
     ShownImage,
     check_page_file,
+    differences,
+    drawn_queries,
+    find_runs,
     is_run_folder,
     nearest_images,
     normalized_rows,
     read_run,
+    registry_page,
     run_page,
     run_summary,
+    spread_sample,
     used_gpus,
 )
 from sslight.views import build_multi_crop
@@ -40,7 +49,6 @@ from sslight.views import build_multi_crop
 _MOST_RUNS = 6  # colours that are told apart
 _NEIGHBORS, _THUMBNAIL = 7, 96
 _SHOWN_IMAGES = 3
-_OF_A_CLASS = 8  # at least, where there are many classes, or neighbours of the same class could not be met
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,9 @@ def report_runs(
     ``report_runs(["runs/first", "runs/second"], output="both.html")``
 
     Args:
-        runs: Run folders, and further ``results.json`` files (or their folders) of evaluations.
-        output: The page; ``report.html`` in the run's folder, or in the current one for several runs.
+        runs: Run folders, and further ``results.json`` files (or their folders) of evaluations; or a folder of runs,
+            for a table of all of them.
+        output: The page; ``report.html`` in the (only) folder that is named, or in the current one.
         images: Images of which features are computed, for neighbours and map; 0 leaves these and the views out.
         queries: Images whose nearest neighbours are shown.
         seed: Chooses the images.
@@ -81,21 +90,31 @@ def report_runs(
 
 def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> ReportResult:
     """:func:`report_runs` with settings that are already resolved."""
-    folders, files = _told_apart(paths)
-    default = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
-    page = settings.output or default
-    check_page_file(page)
-    results = _results(folders, files)
+    folders, files, listed = _told_apart(paths)
+    page = _page_file(settings.output, paths if listed else folders)
     names = [folder.resolve().name for folder in folders]
     runs = [
         read_run(folder, name=name if names.count(name) == 1 else str(folder))
         for folder, name in zip(folders, names, strict=True)
     ]
     known = _known_settings(runs)
-    runs = [_judged(run, known[position]) if position in known else run for position, run in enumerate(runs)]
-    summaries = [run_summary(run) for run in runs]
-    pictures = _pictures(runs, known, settings) if settings.images else Pictures()
-    text = run_page(runs, summaries, results, pictures)
+    if listed:
+        runs = [run if run.health or at not in known else _judged(run, known[at]) for at, run in enumerate(runs)]
+        summaries = [
+            run_summary(run) | {"differs": differs, "evaluations": _evaluations(run), "report": _link(page, run)}
+            for run, differs in zip(runs, differences(runs), strict=True)
+        ]
+        text = registry_page(f"Runs in {' '.join(map(str, paths))}", summaries)
+        results, pictures = Results(), Pictures()
+    else:
+        results = _results(folders, files)
+        runs = [
+            _with_references(_judged(run, known[at]), known[at], settings) if at in known else run
+            for at, run in enumerate(runs)
+        ]
+        summaries = [run_summary(run) for run in runs]
+        pictures = _pictures(runs, known, settings) if settings.images else Pictures()
+        text = run_page(runs, summaries, results, pictures)
     page.parent.mkdir(parents=True, exist_ok=True)
     write_whole(page, text)
     content = {
@@ -107,14 +126,27 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> ReportR
     return ReportResult(page, content)
 
 
-def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Run folders, and results of evaluations."""
-    folders, files = [], []
+def _page_file(output: Path | None, folders: Sequence[Path]) -> Path:
+    """Where the page goes; no browser opens a file without the suffix of a page."""
+    page = output or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
+    page = page.expanduser()
+    if not page.exists() and page.suffix.lower() not in (".html", ".htm"):
+        page = page.with_name(f"{page.name}.html")
+    check_page_file(page)
+    return page
+
+
+def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path], bool]:
+    """Run folders, results of evaluations, and whether the runs are all those in a folder."""
+    folders: list[Path] = []
+    files, listed = [], False
     for path in paths:
         if path.is_dir() and is_run_folder(path):
             folders.append(path)
         elif path.is_file() or (path / "results.json").is_file():
             files.append(path)
+        elif path.is_dir() and (found := find_runs(path)):
+            folders, listed = [*folders, *found], True
         else:
             what = "holds no run" if path.is_dir() else "does not exist"
             raise ValueError(f"{path} {what}: give the folder that `sslight pretrain` wrote (its output=).")
@@ -122,12 +154,71 @@ def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         raise ValueError(
             "no run is named: give the folder that `sslight pretrain` wrote; `sslight compare` shows results alone."
         )
+    if listed and files:
+        raise ValueError(f"{files[0]} has no place in a table of all runs in a folder: name runs, or leave it out.")
     resolved = [folder.resolve() for folder in folders]
     if len(set(resolved)) < len(folders):
         raise ValueError(f"{max(folders, key=folders.count)} is given twice: name each run once.")
-    if len(folders) > _MOST_RUNS:
-        raise ValueError(f"{len(folders)} runs are named, and a page tells {_MOST_RUNS} apart: name fewer.")
-    return folders, files
+    if len(folders) > _MOST_RUNS and not listed:
+        raise ValueError(
+            f"{len(folders)} runs are named, and a page tells {_MOST_RUNS} apart: name fewer, or the folder that they "
+            "lie in for a table of all."
+        )
+    return folders, files, listed
+
+
+def _evaluations(run: Run) -> list[dict[str, Any]]:
+    """Protocol and top-1 of the run's evaluations; damaged ones are left out."""
+    found = []
+    for path in _result_files(run.path):
+        with suppress(ValueError, KeyError, TypeError):
+            content = read_result(path)
+            found.append({"protocol": content["protocol"], "top1": float(content["accuracy"]["top1"])})
+    return found
+
+
+def _result_files(folder: Path) -> list[Path]:
+    return [*sorted(folder.glob("results.json")), *sorted(folder.glob("evaluation/*/results.json"))]
+
+
+def _link(page: Path, run: Run) -> str | None:
+    """From the table of all runs to the run's own report."""
+    own = run.path / "report.html"
+    return Path(os.path.relpath(own, page.parent)).as_posix() if own.is_file() and own != page else None
+
+
+def _with_references(run: Run, settings: PretrainSettings, page: ReportSettings) -> Run:
+    """The run with what its curves are read against: healthy ranges, and how sure the first accuracies are."""
+    number = 0
+    if page.images:
+        with suppress(ValueError, OSError):
+            if settings.data.val:
+                number = len(build_source(settings.data.val, labeled=True, setting="data.val"))
+    intervals = {
+        name: wilson_interval(round(series[0][1] * number / 100), number)
+        for name, series in run.series.items()
+        if number and name in ("knn_top1", "linear_top1") and series[0][0] == 0 and 0 <= series[0][1] <= 100
+    }
+    return replace(run, intervals=intervals, healthy=healthy_ranges(settings, rows=_rows(run, settings)))
+
+
+def healthy_ranges(settings: PretrainSettings, *, rows: int) -> dict[str, tuple[float, float]]:
+    """Where figures are in a run that learns; beyond, :class:`HealthWatch` finds fault, whatever the others are."""
+    most, dino = min(rows, 256) - 1, settings.dino
+    told = 0.12 * math.log(min(dino.head_output_dim, settings.views.num_global * rows)) / math.log(dino.head_output_dim)
+    return {
+        "feature_spread": (0.05, math.inf),
+        "effective_rank": (min(0.3 * most, 15), math.inf),
+        "data_wait_share": (-math.inf, 0.3),
+        "teacher_entropy": (-math.inf, 1 - told),
+        "target_spread": (told, math.inf),
+        "assignment_entropy": (-math.inf, 0.97),
+    }
+
+
+def _rows(run: Run, settings: PretrainSettings) -> int:
+    """Images that a process has in one forward pass."""
+    return max(2, settings.batch_size // settings.accumulate // max(1, len(used_gpus(run))))
 
 
 def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
@@ -137,22 +228,24 @@ def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
         content = read_result(path)
         contents[(path / "results.json" if path.is_dir() else path).resolve()] = content
     for folder in folders:
-        for path in [*sorted(folder.glob("results.json")), *sorted(folder.glob("evaluation/*/results.json"))]:
+        for path in _result_files(folder):
             try:
                 contents.setdefault(path.resolve(), read_result(path))
             except ValueError as error:
                 missing.append(str(error))
-    rows, detections = [], []
+    rows, detections, classes = [], [], []
     for path, content in contents.items():
         try:
             if content["protocol"] == "detect":
                 detections += [content] if compare_detections([content]) else []
             else:
                 rows += [content] if compare_results([content]) else []
+                classes.append(ResultOfClasses.read(content))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             missing.append(f"{path} is damaged ({type(error).__name__}: {error}) and left out.")
     return Results(
         rows=[asdict(row) for row in compare_results(rows)],
+        classes=[one for one in classes if one.accuracies],
         detections=[asdict(row) for row in compare_detections(detections)],
         note=f"Published: {published_note(classified=bool(rows))}",
         missing=missing,
@@ -174,9 +267,7 @@ def _judged(run: Run, settings: PretrainSettings) -> Run:
     The figures are judged again as in training. Where the last state is then another one than the run has noted
     (with thresholds of another version, or a number of processes that is not known), the words are left out.
     """
-    watch = HealthWatch(
-        settings, rows=max(2, settings.batch_size // settings.accumulate // max(1, len(used_gpus(run))))
-    )
+    watch = HealthWatch(settings, rows=_rows(run, settings))
     figures: dict[int, dict[str, float]] = {}
     for name, series in run.series.items():
         for step, value in series:
@@ -221,7 +312,7 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
     if weights is None:
         raise ValueError("the run has no checkpoint yet")
     source, what = _images_of(settings)
-    sample = SubsetSource(source, _spread_sample(source, page.images, page.seed))
+    sample = SubsetSource(source, spread_sample(source.labels, len(source), page.images, page.seed))
     info = read_backbone_info(run.path / weights)
     backbone = load_backbone(run.path / weights)
     features, readable = extract_features(
@@ -233,7 +324,7 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
     rows = normalized_rows(features.numpy()[kept])
     order = np.random.Generator(np.random.Philox([page.seed, 1])).permutation(len(kept))
     labels = None if sample.labels is None else sample.labels[kept]
-    queries = _queries(order, labels, page.queries)
+    queries = drawn_queries(order, labels, page.queries)
     neighbors, cosines = nearest_images(rows, queries, _NEIGHBORS)
     shown = np.unique(np.concatenate([queries, neighbors.ravel()]))
     pixels = image_batches(sample, size=info.image_size, batch_size=64, workers=0, indices=kept[shown], bad=[])
@@ -264,32 +355,6 @@ def _images_of(settings: PretrainSettings) -> tuple[Source, str]:
         return build_source(paths, labeled=True, setting=setting), what
     except ValueError:
         return build_source(paths, labeled=False, setting=setting), what
-
-
-def _spread_sample(source: Source, images: int, seed: int) -> npt.NDArray[np.int64]:
-    """About ``images`` positions, sorted; of labelled images alike many of each class, of many classes some."""
-    order = np.random.Generator(np.random.Philox([seed, 0])).permutation(len(source))
-    if source.labels is None:
-        return np.sort(order[:images]).astype(np.int64)
-    classes = np.unique(source.labels)
-    most = max(2, images // min(_OF_A_CLASS, max(1, len(source) // len(classes))))
-    if len(classes) > most:
-        classes = classes[np.linspace(0, len(classes) - 1, most).round().astype(np.int64)]
-    each = max(1, images // len(classes))
-    chosen = [order[source.labels[order] == label][:each] for label in classes]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
-
-
-def _queries(order: npt.NDArray[np.int64], labels: npt.NDArray[np.int64] | None, number: int) -> npt.NDArray[np.int64]:
-    """Drawn images, of as many classes as there are."""
-    if labels is None:
-        return order[:number]
-    met: dict[int, int] = {}
-    rank = np.empty(len(order), np.int64)  # how many of its class were drawn before
-    for place, label in enumerate(labels[order].tolist()):
-        rank[place] = met.get(label, 0)
-        met[label] = int(rank[place]) + 1
-    return order[np.argsort(rank, kind="stable")][:number]
 
 
 def _thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

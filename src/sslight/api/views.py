@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sslight.backbones import patch_side
 from sslight.config import ShownRecipe, ViewsPageSettings, build_page_settings, build_shown_recipes
+from sslight.config.overrides import parse_words
 from sslight.data import BadImage, build_source, readable_images
 from sslight.files import write_whole
 from sslight.preview import (
@@ -76,41 +77,58 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     """:func:`show_views` with settings that are already resolved."""
     file = page.output / "views.html"
     check_page_folder(file)
-    patch_sides = [patch_side(recipe.settings.backbone, recipe.settings.patch_size) for recipe in recipes]
-    multi_crops = [build_multi_crop(recipe.settings.views) for recipe in recipes]
     source = build_source(data, labeled=False, setting="DATA")
     bad: list[BadImage] = []
     sizes: list[tuple[int, int]] = []
-    shown: list[ShownImage] = []
+    kept: list[tuple[int, Tensor]] = []
     readable = readable_images(source, seed=page.seed, bad=bad, setting="DATA")
     for index, image in islice(readable, max(_MEASURED, page.images)):
         sizes.append((image.shape[1], image.shape[2]))
-        if len(shown) < page.images:
-            views = [shown_views(multi_crop, image, (page.seed, 0, index)) for multi_crop in multi_crops]
-            shown.append(ShownImage(source.name(index), image.permute(1, 2, 0).numpy(), views))
-    measured = np.array(sizes)
+        if len(kept) < page.images:
+            kept.append((index, image))
+    sizes_of_images = np.array(sizes)
+    measured = [_measured(recipe, recipes[0], sizes_of_images, page) for recipe in recipes]
+    named = [each for each in zip(recipes, measured, strict=True) if each[0].name in page.recipe]
+    better = next(filter(None, (_better(*each) for each in named or [(recipes[-1], measured[-1])])), None)
+    if better is not None:
+        recipes = [*recipes, better]
+        measured.append(_measured(better, recipes[0], sizes_of_images, page) | {"better": True})
+    multi_crops = [build_multi_crop(recipe.settings.views) for recipe in recipes]
+    shown = []
+    for index, image in kept:
+        views = [shown_views(multi_crop, image, (page.seed, 0, index)) for multi_crop in multi_crops]
+        shown.append(ShownImage(source.name(index), image.permute(1, 2, 0).numpy(), views))
     content = {
         "data": " ".join(data),
         "images": {
             "number": len(source),
             "measured": len(sizes),
-            "median_height": float(np.median(measured[:, 0])),
-            "median_width": float(np.median(measured[:, 1])),
+            "median_height": float(np.median(sizes_of_images[:, 0])),
+            "median_width": float(np.median(sizes_of_images[:, 1])),
             "unreadable": [asdict(image) for image in bad],
         },
         "draws": page.draws,
         "seed": page.seed,
         "bins": {"shares": SHARE_EDGES.tolist(), "ratios": RATIO_EDGES.tolist()},
-        "recipes": [
-            _measured(recipe, recipes[0], measured, page, side)
-            for recipe, side in zip(recipes, patch_sides, strict=True)
-        ],
+        "recipes": measured,
     }
     text = views_page(content, shown)
     page.output.mkdir(parents=True, exist_ok=True)
     write_whole(file, text)  # first, so that the folder is known again
     write_whole(page.output / "views.json", json.dumps(content, indent=1))
     return ViewsResult(file, content)
+
+
+def _better(recipe: ShownRecipe, measured: dict[str, Any]) -> ShownRecipe | None:
+    """The recipe with the values that are proposed for what does not match; None if nothing is proposed."""
+    proposals = [word for mismatch in measured["mismatches"] for word in mismatch["proposal"]]
+    if not proposals:
+        return None
+    values = {word.partition("=")[0]: word for word in [*recipe.changes, *proposals]}
+    try:
+        return build_shown_recipes([recipe.name], parse_words(values.values()))[-1]
+    except ValueError:  # values that do not go together, such as a local view larger than the global one
+        return None
 
 
 def shown_views(multi_crop: MultiCrop, image: Tensor, key: tuple[int, int, int]) -> list[ShownView]:
@@ -137,9 +155,9 @@ def _measured(
     reference: ShownRecipe,
     sizes: npt.NDArray[np.int64],
     page: ViewsPageSettings,
-    side: int | None,
 ) -> dict[str, Any]:
     settings = recipe.settings
+    side = patch_side(settings.backbone, settings.patch_size)
     statistics = measure_views(settings.views, sizes, num_draws=page.draws, seed=page.seed)
     workload, reference_workload = measure_workload(settings), measure_workload(reference.settings)
     # Pixels cost differently in another network, or in patches of another size.
@@ -148,6 +166,7 @@ def _measured(
     return {
         "name": recipe.name,
         "changes": list(recipe.changes),
+        "better": False,
         "method": settings.method,
         "backbone": settings.backbone,
         "patch_side": side,

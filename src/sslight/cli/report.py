@@ -16,15 +16,17 @@ def report(
         list[str],
         typer.Argument(
             metavar="RUN... [KEY=VALUE]...",
-            help="Run folders; results.json files (or their folders) that do not lie in them · output=FILE "
-            "(RUN/report.html; for several runs report.html) · images=N for neighbours and map (400; 0 leaves out what "
-            "needs images) · queries=N (6) · seed=N (0).",
+            help="Run folders, and results.json files (or their folders) that do not lie in them; or a folder of "
+            "runs, for a table of all in it · output=FILE (FOLDER/report.html; for several report.html) · images=N for "
+            "neighbours and map (400; 0 leaves out what needs images) · queries=N (6) · seed=N (0).",
             show_default=False,
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on standard output.")] = False,
 ) -> None:
     """Make one page about one or several runs: curves, health, accuracies, neighbours, map, views, settings, cost.
+
+    Of a folder of runs: a table with the state, the accuracies and what differs.
 
     Runs may still be going on. Paths of images in their settings are taken as the run had them: relative ones from
     the current folder.
@@ -40,23 +42,37 @@ def report(
 
 
 def _print_result(content: Mapping[str, Any]) -> None:
+    from sslight.report import registry_table
+
     console = Console(soft_wrap=True, highlight=False)
     table = Table(box=None, pad_edge=False)
-    for heading in ("run", "step", "kNN top-1", "best", "health", "images/s"):
-        table.add_column(heading)
-    for run in content["runs"]:
-        knn, health, cost = run["accuracies"].get("knn_top1"), run["health"], run["cost"]
-        total = "" if run["total_steps"] is None else f" of {run['total_steps']:,}"
-        table.add_row(
-            run["name"],
-            f"{run['step']:,}{total}",
-            "–" if knn is None else f"{knn['last']:.1f} %",
-            "–" if knn is None else f"{knn['best']:.1f} % at step {knn['best_step']:,}",
-            "–" if health is None else health["state"],
-            "–" if cost is None else f"{cost['images_per_second']:,.0f}",
-        )
+    if "differs" in content["runs"][0]:
+        head, rows = registry_table(content["runs"])
+        for heading in head:
+            table.add_column(heading)
+        for row in rows:
+            table.add_row(*row)
+    else:
+        for heading in ("run", "step", "state", "kNN top-1", "best", "health", "images/s"):
+            table.add_column(heading)
+        for run in content["runs"]:
+            table.add_row(*_row(run))
     console.print(table, markup=False)
     notes = [f"{run['name']}: {note}" for run in content["runs"] for note in run["notes"]]
     for note in [*notes, *content["notes"]]:
         console.print(f"note: {note}", markup=False)
     console.print(f"page  {content['page']}", markup=False)
+
+
+def _row(run: Mapping[str, Any]) -> list[str]:
+    knn, health, cost = run["accuracies"].get("knn_top1"), run["health"], run["cost"]
+    total = "" if run["total_steps"] is None else f" of {run['total_steps']:,}"
+    return [
+        run["name"],
+        f"{run['step']:,}{total}",
+        run["state"],
+        "–" if knn is None else f"{knn['last']:.1f} %",
+        "–" if knn is None else f"{knn['best']:.1f} % at step {knn['best_step']:,}",
+        "–" if health is None else health["state"],
+        "–" if cost is None else f"{cost['images_per_second']:,.0f}",
+    ]

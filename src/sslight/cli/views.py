@@ -1,8 +1,9 @@
 """``sslight views``: what a recipe makes of your images, before any training."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -55,7 +56,7 @@ def _print_result(result: "ViewsResult") -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for recipe in recipes:
-        table.add_column("\n".join([recipe["name"], *recipe["changes"]]))
+        table.add_column("\n".join([*_better(recipe), recipe["name"], *recipe["changes"]]))
     for row in views_table(recipes):
         table.add_row(*row)
     console.print(table, markup=False)
@@ -63,7 +64,7 @@ def _print_result(result: "ViewsResult") -> None:
     console.print(footnote(result.content), markup=False)
     for recipe in recipes:
         console.print()
-        console.print(" ".join([recipe["name"], *recipe["changes"]]), style="bold", markup=False)
+        console.print(" ".join([*_better(recipe), recipe["name"], *recipe["changes"]]), style="bold", markup=False)
         if not recipe["mismatches"]:
             console.print(f"  no mismatch: {recipe['summary']}", markup=False)
         for mismatch in recipe["mismatches"]:
@@ -75,3 +76,7 @@ def _print_result(result: "ViewsResult") -> None:
         first = f"{unreadable[0]['location']} ({unreadable[0]['reason']})"
         console.print(f"\nunreadable, replaced by other images: {len(unreadable)}, such as {first}", markup=False)
     console.print(f"\npage  {result.page}", markup=False)
+
+
+def _better(recipe: Mapping[str, Any]) -> list[str]:
+    return ["better matched:"] if recipe["better"] else []

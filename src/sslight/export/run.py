@@ -75,7 +75,8 @@ def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify
                 check(agreement, tolerance(settings, form), f"format={form}")
                 say(f"{form}: measuring")
                 files.append(_measured(task, form, path, agreement, check_images[:1]))
-            _remove_unwanted(folder, files)
+            for path in {*folder.iterdir()} - {file.path for file in files}:  # the float32 file behind an int8 one
+                path.unlink()
             content = content_of(task, files, len(check_images))
             write_whole(folder / FACTS_NAME, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")
     except OSError as error:
@@ -213,7 +214,7 @@ def _measured(task: Task, form: str, path: Path, agreement: Agreement, image: Te
     own: dict[int, float] = {}
     pytorch: dict[int, float] = {}
     reference = _torch_runner(exportable.network)
-    for threads in _thread_counts():
+    for threads in sorted({1, device_facts()["cores"] or 1}):
         with _torch_threads(threads):
             run = _open(exportable, form, path, threads=threads)
             found = latencies(
@@ -231,11 +232,6 @@ def _measured(task: Task, form: str, path: Path, agreement: Agreement, image: Te
     )
 
 
-def _thread_counts() -> list[int]:
-    """One, and all cores of this process if there are more."""
-    return sorted({1, device_facts()["cores"] or 1})
-
-
 @contextmanager
 def _torch_threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -244,10 +240,3 @@ def _torch_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _remove_unwanted(folder: Path, files: list[ExportedFile]) -> None:
-    wanted = {file.path.name for file in files}
-    for path in folder.iterdir():
-        if path.name not in wanted:
-            path.unlink()

@@ -6,6 +6,7 @@ in common, and whether objects have like pixel sizes in both.
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,16 +60,16 @@ class ViewStatistics:
     """
 
     global_share: Distribution
-    local_share: Distribution | None
-    local_in_global: Distribution | None
-    apart: float | None
-    local_global_iou: Distribution | None
     global_global_iou: Distribution
-    object_size_ratio: Distribution | None
-    matching_local_size: float | None
-    nominal_local_size: float | None
     global_magnification: Distribution
-    local_magnification: Distribution | None
+    local_share: Distribution | None = None
+    local_in_global: Distribution | None = None
+    apart: float | None = None
+    local_global_iou: Distribution | None = None
+    object_size_ratio: Distribution | None = None
+    matching_local_size: float | None = None
+    nominal_local_size: float | None = None
+    local_magnification: Distribution | None = None
 
 
 def measure_views(settings: ViewSettings, sizes: Int64Array, *, num_draws: int, seed: int) -> ViewStatistics:
@@ -91,42 +92,34 @@ def measure_views(settings: ViewSettings, sizes: Int64Array, *, num_draws: int, 
     image_areas = np.repeat(unique.prod(axis=1), draws_per_image * counts)[:, None]
     global_boxes, local_boxes = np.split(np.concatenate(boxes), [settings.num_global], axis=1)
 
-    global_areas = _areas(global_boxes)
+    global_areas = global_boxes[..., 2:].prod(axis=-1)
     global_magnification = settings.global_size / np.sqrt(global_areas)
     first, second = np.triu_indices(settings.num_global, k=1)
     global_common = common_areas(global_boxes, global_boxes)[:, first, second]
     global_union = global_areas[:, first] + global_areas[:, second] - global_common
-    statistics = {
-        "global_share": _of_shares(global_areas / image_areas),
-        "global_global_iou": _of_shares(global_common / global_union),
-        "global_magnification": _of_ratios(global_magnification),
+    statistics: dict[str, Any] = {
+        "global_share": _distribution(global_areas / image_areas, SHARE_EDGES),
+        "global_global_iou": _distribution(global_common / global_union, SHARE_EDGES),
+        "global_magnification": _distribution(global_magnification, RATIO_EDGES),
     }
     if not settings.num_local:
-        return ViewStatistics(
-            **statistics,
-            local_share=None,
-            local_in_global=None,
-            apart=None,
-            local_global_iou=None,
-            object_size_ratio=None,
-            matching_local_size=None,
-            nominal_local_size=None,
-            local_magnification=None,
-        )
-    local_areas = _areas(local_boxes)
+        return ViewStatistics(**statistics)
+    local_areas = local_boxes[..., 2:].prod(axis=-1)
     local_magnification = settings.local_size / np.sqrt(local_areas)
     common = common_areas(global_boxes, local_boxes)
-    object_size_ratio = _of_ratios(local_magnification[:, None, :] / global_magnification[:, :, None])
+    object_size_ratio = _distribution(local_magnification[:, None, :] / global_magnification[:, :, None], RATIO_EDGES)
     return ViewStatistics(
         **statistics,
-        local_share=_of_shares(local_areas / image_areas),
-        local_in_global=_of_shares(common / local_areas[:, None, :]),
+        local_share=_distribution(local_areas / image_areas, SHARE_EDGES),
+        local_in_global=_distribution(common / local_areas[:, None, :], SHARE_EDGES),
         apart=float((common == 0).mean()),
-        local_global_iou=_of_shares(common / (global_areas[:, :, None] + local_areas[:, None, :] - common)),
+        local_global_iou=_distribution(
+            common / (global_areas[:, :, None] + local_areas[:, None, :] - common), SHARE_EDGES
+        ),
         object_size_ratio=object_size_ratio,
         matching_local_size=settings.local_size / object_size_ratio.median,
         nominal_local_size=settings.global_size * (sum(settings.local_scale) / sum(settings.global_scale)) ** 0.5,
-        local_magnification=_of_ratios(local_magnification),
+        local_magnification=_distribution(local_magnification, RATIO_EDGES),
     )
 
 
@@ -145,19 +138,6 @@ def common_areas(boxes: Int64Array, others: Int64Array) -> Int64Array:
     end = np.minimum(one[..., :2] + one[..., 2:], two[..., :2] + two[..., 2:])
     areas: Int64Array = np.maximum(end - begin, 0).prod(axis=-1)
     return areas
-
-
-def _areas(boxes: Int64Array) -> Int64Array:
-    areas: Int64Array = boxes[..., 2] * boxes[..., 3]
-    return areas
-
-
-def _of_shares(values: Float64Array) -> Distribution:
-    return _distribution(values, SHARE_EDGES)
-
-
-def _of_ratios(values: Float64Array) -> Distribution:
-    return _distribution(values, RATIO_EDGES)
 
 
 def _distribution(values: Float64Array, edges: Float64Array) -> Distribution:

@@ -154,7 +154,7 @@ def _not_local(views: ViewSettings, statistics: ViewStatistics) -> Iterator[Mism
             "local share",
             f"local views are hardly local: views.local_scale={list(views.local_scale)} shows {_percent(local)} of the "
             f"image on average, a global view {_percent(whole)}.",
-            ("views.local_scale=[0.05, 0.3]",),
+            ("views.local_scale=[0.05, 0.3]",) if views.local_scale != (0.05, 0.3) else (),
         )
 
 

@@ -25,8 +25,9 @@ def histogram(
     ]
     axis = element("line", x1=0, x2=_WIDTH, y1=_HEIGHT, y2=_HEIGHT, class_="axis")
     dashes = [] if mark is None else [_upright(mark)]
+    anchors = {0.0: "start", 1.0: "end"}
     texts = [
-        element("text", text, x=f"{place * _WIDTH:g}", y=_HEIGHT + 15, text_anchor=_anchor(place))
+        element("text", text, x=f"{place * _WIDTH:g}", y=_HEIGHT + 15, text_anchor=anchors.get(place, "middle"))
         for place, text in ticks
     ]
     name = element("text", label, x=_WIDTH / 2, y=_HEIGHT + 32, text_anchor="middle")
@@ -51,7 +52,3 @@ def _outline(shares: Sequence[float], top: float) -> str:
 def _upright(place: float) -> Html:
     x = f"{place * _WIDTH:g}"
     return element("line", x1=x, x2=x, y1=0, y2=_HEIGHT, class_="mark")
-
-
-def _anchor(place: float) -> str:
-    return "start" if place <= 0 else "end" if place >= 1 else "middle"

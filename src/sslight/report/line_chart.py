@@ -1,8 +1,9 @@
 """Curves as SVG inside a page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +12,30 @@ from sslight.report.page import Html, element, together
 
 Values = npt.NDArray[np.float64]
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BELOW = 380, 150, 44, 6, 34
-_MOST_POINTS = 240
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BELOW = 380, 150, 44, 46, 6, 34
+_END = _WIDTH - _RIGHT
+_MOST_POINTS, _MOST_STRIPS = 240, 60
 _FEW_POINTS = 12  # marked one by one
+_LINE = 11  # height of a text
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: its points, x ascending and y NaN for a gap, and its colour, a variable of the page's style."""
+    """A curve: its points, x ascending and y NaN for a gap, its colour (a variable of the page's style) and name."""
 
     points: Sequence[tuple[float, float]]
     color: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a curve is read against: a dashed line at a value, a band from one to another (or inf), or both."""
+
+    value: float | None = None
+    band: tuple[float, float] | None = None
+    name: str = ""
+    color: str = "--healthy"
 
 
 def line_chart(
@@ -33,61 +47,131 @@ def line_chart(
     x_end: float,
     smooth: bool = False,
     percent: bool = False,
+    references: Sequence[Reference] = (),
 ) -> Html:
-    """Curves over one another, from x = 0 to ``x_end``.
+    """Curves over one another, from x = 0 to ``x_end``, each with its last value; the values at a place on hovering.
 
     The y axis is logarithmic where all values are positive and their largest is over 50 times the smallest, but not
-    for shares.
-
-    Args:
-        lines: The curves.
-        title: What they show.
-        detail: Unit, or what the figure means.
-        x_label: What x is.
-        x_end: Right end of the axis.
-        smooth: Draw the means of neighbouring points over the points.
-        percent: y values are shares.
+    for shares. A band without a value does not widen it.
+    ``smooth`` draws the means of neighbouring points over the points; ``percent`` says that y values are shares.
     """
-    values = np.array([y for line in lines for _, y in line.points])
+    compared = [y for r in references for y in (r.value, *(r.band or ())) if r.value is not None and y is not None]
+    values = np.array([y for line in lines for _, y in line.points] + compared)
     values = values[np.isfinite(values)]
     log = bool(not percent and len(values) and values.min() > 0 and values.max() > 50 * values.min())
     low, high, ticks = _log_axis(values) if log else _axis(values)
-    x_scale = (_WIDTH - _LEFT) / (x_end or 1)
+
+    def x_of(value: float) -> float:
+        return _LEFT + value * (_END - _LEFT) / (x_end or 1)
 
     def y_of(value: float) -> float:
-        value = math.log10(value) if log else value
-        return _TOP + _HEIGHT * (1 - (value - low) / (high - low))
+        if log:
+            value = math.log10(value) if value > 0 else low
+        return _TOP + _HEIGHT * (1 - (min(max(value, low), high) - low) / (high - low))
 
-    shapes: list[Html] = []
+    shapes = [shape for reference in references for shape in _reference(reference, y_of)]
     for tick in ticks:
         y = f"{y_of(tick):.1f}"
-        shapes.append(element("line", x1=_LEFT, x2=_WIDTH, y1=y, y2=y, class_="grid"))
+        shapes.append(element("line", x1=_LEFT, x2=_END, y1=y, y2=y, class_="grid"))
         text = f"{100 * tick:g} %" if percent else number(tick)
         shapes.append(element("text", text, x=_LEFT - 6, y=f"{y_of(tick) + 3.5:.1f}", text_anchor="end"))
     for tick in _axis(np.array([0.0, x_end]), most=5)[2]:
         if tick <= x_end:
-            x = _LEFT + tick * x_scale
-            anchor = "end" if x > _WIDTH - 12 else "middle"
-            shapes.append(element("text", number(tick), x=f"{x:.1f}", y=_TOP + _HEIGHT + 15, text_anchor=anchor))
-    shapes.append(element("text", x_label, x=(_LEFT + _WIDTH) / 2, y=_TOP + _HEIGHT + 30, text_anchor="middle"))
+            text = number(tick)
+            shapes.append(element("text", text, x=f"{x_of(tick):.1f}", y=_TOP + _HEIGHT + 15, text_anchor="middle"))
+    shapes.append(element("text", x_label, x=(_LEFT + _END) / 2, y=_TOP + _HEIGHT + 30, text_anchor="middle"))
     for line in lines:
-        places = [(_LEFT + x * x_scale, y_of(y) if math.isfinite(y) else math.nan) for x, y in line.points]
+        places = [(x_of(x), y_of(y) if math.isfinite(y) else math.nan) for x, y in line.points]
         shapes += _curve(places, f"--colour: var({line.color})", smooth=smooth)
+    shapes += [*_last_values(lines, y_of, percent), *_strips(lines, x_of, x_label, percent)]
     height = _TOP + _HEIGHT + _BELOW
     drawing = element(
         "svg", together(shapes), viewBox=f"0 0 {_WIDTH} {height}", role="img", aria_label=f"curve: {title}"
     )
-    caption = element("figcaption", element("b", title), element("br"), f"{detail} (log)".strip() if log else detail)
+    details = [
+        detail,
+        "(log)" if log else "",
+        "· green: healthy" if any(r.color == "--healthy" for r in references) else "",
+    ]
+    caption = element("figcaption", element("b", title), element("br"), " ".join(part for part in details if part))
     return element("figure", caption, drawing, class_="chart")
 
 
 def number(value: float) -> str:
-    """A tick as a short text: ``0``, ``0.05``, ``1,500``, ``20k``, ``1e-06``."""
-    if value and (abs(value) >= 1e7 or abs(value) < 1e-4):
-        return f"{value:.0e}"
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:g}M"
-    return f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{round(value, 9):,g}" if value < 1e3 else f"{value:,.0f}"
+    """A tick as a short text: ``0``, ``0.05``, ``1,500``, ``20,000``, ``1.25M``, ``5·10⁻⁶``."""
+    if value and (abs(value) >= 1e9 or abs(value) < 1e-4):
+        digits, _, exponent = f"{value:.0e}".partition("e")
+        power = f"10{str(int(exponent)).translate(_RAISED)}"
+        return power if digits == "1" else f"{digits}·{power}"
+    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{round(value, 9):,.12g}"
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _value(value: float, percent: bool) -> str:
+    if percent:
+        return f"{100 * value:.0f} %"
+    return (
+        number(float(f"{value:.3g}")) if abs(value) < 1000 else f"{value:,.0f}" if abs(value) < 1e6 else f"{value:.2e}"
+    )
+
+
+def _reference(reference: Reference, y_of: Callable[[float], float]) -> list[Html]:
+    shapes, style = [], f"--colour: var({reference.color})"
+    if reference.band is not None:
+        bottom, top = map(y_of, reference.band)
+        place: dict[str, str | float] = {
+            "y": f"{top:.1f}",
+            "height": f"{bottom - top:.1f}",
+            "x": _LEFT,
+            "width": _END - _LEFT,
+        }
+        shapes.append(element("rect", **place, class_="range", style=style))
+    if reference.value is not None:
+        y = y_of(reference.value)
+        shapes.append(element("line", x1=_LEFT, x2=_END, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="mark", style=style))
+        above = y - 3 if y > _TOP + 2 * _LINE else y + _LINE
+        shapes.append(element("text", reference.name, x=_END - 2, y=f"{above:.1f}", text_anchor="end"))
+    return shapes
+
+
+def _last_values(lines: Sequence[Line], y_of: Callable[[float], float], percent: bool) -> list[Html]:
+    """The last value of each curve beside its end, none over another."""
+    ends = [([y for _, y in line.points if math.isfinite(y)][-1:], line.color) for line in lines]
+    known = sorted((y_of(end[0]), end[0], color) for end, color in ends if end)
+    places: list[float] = []
+    for y, _, _ in known:
+        places.append(max(y, places[-1] + _LINE) if places else y)
+    beyond = max(0.0, *places, _TOP + _HEIGHT) - _TOP - _HEIGHT
+    texts = []
+    for place, (_, value, color) in zip(places, known, strict=True):
+        at, style = f"{place - beyond + 3.5:.1f}", f"fill: var({color})"
+        texts.append(element("text", _value(value, percent), x=_END + 6, y=at, style=style, class_="last"))
+    return texts
+
+
+def _strips(lines: Sequence[Line], x_of: Callable[[float], float], x_label: str, percent: bool) -> list[Html]:
+    """Upright strips, unseen until the mouse is over one, which then tells the values there."""
+    known = [np.array([point for point in line.points if math.isfinite(point[1])]).reshape(-1, 2) for line in lines]
+    places = np.unique(np.concatenate([points[:, 0] for points in known])).tolist()
+    shown = places[:: math.ceil(len(places) / _MOST_STRIPS) or 1]
+    edges = [float(_LEFT), *((x_of(a) + x_of(b)) / 2 for a, b in pairwise(shown)), float(_END)]
+    strips = []
+    for x, left, right in zip(shown, edges, edges[1:], strict=False):
+        texts = [f"{x_label} {x:,.0f}"]
+        for line, points in zip(lines, known, strict=True):
+            nearest = points[max(0, int(np.searchsorted(points[:, 0], x, side="right")) - 1)] if len(points) else None
+            if nearest is not None and left <= x_of(nearest[0]) <= right:
+                texts.append(f"{line.name} {_value(float(nearest[1]), percent)}".strip())
+        place: dict[str, str | float] = {
+            "x": f"{left:.1f}",
+            "width": f"{max(right - left, 0):.1f}",
+            "y": _TOP,
+            "height": _HEIGHT,
+        }
+        strips.append(element("rect", element("title", "\n".join(texts)), **place, class_="at"))
+    return strips
 
 
 def _curve(places: list[tuple[float, float]], style: str, *, smooth: bool) -> list[Html]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.metadata import version
@@ -26,12 +27,23 @@ def element(name: str, /, *children: str, **attributes: str | float) -> Html:
     """``<name key="value">children</name>``; ``class_`` is class, and ``_`` in other keys is ``-``."""
     keys = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
     start = name + "".join(f' {key}="{escape(str(value))}"' for key, value in keys)
-    return Html(f"<{start} />" if name in _VOID else f"<{start}>{together(children)}</{name}>")
+    return Html(f"<{start} />" if name in _VOID and not children else f"<{start}>{together(children)}</{name}>")
 
 
 def together(parts: Iterable[str]) -> Html:
     """Markup and texts one after the other, the texts escaped."""
     return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
+
+
+def breakable(text: str) -> Html:
+    """A name that may be broken after ``_`` and ``/``."""
+    parts = [[part, element("wbr")] if part in ("_", "/") else [part] for part in re.split("([_/])", text)]
+    return together(piece for part in parts for piece in part)
+
+
+def sentences(texts: Sequence[str]) -> list[Html]:
+    """A list of notes, if there are any."""
+    return [element("ul", *(element("li", text) for text in texts), class_="soft")] if texts else []
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
@@ -61,7 +73,7 @@ def page(title: str, *body: str, made_by: str) -> str:
     Args:
         title: Name of the page, its heading too.
         body: Markup and texts below the heading.
-        made_by: The command, by which it knows its own pages again (:func:`is_page_of`).
+        made_by: The command, by which it knows its own pages again (:func:`holds_page_of`).
     """
     style = (files("sslight") / "report" / "style.css").read_text(encoding="utf-8")
     head = element(
@@ -78,16 +90,11 @@ def page(title: str, *body: str, made_by: str) -> str:
     return f"<!DOCTYPE html>\n{element('html', head, content, lang='en')}\n"
 
 
-def is_page_of(text: str, made_by: str) -> bool:
-    """Whether this is a page that the command made."""
-    return str(element("meta", name="generator", content=_generator(made_by))) in text
-
-
 def holds_page_of(path: Path, made_by: str) -> bool:
     """Whether the file is a page that the command made."""
     try:
         with path.open(encoding="utf-8") as file:
-            return is_page_of(file.read(10_000), made_by)
+            return str(element("meta", name="generator", content=_generator(made_by))) in file.read(10_000)
     except (OSError, UnicodeDecodeError):
         return False
 

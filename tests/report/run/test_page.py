@@ -28,16 +28,18 @@ def test_one_run_is_shown_with_its_recipe_and_its_figures(tmp_path: Path) -> Non
     assert page.open == []
     assert "script" not in page.names
     for part in (
-        "Not finished (still running, or stopped): step 20 of 20, 2 epochs.",
+        "Running: step 20 of 20, 2 epochs.",
         "18.0 %untrained 5.0 · best 20.0 at step 10",
         "Other than in the recipe dino_cnn_sslight_64:",
         "batch_size648",
+        "chance: ln K = 6.93",
+        "untrained: 5.0",
         "sslight pretrain dino_cnn_sslight_64 epochs=2 'output=a b'",
         "time in training steps30 s",
         "computed onCPU",
     ):
         assert part in text, part
-    for absent in ("Evaluation", "Unreadable images", "Steps that were not finite", "GPU hours"):
+    for absent in ("data.train[]", "Evaluation", "Unreadable images", "Steps that were not finite", "GPU hours"):
         assert absent not in text
 
 
@@ -177,7 +179,7 @@ def test_neighbours_of_the_same_class_have_a_ring_and_classes_have_colours(tmp_p
     assert kinds == ["thumb small", "thumb same small", "thumb small"]
     text = cells(page)
     assert "0.88" in text
-    assert "of the 5 nearest of all these images are of the image's class; chance: 20.0 %" in text
+    assert "%, chance 20.0 %: of the 5 nearest" in text
     assert "script" not in page.names
     assert {f"--colour: var(--class-{i})" for i in range(3)} <= {value for _, value in page.attributes}
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sslight.report.line_chart import Line, line_chart
+from sslight.report.line_chart import Line, Reference, line_chart
 from sslight.report.page import Html, element
 from sslight.report.run.files import Run, Series
 from sslight.report.run.summary import METHOD_NAMES
@@ -56,6 +56,14 @@ _SPEED = {
     "data_wait_share": _Figure("waiting for data", "share of the time", percent=True),
 }
 _KNOWN = {*_PROBES, *_LOSSES, *_INDICATORS, *_OPTIMIZATION, *_SPEED}
+
+
+_CHANCE = {
+    "dino": ("ln K", "dino.head_output_dim", 0),
+    "swav": ("ln P", "swav.num_prototypes", 0),
+    "moco": ("ln(1 + Q)", "moco.queue_size", 1),
+}
+"""The loss of a network that tells nothing apart: its name, and the logarithm of which setting and what more it is."""
 
 
 def run_color(position: int) -> str:
@@ -126,7 +134,9 @@ class Curves:
             series = self._runs[position].series.get(name, [])
             if any(not math.isnan(value) for _, value in series):
                 points = [(float(self.x_of(position, step)), value) for step, value in series]
-                lines.append(Line(points, run_color(position)))
+                lines.append(
+                    Line(points, run_color(position), self._runs[position].name if len(self._runs) > 1 else "")
+                )
         if not lines:
             return []
         chart = line_chart(
@@ -137,8 +147,25 @@ class Curves:
             x_end=self.x_end,
             smooth=figure.smooth,
             percent=figure.percent,
+            references=list(dict.fromkeys(r for position in positions for r in self._references(name, position))),
         )
         return [element("div", chart)]
+
+    def _references(self, name: str, position: int) -> list[Reference]:
+        """Chance for a loss, the untrained network for an accuracy, the range of a healthy run for an indicator."""
+        run = self._runs[position]
+        if name in _LOSSES and (known := _CHANCE.get(str(run.settings.get("method")))):
+            what, setting, more = known
+            number = run.settings.get(setting)
+            if not isinstance(number, int) or number < 1:
+                return []
+            chance = math.log(number + more)
+            return [Reference(chance, name=f"chance: {what} = {chance:.2f}", color="--soft")]
+        first = run.series.get(name, [(1, 0.0)])[0]
+        if name in _PROBES and first[0] == 0 and not math.isnan(first[1]):
+            said = f"untrained: {first[1]:.1f}" if len(self._runs) == 1 else ""
+            return [Reference(first[1], run.intervals.get(name), said, run_color(position))]
+        return [Reference(band=run.healthy[name])] if name in run.healthy else []
 
 
 def _varies(series: Series) -> bool:

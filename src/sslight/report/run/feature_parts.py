@@ -80,9 +80,10 @@ def _agreement(one: SampledFeatures, run_names: Sequence[Html]) -> list[str]:
     share, chance = neighbors_of_the_same_class(one.features, one.labels, _COUNTED)
     return [
         *name,
+        "neighbour precision ",
         element("b", f"{100 * share:.0f} %"),
-        f" of the {_COUNTED} nearest of all these images are of the image's class; chance: {100 * chance:.1f} % "
-        f"(weights from {one.weights})",
+        f", chance {100 * chance:.1f} %: of the {_COUNTED} nearest of all these images, how many are of the image's "
+        f"class; not an accuracy (weights from {one.weights})",
     ]
 
 

@@ -9,6 +9,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+_OF_A_CLASS = 8  # at least, where there are many classes, or neighbours of the same class could not be met
+
 
 @dataclass(frozen=True)
 class SampledFeatures:
@@ -44,6 +46,32 @@ def normalized_rows(features: FloatArray) -> FloatArray:
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     rows: FloatArray = features / np.maximum(lengths, 1e-12)
     return rows
+
+
+def spread_sample(labels: IntArray | None, total: int, images: int, seed: int) -> IntArray:
+    """About ``images`` positions, sorted; of labelled images alike many of each class, of many classes some."""
+    order = np.random.Generator(np.random.Philox([seed, 0])).permutation(total)
+    if labels is None:
+        return np.sort(order[:images]).astype(np.int64)
+    classes = np.unique(labels)
+    most = max(2, images // min(_OF_A_CLASS, max(1, total // len(classes))))
+    if len(classes) > most:
+        classes = classes[np.linspace(0, len(classes) - 1, most).round().astype(np.int64)]
+    each = max(1, images // len(classes))
+    chosen = [order[labels[order] == label][:each] for label in classes]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def drawn_queries(order: IntArray, labels: IntArray | None, number: int) -> IntArray:
+    """Drawn images, of as many classes as there are."""
+    if labels is None:
+        return order[:number]
+    met: dict[int, int] = {}
+    rank = np.empty(len(order), np.int64)  # how many of its class were drawn before
+    for place, label in enumerate(labels[order].tolist()):
+        rank[place] = met.get(label, 0)
+        met[label] = int(rank[place]) + 1
+    return order[np.argsort(rank, kind="stable")][:number]
 
 
 def nearest_images(features: FloatArray, queries: IntArray, num_neighbors: int) -> tuple[IntArray, FloatArray]:

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ class Run:
         exported: Whether there is a ``backbone.safetensors``.
         last_written: When ``metrics.jsonl`` was.
         notes: Sentences on what is missing or damaged.
+        intervals: 95 % intervals of the untrained network's accuracies, where the number of images is known.
+        healthy: Figures and the range outside which they are a bad sign.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Run:
     finding: str = ""
     advice: str = ""
     judged_here: bool = False
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    healthy: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def step(self) -> int:

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sslight.report.page import Html, element, page, together
+from sslight.report.page import Html, breakable, element, page, sentences, together
 from sslight.report.places import REPORT
 from sslight.report.run.curves import Curves, run_color
 from sslight.report.run.feature_parts import galleries, maps
 from sslight.report.run.feature_space import SampledFeatures
 from sslight.report.run.files import Run
-from sslight.report.run.summary import ACCURACIES, METHOD_NAMES, STATES, duration
+from sslight.report.run.summary import ACCURACIES, METHOD_NAMES, STATES, duration, run_state
 from sslight.report.run.tables import (
+    ResultOfClasses,
     bad_images_part,
-    breakable,
+    classes_part,
     cost_table,
     environment_part,
     nonfinite_part,
@@ -48,6 +48,7 @@ class Results:
     """Results of evaluations beside published ones, as plain data."""
 
     rows: Sequence[Mapping[str, Any]] = ()
+    classes: Sequence[ResultOfClasses] = ()
     detections: Sequence[Mapping[str, Any]] = ()
     note: str = ""
     missing: Sequence[str] = ()
@@ -59,22 +60,16 @@ def run_page(
     results: Results,
     pictures: Pictures,
 ) -> str:
-    """The whole page.
-
-    Args:
-        runs: As read from their folders.
-        summaries: Of :func:`~sslight.report.run.summary.run_summary`, one for each run.
-        results: Of ``sslight evaluate``.
-        pictures: Views, neighbours and features.
-    """
+    """The whole page; ``summaries`` are of :func:`~sslight.report.run.summary.run_summary`, one for each run."""
     names = [_name(position, run) for position, run in enumerate(runs)]
     curves = Curves(runs)
     legend = [element("div", *(element("span", name) for name in names), class_="legend")] if len(runs) > 1 else []
+    evaluated = [*results_table(results.rows, results.detections, results.note), *classes_part(results.classes)]
     sections = [
         ("probes", "Accuracy during the run", _charts(legend, curves.probes())),
         ("health", "Health", [*_health(runs, summaries, names, curves), *_charts(legend, curves.indicators())]),
         ("training", "Training", _charts(legend, curves.training())),
-        ("results", "Evaluation", _results(results)),
+        ("results", "Evaluation", evaluated),
         ("neighbours", "Nearest neighbours", galleries(pictures.sampled, names)),
         ("map", "Map of the features", maps(pictures.sampled, names)),
         ("views", "Views", _views(pictures.sheets, names)),
@@ -89,7 +84,7 @@ def run_page(
     return page(
         f"Run {runs[0].name}" if len(runs) == 1 else f"{len(runs)} runs",
         element("div", *(_card(*card) for card in zip(runs, summaries, names, strict=True)), class_="cards"),
-        *_sentences([*notes, *results.missing, *pictures.missing]),
+        *sentences([*notes, *results.missing, *pictures.missing]),
         element("nav", *(element("a", heading, href=f"#{key}") for key, heading, _ in filled)),
         *(element("section", element("h2", heading, id=key), *parts) for key, heading, parts in filled),
         made_by=REPORT,
@@ -101,10 +96,6 @@ def _name(position: int, run: Run) -> Html:
     return together([dot, breakable(run.name)])
 
 
-def _sentences(sentences: Sequence[str]) -> list[Html]:
-    return [element("ul", *(element("li", sentence) for sentence in sentences), class_="soft")] if sentences else []
-
-
 def _charts(legend: list[Html], charts: list[Html]) -> list[Html]:
     return [*legend, element("div", *charts, class_="charts")] if charts else []
 
@@ -114,7 +105,7 @@ def _card(run: Run, summary: Mapping[str, Any], name: Html) -> Html:
     what = " · ".join(str(part) for part in (method, summary["backbone"]) if part)
     lines = [element("h3", name), *([element("p", what)] if what else []), element("p", _progress(run), class_="soft")]
     figures = [
-        _figure(title, _percent(accuracy["last"]), _course(accuracy))
+        _figure(title, f"{accuracy['last']:.1f} %", _course(accuracy))
         for key, title in ACCURACIES.items()
         if (accuracy := summary["accuracies"].get(key)) is not None
     ]
@@ -131,14 +122,12 @@ def _figure(title: str, value: str, detail: str) -> Html:
     return element("div", above, element("div", value, class_="value"), below)
 
 
-def _percent(value: float) -> str:
-    return f"{value:.1f} %"
-
-
 def _course(accuracy: Mapping[str, Any]) -> str:
     if accuracy["last_step"] == 0:
         return "untrained; not measured since"
     parts = [] if accuracy["untrained"] is None else [f"untrained {accuracy['untrained']:.1f}"]
+    if accuracy["untrained_interval"] is not None:
+        parts[0] += " ({:.0f}–{:.0f})".format(*accuracy["untrained_interval"])
     if accuracy["best_step"] != accuracy["last_step"]:
         parts.append(f"best {accuracy['best']:.1f} at step {accuracy['best_step']:,}")
     return " · ".join(parts)
@@ -151,12 +140,8 @@ def _progress(run: Run) -> str:
     if run.finished:
         return f"Finished: {run.step:,} steps{length}."
     reached = f"step {run.step:,}" + (f" of {total:,}" if total is not None else "")
-    written = f" Last record {_time(run.last_written)}." if run.last_written is not None else ""
-    return f"Not finished (still running, or stopped): {reached}{length}.{written}"
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M UTC")
+    written = f" Last record {run.last_written:%Y-%m-%d %H:%M} UTC." if run.last_written is not None else ""
+    return f"{run_state(run).capitalize()}: {reached}{length}.{written}"
 
 
 def _state(health: Mapping[str, Any]) -> Html:
@@ -203,10 +188,6 @@ def _band(position: int, run: Run, curves: Curves) -> Html:
         stretches.append(element("span", style=style, class_=f"is-{_known(state)}", title=title))
         start = end
     return element("div", *stretches, class_="band", role="img", aria_label=f"states of {run.name} over its steps")
-
-
-def _results(results: Results) -> list[Html]:
-    return results_table(results.rows, results.detections, results.note)
 
 
 def _views(sheets: Sequence[Sheet], names: Sequence[Html]) -> list[Html]:

@@ -2,11 +2,14 @@
 
 import math
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 from sslight.report.run.files import Run, Series
 
 ACCURACIES = {"knn_top1": "kNN top-1", "linear_top1": "linear top-1", "probe_top1": "online probe top-1"}
+_QUIET = 900.0
+
 METHOD_NAMES = {"dino": "DINO", "swav": "SwAV", "moco": "MoCo"}
 STATES = {
     "early": "too early to say",
@@ -28,8 +31,13 @@ def run_summary(run: Run) -> dict[str, Any]:
         "total_steps": run.total_steps,
         "epochs": run.settings.get("epochs"),
         "finished": run.finished,
+        "state": run_state(run),
         "last_written": None if run.last_written is None else run.last_written.isoformat(timespec="seconds"),
-        "accuracies": {name: _accuracy(run.series[name]) for name in ACCURACIES if _known(run.series.get(name))},
+        "accuracies": {
+            name: _accuracy(run.series[name]) | {"untrained_interval": run.intervals.get(name)}
+            for name in ACCURACIES
+            if _known(run.series.get(name))
+        },
         "health": _health(run),
         "cost": _cost(run),
         "unreadable_images": len(run.bad_images),
@@ -38,11 +46,24 @@ def run_summary(run: Run) -> dict[str, Any]:
     }
 
 
+def run_state(run: Run) -> str:
+    """``ended``, ``running`` (it wrote within a quarter of an hour, or three of its records) or ``stopped``."""
+    if run.finished:
+        return "ended"
+    speeds = run.series.get("images_per_second", [])[-2:]
+    batch_size, seconds = run.settings.get("batch_size"), 0.0
+    if len(speeds) == 2 and isinstance(batch_size, int) and speeds[1][1] > 0:
+        seconds = (speeds[1][0] - speeds[0][0]) * batch_size / speeds[1][1]
+    written = run.last_written or datetime.fromtimestamp(0, UTC)
+    quiet = (datetime.now(UTC) - written).total_seconds()
+    return "running" if quiet < max(_QUIET, 3 * seconds) else "stopped"
+
+
 def _known(series: Series | None) -> Series:
     return [(step, value) for step, value in series or [] if not math.isnan(value)]
 
 
-def _accuracy(series: Series) -> dict[str, float | int | None]:
+def _accuracy(series: Series) -> dict[str, Any]:
     points = _known(series)
     trained = [point for point in points if point[0] > 0] or points
     best_step, best = max(trained, key=lambda point: point[1])

@@ -4,17 +4,19 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sslight.config import flat_settings, load_recipe
-from sslight.report.page import Html, element, table, together
+from sslight.report.page import Html, breakable, element, table
 from sslight.report.run.files import Run
 from sslight.report.run.summary import duration
 
 Content = Mapping[str, Any]
 
 _METHODS = ("dino", "swav", "moco")
-_NOT_COMPARED = {"output", "resume"}
+NOT_COMPARED = {"output", "resume"}
+_OF_EVERY_RUN = {"data.train", "data.val"}  # a recipe cannot know them
 _LISTED = 20
 
 
@@ -22,7 +24,7 @@ def settings_tables(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
     """What differs between runs (or from the recipe, of a single one), and all settings, folded away."""
     parts: list[Html] = []
     if len(runs) > 1:
-        rows = [row for row in _rows(runs) if row[0] not in _NOT_COMPARED and len(set(row[1:]) - {"–"}) > 1]
+        rows = [row for row in _rows(runs) if row[0] not in NOT_COMPARED and len(set(row[1:]) - {"–"}) > 1]
         parts += [table(["", *names], rows)] if rows else [element("p", "All settings are the same.")]
     else:
         parts += _changes(runs[0])
@@ -33,11 +35,12 @@ def settings_tables(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
 def _rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """A row for each setting that matters to one of the runs; ``–`` where it does not matter or is not known."""
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
-    rows = [(key, *(_value(run, key) for run in runs)) for key in keys]
+    rows = [(key, *(setting_value(run, key) for run in runs)) for key in keys]
     return [row for row in rows if set(row[1:]) != {"–"}]
 
 
-def _value(run: Run, key: str) -> str:
+def setting_value(run: Run, key: str) -> str:
+    """A setting as text; ``–`` where it does not matter to the run's method or is not known."""
     section = key.partition(".")[0]
     if key not in run.settings or (section in _METHODS and section != run.settings.get("method")):
         return "–"
@@ -65,7 +68,12 @@ def _changes(run: Run) -> list[Html]:
     rows = []
     for key, value in run.settings.items():
         before = values.get(key)
-        if key in _NOT_COMPARED or _value(run, key) == "–" or key not in values or before == value:
+        if (
+            key in NOT_COMPARED | _OF_EVERY_RUN
+            or setting_value(run, key) == "–"
+            or key not in values
+            or before == value
+        ):
             continue
         rows.append((key, setting_text(before), setting_text(value)))
     if not rows:
@@ -74,7 +82,7 @@ def _changes(run: Run) -> list[Html]:
 
 
 def _recipe(run: Run) -> tuple[str, dict[str, Any]] | None:
-    words = _command(run)
+    words = command_of(run)
     if "pretrain" not in words:
         return None
     after = [word for word in words[words.index("pretrain") + 1 :] if "=" not in word and not word.startswith("-")]
@@ -84,58 +92,74 @@ def _recipe(run: Run) -> tuple[str, dict[str, Any]] | None:
         return None
 
 
-def _command(run: Run) -> list[str]:
+def command_of(run: Run) -> list[str]:
+    """The words of the command that started it."""
     words = run.environment.get("command")
     return [str(word) for word in words] if isinstance(words, list) else []
 
 
-def results_table(rows: Sequence[Content], detections: Sequence[Content], note: str) -> list[Html]:
-    """Results that were measured, with the published ones of the same network and protocol, told apart.
+@dataclass(frozen=True)
+class ResultOfClasses:
+    """An evaluation by class: name → accuracy (%) and images; pairs mixed up most: class, taken for, images."""
 
-    Args:
-        rows: As plain data, from ``compare_results``.
-        detections: The same from ``compare_detections``.
-        note: Where published numbers come from.
-    """
+    of: str
+    accuracies: Mapping[str, tuple[float, int]]
+    confusions: Sequence[tuple[str, str, int]]
+
+    @classmethod
+    def read(cls, content: Content) -> "ResultOfClasses":
+        """From a ``results.json``. Raises KeyError, TypeError or ValueError if it is damaged."""
+        per_class = {
+            str(name): (float(one["accuracy"]), int(one["images"]))
+            for name, one in content.get("per_class", {}).items()
+        }
+        mixed = [
+            (str(one["class"]), str(one["taken_for"]), int(one["images"])) for one in content.get("confusions", [])
+        ]
+        return cls(f"{content['protocol']}, {content['checkpoint']['path']}", per_class, mixed)
+
+
+def classes_part(results: Sequence[ResultOfClasses]) -> list[Html]:
+    """The classes of each result, the worst first, and which are taken for which; folded away."""
+    parts = []
+    for result in results:
+        ordered = sorted(result.accuracies.items(), key=lambda item: item[1][0])
+        rows = [[name, f"{accuracy:.1f}", f"{images:,}"] for name, (accuracy, images) in ordered]
+        inside = [table(["class, the worst first", "top-1 [%]", "images"], rows)]
+        if result.confusions:
+            mixed = [[name, other, f"{images:,}"] for name, other, images in result.confusions[:_LISTED]]
+            inside.append(table(["images of", "taken for", "images"], mixed))
+        worst = ", ".join(f"{name} {accuracy:.0f} %" for name, (accuracy, _) in ordered[:3])
+        summary = element("summary", f"By class ({result.of}); the worst: {worst}")
+        parts.append(element("details", summary, *inside))
+    return parts
+
+
+def results_table(rows: Sequence[Content], detections: Sequence[Content], note: str) -> list[Html]:
+    """Results from ``compare_results`` and ``compare_detections``; ``note`` says where published ones come from."""
     parts: list[Html] = []
     if rows:
         head = ["", "backbone", "weights", "protocol", "data", "top-1 [%], 95 % interval", "top-5 [%]"]
-        parts.append(table(head, [_result(row) for row in rows]))
+        parts.append(table(head, [_told_apart(row, ["protocol", "data"], ["top1", "top5"]) for row in rows]))
     if detections:
         head = ["", "backbone", "weights", "data", "box AP", "box AP50", "mask AP", "mask AP50"]
-        parts.append(table(head, [_detection(row) for row in detections]))
+        figures = ["box_ap", "box_ap50", "mask_ap", "mask_ap50"]
+        parts.append(table(head, [_told_apart(row, ["data"], figures) for row in detections]))
     if any(row["origin"] == "published" for row in [*rows, *detections]):
         parts.append(element("p", note, class_="soft"))
     return parts
 
 
-def _origin(row: Content) -> Html:
-    if row["origin"] == "measured":
-        return element("b", "measured here")
-    return element("i", "published")
-
-
-def _result(row: Content) -> list[str]:
-    interval = "" if row["top1_interval"] is None else " [{:.1f}, {:.1f}]".format(*row["top1_interval"])
-    cells = [row["backbone"], breakable(row["weights"]), row["protocol"], row["data"], f"{row['top1']:.1f}{interval}"]
-    return _told_apart(row, [*cells, "" if row["top5"] is None else f"{row['top5']:.1f}"])
-
-
-def _detection(row: Content) -> list[str]:
-    figures = (row["box_ap"], row["box_ap50"], row["mask_ap"], row["mask_ap50"])
-    cells = [
-        row["backbone"],
-        breakable(row["weights"]),
-        row["data"],
-        *("" if f is None else f"{f:.1f}" for f in figures),
-    ]
-    return _told_apart(row, cells)
-
-
-def _told_apart(row: Content, cells: list[str]) -> list[str]:
+def _told_apart(row: Content, texts: Sequence[str], figures: Sequence[str]) -> list[str]:
     """Published figures are set in italics, so that nobody takes them for measurements of this program."""
-    published = row["origin"] == "published"
-    return [_origin(row), *(element("i", cell, class_="soft") if published and cell else cell for cell in cells)]
+    cells = [row["backbone"], breakable(row["weights"]), *(row[key] for key in texts)]
+    for key in figures:
+        interval = row.get(f"{key}_interval")
+        cells.append("" if row[key] is None else f"{row[key]:.1f}")
+        cells[-1] += "" if interval is None else " [{:.1f}, {:.1f}]".format(*interval)
+    if row["origin"] == "measured":
+        return [element("b", "measured here"), *cells]
+    return [element("i", "published"), *(element("i", cell, class_="soft") if cell else cell for cell in cells)]
 
 
 def cost_table(summaries: Sequence[Content], names: Sequence[Html]) -> list[Html]:
@@ -208,7 +232,7 @@ def environment_part(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
     """The commands, and machine and versions of each run."""
     parts: list[Html] = []
     for run, name in zip(runs, names, strict=True):
-        words = _command(run)
+        words = command_of(run)
         if words:
             command = shlex.join(["sslight" if words[0].endswith(("__main__.py", "sslight")) else words[0], *words[1:]])
             parts += [element("p", name)] if len(runs) > 1 else []
@@ -229,11 +253,3 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(packages, dict):
         flat |= {str(key): str(value) for key, value in packages.items() if value is not None}
     return flat
-
-
-def breakable(text: str) -> Html:
-    """A name that may be broken after ``_`` and ``/``."""
-    parts: list[str] = []
-    for character in text:
-        parts += [character, element("wbr")] if character in "_/" else [character]
-    return together(parts)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sslight.report.charts import histogram
-from sslight.report.page import Html, element, page, table, together
+from sslight.report.page import Html, breakable, element, page, sentences, table, together
 from sslight.report.places import VIEWS
 from sslight.report.views.sheet import ShownImage, image_sheet, views_legend
 from sslight.report.views.table import footnote, views_table
@@ -23,37 +23,32 @@ def views_page(content: Content, images: Sequence[ShownImage]) -> str:
         images: The images to show, their views in the order of ``content["recipes"]``.
     """
     recipes = content["recipes"]
-    names = [_name(number, recipe, number > 0) for number, recipe in enumerate(recipes)]
     headings = [_name(number, recipe, True) for number, recipe in enumerate(recipes)]
+    subtitle = (
+        f"What a network sees of {content['images']['number']:,} images in the first epoch of a run with "
+        f"seed {content['seed']}, before normalisation."
+    )
     return page(
         f"Views of {content['data']}",
-        element("p", _subtitle(content), class_="soft"),
+        element("p", subtitle, class_="soft"),
         element("div", *(_card(number, recipe) for number, recipe in enumerate(recipes)), class_="cards"),
-        element("h2", "In numbers"),
-        table(["", *names], views_table(recipes)),
-        element("p", footnote(content), class_="soft"),
-        *_charts(recipes),
         element("h2", "In pictures"),
         views_legend(),
         *(image_sheet(image, headings) for image in images),
+        element("h2", "In numbers"),
+        table(["", *headings], views_table(recipes)),
+        element("p", footnote(content), class_="soft"),
+        *_charts(recipes),
         *_unreadable(content),
         made_by=VIEWS,
-    )
-
-
-def _subtitle(content: Content) -> str:
-    return (
-        f"What a network sees of {content['images']['number']:,} images in the first epoch of a run with "
-        f"seed {content['seed']}, before normalisation."
     )
 
 
 def _name(number: int, recipe: Content, with_changes: bool) -> Html:
     dot = element("span", class_="dot", style=f"--colour: var(--series-{number % 6})")
     changes = [element("br"), *_assignments(recipe["changes"])] if with_changes and recipe["changes"] else []
-    parts = recipe["name"].split("_")  # a long name may break after an underscore
-    breakable = [parts[0]] + [together(["_", element("wbr"), part]) for part in parts[1:]]
-    return together([dot, *breakable, *changes])
+    better = "better matched: " if recipe["better"] else ""
+    return together([dot, better, breakable(recipe["name"]), *changes])
 
 
 def _card(number: int, recipe: Content) -> Html:
@@ -100,8 +95,5 @@ def _charts(recipes: Sequence[Content]) -> list[Html]:
 
 
 def _unreadable(content: Content) -> list[Html]:
-    images = content["images"]["unreadable"]
-    if not images:
-        return []
-    lines = [element("li", f"{image['location']}: {image['reason']}") for image in images]
-    return [element("h2", "Unreadable, replaced by other images"), element("ul", *lines)]
+    lines = sentences([f"{image['location']}: {image['reason']}" for image in content["images"]["unreadable"]])
+    return [element("h2", "Unreadable, replaced by other images"), *lines] if lines else []

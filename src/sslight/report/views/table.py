@@ -23,7 +23,8 @@ def views_table(recipes: Sequence[Content]) -> list[tuple[str, ...]]:
     row("IoU of two global views", lambda r, s, w: _number(s["global_global_iou"], "mean", 2))
     row("object size, local : global", lambda r, s, w: _ratio(s["object_size_ratio"]))
     row("local side at which sizes match", lambda r, s, w: _matching(s))
-    row("enlargement, global · local", lambda r, s, w: _enlargement(s))
+    row("image pixels in a global view", lambda r, s, w: _scaled(s["global_magnification"]))
+    row("image pixels in a local view", lambda r, s, w: _scaled(s["local_magnification"]))
     row("pairs in the loss, global–global · local–global", lambda r, s, w: f"{w['global_pairs']} · {w['local_pairs']}")
     row("their weight", lambda r, s, w: f"{_percent(w['global_weight'])} · {_percent(w['local_weight'])}")
     row("weight of one such pair", lambda r, s, w: _pair_weights(w))
@@ -68,9 +69,10 @@ def _matching(s: Content) -> str:
     return f"{s['matching_local_size']:.0f} px (nominal {s['nominal_local_size']:.0f})"
 
 
-def _enlargement(s: Content) -> str:
-    local = s["local_magnification"]
-    return f"{s['global_magnification']['median']:.2f} ×" + ("" if local is None else f" · {local['median']:.2f} ×")
+def _scaled(d: Content | None) -> str:
+    if d is None:
+        return "–"
+    return f"{'enlarged' if d['median'] >= 1 else 'shrunk to'} {d['median']:.2f} ×"
 
 
 def _pair_weights(w: Content) -> str:
