@@ -18,8 +18,14 @@ from sslight.api.views import shown_views
 from sslight.backbones import load_backbone, read_backbone_info
 from sslight.config import PretrainSettings, ReportSettings, build_report_settings, read_settings
 from sslight.data import BadImage, Source, SubsetSource, WorkerFailed, build_source, image_batches, readable_images
-from sslight.evaluate import compare_detections, compare_results, extract_features, published_note, read_result
-from sslight.evaluate.metrics import wilson_interval
+from sslight.evaluate import (
+    compare_detections,
+    compare_results,
+    extract_features,
+    published_note,
+    read_result,
+    wilson_interval,
+)
 from sslight.files import write_whole
 from sslight.pretraining.health import HealthWatch
 from sslight.report import (
