@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sslight.backbones import patch_side
 from sslight.config import ShownRecipe, ViewsPageSettings, build_page_settings, build_shown_recipes
-from sslight.data import BadImage, build_source, readable_images
+from sslight.data import BadImage, ReadLimits, build_source, readable_images
 from sslight.preview import (
     RATIO_EDGES,
     SHARE_EDGES,
@@ -80,7 +80,8 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     bad: list[BadImage] = []
     sizes: list[tuple[int, int]] = []
     shown: list[ShownImage] = []
-    readable = readable_images(source, seed=page.seed, bad=bad, setting="DATA")
+    limits = ReadLimits(min(recipe.settings.data.max_pixels for recipe in recipes))
+    readable = readable_images(source, seed=page.seed, bad=bad, setting="DATA", limits=limits)
     for index, image in islice(readable, max(_MEASURED, page.images)):
         sizes.append((image.shape[1], image.shape[2]))
         if len(shown) < page.images:
