@@ -166,7 +166,6 @@ MISTAKES = [
     ("views", "Missing argument 'DATA'; `sslight views --help` shows what to type."),
     ("views recipe=quickstart", "recipe=quickstart stands where the images belong"),
     ("bench step quickstart steps=3 --steps 4", "--steps 4 and steps=3 are both given: keep one."),
-    ("bench step quickstart output=x", "output=x would have no effect on what is measured: leave it out."),
     ("bench loader quickstart steps=3 data.train=a", "steps=3 would have no effect: give --seconds"),
     ("bench loader quickstart seconds=3", "seconds is not a setting"),
     ("bench step quickstart --steps many", "Invalid value for '--steps': "),

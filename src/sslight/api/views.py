@@ -14,7 +14,7 @@ from torch import Tensor
 from sslight.backbones import patch_side
 from sslight.config import ShownRecipe, ViewsPageSettings, build_page_settings, build_shown_recipes
 from sslight.config.overrides import parse_words
-from sslight.data import BadImage, build_source, readable_images
+from sslight.data import BadImage, ReadLimits, build_source, readable_images
 from sslight.files import write_whole
 from sslight.preview import (
     RATIO_EDGES,
@@ -81,7 +81,8 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     bad: list[BadImage] = []
     sizes: list[tuple[int, int]] = []
     kept: list[tuple[int, Tensor]] = []
-    readable = readable_images(source, seed=page.seed, bad=bad, setting="DATA")
+    limits = ReadLimits(min(recipe.settings.data.max_pixels for recipe in recipes))
+    readable = readable_images(source, seed=page.seed, bad=bad, setting="DATA", limits=limits)
     for index, image in islice(readable, max(_MEASURED, page.images)):
         sizes.append((image.shape[1], image.shape[2]))
         if len(kept) < page.images:

@@ -21,9 +21,6 @@ Settings = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
-_OF_WHOLE_RUNS = ("output", "resume", "epochs", "logger", "log_every", "checkpoint.", "data.val")
-"""Settings that change nothing in the part of a run that is measured."""
-
 
 @bench.command()
 def loader(
@@ -71,9 +68,6 @@ def step(
 def _settings(recipe: str, words: list[str] | None) -> tuple[PretrainSettings, int | None]:
     """The settings of the run that is measured, and ``steps`` if it is typed."""
     typed: dict[str, Any] = parse_assignments(words or [])
-    for key, value in typed.items():
-        if key.startswith(_OF_WHOLE_RUNS):
-            raise ValueError(f"{key}={value} would have no effect on what is measured: leave it out.")
     settings = load_recipe(recipe, typed)
     if not settings.data.train:
         raise ValueError("data.train is not set: give your images, such as data.train=images (or synthetic:2000).")

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sslight.data import FolderSource, SyntheticSource, inspect_source
+from sslight.data import BadImage, FolderSource, ReadLimits, SyntheticSource, inspect_source, readable_images
 from tests.data.pictures import encode, jpeg, smooth_pixels, write_class_folders
 
 
@@ -57,3 +57,16 @@ def test_the_header_and_the_decoder_agree_on_every_mode(tmp_path: Path) -> None:
     (tmp_path / "w.webp").write_bytes(file.getvalue())
     found = inspect_source(FolderSource(tmp_path, labeled=False))
     assert found.modes == {"L": 1, "P": 1, "RGBA": 1, "1": 1, "I;16": 1, "RGB": 1}
+
+
+def test_the_limit_of_pixels_holds_and_what_is_no_image_is_counted(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path, {"a": 2})
+    (root / "a" / "large.png").write_bytes(encode(Image.fromarray(smooth_pixels(80, 80)), "PNG"))
+    (root / "a" / "clip.mov").write_bytes(b"x")
+    source = FolderSource(root, labeled=False)
+    found = inspect_source(source, limits=ReadLimits(64 * 48))
+    assert [image.reason for image in found.unreadable] == ["claims 80 × 80 pixels, more than the limit of 3,072"]
+    assert found.passed_over == {".mov": 1}
+    bad: list[BadImage] = []
+    assert len(list(readable_images(source, seed=0, bad=bad, limits=ReadLimits(64 * 48)))) == 2
+    assert [image.name for image in bad] == ["a/large.png"]

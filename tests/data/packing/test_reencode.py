@@ -71,8 +71,16 @@ def test_a_name_says_what_is_stored() -> None:
     assert reencode("a/0", large, None).name == "a/0.png"
     assert reencode("a/0", jpeg(), None).name == "a/0.jpg"
     assert reencode("a/0", encode(picture(), "WEBP"), None).name == "a/0.webp"
+    assert reencode("a/0", encode(picture(), "HEIF"), None).name == "a/0.heic"
+    assert reencode("a/x.HEIC", encode(picture(), "HEIF"), None).name == "a/x.HEIC"
+    assert reencode("a/0", encode(picture(), "JPEG2000"), None).name == "a/0.jp2"
 
 
 def test_an_unreadable_image_is_told() -> None:
     with pytest.raises(UnreadableImage):
         reencode("x.jpg", jpeg()[:-300], None)
+
+
+def test_an_image_above_the_limit_is_told() -> None:
+    with pytest.raises(UnreadableImage, match="claims 120 × 90 pixels, more than the limit of 100"):
+        reencode("x.png", encode(picture(), "PNG"), 45, max_pixels=100)

@@ -106,7 +106,7 @@ def _try(source: Source, index: int, limits: ReadLimits) -> BadImage | None:
 
 
 def readable_images(
-    source: Source, *, seed: int, bad: list[BadImage], setting: str = "data.train"
+    source: Source, *, seed: int, bad: list[BadImage], setting: str = "data.train", limits: ReadLimits = DEFAULT_LIMITS
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Index and pixels uint8 ``[3, H, W]`` of the images of a set in an order drawn with ``seed``, each once.
 
@@ -117,7 +117,7 @@ def readable_images(
     found = False
     for index in order.tolist():
         try:
-            image = decode(source.read(index))
+            image = decode(source.read(index), max_pixels=limits.max_pixels)
         except (UnreadableImage, OSError) as error:
             bad.append(bad_image(source, index, error))
             if not found and len(bad) == _TRIED:
