@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from sslight.api.pretrain import training_source
 from sslight.api.views import shown_views
@@ -48,12 +46,13 @@ from sslight.report import (
     run_page,
     run_summary,
     spread_sample,
+    thumbnail,
     used_gpus,
 )
 from sslight.views import build_multi_crop
 
 _MOST_RUNS = 6  # colours that are told apart
-_NEIGHBORS, _THUMBNAIL = 7, 96
+_NEIGHBORS = 7
 _SHOWN_IMAGES = 3
 
 
@@ -334,7 +333,7 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
     neighbors, cosines = nearest_images(rows, queries, _NEIGHBORS)
     shown = np.unique(np.concatenate([queries, neighbors.ravel()]))
     pixels = image_batches(sample, size=info.image_size, batch_size=64, workers=0, indices=kept[shown], bad=[])
-    small = [_thumbnail(image.permute(1, 2, 0).numpy()) for images, _, _ in pixels for image in images]
+    small = [thumbnail(image.permute(1, 2, 0).numpy()) for images, _, _ in pixels for image in images]
     return SampledFeatures(
         run=position,
         weights=weights,
@@ -361,12 +360,6 @@ def _images_of(settings: PretrainSettings) -> tuple[Source, str]:
         return build_source(paths, labeled=True, setting=setting), what
     except ValueError:
         return build_source(paths, labeled=False, setting=setting), what
-
-
-def _thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    if len(pixels) <= _THUMBNAIL:
-        return pixels.copy()
-    return np.asarray(Image.fromarray(pixels).resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS))
 
 
 def _sheets(runs: Sequence[Run], known: dict[int, PretrainSettings], seed: int, missing: list[str]) -> list[Sheet]:

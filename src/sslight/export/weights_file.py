@@ -57,10 +57,14 @@ def open_weights(exportable: Exportable, path: Path, *, keys: Keys) -> nn.Module
     """The exported network, from the file through timm or torchvision; a wrong file fails there."""
     classifier = exportable.classifier
     num_classes = 0 if classifier is None else len(classifier.classes)
-    whole = (_from_timm if keys == "timm" else _from_torchvision)(exportable, path, num_classes)
+    if keys == "timm":
+        name, more = timm_name(exportable.info.name), _vit_arguments(exportable)
+        whole = timm.create_model(name, num_classes=num_classes, checkpoint_path=str(path), **more).eval()
+    else:
+        whole = _from_torchvision(exportable, path, num_classes)
     if classifier is None:
         return exportable.around(whole)
-    layer = whole.get_classifier() if keys == "timm" else _torchvision_classifier(whole)  # type: ignore[operator]
+    layer = whole.get_classifier() if keys == "timm" else _torchvision_classifier(whole)
     loaded = exportable.around(_without_classifier(whole, keys))
     assert isinstance(layer, nn.Linear)
     loaded.classifier = layer.eval().requires_grad_(False)
@@ -87,16 +91,6 @@ def _vit_arguments(exportable: Exportable) -> dict[str, int]:
     if not isinstance(backbone, VisionTransformer):
         return {}
     return {"img_size": exportable.info.image_size, "patch_size": backbone.patch_embed.patch_size[0]}
-
-
-def _from_timm(exportable: Exportable, path: Path, num_classes: int) -> nn.Module:
-    model: nn.Module = timm.create_model(
-        timm_name(exportable.info.name),
-        num_classes=num_classes,
-        checkpoint_path=str(path),
-        **_vit_arguments(exportable),
-    )
-    return model.eval()
 
 
 def _from_torchvision(exportable: Exportable, path: Path, num_classes: int) -> nn.Module:

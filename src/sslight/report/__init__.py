@@ -7,6 +7,7 @@ from sslight.report.run.feature_space import (
     nearest_images,
     normalized_rows,
     spread_sample,
+    thumbnail,
 )
 from sslight.report.run.files import Run, is_run_folder, read_run
 from sslight.report.run.page import Pictures, Results, Sheet, run_page
@@ -41,6 +42,7 @@ __all__ = [
     "run_page",
     "run_summary",
     "spread_sample",
+    "thumbnail",
     "used_gpus",
     "views_page",
     "views_table",

@@ -17,7 +17,12 @@ def galleries(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> 
     parts: list[Html] = []
     for group in _same_images(sampled):
         first = group[0]
-        parts.append(element("p", _what_is_shown(first), class_="soft"))
+        ring = "" if first.classes is None else " A ring marks neighbours of the query's class."
+        text = (
+            f"Left a query, beside it the most similar of {len(first.names):,} images ({first.data}) with the cosine "
+            f"of the features, the nearest first. Queries are drawn, not chosen.{ring}"
+        )
+        parts.append(element("p", text, class_="soft"))
         parts.append(element("ul", *(element("li", *_agreement(one, run_names)) for one in group), class_="plain"))
         for row, query in enumerate(first.queries.tolist()):
             rows = [
@@ -29,11 +34,8 @@ def galleries(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> 
                 )
                 for one in group
             ]
-            parts.append(
-                element(
-                    "div", _thumbnail(first, query, "query", ""), element("div", *rows, class_="rows"), class_="near"
-                )
-            )
+            shown = [_thumbnail(first, query, "query", ""), element("div", *rows, class_="rows")]
+            parts.append(element("div", *shown, class_="near"))
     return parts
 
 
@@ -63,14 +65,6 @@ def _same_images(sampled: Sequence[SampledFeatures]) -> list[list[SampledFeature
     for one in sampled:
         groups.setdefault((one.data, tuple(one.names)), []).append(one)
     return list(groups.values())
-
-
-def _what_is_shown(one: SampledFeatures) -> str:
-    classes = "" if one.classes is None else " A ring marks neighbours of the query's class."
-    return (
-        f"Left a query, beside it the most similar of {len(one.names):,} images ({one.data}) with the cosine of the "
-        f"features, the nearest first. Queries are drawn, not chosen.{classes}"
-    )
 
 
 def _agreement(one: SampledFeatures, run_names: Sequence[Html]) -> list[str]:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+_THUMBNAIL = 96
 _OF_A_CLASS = 8  # at least, where there are many classes, or neighbours of the same class could not be met
 
 
@@ -102,3 +104,10 @@ def principal_plane(features: FloatArray) -> tuple[FloatArray, float]:
     signs = np.sign(right[np.arange(2), np.abs(right[:2]).argmax(1)])
     places = left[:, :2] * singular[:2] * signs
     return places.astype(np.float32), float((singular[:2] ** 2).sum() / (singular**2).sum())
+
+
+def thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A square image made small enough for a gallery."""
+    if len(pixels) <= _THUMBNAIL:
+        return pixels.copy()
+    return np.asarray(Image.fromarray(pixels).resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS))

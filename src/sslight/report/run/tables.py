@@ -203,8 +203,7 @@ def bad_images_part(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
         parts.append(element("p", f"{len(run.bad_images):,} images could not be read and were replaced: {counted}."))
         rows = [[row.get(key, "") for key in ("name", "reason", "count")] for row in run.bad_images[:_LISTED]]
         parts.append(table(["image", "reason", "met"], rows))
-        more = len(run.bad_images) - _LISTED
-        parts += [element("p", f"and {more:,} more in bad_images.csv.", class_="soft")] if more > 0 else []
+        parts += _rest(run.bad_images, "bad_images.csv")
     return parts
 
 
@@ -223,9 +222,13 @@ def nonfinite_part(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
     ]
     if not rows:
         return []
+    head = [*([""] if len(runs) > 1 else []), "step", "what", "done", "images"]
+    return [table(head, rows[:_LISTED]), *_rest(rows, "nonfinite.jsonl")]
+
+
+def _rest(rows: Sequence[Any], file: str) -> list[Html]:
     more = len(rows) - _LISTED
-    rest = [element("p", f"and {more:,} more in nonfinite.jsonl.", class_="soft")] if more > 0 else []
-    return [table([*([""] if len(runs) > 1 else []), "step", "what", "done", "images"], rows[:_LISTED]), *rest]
+    return [element("p", f"and {more:,} more in {file}.", class_="soft")] if more > 0 else []
 
 
 def environment_part(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
