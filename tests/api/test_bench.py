@@ -35,7 +35,7 @@ HEADS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("method", HEADS)
 def test_the_parts_of_a_step_sum_to_the_whole(small: Settings, method: str) -> None:
     speed = step_speed(small(method, **HEADS[method]), SyntheticSource(40, size=32, labeled=False), steps=2)
-    parts = {"student forward", "loss", "backward", "optimiser", "teacher update"}
+    parts = {"student forward", "loss", "backward", "optimizer", "teacher update"}
     if method != "swav":
         parts.add("teacher forward")
     assert speed.steps == 2
@@ -78,7 +78,7 @@ def test_the_loaders_bottleneck_is_named(parts: tuple[float, float, float], work
     [
         ({"data wait": 50.0, "backward": 50.0}, "the loader: 50% of the time went into waiting for data"),
         ({"data wait": 1.0, "backward": 60.0, "loss": 39.0}, "the backward pass (60% of the step): precision=bf16,"),
-        ({"data wait": 1.0, "backward": 9.0, "optimiser": 90.0}, "the optimiser (90% of the step): its cost does not"),
+        ({"data wait": 1.0, "backward": 9.0, "optimizer": 90.0}, "the optimiser (90% of the step): its cost does not"),
     ],
 )
 def test_the_steps_bottleneck_is_named(parts: dict[str, float], start: str) -> None:

@@ -235,7 +235,7 @@ def test_a_run_of_detection_has_curves_and_no_views(tmp_path: Path) -> None:
         (["other.json"], "no run is named: give the folder"),
         (["first", "other.json"], "other.json is not a result of sslight evaluate"),
         (["first", "output=other.json"], "output=other.json exists and is not a page of `sslight report`"),
-        (["first", "imags=3"], "imags is not a setting of the report: did you mean images?"),
+        (["first", "imags=3"], "imags is not a setting: did you mean images?"),
         ([f"r{i}" for i in range(7)], "7 runs are named, and a page tells 6 apart: name fewer"),
     ],
 )
