@@ -97,8 +97,7 @@ def timm_name(name: str) -> str:
 def num_features(backbone: nn.Module) -> int:
     """Length of a backbone's feature vector: what its forward pass really gives.
 
-    timm's own ``num_features`` is that of the last feature map, to which networks like MobileNetV3
-    add a layer.
+    timm's own ``num_features`` is that of the last feature map, to which networks like MobileNetV3 add a layer.
     """
     features = backbone.head_hidden_size
     assert isinstance(features, int)

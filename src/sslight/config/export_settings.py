@@ -50,8 +50,7 @@ class Int8Settings(Section):
     Unit: name. Try: the others if the agreement is poor; export.json has the numbers."""
 
     percentile: Annotated[float, Field(gt=50.0, lt=100.0)] = 99.99
-    """Of int8.method=percentile: the share of values that the range covers.
-    Unit: percent. Try: 99.9 to 99.999."""
+    """Of int8.method=percentile: the share of values that the range covers. Unit: percent. Try: 99.9 to 99.999."""
 
 
 class ToleranceSettings(Section):
@@ -80,14 +79,12 @@ class ExportSettings(Section):
     network: Network = "student"
 
     format: Annotated[list[ExportForm], BeforeValidator(as_list), AfterValidator(_each_once)] = ["onnx"]
-    """What to write, one or a list: safetensors (weights under timm's names), torchvision (weights
-    under torchvision's names), onnx (float32), onnx-int8 (statically quantised), executorch (.pte for
-    XNNPACK).
+    """What to write, one or a list: safetensors (weights under timm's names), torchvision (weights under
+    torchvision's names), onnx (float32), onnx-int8 (statically quantised), executorch (.pte for XNNPACK).
     Unit: name(s). Try: onnx first; [safetensors, onnx, onnx-int8] for more at once."""
 
     output: FilePath | None = None
-    """Folder for the files and export.json; it must not exist yet. null: ``export`` beside the
-    checkpoint.
+    """Folder for the files and export.json; it must not exist yet. null: ``export`` beside the checkpoint.
     Unit: path. Try: null."""
 
     image_size: Annotated[int, Field(ge=8)] | None = None
@@ -116,7 +113,6 @@ class ExportSettings(Section):
     data: ExportDataSettings = ExportDataSettings()
     int8: Int8Settings = Int8Settings()
     tolerance: ToleranceSettings = ToleranceSettings()
-
     explained_by: ClassVar[str] = "sslight config export.{key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:

@@ -85,9 +85,12 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0)]
+SortedOnce = Annotated[list[_V], BeforeValidator(as_numbers), AfterValidator(sorted_once)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Workers = Annotated[int, Field(ge=0, le=1024)]
 AreaShares = Annotated[tuple[float, float], AfterValidator(_shares)]
+Jitter = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, Annotated[float, Field(ge=0, le=0.5)]]
+Side = Annotated[int, Field(ge=8, le=4096)]
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 Resume = Annotated[bool | Literal["auto"], BeforeValidator(_check_resume)]
 TextPath = Annotated[str, AfterValidator(expanded)]
@@ -118,6 +121,11 @@ LabelTable = Annotated[TextPath | None, Field(description="""Table that gives th
 LabelsColumn = Annotated[str | None, Field(description="""Heading of the column of labels, in tables of more than two
     columns; null: the second of two.
     Unit: name. Try: null, or the heading in the table's first line.""")]
+
+TarImage = Annotated[str | None, Field(description="""Which image is read of a sample that holds several, in tar shards:
+    its suffix, or ``all``. null takes ``KEY.jpg`` beside ``KEY.seg.png`` (the suffix with the fewest dots, then jpg
+    before png and others).
+    Unit: suffix. Try: null; seg.png for the masks.""")]
 
 SubsetSeed = Annotated[Seed, Field(description="""Seed of the draw when data.subset is a share.
     Unit: none. Try: another number for another draw of the same size; several, to see how far results vary.""")]

@@ -34,9 +34,8 @@ def dino_loss(
         center: ``[K]``.
         student_temp: Temperature of the student's softmax.
         teacher_temp: Temperature of the teacher's softmax.
-        global_pair_weight: w of w · mean over global–global pairs + (1 - w) · mean over global–local
-            pairs (SSLight); None is the plain mean over all pairs (DINO). Without local views, V = G,
-            it has no effect.
+        global_pair_weight: w of w · mean over global–global pairs + (1 - w) · mean over global–local pairs (SSLight);
+            None is the plain mean over all pairs (DINO). Without local views, V = G, it has no effect.
 
     Returns:
         Scalar.
