@@ -11,14 +11,10 @@ from numpy.random.bit_generator import ISeedSequence
 from torch import Tensor
 
 from sslight.config import ViewSettings, load_recipe
+from sslight.views.compiled import BoolArray, Float64Array, Int64Array, UInt8Array
 from sslight.views.filters import blur, columns_of, resize_boxes
 from sslight.views.geometry import UNIFORMS_PER_BOX, sample_boxes
 from sslight.views.photometric import HUE, NO_JITTER, interleave, recolor
-
-UInt8Array = npt.NDArray[np.uint8]
-BoolArray = npt.NDArray[np.bool_]
-Int64Array = npt.NDArray[np.int64]
-Float64Array = npt.NDArray[np.float64]
 
 _MAX_KEY_LENGTH = 4
 # Uniform numbers that a view takes: its box, then one for each of these (jitter has four of both last kinds).
