@@ -27,14 +27,12 @@ class DetectSettings(fields.Section):
     network: fields.Network = "student"
 
     data: fields.TextPath | None = None
-    """Images with boxes: a COCO folder (annotations/instances_SPLIT.json and SPLIT/*.jpg) or a Pascal
-    VOC folder (VOC2007, VOC2012).
-    Unit: path. Try: the folder into which the set's archives were unpacked."""
+    """Images with boxes: a COCO folder (annotations/instances_SPLIT.json and SPLIT/*.jpg) or a Pascal VOC folder
+    (VOC2007, VOC2012). Unit: path. Try: the folder into which the set's archives were unpacked."""
 
     train_split: fields.Paths = []
-    """What of data is trained on. Empty: the one train split of a COCO folder, 2007_trainval and
-    2012_trainval of a VOC folder.
-    Unit: name(s). Try: train2017, or [2007_trainval, 2012_trainval]."""
+    """What of data is trained on. Empty: the one train split of a COCO folder, 2007_trainval and 2012_trainval of a VOC
+    folder. Unit: name(s). Try: train2017, or [2007_trainval, 2012_trainval]."""
 
     val_split: fields.Paths = []
     """What of data is measured on. Empty: the one val split of a COCO folder, 2007_test of a VOC folder.
@@ -45,9 +43,8 @@ class DetectSettings(fields.Section):
     Unit: true or false. Try: true, as the published COCO results."""
 
     schedule: Literal["1x", "2x"] = "1x"
-    """The published lengths: 1x is 90,000 steps at batch 16 for COCO and 24,000 for VOC, 2x twice as
-    many. Another batch takes so many steps that the number of images is the same.
-    Unit: name. Try: 1x."""
+    """The published lengths: 1x is 90,000 steps at batch 16 for COCO and 24,000 for VOC, 2x twice as many. Another
+    batch takes so many steps that the number of images is the same. Unit: name. Try: 1x."""
 
     steps: fields.PositiveInt | None = None
     """Length of the training in steps, instead of a published schedule; the rate falls at the same shares of the run.
@@ -65,9 +62,8 @@ class DetectSettings(fields.Section):
     """Weight decay of all parameters but those of norm layers. Unit: per step, times lr. Try: 1e-4, as published."""
 
     warmup_steps: fields.NonNegativeInt | None = None
-    """Steps of the linear warm-up from a thousandth of the rate. null: 1000 for COCO, 100 for VOC, as
-    published, but not more than a tenth of the run.
-    Unit: steps. Try: null."""
+    """Steps of the linear warm-up from a thousandth of the rate. null: 1000 for COCO, 100 for VOC, as published, but
+    not more than a tenth of the run. Unit: steps. Try: null."""
 
     strides: Strides | None = None
     """Strides of the backbone's feature maps that the pyramid is built on; a pooled level is added.
@@ -75,14 +71,12 @@ class DetectSettings(fields.Section):
     Unit: px. Try: null; [16, 32] for less memory."""
 
     proposals: Annotated[int, Field(ge=8)] = 512
-    """Proposals of each image, a quarter of them on objects where there are enough, on which the
-    heads are trained in a step.
-    Unit: boxes. Try: 512, as published; 64 or 128 where steps take seconds, as on a CPU."""
+    """Proposals of each image, a quarter of them on objects where there are enough, on which the heads are trained in a
+    step. Unit: boxes. Try: 512, as published; 64 or 128 where steps take seconds, as on a CPU."""
 
     train_sizes: fields.SortedOnce[Side] | None = None
-    """Lengths of the shorter side, of which each training image takes one at random. null: 640 to 800
-    for COCO and 480 to 800 for VOC in steps of 32, as published.
-    Unit: px. Try: smaller ones on small devices."""
+    """Lengths of the shorter side, of which each training image takes one at random. null: 640 to 800 for COCO and 480
+    to 800 for VOC in steps of 32, as published. Unit: px. Try: smaller ones on small devices."""
 
     test_size: Side = 800
     """Length of the shorter side when measuring. Unit: px. Try: the largest of train_sizes."""
@@ -91,9 +85,8 @@ class DetectSettings(fields.Section):
     """Largest length of the longer side; wider images get a smaller shorter side. Unit: px. Try: 5/3 of test_size."""
 
     max_bad_share: fields.Probability = 0.01
-    """Largest share of unreadable images that is accepted: in training each is replaced by another
-    one, in measuring its objects count as missed.
-    Unit: share of the images. Try: 0 to accept none."""
+    """Largest share of unreadable images that is accepted: in training each is replaced by another one, in measuring
+    its objects count as missed. Unit: share of the images. Try: 0 to accept none."""
 
     max_pixels: fields.MaxPixels = fields.MAX_PIXELS
     read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
@@ -103,9 +96,8 @@ class DetectSettings(fields.Section):
     Unit: images. Try: 8."""
 
     output: fields.FilePath | None = None
-    """The run folder, with results.json at the end. null: a folder named after the settings in
-    ``evaluation`` beside the checkpoint (timm models: in the current folder).
-    Unit: path. Try: null."""
+    """The run folder, with results.json at the end. null: a folder named after the settings in ``evaluation`` beside
+    the checkpoint (timm models: in the current folder). Unit: path. Try: null."""
 
     resume: fields.Resume = False
     """Continue the run in the folder output from its last checkpoint; auto: if there is one, else start.
@@ -120,9 +112,8 @@ class DetectSettings(fields.Section):
     Unit: name. Try: bf16 on recent GPUs."""
 
     workers: fields.Workers | None = None
-    """Processes that decode and resize, per training process; null: none on a CPU, else the cores of
-    this machine divided by the training processes on it.
-    Unit: processes. Try: null."""
+    """Processes that decode and resize, per training process; null: none on a CPU, else the cores of this machine
+    divided by the training processes on it. Unit: processes. Try: null."""
 
     seed: fields.Seed = 0
     """Seed of new layers, order, sizes, flips and the detector's own sampling.

@@ -13,9 +13,8 @@ class EvaluateDataSettings(fields.Section):
     """The labelled images of an evaluation."""
 
     train: fields.Paths = []
-    """Labelled images that vote (knn) or train the classifier (linear, semi): a folder of class
-    folders, an H5 file or ``synthetic:N``; a list joins several.
-    Unit: path(s). Try: the training set of the task."""
+    """Labelled images that vote (knn) or train the classifier (linear, semi): a folder of class folders, an H5 file or
+    ``synthetic:N``; a list joins several. Unit: path(s). Try: the training set of the task."""
 
     val: fields.Paths = []
     """Labelled images whose classes are predicted; their classes must be among those of data.train.
@@ -29,9 +28,8 @@ class EvaluateDataSettings(fields.Section):
     tar_image: fields.TarImage = None
 
     max_bad_share: fields.Probability = 0.01
-    """Largest share of unreadable images in data.train or data.val that is accepted; they are left
-    out, and counted in the result.
-    Unit: share of the images. Try: 0 to accept none."""
+    """Largest share of unreadable images in data.train or data.val that is accepted; they are left out, and counted in
+    the result. Unit: share of the images. Try: 0 to accept none."""
 
     max_pixels: fields.MaxPixels = fields.MAX_PIXELS
     read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
@@ -56,17 +54,15 @@ class LinearSettings(fields.Section):
     Unit: name. Try: fast while developing, exact for a table."""
 
     last_blocks: fields.PositiveInt | None = None
-    """Of a ViT: concatenate the class tokens of so many last blocks. null takes 4 for ViTs with a
-    class token (as published), and the backbone's own output for all others.
-    Unit: blocks. Try: null."""
+    """Of a ViT: concatenate the class tokens of so many last blocks. null takes 4 for ViTs with a class token (as
+    published), and the backbone's own output for all others. Unit: blocks. Try: null."""
 
     epochs: fields.PositiveInt = 100
     """Length of the exact protocol. Unit: passes over data.train. Try: 100, as published; 10 for a first look."""
 
     batch_size: fields.PositiveInt | None = None
-    """Images in one step of the exact protocol, over all devices. null: 4096 with LARS, 1024 with
-    SGD, as published, but not more than an eighth of data.train.
-    Unit: images. Try: null."""
+    """Images in one step of the exact protocol, over all devices. null: 4096 with LARS, 1024 with SGD, as published,
+    but not more than an eighth of data.train. Unit: images. Try: null."""
 
     optimizer: Literal["lars", "sgd"] | None = None
     """Optimiser of the exact protocol; null: sgd for ViTs, lars for all others, as published. Unit: name. Try: null."""
@@ -80,9 +76,8 @@ class LinearSettings(fields.Section):
     min_lr: fields.MinLR = 1e-6
 
     held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Share of data.train by which the best of several rates (exact) or strengths of regularisation
-    (fast) is chosen; at most 10,000 images. The result is of classifiers trained on all of data.train.
-    Unit: share. Try: 0.1."""
+    """Share of data.train by which the best of several rates (exact) or strengths of regularisation (fast) is chosen;
+    at most 10,000 images. The result is of classifiers trained on all of data.train. Unit: share. Try: 0.1."""
 
 
 class SemiSettings(fields.Section):
@@ -99,9 +94,8 @@ class SemiSettings(fields.Section):
     Unit: passes over the selected images. Try: null."""
 
     batch_size: fields.PositiveInt | None = None
-    """Images in one step, over all devices; null: 1024, as published, but not more than a quarter of
-    the selected images.
-    Unit: images. Try: null."""
+    """Images in one step, over all devices; null: 1024, as published, but not more than a quarter of the selected
+    images. Unit: images. Try: null."""
 
     lr: fields.PositiveFloat = 0.03
     """Learning rate for 256 images a step.
@@ -130,9 +124,8 @@ class EvaluateSettings(fields.Section):
     network: fields.Network = "student"
 
     output: fields.FilePath | None = None
-    """Folder for results.json and what belongs to it. null: a folder named after protocol and
-    settings in ``evaluation`` beside the checkpoint (timm models: in the current folder).
-    Unit: path. Try: null."""
+    """Folder for results.json and what belongs to it. null: a folder named after protocol and settings in
+    ``evaluation`` beside the checkpoint (timm models: in the current folder). Unit: path. Try: null."""
 
     cache: fields.FilePath | None = None
     """Folder in which features are kept, so that a second protocol or a repeat needs no backbone; all
@@ -140,9 +133,8 @@ class EvaluateSettings(fields.Section):
     Unit: path. Try: a local disk with room; a feature takes 4 bytes."""
 
     image_size: fields.Side | None = None
-    """Side of the centre crop that is classified; null: that of the global views in pre-training (of
-    timm models: their own).
-    Unit: px. Try: null."""
+    """Side of the centre crop that is classified; null: that of the global views in pre-training (of timm models: their
+    own). Unit: px. Try: null."""
 
     resize: fields.Side | None = None
     """Shorter side to which images are resized before the centre is cut; null: 256 / 224 of image_size.
@@ -155,9 +147,8 @@ class EvaluateSettings(fields.Section):
     Unit: name. Try: bf16 on recent GPUs for long evaluations."""
 
     workers: fields.Workers | None = None
-    """Processes that decode images, per computing process; null: none on a CPU, else the cores of this
-    machine divided by the computing processes on it.
-    Unit: processes. Try: null."""
+    """Processes that decode images, per computing process; null: none on a CPU, else the cores of this machine divided
+    by the computing processes on it. Unit: processes. Try: null."""
 
     feature_batch_size: fields.PositiveInt = 256
     """Images that pass through the frozen backbone at once, per device; results do not depend on it.
@@ -168,9 +159,8 @@ class EvaluateSettings(fields.Section):
     Unit: none. Try: several, to see how far results vary."""
 
     resume: fields.Resume = "auto"
-    """Continue an interrupted linear (exact) or semi evaluation in its folder: auto goes on from the last
-    checkpoint if there is one.
-    Unit: true, false or auto. Try: auto; the same command then continues."""
+    """Continue an interrupted linear (exact) or semi evaluation in its folder: auto goes on from the last checkpoint if
+    there is one. Unit: true, false or auto. Try: auto; the same command then continues."""
 
     checkpoint_every_steps: fields.CheckpointEverySteps = None
     checkpoint_every_minutes: fields.CheckpointEveryMinutes = 10.0

@@ -28,9 +28,8 @@ class ExportDataSettings(Section):
     Unit: images. Try: 512; with many classes at least ten a class."""
 
     calibration: Paths = []
-    """Images from which the ranges of the activations are read, for onnx-int8 alone. Other images
-    than those of data.check, or the comparison is too kind.
-    Unit: path(s). Try: a part of the training images."""
+    """Images from which the ranges of the activations are read, for onnx-int8 alone. Other images than those of
+    data.check, or the comparison is too kind. Unit: path(s). Try: a part of the training images."""
 
     num_calibration: PositiveInt = 128
     """Images of data.calibration that are used, evenly spread over the set; fewer if it has fewer.
@@ -57,24 +56,21 @@ class ToleranceSettings(Section):
     """How far an exported file may be from the PyTorch network; beyond, nothing is written."""
 
     cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
-    """Smallest mean cosine similarity of the features to those of the PyTorch network. null: 0.9999
-    for float32 files, 0.98 for onnx-int8.
-    Unit: cosine. Try: null."""
+    """Smallest mean cosine similarity of the features to those of the PyTorch network. null: 0.9999 for float32 files,
+    0.98 for onnx-int8. Unit: cosine. Try: null."""
 
     knn: Probability | None = None
-    """Smallest share of images that keep their result of a nearest-neighbour search within data.check:
-    the predicted class where there are labels, else the nearest image. null: 0.99 for float32 files;
-    for onnx-int8 0.8 of the classes or 0.5 of the nearest images.
-    Unit: share of the images. Try: null."""
+    """Smallest share of images that keep their result of a nearest-neighbour search within data.check: the predicted
+    class where there are labels, else the nearest image. null: 0.99 for float32 files; for onnx-int8 0.8 of the classes
+    or 0.5 of the nearest images. Unit: share of the images. Try: null."""
 
 
 class ExportSettings(Section):
     """Everything that determines an export."""
 
     checkpoint: TextPath
-    """The backbone (the first word of the command): an export or checkpoint of this program, or a
-    .pth.tar of the original implementation.
-    Unit: path. Try: runs/first/backbone.safetensors."""
+    """The backbone (the first word of the command): an export or checkpoint of this program, or a .pth.tar of the
+    original implementation. Unit: path. Try: runs/first/backbone.safetensors."""
 
     network: Network = "student"
 
@@ -92,9 +88,8 @@ class ExportSettings(Section):
     Unit: px. Try: null; smaller for speed, checked with sslight evaluate at that size first."""
 
     resize: Annotated[int, Field(ge=8)] | None = None
-    """Shorter side to which an image is resized before the centre is cut, in the comparison and stated
-    for the device; null: 256 / 224 of image_size.
-    Unit: px. Try: null; image_size to use whole square images."""
+    """Shorter side to which an image is resized before the centre is cut, in the comparison and stated for the device;
+    null: 256 / 224 of image_size. Unit: px. Try: null; image_size to use whole square images."""
 
     input: Literal["nhwc", "nchw", "normalized"] = "nhwc"
     """What ONNX and ExecuTorch files take: RGB bytes [B, S, S, 3] (nhwc) or [B, 3, S, S] (nchw), which
@@ -102,9 +97,8 @@ class ExportSettings(Section):
     Unit: name. Try: nhwc; it is what decoders give."""
 
     classifier: FilePath | None = None
-    """Folder of an evaluation (sslight evaluate linear) of this backbone; its classifier goes into the
-    files, with the names of the classes.
-    Unit: path. Try: runs/first/evaluation/linear-..."""
+    """Folder of an evaluation (sslight evaluate linear) of this backbone; its classifier goes into the files, with the
+    names of the classes. Unit: path. Try: runs/first/evaluation/linear-..."""
 
     runs: Annotated[int, Field(ge=3)] = 50
     """Timed runs for each file and number of threads, in turn with as many of the PyTorch network.

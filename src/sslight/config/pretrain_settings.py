@@ -17,10 +17,9 @@ class DataSettings(fields.Section):
     """Where the images come from and which of them are used."""
 
     train: fields.Paths = []
-    """Images to train on: a folder of class folders, a folder without classes (flat or nested), an
-    H5 file, tar shards (a folder of them, one, or ``shard-{000..009}.tar``, also ``https://...``), or
-    ``synthetic:N`` for N drawn shapes; a list joins several.
-    Unit: path(s). Try: the folder that holds all your images; labels are not needed."""
+    """Images to train on: a folder of class folders, a folder without classes (flat or nested), an H5 file, tar shards
+    (a folder of them, one, or ``shard-{000..009}.tar``, also ``https://...``), or ``synthetic:N`` for N drawn shapes; a
+    list joins several. Unit: path(s). Try: the folder that holds all your images; labels are not needed."""
 
     val: fields.Paths = []
     """Labelled images on which the kNN accuracy is measured while training.
@@ -34,9 +33,8 @@ class DataSettings(fields.Section):
     tar_image: fields.TarImage = None
 
     max_bad_share: fields.Probability = 0.01
-    """Largest share of unreadable images that a run accepts; each is replaced by another image and
-    listed in bad_images.csv.
-    Unit: share of the images seen. Try: 0 to stop at the first unreadable file."""
+    """Largest share of unreadable images that a run accepts; each is replaced by another image and listed in
+    bad_images.csv. Unit: share of the images seen. Try: 0 to stop at the first unreadable file."""
 
     max_pixels: fields.MaxPixels = fields.MAX_PIXELS
     read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
@@ -56,9 +54,8 @@ class ViewSettings(fields.Section):
     """Side of a global view. Unit: px. Try: the size at which the network will be used."""
 
     local_size: fields.Side = 96
-    """Side of a local view.
-    Unit: px. Try: 128 at 224 px global views (SSLight), which gives objects a like pixel size in
-    both kinds of view; a multiple of the patch size for ViTs."""
+    """Side of a local view. Unit: px. Try: 128 at 224 px global views (SSLight), which gives objects a like pixel size
+    in both kinds of view; a multiple of the patch size for ViTs."""
 
     global_scale: fields.AreaShares = (0.14, 1.0)
     """Smallest and largest share of the image area that a global view shows.
@@ -114,9 +111,8 @@ class ProbeSettings(fields.Section):
     Unit: true or false. Try: true, it costs almost nothing."""
 
     knn: bool | None = None
-    """Measure kNN accuracy at epoch ends. null means: exactly when data.val is given. Without
-    data.val, the training images are classified by each other, each left out of its own vote.
-    Unit: true, false or null. Try: null."""
+    """Measure kNN accuracy at epoch ends. null means: exactly when data.val is given. Without data.val, the training
+    images are classified by each other, each left out of its own vote. Unit: true, false or null. Try: null."""
 
     knn_k: fields.PositiveInt = 20
     """Neighbours that vote. Unit: images. Try: 20 (200 for large sets), as published."""
@@ -150,10 +146,9 @@ class PretrainSettings(fields.Section):
     Unit: probability. Try: 0.1 for ViTs, 0 for CNNs."""
 
     init: Literal["standard", "smooth"] = "standard"
-    """How the backbone's weights start: standard (as torchvision's or timm's), or smooth, where networks of
-    inverted residual blocks (MobileNetV2 and V3, EfficientNet) start near mean filters and with empty residual
-    branches. All others start standard either way.
-    Unit: name. Try: smooth for MobileNetV2 in runs of few epochs."""
+    """How the backbone's weights start: standard (as torchvision's or timm's), or smooth, where networks of inverted
+    residual blocks (MobileNetV2 and V3, EfficientNet) start near mean filters and with empty residual branches. All
+    others start standard either way. Unit: name. Try: smooth for MobileNetV2 in runs of few epochs."""
 
     epochs: fields.PositiveInt | None = 200
     """Length of the run; give either epochs or steps.
@@ -168,9 +163,8 @@ class PretrainSettings(fields.Section):
     Unit: images. Try: 256–1024; the learning rate follows by itself."""
 
     accumulate: fields.PositiveInt = 1
-    """Parts in which a device processes its share of the batch, one after the other, to save memory.
-    Each part has its own batch-norm statistics.
-    Unit: parts. Try: 2, 4, ... when memory runs out."""
+    """Parts in which a device processes its share of the batch, one after the other, to save memory. Each part has its
+    own batch-norm statistics. Unit: parts. Try: 2, 4, ... when memory runs out."""
 
     lr: fields.PositiveFloat = 0.48
     """Peak learning rate for 256 images a step; the rate used is lr · batch_size / 256.
@@ -196,20 +190,17 @@ class PretrainSettings(fields.Section):
     devices: fields.Devices = "auto"
 
     precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(fields.as_text)] = "32"
-    """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the
-    heads' last layers stay in float32.
-    Unit: name. Try: bf16 on recent GPUs, 16 on older ones."""
+    """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the heads' last layers stay
+    in float32. Unit: name. Try: bf16 on recent GPUs, 16 on older ones."""
 
     compile: bool = False
-    """Compile the backbones with torch.compile, which fuses their small operations; the first steps
-    take longer. GPUs only: on a CPU it gains nothing.
-    Unit: true or false. Try: true for runs of an hour and more on a GPU."""
+    """Compile the backbones with torch.compile, which fuses their small operations; the first steps take longer. GPUs
+    only: on a CPU it gains nothing. Unit: true or false. Try: true for runs of an hour and more on a GPU."""
 
     grad_checkpointing: bool = False
-    """Keep only some of the student's activations and compute the others again in the backward pass:
-    the same result with much less memory, about a quarter slower.
-    Unit: true or false. Try: true when memory runs out; it keeps the batch-norm statistics of the
-    whole batch, which accumulate does not."""
+    """Keep only some of the student's activations and compute the others again in the backward pass: the same result
+    with much less memory, about a quarter slower. Unit: true or false. Try: true when memory runs out; it keeps the
+    batch-norm statistics of the whole batch, which accumulate does not."""
 
     workers: fields.Workers | None = None
     """Processes that decode and augment, per training process; null takes the cores of this
@@ -220,9 +211,8 @@ class PretrainSettings(fields.Section):
     logger: fields.Logger = "tensorboard"
 
     global_pair_weight: fields.Probability | None = None
-    """Weight of the global–global pairs of views in the loss, the global–local pairs having the
-    rest; null is the plain mean over all pairs.
-    Unit: share. Try: 0.4 (SSLight)."""
+    """Weight of the global–global pairs of views in the loss, the global–local pairs having the rest; null is the plain
+    mean over all pairs. Unit: share. Try: 0.4 (SSLight)."""
 
     data: DataSettings = DataSettings()
     views: ViewSettings = ViewSettings()
