@@ -105,10 +105,7 @@ def num_features(backbone: nn.Module) -> int:
 def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None:
     """Refuse a view size that the backbone cannot take, by passing one blank image through it.
 
-    Args:
-        backbone: From :func:`build_backbone`; neither its state nor the random stream changes.
-        image_size: Side of a view in px.
-        setting: Name of the setting that holds the size, for the message.
+    Neither the backbone's state nor the random stream changes. ``setting`` holds the size (px), for the message.
 
     Raises:
         ValueError: the size is not a multiple of the patch side, or the network refuses it; the message has the

@@ -50,8 +50,7 @@ def load_matching(
 
     Args:
         module: Changed in place.
-        tensors: From :func:`tensors_in`.
-        source: The file, for messages.
+        tensors: From :func:`tensors_in`, of the file ``source``.
         network: ``student`` or ``teacher``, where there are both: the teacher is what a mean is called by.
         strict: Whether anything else in ``tensors`` is an error.
 

@@ -195,14 +195,12 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
 def load_backbone(path: str | Path, *, network: str = "student", backbone: str | None = None) -> nn.Module:
     """A pre-trained backbone as a timm module in eval mode: ``x [B, 3, H, W]`` → ``[B, num_features]``.
 
-    The input is RGB of 0–1, normalised by ``mean`` and ``std`` of :func:`read_backbone_info`. Nothing in
-    the file is executed.
+    The input is RGB of 0–1, normalised by ``mean`` and ``std`` of :func:`read_backbone_info`.
 
     Args:
-        path: As for :func:`open_weights`.
+        path: As ``source`` of :func:`open_weights`; ``backbone`` too.
         network: Which network of a checkpoint: ``student``, the one that was trained (in SwAV the only one, in
             MoCo the query network), or ``teacher`` (in MoCo the key network). An export holds one only.
-        backbone: timm's name of the network, for other programs' files that do not say it.
 
     Raises:
         ValueError: the file is missing, damaged, or not of these kinds, or has no such network.
@@ -222,10 +220,8 @@ def load_backbone_weights(
 
     Args:
         backbone: From :func:`~sslight.backbones.build_backbone`, changed in place.
-        path: As for :func:`open_weights`.
-        network: As for :func:`load_backbone`.
-        mean: By which its input will be normalised, to hear if the file says another.
-        std: The same.
+        path: As for :func:`load_backbone`; ``network`` too.
+        mean: By which its input will be normalised, with ``std``, to hear if the file says another.
 
     Returns:
         What was left out or changed, or is to be looked at: sentences without a full stop.
