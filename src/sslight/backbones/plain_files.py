@@ -55,11 +55,8 @@ class _PlainUnpickler(pickle._Unpickler):  # its loop in C has no hooks for what
                 return _tensor(storage, dtype, offset, size, stride)
             case "torch._tensor._rebuild_from_type_v2", (rebuild, _, tuple() as inner, _):
                 return self._built(rebuild, inner)
-            case "torch.nn.parameter.Parameter" | "_rebuild_parameter" | "_rebuild_parameter_with_state", (
-                Tensor() as tensor,
-                *_,
-            ):
-                return tensor
+            case "torch.nn.parameter.Parameter" | "_rebuild_parameter" | "_rebuild_parameter_with_state", (value, *_):
+                return value if isinstance(value, Tensor) else Inert()
             case "collections.OrderedDict", (list() as pairs,):
                 return _filled({}, (pair for pair in pairs if len(pair) == 2))
             case "collections.OrderedDict", _:

@@ -84,10 +84,7 @@ class DetectSettings(fields.Section):
     max_size: Annotated[int, Field(ge=32, le=8192)] = 1333
     """Largest length of the longer side; wider images get a smaller shorter side. Unit: px. Try: 5/3 of test_size."""
 
-    max_bad_share: fields.Probability = 0.01
-    """Largest share of unreadable images that is accepted: in training each is replaced by another one, in measuring
-    its objects count as missed. Unit: share of the images. Try: 0 to accept none."""
-
+    max_bad_share: fields.MaxBadShare = 0.01
     max_pixels: fields.MaxPixels = fields.MAX_PIXELS
     read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
 

@@ -26,11 +26,7 @@ class EvaluateDataSettings(fields.Section):
     labels_column: fields.LabelsColumn = None
     subset_seed: fields.SubsetSeed = 0
     tar_image: fields.TarImage = None
-
-    max_bad_share: fields.Probability = 0.01
-    """Largest share of unreadable images in data.train or data.val that is accepted; they are left out, and counted in
-    the result. Unit: share of the images. Try: 0 to accept none."""
-
+    max_bad_share: fields.MaxBadShare = 0.01
     max_pixels: fields.MaxPixels = fields.MAX_PIXELS
     read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
 

@@ -103,6 +103,10 @@ MaxPixels = Annotated[int, Field(ge=1, le=LARGEST_MAX_PIXELS, description="""Lar
     width × height; larger ones count as unreadable, before memory is taken. A worker needs up to 9 bytes a pixel.
     Unit: px. Try: the number of your largest images; a small one where anybody can add images.""")]  # PIL's own limit
 
+MaxBadShare = Annotated[float, Field(ge=0.0, le=1.0, description="""Largest share of unreadable images that is
+    accepted. In training each is replaced by another one and listed; elsewhere they are left out and counted (in
+    detection their objects count as missed). Unit: share of the images. Try: 0 to accept none.""")]
+
 ReadTimeout = Annotated[float, Field(gt=0.0, description="""Longest time that reading and decoding one image may take in
     a worker process; then the command stops and names the image. With workers=0 there is no such limit.
     Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner.""")]

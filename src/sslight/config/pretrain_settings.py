@@ -31,11 +31,7 @@ class DataSettings(fields.Section):
     labels_column: fields.LabelsColumn = None
     subset_seed: fields.SubsetSeed = 0
     tar_image: fields.TarImage = None
-
-    max_bad_share: fields.Probability = 0.01
-    """Largest share of unreadable images that a run accepts; each is replaced by another image and listed in
-    bad_images.csv. Unit: share of the images seen. Try: 0 to stop at the first unreadable file."""
-
+    max_bad_share: fields.MaxBadShare = 0.01
     max_pixels: fields.MaxPixels = fields.MAX_PIXELS
     read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
 
