@@ -128,7 +128,7 @@ def _print_packed(result: "PackResult") -> None:
             ("images", f"{result.num_images:,}, {result.num_reencoded:,} of them made smaller"),
             ("classes", "none" if result.num_classes is None else f"{result.num_classes:,}"),
             ("bytes", f"{result.num_bytes / 1e6:,.1f} MB of images"),
-            *([("left out", left_out)] if result.num_bad else []),
+            ("left out", left_out if result.num_bad else None),
             ("output", f"{result.output}   (data.train={result.output})"),
         ]
     )
@@ -145,7 +145,7 @@ def _print_inspection(found: "Inspection") -> None:
     facts(
         [
             ("images", f"{found.num_images:,}"),
-            *([("decoded", decoded)] if found.num_inspected < found.num_images else []),
+            ("decoded", decoded if found.num_inspected < found.num_images else None),
             ("classes", classes),
             ("bytes", f"{found.num_bytes / 1e6:,.1f} MB"),
             ("formats", _counts(found.formats)),

@@ -16,7 +16,7 @@ def detect(checkpoint: str, settings: list[str], *, as_json: bool) -> None:
     from sslight.api.detect import detect_with
 
     result = detect_with(resolved)
-    if result is not None:  # in another process than the first
+    if result is not None:  # None in all processes but the first
         show(result, {**result.content, "path": result.path}, _print_result, as_json=as_json)
 
 
@@ -31,8 +31,8 @@ def _print_result(result: "DetectionResult") -> None:
             ("backbone", f"{checkpoint['backbone']} ({checkpoint['notes']['weights']})"),
             ("images", f"{images}, {data['num_categories']} categories"),
             ("boxes", as_text(result.boxes)),
-            *([] if result.masks is None else [("masks", as_text(result.masks))]),
-            *([] if result.sample is None else [("sample", str(result.sample))]),
+            ("masks", None if result.masks is None else as_text(result.masks)),
+            ("sample", None if result.sample is None else str(result.sample)),
             ("result", str(result.path)),
         ]
     )

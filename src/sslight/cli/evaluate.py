@@ -51,7 +51,7 @@ def evaluate(
     from sslight.api.evaluate import evaluate_with
 
     result = evaluate_with(resolved)
-    if result is not None:  # in another process than the first
+    if result is not None:  # None in all processes but the first
         show(result, {**result.content, "path": result.path}, _print_result, as_json=as_json)
 
 

@@ -35,11 +35,12 @@ def write_what_the_terminal_can() -> None:
             stream.reconfigure(errors="sslight")
 
 
-def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair a line."""
+def facts(rows: Iterable[tuple[str, str | None]]) -> None:
+    """Print names and values, one pair a line; None is left out."""
     table = Table(box=None, pad_edge=False, show_header=False)
-    for row in rows:
-        table.add_row(*row)
+    for name, value in rows:
+        if value is not None:
+            table.add_row(name, value)
     say(table)
 
 
