@@ -72,8 +72,7 @@ def inspect(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode.", show_default="cores")] = None,
     max_pixels: Annotated[
-        int,
-        typer.Option(min=1, max=LARGEST_MAX_PIXELS, help="Larger images are unreadable, as in data.max_pixels."),
+        int, typer.Option(min=1, max=LARGEST_MAX_PIXELS, help="Larger images are unreadable, as in data.max_pixels.")
     ] = MAX_PIXELS,
     as_json: AsJson = False,
 ) -> None:

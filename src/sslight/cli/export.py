@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Annotated[
-        str,
-        typer.Argument(help="An export or a checkpoint (of this program or the original).", show_default=False),
+        str, typer.Argument(help="An export or a checkpoint (of this program or the original).", show_default=False)
     ],
     settings: Annotated[
         list[str] | None,

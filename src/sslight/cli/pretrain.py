@@ -93,5 +93,5 @@ def _print_result(result: "PretrainResult") -> None:
         "\nUse it in Python:\n"
         "  import sslight\n"
         f'  backbone = sslight.load_backbone("{result.backbone}")  # a timm module in eval mode\n'
-        f"  features = backbone(images)  # float [B, 3, H, W], normalised → [B, {result.num_features}]",
+        f"  features = backbone(images)  # float [B, 3, H, W], normalised → [B, {result.num_features}]"
     )
