@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sslight import load_backbone
-from sslight.backbones import build_backbone, read_state_dict, timm_config
+from sslight.backbones import build_backbone, open_weights, timm_config
 from sslight.evaluate import knn_classify
 
 NETWORK, SIZE = "tf_efficientnet_lite0", 224
@@ -26,7 +26,7 @@ def main() -> None:
     """Print the results as Markdown."""
     file, samples, train, val = map(Path, sys.argv[1:5])
     per_class = [int(word) for word in sys.argv[5:]] or [40, 10]
-    theirs = read_state_dict(file)
+    theirs = dict(open_weights(file).tensors)
     with tempfile.TemporaryDirectory() as folder:
         mapped = Path(folder) / "lite0.pth"
         torch.save({"state_dict": with_timm_names(theirs), "args": None}, mapped)

@@ -1,13 +1,24 @@
 """The original's backbones as ours: weights and images of the recorded runs."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-from sslight.backbones import build_backbone, load_strictly, to_timm_keys
+from sslight.backbones import build_backbone, load_strictly, timm_name
+from sslight.backbones.key_names import other_names
 from tests.golden import read_arrays
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+def to_timm_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename entries of a backbone of the original, such as ``encoder.0.0.weight``, to timm's names."""
+    spellings = [*other_names(timm_name(name), list(build_backbone(name).state_dict()))]
+    if len(spellings) == 1:  # ViTs
+        return dict(state)
+    return {spellings[-1][key.removeprefix("encoder.")]: value for key, value in state.items()}
 
 
 def recorded_backbone(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:

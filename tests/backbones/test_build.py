@@ -41,6 +41,15 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         build_backbone("§§§")
 
 
+def test_a_name_of_weights_is_answered_with_a_network_that_exists() -> None:
+    for name in ("resnet18.a1_in1k", "timm:resnet18", "hf-hub:timm/resnet18", "hf-hub:timm/resnet18.a1_in1k"):
+        with pytest.raises(ValueError, match=rf"^backbone={name} names pre-trained weights, .*: write resnet18\.$"):
+            build_backbone(name)
+    for unknown in ("resnet19.a1_in1k", "hf-hub:anyone/resnet19"):
+        with pytest.raises(ValueError, match=r"is not a known network: the nearest names are .*resnet18"):
+            build_backbone(unknown)
+
+
 def test_settings_without_meaning_for_a_backbone_are_refused() -> None:
     with pytest.raises(ValueError, match="patch_size=8 has no meaning for backbone=resnet18"):
         build_backbone("resnet18", patch_size=8)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sslight.backbones import build_backbone, load_strictly, timm_name, to_timm_keys
-from tests.backbones.recorded import as_input, recorded_backbone
+from sslight.backbones import build_backbone, load_strictly, timm_name
+from tests.backbones.recorded import as_input, recorded_backbone, to_timm_keys
 from tests.golden import assert_near, part, read_arrays, read_json
 
 NAMES = ["mobilenet_v2", "resnet18", "vit_tiny"]

@@ -14,12 +14,11 @@ from sslight.backbones import (
     load_backbone,
     load_backbone_weights,
     read_backbone_info,
-    to_timm_keys,
 )
 from sslight.backbones.matching import load_matching, tensors_in
 from sslight.backbones.original import parse_original
 from tests.backbones.original_files import CfgNode, original_content, write_original, write_recorded_checkpoint
-from tests.backbones.recorded import as_input
+from tests.backbones.recorded import as_input, to_timm_keys
 from tests.golden import assert_near, read_arrays, read_json
 
 IMAGES = read_arrays("backbones/images.npz")

@@ -68,7 +68,7 @@ def test_inspection_is_a_table_or_json(
         (["pack", "{tmp}/flat", "{tmp}/flat"], "flat exists and is not replaced"),
         (
             ["pack", "{tmp}/flat", "{tmp}/out", "short_sid=3"],
-            "short_sid is not a setting: did you mean short",
+            "short_sid is not a setting: did you mean short_side?",
         ),
         (["pack", "{tmp}/flat", "{tmp}/out", "x=3"], "x is not a setting: there are format, short_side"),
         (

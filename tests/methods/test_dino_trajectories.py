@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslight.backbones import num_features, to_timm_keys
+from sslight.backbones import num_features
 from sslight.config import OptimSettings
 from sslight.methods import DINO, DINOHead, Network, StepValues
 from sslight.optim import (
@@ -22,7 +22,7 @@ from sslight.optim import (
     set_rates,
     teacher_temperature,
 )
-from tests.backbones.recorded import as_input, recorded_backbone
+from tests.backbones.recorded import as_input, recorded_backbone, to_timm_keys
 from tests.golden import assert_near, part, read_arrays, read_json
 
 NAMES = ["dino_mobilenet_v2", "dino_mobilenet_v2_probe_clip", "dino_vit_tiny_adamw"]

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from sslight.backbones import build_backbone, num_features, to_timm_keys
+from sslight.backbones import build_backbone, num_features
 from sslight.methods import DINO, DINOHead, Network
 from sslight.optim import classification_groups, parameter_groups
+from tests.backbones.recorded import to_timm_keys
 from tests.golden import read_json
 
 PRETRAINING = [case for case in read_json("param_groups/pretraining.json") if case["method"] == "DINO"]

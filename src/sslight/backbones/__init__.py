@@ -8,7 +8,7 @@ from sslight.backbones.cpu.small_maps import bf16_is_fast_on_cpu
 from sslight.backbones.fingerprint import weights_fingerprint
 from sslight.backbones.hub import find_public, is_public, timm_config
 from sslight.backbones.initialization import initialize_smoothly
-from sslight.backbones.key_names import TORCHVISION_NAMES, to_timm_keys
+from sslight.backbones.key_names import TORCHVISION_NAMES
 from sslight.backbones.matching import load_strictly
 from sslight.backbones.plain_files import load_plain
 from sslight.backbones.weights import (
@@ -19,41 +19,14 @@ from sslight.backbones.weights import (
     load_backbone_weights,
     open_weights,
     read_backbone_info,
-    read_state_dict,
     save_backbone,
 )
 
 __all__ = [
-    "ALIASES",
-    "CHECKPOINT_FORMAT",
-    "PUBLISHED_BLOCKS",
-    "TORCHVISION_NAMES",
-    "BackboneInfo",
-    "LastBlocks",
-    "WeightsFile",
-    "adopt_cpu_layers",
-    "bf16_is_fast_on_cpu",
-    "build_backbone",
-    "check_image_size",
-    "checkpoint_gradients",
-    "find_public",
-    "has_class_token",
-    "initialize_smoothly",
-    "is_public",
-    "linear",
-    "load_backbone",
-    "load_backbone_weights",
-    "load_plain",
-    "load_strictly",
-    "num_features",
-    "open_weights",
-    "patch_side",
-    "read_backbone_info",
-    "read_state_dict",
-    "save_backbone",
-    "slow_precision",
-    "timm_config",
-    "timm_name",
-    "to_timm_keys",
+    "ALIASES", "CHECKPOINT_FORMAT", "PUBLISHED_BLOCKS", "TORCHVISION_NAMES", "BackboneInfo", "LastBlocks",
+    "WeightsFile", "adopt_cpu_layers", "bf16_is_fast_on_cpu", "build_backbone", "check_image_size",
+    "checkpoint_gradients", "find_public", "has_class_token", "initialize_smoothly", "is_public", "linear",
+    "load_backbone", "load_backbone_weights", "load_plain", "load_strictly", "num_features", "open_weights",
+    "patch_side", "read_backbone_info", "save_backbone", "slow_precision", "timm_config", "timm_name",
     "weights_fingerprint",
-]
+]  # fmt: skip

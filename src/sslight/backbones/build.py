@@ -62,12 +62,10 @@ def build_backbone(
     try:
         backbone: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
     except TypeError as error:
-        if drop_path > 0 and "drop_path_rate" in str(error):
-            raise ValueError(
-                f"drop_path={drop_path:g} has no meaning for backbone={name}, which has no stochastic depth: "
-                f"set drop_path=0."
-            ) from None
-        raise
+        if drop_path == 0 or "drop_path_rate" not in str(error):
+            raise
+        rule = f"drop_path={drop_path:g} has no meaning for backbone={name}, which has no stochastic depth"
+        raise ValueError(f"{rule}: set drop_path=0.") from None
     if type(backbone) is VisionTransformer and backbone.pos_embed is not None:
         MultiSizeVisionTransformer.adopt(backbone)
     if architecture in _TORCHVISION_INIT:
@@ -81,15 +79,15 @@ def timm_name(name: str) -> str:
     Raises:
         ValueError: timm does not know it; the message has the nearest names.
     """
-    architecture = ALIASES.get(name, name)
-    if "." in architecture:
-        raise ValueError(
-            f"backbone={name} has a tag, which names pre-trained weights, and training starts from new ones: "
-            f"write {architecture.split('.')[0]}."
-        )
+    network = re.split("[:/]", name)[-1].partition(".")[0]  # of timm:NETWORK.TAG, hf-hub:OWNER/NETWORK.TAG
+    architecture = ALIASES.get(network, network)
     if timm.is_model(architecture):
-        return architecture
-    nearest = difflib.get_close_matches(name, [*ALIASES, *timm.list_models()], n=3, cutoff=0.4)
+        if network == name:
+            return architecture
+        raise ValueError(
+            f"backbone={name} names pre-trained weights, and the network starts from new ones: write {network}."
+        )
+    nearest = difflib.get_close_matches(network, [*ALIASES, *timm.list_models()], n=3, cutoff=0.4)
     remedy = f"the nearest names are {', '.join(nearest)}" if nearest else "timm.list_models() lists all"
     raise ValueError(f"backbone={name} is not a known network: {remedy}.")
 
@@ -97,8 +95,7 @@ def timm_name(name: str) -> str:
 def num_features(backbone: nn.Module) -> int:
     """Length of a backbone's feature vector: what its forward pass really gives.
 
-    timm's own ``num_features`` is that of the last feature map, to which networks like MobileNetV3
-    add a layer.
+    timm's own ``num_features`` is that of the last feature map, to which networks like MobileNetV3 add a layer.
     """
     features = backbone.head_hidden_size
     assert isinstance(features, int)
@@ -108,10 +105,7 @@ def num_features(backbone: nn.Module) -> int:
 def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None:
     """Refuse a view size that the backbone cannot take, by passing one blank image through it.
 
-    Args:
-        backbone: From :func:`build_backbone`; neither its state nor the random stream changes.
-        image_size: Side of a view in px.
-        setting: Name of the setting that holds the size, for the message.
+    Neither the backbone's state nor the random stream changes. ``setting`` holds the size (px), for the message.
 
     Raises:
         ValueError: the size is not a multiple of the patch side, or the network refuses it; the message has the

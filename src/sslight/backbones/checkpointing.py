@@ -10,12 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def checkpoint_gradients(backbone: nn.Module, name: str) -> None:
     """Let a timm network compute its activations again in the backward pass instead of keeping them, in place.
 
-    Args:
-        backbone: From :func:`~sslight.backbones.build_backbone`.
-        name: As the user calls it, for the message.
-
     Raises:
-        ValueError: the network has no such mode.
+        ValueError: the network, which the user calls ``name``, has no such mode.
     """
     try:
         backbone.set_grad_checkpointing()  # type: ignore[operator]

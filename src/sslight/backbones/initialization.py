@@ -37,9 +37,6 @@ def initialize_smoothly(backbone: nn.Module) -> None:
     at 0 through the scale of their last norm (Goyal et al., arXiv 1706.02677, section 5.1). Draws no random
     numbers. Networks without inverted residual blocks stay as they are; ResNets lost by such a change.
     Measured, with the share: benchmarks/results/tiny-imagenet.md.
-
-    Args:
-        backbone: From :func:`~sslight.backbones.build_backbone`, changed in place.
     """
     if not any(isinstance(module, InvertedResidual) for module in backbone.modules()):
         return

@@ -23,14 +23,7 @@ _TORCHVISION_EPS = {"mobilenetv3_large_100": 1e-3, "mobilenetv3_small_100": 1e-3
 
 
 def to_torchvision_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of a timm network, with or without its classifier, to torchvision's names.
-
-    Args:
-        name: As for :func:`~sslight.backbones.build_backbone`.
-        state: Its state dict.
-
-    Returns:
-        The same tensors in the same order.
+    """Rename the entries of a timm network, with or without its classifier, to torchvision's names, in their order.
 
     Raises:
         ValueError: torchvision has no such network (it has none of ViT-Tiny).
@@ -45,33 +38,20 @@ def to_torchvision_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Ten
     return {theirs[key]: value for key, value in state.items()}
 
 
-def to_timm_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename entries of a backbone of the original implementation, such as ``encoder.0.0.weight``, to timm's names.
-
-    Raises:
-        KeyError: one is of no such backbone.
-    """
-    spellings = [*other_names(timm_name(name), _keys(timm_name(name)))]
-    if len(spellings) == 1:  # ViTs
-        return dict(state)
-    return {spellings[-1][key.removeprefix("encoder.")]: value for key, value in state.items()}
-
-
 def other_names(architecture: str, expected: list[str]) -> Iterator[dict[str, str]]:
     """The names that the entries ``expected`` of a timm network may have in a file, with timm's; timm's come first.
 
     The last may be those of layers by number, as in ``nn.Sequential(*resnet.children())``, which the original has.
     """
     yield {key: key for key in expected}
-    ours = set(expected)
     theirs = {}
     if architecture in TORCHVISION_NAMES or architecture in _READ_TOO:
-        theirs = {key: timms for key, timms in _torchvision(architecture).items() if timms in ours}
+        theirs = {key: ours for key, ours in _torchvision(architecture).items() if ours in expected}
         yield theirs
-    if {"conv1.weight", "layer4.0.conv1.weight"} <= ours:
+    if {"conv1.weight", "layer4.0.conv1.weight"} <= set(expected):
         yield {_resnet_number(key): key for key in expected}
     elif theirs:
-        yield {key.removeprefix("features."): timms for key, timms in theirs.items()}
+        yield {key.removeprefix("features."): ours for key, ours in theirs.items()}
 
 
 def as_in_timm(architecture: str, key: str, value: Tensor) -> Tensor:
@@ -91,10 +71,4 @@ def _torchvision(architecture: str) -> dict[str, str]:
 
     build = getattr(torchvision.models, {**TORCHVISION_NAMES, **_READ_TOO}[architecture])
     with torch.device("meta"):
-        theirs = list(build().state_dict())
-    return dict(zip(theirs, _keys(architecture, num_classes=1000), strict=True))
-
-
-def _keys(architecture: str, num_classes: int = 0) -> list[str]:
-    with torch.device("meta"):
-        return list(timm.create_model(architecture, num_classes=num_classes).state_dict())
+        return dict(zip(build().state_dict(), timm.create_model(architecture).state_dict(), strict=True))

@@ -50,8 +50,7 @@ def load_matching(
 
     Args:
         module: Changed in place.
-        tensors: From :func:`tensors_in`.
-        source: The file, for messages.
+        tensors: From :func:`tensors_in`, of the file ``source``.
         network: ``student`` or ``teacher``, where there are both: the teacher is what a mean is called by.
         strict: Whether anything else in ``tensors`` is an error.
 
@@ -149,16 +148,10 @@ def _check_fit(
 ) -> None:
     expected = module.state_dict()
     missing = [key for key in expected if key not in state]
-    shapes = [
-        f"{key} {list(state[key].shape)} instead of {list(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    kinds = [
-        f"{key} {state[key].dtype} instead of {value.dtype}"
-        for key, value in expected.items()
-        if key in state and state[key].is_floating_point() != value.is_floating_point()
-    ]
+    both = [(key, state[key], own) for key, own in expected.items() if key in state]
+    shapes = [f"{key} {list(a.shape)} instead of {list(b.shape)}" for key, a, b in both if a.shape != b.shape]
+    apart = [(key, a, b) for key, a, b in both if a.is_floating_point() != b.is_floating_point()]
+    kinds = [f"{key} {a.dtype} instead of {b.dtype}" for key, a, b in apart]
     problems = {"missing": missing, "left over": left_over, "of another shape": shapes, "of another kind": kinds}
     if not any(problems.values()):
         return

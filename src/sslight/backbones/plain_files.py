@@ -48,28 +48,15 @@ class _PlainUnpickler(pickle._Unpickler):  # its loop in C has no hooks for what
             return Inert()
         if {str(function), function.partition(".")[0]} & _RUN_CODE:
             raise ValueError(f"it would call {function}, which is not run")
-        match function, arguments:
-            case "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2", (
-                storage,
-                offset,
-                size,
-                stride,
-                *_,
-            ):
+        match function.removeprefix("torch._utils."), arguments:
+            case "_rebuild_tensor" | "_rebuild_tensor_v2", (storage, offset, size, stride, *_):
                 return _tensor(storage, storage.dtype, offset, size, stride)
-            case "torch._utils._rebuild_tensor_v3", (storage, offset, size, stride, _, _, torch.dtype() as dtype, *_):
+            case "_rebuild_tensor_v3", (storage, offset, size, stride, _, _, torch.dtype() as dtype, *_):
                 return _tensor(storage, dtype, offset, size, stride)
             case "torch._tensor._rebuild_from_type_v2", (rebuild, _, tuple() as inner, _):
                 return self._built(rebuild, inner)
-            case (
-                (
-                    "torch._utils._rebuild_parameter"
-                    | "torch._utils._rebuild_parameter_with_state"
-                    | "torch.nn.parameter.Parameter"
-                ),
-                (Tensor() as tensor, *_),
-            ):
-                return tensor
+            case "torch.nn.parameter.Parameter" | "_rebuild_parameter" | "_rebuild_parameter_with_state", (value, *_):
+                return value if isinstance(value, Tensor) else Inert()
             case "collections.OrderedDict", (list() as pairs,):
                 return _filled({}, (pair for pair in pairs if len(pair) == 2))
             case "collections.OrderedDict", _:
@@ -124,9 +111,8 @@ class _PlainUnpickler(pickle._Unpickler):  # its loop in C has no hooks for what
     def _persistent(self) -> None:
         kind = self.stack.pop()
         is_storage = isinstance(kind, tuple) and kind[:1] in (("storage",), (b"storage",))
-        self.append(
-            self.persistent_load(kind) if is_storage else _Global("module")
-        )  # old files keep classes with source
+        # Old files keep classes with their source.
+        self.append(self.persistent_load(kind) if is_storage else _Global("module"))
 
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,

@@ -64,15 +64,11 @@ def save_backbone(
 ) -> None:
     """Write a backbone as safetensors with all that is needed to rebuild it, whole or not at all.
 
+    ``name`` to ``notes`` are those of :class:`BackboneInfo`.
+
     Args:
         backbone: From :func:`~sslight.backbones.build_backbone`; its parameters and buffers are written.
         path: The file, replaced if it exists.
-        name: As given to ``build_backbone``.
-        image_size: Side in px of the global views.
-        patch_size: As given to ``build_backbone``.
-        mean: Of the three channels, of 0–1.
-        std: The same.
-        notes: Free text to keep in the file, such as the recipe.
         classifier: Weights to write beside it, by the names that timm's network with a classifier gives them;
             :func:`load_backbone` leaves them out.
         keys: Whose names of the parameters the file gets.
@@ -134,11 +130,10 @@ class WeightsFile:
         """Put the weights of one network into a backbone; as :func:`~sslight.backbones.matching.load_matching`."""
         if self.regions is None:
             return load_matching(backbone, self.tensors, self.source, network=network)
-        names = _SAME_PART.get(network, (network,)) if "" not in self.regions.values() else tuple(self.regions)
+        names = tuple(self.regions) if "" in self.regions.values() else _SAME_PART.get(network, (network,))
         region = next((self.regions[name] for name in names if name in self.regions), None)
         if region is None:
-            choices = ", ".join(self.regions)
-            raise ValueError(f"{self.source} has no network {network!r}: choose one of {choices}.")
+            raise ValueError(f"{self.source} has no network {network!r}: choose one of {', '.join(self.regions)}.")
         inside = {key.removeprefix(region): value for key, value in self.tensors.items() if key.startswith(region)}
         return load_matching(backbone, inside, self.source, strict=True)
 
@@ -173,7 +168,7 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
     text = str(source)
     if is_public(text):
         public = find_public(text)
-        return _foreign(read_state_dict(fetch_public(public, text)), public.config, text, public.architecture)
+        return _foreign(open_weights(fetch_public(public, text)).tensors, public.config, text, public.architecture)
     path = Path(source).expanduser()
     if not path.is_file():
         raise ValueError(f"there is no file {path}: {_REMEDY}.")
@@ -181,7 +176,12 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
         is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
     if is_safetensors:
         return _open_safetensors(path, backbone)
-    content = _load(path)
+    if not is_torch_file(path):
+        raise ValueError(f"{path} is not a file of backbone weights: {_REMEDY}.")
+    try:
+        content = load_plain(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as plain weights ({error}): {_REMEDY}.") from None
     try:
         if isinstance(content, dict) and content.get("format") == CHECKPOINT_FORMAT:
             return _open_checkpoint(content, path)
@@ -195,14 +195,12 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
 def load_backbone(path: str | Path, *, network: str = "student", backbone: str | None = None) -> nn.Module:
     """A pre-trained backbone as a timm module in eval mode: ``x [B, 3, H, W]`` → ``[B, num_features]``.
 
-    The input is RGB of 0–1, normalised by ``mean`` and ``std`` of :func:`read_backbone_info`. Nothing in
-    the file is executed.
+    The input is RGB of 0–1, normalised by ``mean`` and ``std`` of :func:`read_backbone_info`.
 
     Args:
-        path: As for :func:`open_weights`.
+        path: As ``source`` of :func:`open_weights`; ``backbone`` too.
         network: Which network of a checkpoint: ``student``, the one that was trained (in SwAV the only one, in
             MoCo the query network), or ``teacher`` (in MoCo the key network). An export holds one only.
-        backbone: timm's name of the network, for other programs' files that do not say it.
 
     Raises:
         ValueError: the file is missing, damaged, or not of these kinds, or has no such network.
@@ -222,10 +220,8 @@ def load_backbone_weights(
 
     Args:
         backbone: From :func:`~sslight.backbones.build_backbone`, changed in place.
-        path: As for :func:`open_weights`.
-        network: As for :func:`load_backbone`.
-        mean: By which its input will be normalised, to hear if the file says another.
-        std: The same.
+        path: As for :func:`load_backbone`; ``network`` too.
+        mean: By which its input will be normalised, with ``std``, to hear if the file says another.
 
     Returns:
         What was left out or changed, or is to be looked at: sentences without a full stop.
@@ -236,9 +232,8 @@ def load_backbone_weights(
     """
     file = open_weights(path)
     notes = file.load_into(backbone, network)
-    wanted = {"mean": mean, "std": std}
     if file.info is not None and _ASSUMED not in file.info.notes:
-        for name, values in wanted.items():
+        for name, values in (("mean", mean), ("std", std)):
             theirs = getattr(file.info, name)
             if values is not None and any(abs(a - b) > 1e-3 for a, b in zip(values, theirs, strict=True)):
                 notes.append(f"{file.source} was trained with views.{name}={[*theirs]}, this run has {[*values]}")
@@ -248,15 +243,6 @@ def load_backbone_weights(
 def read_backbone_info(path: str | Path) -> BackboneInfo:
     """Name, sizes and normalisation of the backbone in a file; errors as for :func:`load_backbone`."""
     return open_weights(path).described()
-
-
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of any file of weights, by dotted path; nothing in it is executed.
-
-    Raises:
-        ValueError: the file is missing, damaged or holds no weights.
-    """
-    return dict(open_weights(path).tensors)
 
 
 def _open_safetensors(path: Path, backbone: str | None) -> WeightsFile:
@@ -283,13 +269,8 @@ def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:
     """A checkpoint of this program."""
     settings, tensors = content["settings"], tensors_in(content)
     views = settings["views"]
-    info = _info(
-        name=settings["backbone"],
-        image_size=views["global_size"],
-        patch_size=settings["patch_size"],
-        mean=views["mean"],
-        std=views["std"],
-    )
+    sizes = {"image_size": views["global_size"], "patch_size": settings["patch_size"]}
+    info = _info(name=settings["backbone"], **sizes, mean=views["mean"], std=views["std"])
     regions = {m[2]: m[1] for key in tensors if (m := re.match(r"(model\.method\.(\w+)\.backbone\.)", key))}
     if not regions:
         raise ValueError("it has no backbone")
@@ -304,17 +285,13 @@ def _foreign(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], source: st
     if name is None:
         return WeightsFile(source, tensors, None)
     config, architecture = timm_config(name), name.partition(".")[0]
-    values = {"name": architecture, "image_size": config["input_size"][-1], "patch_size": None}
+    is_said = _is_three(facts.get("mean")) and _is_three(facts.get("std"))
+    said = facts if is_said else config
+    values = {"image_size": config["input_size"][-1], "patch_size": None, "mean": said["mean"], "std": said["std"]}
     if patch_side(architecture) is not None:
-        values.update(_vit_sizes(tensors))
-    mean, std = facts.get("mean"), facts.get("std")
-    is_said = _is_three(mean) and _is_three(std)
+        values |= _vit_sizes(tensors)
     notes = {} if is_said else {_ASSUMED: f"as timm says of {name}"}
-    return WeightsFile(
-        source,
-        tensors,
-        _info(**values, mean=mean if is_said else config["mean"], std=std if is_said else config["std"], notes=notes),
-    )
+    return WeightsFile(source, tensors, _info(name=architecture, **values, notes=notes))
 
 
 def _facts(content: Any) -> dict[str, Any]:
@@ -344,15 +321,6 @@ def _vit_sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 def _is_three(values: Any) -> bool:
     return isinstance(values, list | tuple) and len(values) == 3 and all(isinstance(v, float | int) for v in values)
-
-
-def _load(path: Path) -> Any:
-    if not is_torch_file(path):
-        raise ValueError(f"{path} is not a file of backbone weights: {_REMEDY}.")
-    try:
-        return load_plain(path)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read as plain weights ({error}): {_REMEDY}.") from None
 
 
 def _info(**values: Any) -> BackboneInfo:

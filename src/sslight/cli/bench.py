@@ -1,12 +1,11 @@
 """``sslight bench``: how fast the loader and the step are here, on your data and recipe, and what holds them up."""
 
-import dataclasses
-import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sslight.cli.terminal import facts
+from sslight.cli.terminal import AsJson, facts, show
 from sslight.config import PretrainSettings, load_recipe, parse_assignments
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings that differ from the recipe, such as data.train=IMAGES."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
 @bench.command()
@@ -36,10 +34,7 @@ def loader(
     from sslight.api.bench import bench_loader
 
     speed = bench_loader(resolved, seconds=seconds)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(speed)))
-    else:
-        _print_loader(speed)
+    show(speed, asdict(speed), _print_loader, as_json=as_json)
 
 
 @bench.command()
@@ -59,10 +54,7 @@ def step(
     from sslight.api.bench import bench_step
 
     speed = bench_step(resolved, steps=steps or typed or 20)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(speed)))
-    else:
-        _print_step(speed)
+    show(speed, asdict(speed), _print_step, as_json=as_json)
 
 
 def _settings(recipe: str, words: list[str] | None) -> tuple[PretrainSettings, int | None]:

@@ -1,11 +1,12 @@
 """``sslight compare``: results side by side with published ones."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from sslight.cli.terminal import AsJson, say_json
 
 
 def compare(
@@ -13,23 +14,17 @@ def compare(
         list[Path],
         typer.Argument(metavar="RESULT...", help="results.json files, or their folders.", show_default=False),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print results of `sslight evaluate` as Markdown tables, with the published rows beside them."""
-    from sslight.evaluate import (
-        compare_detections,
-        compare_results,
-        detections_to_markdown,
-        read_result,
-        to_markdown,
-    )
+    from sslight import evaluate
 
-    contents = [read_result(path) for path in results]
-    rows = compare_results([content for content in contents if content["protocol"] != "detect"])
-    detections = compare_detections([content for content in contents if content["protocol"] == "detect"])
+    contents = [evaluate.read_result(path) for path in results]
+    rows = evaluate.compare_results([content for content in contents if content["protocol"] != "detect"])
+    detections = evaluate.compare_detections([content for content in contents if content["protocol"] == "detect"])
     if as_json:
-        print(json.dumps([*map(asdict, rows), *map(asdict, detections)]))
+        say_json([*map(asdict, rows), *map(asdict, detections)])
         return
-    tables = [to_markdown(rows)] if rows else []
-    tables += [detections_to_markdown(detections)] if detections else []
+    tables = [evaluate.to_markdown(rows)] if rows else []
+    tables += [evaluate.detections_to_markdown(detections)] if detections else []
     print("\n\n".join(tables))

@@ -1,6 +1,5 @@
 """``sslight data``: pack a set of images, and say what it holds."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from sslight.cli.terminal import AsJson, columns, facts, say, show
 from sslight.config import build_pack_settings
 from sslight.config.fields import LARGEST_MAX_PIXELS, MAX_PIXELS
 
@@ -35,7 +34,7 @@ def pack(
             "smaller · shard_images=N · workers=N",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write all readable images into one H5 file, or tar shards, which the same command goes on with if interrupted."""
     chosen = build_pack_settings(settings or [])
@@ -59,12 +58,9 @@ def pack(
             )
         except KeyboardInterrupt:
             goes_on = "goes on from here" if form == "tar" else "begins anew"
-            Console(stderr=True).print(f"stopped; the same command {goes_on}", markup=False)
+            say(f"stopped; the same command {goes_on}", stderr=True)
             raise
-    if as_json:
-        print(json.dumps(asdict(result), default=str))
-    else:
-        _print_packed(result)
+    show(result, asdict(result), _print_packed, as_json=as_json)
 
 
 @data.command()
@@ -76,10 +72,9 @@ def inspect(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode.", show_default="cores")] = None,
     max_pixels: Annotated[
-        int,
-        typer.Option(min=1, max=LARGEST_MAX_PIXELS, help="Larger images are unreadable, as in data.max_pixels."),
+        int, typer.Option(min=1, max=LARGEST_MAX_PIXELS, help="Larger images are unreadable, as in data.max_pixels.")
     ] = MAX_PIXELS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count images and classes, sum up sizes, formats and colour modes, and find unreadable files."""
     from sslight.data import ReadLimits, available_cores, inspect_source
@@ -93,10 +88,7 @@ def inspect(
             limits=ReadLimits(max_pixels),
             progress=progress,
         )
-    if as_json:
-        print(json.dumps(asdict(found)))
-    else:
-        _print_inspection(found)
+    show(found, asdict(found), _print_inspection, as_json=as_json)
 
 
 def _build(path: str, *, setting: str) -> "Source":
@@ -129,56 +121,50 @@ def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _print_packed(result: "PackResult") -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row("images", f"{result.num_images:,}, {result.num_reencoded:,} of them made smaller")
-    table.add_row("classes", "none" if result.num_classes is None else f"{result.num_classes:,}")
-    table.add_row("bytes", f"{result.num_bytes / 1e6:,.1f} MB of images")
-    if result.num_bad:
-        table.add_row("left out", f"{result.num_bad:,} unreadable, listed in {result.bad_images_file}")
-    table.add_row("output", f"{result.output}   (data.train={result.output})")
-    Console(soft_wrap=True, highlight=False).print(table, markup=False)
+    left_out = f"{result.num_bad:,} unreadable, listed in {result.bad_images_file}"
+    facts(
+        [
+            ("images", f"{result.num_images:,}, {result.num_reencoded:,} of them made smaller"),
+            ("classes", "none" if result.num_classes is None else f"{result.num_classes:,}"),
+            ("bytes", f"{result.num_bytes / 1e6:,.1f} MB of images"),
+            ("left out", left_out if result.num_bad else None),
+            ("output", f"{result.output}   (data.train={result.output})"),
+        ]
+    )
 
 
 def _print_inspection(found: "Inspection") -> None:
     from sslight.data import passed_over_in_words
 
-    console = Console(soft_wrap=True, highlight=False)
-    facts = Table(box=None, pad_edge=False, show_header=False)
-    facts.add_row("images", f"{found.num_images:,}")
-    if found.num_inspected < found.num_images:
-        facts.add_row("decoded", f"{found.num_inspected:,}, evenly spread; what follows is of these")
-    if found.images_a_class is None:
-        facts.add_row("classes", "none")
-    else:
-        a_class = found.images_a_class
-        facts.add_row(
-            "classes",
-            f"{found.num_classes:,} of {a_class['smallest']:,} to {a_class['largest']:,} images, "
-            f"median {a_class['median']:,}",
-        )
-    facts.add_row("bytes", f"{found.num_bytes / 1e6:,.1f} MB")
-    facts.add_row("formats", _counts(found.formats))
-    facts.add_row("modes", _counts(found.modes))
-    facts.add_row("EXIF-rotated", f"{found.num_rotated:,}")
-    facts.add_row("unreadable", f"{len(found.unreadable):,}")
-    words = passed_over_in_words(found.passed_over).removeprefix("passed over: ")
-    facts.add_row("passed over", words or "nothing")
-    console.print(facts, markup=False)
+    classes = "none"
+    if sizes := found.images_a_class:
+        smallest, largest, median = (f"{sizes[name]:,}" for name in ("smallest", "largest", "median"))
+        classes = f"{found.num_classes:,} of {smallest} to {largest} images, median {median}"
+    decoded = f"{found.num_inspected:,}, evenly spread; what follows is of these"
+    facts(
+        [
+            ("images", f"{found.num_images:,}"),
+            ("decoded", decoded if found.num_inspected < found.num_images else None),
+            ("classes", classes),
+            ("bytes", f"{found.num_bytes / 1e6:,.1f} MB"),
+            ("formats", _counts(found.formats)),
+            ("modes", _counts(found.modes)),
+            ("EXIF-rotated", f"{found.num_rotated:,}"),
+            ("unreadable", f"{len(found.unreadable):,}"),
+            ("passed over", passed_over_in_words(found.passed_over).removeprefix("passed over: ") or "nothing"),
+        ]
+    )
     if found.distributions:
-        table = Table(box=None, pad_edge=False)
-        table.add_column("")
-        for name in next(iter(found.distributions.values())):
-            table.add_column(name, justify="right")
-        for name, quantiles in found.distributions.items():
-            table.add_row(
-                name, *(f"{value:,.2f}" if name == "megapixels" else f"{value:,}" for value in quantiles.values())
-            )
-        console.print()
-        console.print(table, markup=False)
+        rows = [
+            (name, *(f"{value:,.2f}" if name == "megapixels" else f"{value:,}" for value in quantiles.values()))
+            for name, quantiles in found.distributions.items()
+        ]
+        say()
+        say(columns(("", *next(iter(found.distributions.values()))), rows, numbers=True))
     for image in found.unreadable[:_SHOWN_UNREADABLE]:
-        console.print(f"unreadable: {image.location} ({image.reason})", markup=False)
+        say(f"unreadable: {image.location} ({image.reason})")
     if len(found.unreadable) > _SHOWN_UNREADABLE:
-        console.print(f"… and {len(found.unreadable) - _SHOWN_UNREADABLE:,} more; --json lists all", markup=False)
+        say(f"… and {len(found.unreadable) - _SHOWN_UNREADABLE:,} more; --json lists all")
 
 
 def _counts(counts: dict[str, int]) -> str:

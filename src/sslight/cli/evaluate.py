@@ -1,13 +1,12 @@
 """``sslight evaluate``: a backbone measured by the field's protocols."""
 
-import json
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sslight.cli.detect import detect
-from sslight.cli.terminal import facts, say
+from sslight.cli.terminal import AsJson, facts, say, show
 from sslight.config import EvaluateSettings, build_evaluate_settings, parse_assignments
 from sslight.config.evaluate_settings import PROTOCOLS
 
@@ -32,7 +31,7 @@ def evaluate(
             "others (`sslight config detect`).",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a backbone: kNN, linear classification, fine-tuning with few labels, or object detection."""
     for word in (protocol, checkpoint):
@@ -41,23 +40,19 @@ def evaluate(
                 f"{word} stands where the protocol and the checkpoint belong: sslight evaluate knn CHECKPOINT "
                 f"data.train=... data.val=..."
             )
-    if protocol not in (*PROTOCOLS, "detect"):
-        near = get_close_matches(protocol, (*PROTOCOLS, "detect"), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(PROTOCOLS)} or detect."
-        raise ValueError(f"{protocol} is not a protocol: {hint}")
     if protocol == "detect":
         detect(checkpoint, settings or [], as_json=as_json)
         return
+    if protocol not in PROTOCOLS:
+        near = get_close_matches(protocol, (*PROTOCOLS, "detect"), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(PROTOCOLS)} or detect."
+        raise ValueError(f"{protocol} is not a protocol: {hint}")
     resolved = build_evaluate_settings(protocol, checkpoint, parse_assignments(settings or [], EvaluateSettings))
     from sslight.api.evaluate import evaluate_with
 
     result = evaluate_with(resolved)
-    if result is None:  # another process than the first
-        return
-    if as_json:
-        print(json.dumps({**result.content, "path": str(result.path)}))
-    else:
-        _print_result(result)
+    if result is not None:  # None in all processes but the first
+        show(result, {**result.content, "path": result.path}, _print_result, as_json=as_json)
 
 
 def _print_result(result: "EvaluationResult") -> None:
@@ -83,10 +78,8 @@ def _print_result(result: "EvaluationResult") -> None:
 
 
 def _decided(details: dict[str, Any]) -> str:
-    shown = {
-        key: details[key] for key in ("optimizer", "lr", "batch_size", "head", "l2", "last_blocks") if key in details
-    }
-    words = [f"{key}={value}" for key, value in shown.items() if value is not None]
+    shown = ("optimizer", "lr", "batch_size", "head", "l2", "last_blocks")
+    words = [f"{key}={value}" for key in shown if (value := details.get(key)) is not None]
     return f" ({', '.join(words)})" if words else ""
 
 

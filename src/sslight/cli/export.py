@@ -1,12 +1,11 @@
 """``sslight export``: a backbone as files for other programs and devices."""
 
-import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from sslight.cli.terminal import AsJson, columns, say, show
 from sslight.config import ExportSettings, build_export_settings, parse_assignments
 
 if TYPE_CHECKING:
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Annotated[
-        str,
-        typer.Argument(help="An export or a checkpoint (of this program or the original).", show_default=False),
+        str, typer.Argument(help="An export or a checkpoint (of this program or the original).", show_default=False)
     ],
     settings: Annotated[
         list[str] | None,
@@ -26,7 +24,7 @@ def export(
             "output=DIR · data.calibration=IMAGES · classifier=DIR and others (`sslight config export`).",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print export.json on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a backbone for timm, torchvision, ONNX Runtime or ExecuTorch, checked on real images and measured."""
     if "=" in checkpoint:
@@ -34,37 +32,23 @@ def export(
     resolved = build_export_settings(checkpoint, parse_assignments(settings or [], ExportSettings))
     from sslight.api.export import export_with
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    result = export_with(resolved, say=lambda line: console.print(line, markup=False))
-    if as_json:
-        print(json.dumps({**result.content, "path": str(result.path)}))
-    else:
-        _print_result(result)
+    result = export_with(resolved, say=partial(say, stderr=True))
+    show(result, {**result.content, "path": result.path}, _print_result, as_json=as_json)
 
 
 def _print_result(result: "ExportResult") -> None:
-    console = Console(soft_wrap=True, highlight=False)
-    console.width = max(console.width, 110)  # a narrow window may wrap the table, but no figure is cut off
-    pytorch = result.files[0]
-    table = Table(box=None, pad_edge=False)
-    for column in ("file", "MB", "cosine", "largest diff.", "kNN", *_latency_columns(pytorch)):
-        table.add_column(column, justify="left" if column == "file" else "right", no_wrap=True)
-    for file in result.files:
-        table.add_row(*_row(file))
-    latency = [f"{ms:.1f}" for ms in pytorch.pytorch_latency_ms.values()]
-    table.add_row("(PyTorch, float32)", "", "", "", "", *latency)
-    console.print(table, markup=False)
+    pytorch = result.files[0].pytorch_latency_ms
+    threads = [f"ms, {threads} thread{'s' if threads > 1 else ''}" for threads in pytorch]
+    headings = ("file", "MB", "cosine", "largest diff.", "kNN", *threads)
+    last = ("(PyTorch, float32)", "", "", "", "", *(f"{ms:.1f}" for ms in pytorch.values()))
+    # A narrow window may wrap the table, but no figure is cut off.
+    say(columns(headings, [*map(_row, result.files), last], numbers=True, no_wrap=True), narrowest=110)
     preprocessing, check = result.content["preprocessing"], result.content["check"]
-    console.print(
+    say(
         f"input of ONNX and ExecuTorch files: {preprocessing['dtype']} {preprocessing['shape']}; compared on "
-        f"{check['num_images']} images; latency of one image, median, on {result.content['device']['processor']}",
-        markup=False,
+        f"{check['num_images']} images; latency of one image, median, on {result.content['device']['processor']}\n"
+        f"written to {result.path}"
     )
-    console.print(f"written to {result.path}", markup=False)
-
-
-def _latency_columns(file: "ExportedFile") -> list[str]:
-    return [f"ms, {threads} thread{'s' if threads > 1 else ''}" for threads in file.latency_ms]
 
 
 def _row(file: "ExportedFile") -> list[str]:

@@ -1,12 +1,11 @@
 """``sslight import``: other programs' weights as backbones of this program."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sslight.cli.terminal import say
+from sslight.cli.terminal import AsJson, say, say_json
 
 
 def import_weights(
@@ -23,7 +22,7 @@ def import_weights(
     network: Annotated[
         str, typer.Option(help="student: the network that was trained; teacher: its moving mean (DINO, MoCo).")
     ] = "student",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a backbone from anyone's weights in this program's format; nothing in the file is executed."""
     output = output.expanduser()
@@ -51,7 +50,7 @@ def import_weights(
     )
     result = {"backbone": info.name, "num_features": num_features(module), **notes}
     if as_json:
-        print(json.dumps({**result, "output": str(output), "changes": changes}))
+        say_json({**result, "output": output, "changes": changes})
         return
     method = f" of {info.notes['method']}" if "method" in info.notes else ""
     said = [f"the {network} network{method}, {info.name} with {result['num_features']} features"]

@@ -30,14 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Self-supervised pre-training for small vision networks.",
 )
-app.command()(pretrain)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(views)
-app.command()(export)
-app.command()(report)
-app.command()(recipes)
-app.command()(config)
+for command in (pretrain, evaluate, compare, views, export, report, recipes, config):
+    app.command()(command)
 app.command("import")(import_weights)
 app.add_typer(bench, name="bench")
 app.add_typer(data, name="data")
@@ -73,8 +67,6 @@ def main() -> None:
         code = app(prog_name="sslight", standalone_mode=False)
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
-    except Exception as error:
-        end(error)
-    except KeyboardInterrupt as error:
+    except (Exception, KeyboardInterrupt) as error:
         end(error)
     sys.exit(code or 0)

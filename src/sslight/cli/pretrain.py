@@ -1,13 +1,13 @@
 """``sslight pretrain``: the main job."""
 
-import dataclasses
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sslight.cli.terminal import facts, say
+from sslight.cli.terminal import AsJson, facts, say, show
 from sslight.config import PretrainSettings, build_settings, load_recipe, parse_assignments, translate_original
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def pretrain(
         Path | None,
         typer.Option(help="A configuration of the original implementation, instead of a recipe; then KEY VALUE pairs."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Pre-train a backbone on images without labels, and export it."""
     words = [word for word in (recipe, *(settings or [])) if word is not None]
@@ -40,12 +40,8 @@ def pretrain(
     from sslight.api.pretrain import run_pretraining
 
     result = run_pretraining(resolved)
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-        return
-    if as_json:
-        print(json.dumps(dataclasses.asdict(result), default=str))
-    else:
-        _print_result(result)
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        show(result, asdict(result), _print_result, as_json=as_json)
 
 
 def _from_recipe(words: list[str]) -> PretrainSettings:
@@ -97,5 +93,5 @@ def _print_result(result: "PretrainResult") -> None:
         "\nUse it in Python:\n"
         "  import sslight\n"
         f'  backbone = sslight.load_backbone("{result.backbone}")  # a timm module in eval mode\n'
-        f"  features = backbone(images)  # float [B, 3, H, W], normalised → [B, {result.num_features}]",
+        f"  features = backbone(images)  # float [B, 3, H, W], normalised → [B, {result.num_features}]"
     )

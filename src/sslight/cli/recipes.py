@@ -1,13 +1,12 @@
 """``sslight recipes``: what recipes there are, and what one holds."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from sslight.cli.terminal import say
-from sslight.config import Recipe, read_recipe, recipe_names
+from sslight.cli.terminal import AsJson, columns, say, say_json
+from sslight.config import read_recipe, recipe_names
 
 _COMPARED = {
     "method": "method",
@@ -27,18 +26,18 @@ def recipes(
     name: Annotated[
         str | None, typer.Argument(help="Print this recipe; without it, list all.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the recipes, or print one."""
     if name is not None:
         recipe = read_recipe(name)
         as_data = {"name": name, "inherits": recipe.inherits, "values": recipe.values}
-        print(json.dumps(as_data) if as_json else recipe.text)
+        say_json(as_data) if as_json else print(recipe.text)
         return
     found = [read_recipe(each) for each in recipe_names()]
     if as_json:
         keys = ("name", "inherits", "header", "changes")
-        print(json.dumps([{key: getattr(recipe, key) for key in keys} for recipe in found]))
+        say_json([{key: getattr(recipe, key) for key in keys} for recipe in found])
         return
     for recipe in found:
         say(recipe.name, style="bold")
@@ -47,17 +46,11 @@ def recipes(
         if recipe.inherits is not None:
             changes = " · ".join(f"{key}={json.dumps(value)}" for key, value in recipe.changes.items())
             say(f"  differs:  from {recipe.inherits} in {changes}")
+    rows = [(recipe.name, *(_as_typed(recipe.values.get(key)) for key in _COMPARED)) for recipe in found]
     say()
-    say(_differences(found))
+    say(columns(("recipe", *_COMPARED.values()), rows, no_wrap=True))
     say("\n`sslight recipes NAME` prints one; `sslight pretrain NAME key=value ...` runs it.")
 
 
-def _differences(found: list[Recipe]) -> Table:
-    """The settings in which recipes differ, a row each."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("recipe", *_COMPARED.values()):
-        table.add_column(column, no_wrap=True)
-    for recipe in found:
-        values = (recipe.values.get(key) for key in _COMPARED)
-        table.add_row(recipe.name, *("mean" if v is None else json.dumps(v).strip('"') for v in values))
-    return table
+def _as_typed(value: Any) -> str:
+    return "mean" if value is None else json.dumps(value).strip('"')

@@ -1,13 +1,11 @@
 """``sslight report``: one page about one or several runs."""
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from sslight.cli.terminal import AsJson, columns, say, show
 from sslight.config import build_report
 
 
@@ -22,7 +20,7 @@ def report(
             show_default=False,
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make one page about one or several runs: curves, health, accuracies, neighbours, map, views, settings, cost.
 
@@ -34,34 +32,22 @@ def report(
     paths, settings = build_report(words)
     from sslight.api.report import report_runs_with
 
-    result = report_runs_with(paths, settings)
-    if as_json:
-        print(json.dumps(result.content))
-    else:
-        _print_result(result.content)
+    content = report_runs_with(paths, settings).content
+    show(content, content, _print_result, as_json=as_json)
 
 
 def _print_result(content: Mapping[str, Any]) -> None:
     from sslight.report import registry_table
 
-    console = Console(soft_wrap=True, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    if "differs" in content["runs"][0]:
-        head, rows = registry_table(content["runs"])
-        for heading in head:
-            table.add_column(heading)
-        for row in rows:
-            table.add_row(*row)
+    runs = content["runs"]
+    if "differs" in runs[0]:
+        say(columns(*registry_table(runs)))
     else:
-        for heading in ("run", "step", "state", "kNN top-1", "best", "health", "images/s"):
-            table.add_column(heading)
-        for run in content["runs"]:
-            table.add_row(*_row(run))
-    console.print(table, markup=False)
-    notes = [f"{run['name']}: {note}" for run in content["runs"] for note in run["notes"]]
+        say(columns(("run", "step", "state", "kNN top-1", "best", "health", "images/s"), map(_row, runs)))
+    notes = [f"{run['name']}: {note}" for run in runs for note in run["notes"]]
     for note in [*notes, *content["notes"]]:
-        console.print(f"note: {note}", markup=False)
-    console.print(f"page  {content['page']}", markup=False)
+        say(f"note: {note}")
+    say(f"page  {content['page']}")
 
 
 def _row(run: Mapping[str, Any]) -> list[str]:

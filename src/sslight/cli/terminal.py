@@ -2,11 +2,17 @@
 
 import codecs
 import io
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Annotated, TypeVar
 
+import typer
 from rich.console import Console
 from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+_R = TypeVar("_R")
 
 _PLAIN = {"·": "-", "–": "-", "−": "-", "×": "x", "→": "->", "←": "<-", "…": "...", "‖": "|", "≤": "<=", "≥": ">="} | {
     "±": "+-", "≠": "!=", "²": "^2", "√": "sqrt ", "½": "1/2", "¼": "1/4", "\u2009": " ", "\u202f": " ", "\xa0": " "
@@ -29,14 +35,42 @@ def write_what_the_terminal_can() -> None:
             stream.reconfigure(errors="sslight")
 
 
-def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair a line."""
+def facts(rows: Iterable[tuple[str, str | None]]) -> None:
+    """Print names and values, one pair a line; None is left out."""
     table = Table(box=None, pad_edge=False, show_header=False)
-    for row in rows:
-        table.add_row(*row)
+    for name, value in rows:
+        if value is not None:
+            table.add_row(name, value)
     say(table)
 
 
-def say(*parts: object, style: str | None = None, stderr: bool = False) -> None:
-    """Print text or a table as it is, no bracket in it read as markup."""
-    Console(soft_wrap=True, highlight=False, stderr=stderr).print(*parts, style=style, markup=False)
+def columns(
+    headings: Iterable[str], rows: Iterable[Iterable[str]], *, numbers: bool = False, no_wrap: bool = False
+) -> Table:
+    """A table; ``numbers``: all columns but the first are set flush right; ``no_wrap``: none is broken into lines."""
+    table = Table(box=None, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if numbers and number else "left", no_wrap=no_wrap or number == 0)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def say(*parts: object, style: str | None = None, stderr: bool = False, narrowest: int = 0) -> None:
+    """Print text or a table as it is, no bracket in it read as markup; tables as for ``narrowest`` columns or more."""
+    console = Console(soft_wrap=True, highlight=False, stderr=stderr)
+    console.width = max(console.width, narrowest)
+    console.print(*parts, style=style, markup=False)
+
+
+def say_json(content: object) -> None:
+    """Print plain data; paths in it become texts."""
+    print(json.dumps(content, default=str))
+
+
+def show(result: _R, content: object, in_words: Callable[[_R], None], *, as_json: bool) -> None:
+    """Print a result: as JSON its content, else in words."""
+    if as_json:
+        say_json(content)
+    else:
+        in_words(result)

@@ -1,14 +1,12 @@
 """``sslight views``: what a recipe makes of your images, before any training."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from sslight.cli.terminal import AsJson, columns, say, show
 from sslight.config import build_views_page, parse_assignments
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ def views(
         list[str] | None,
         typer.Option(help="A recipe, or the path of a YAML file; may be repeated.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show crops and views of a few images, and say whether views match: a page and numbers.
 
@@ -42,40 +40,28 @@ def views(
     from sslight.api.views import show_views_with
 
     result = show_views_with([paths] if isinstance(paths, str) else paths, page, recipes)
-    if as_json:
-        print(json.dumps({**result.content, "page": str(result.page)}))
-    else:
-        _print_result(result)
+    show(result, {**result.content, "page": result.page}, _print_result, as_json=as_json)
 
 
 def _print_result(result: "ViewsResult") -> None:
     from sslight.report import footnote, views_table
 
-    console = Console(soft_wrap=True, highlight=False)
     recipes = result.content["recipes"]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for recipe in recipes:
-        table.add_column("\n".join([*_better(recipe), recipe["name"], *recipe["changes"]]))
-    for row in views_table(recipes):
-        table.add_row(*row)
-    console.print(table, markup=False)
-    console.print()
-    console.print(footnote(result.content), markup=False)
-    for recipe in recipes:
-        console.print()
-        console.print(" ".join([*_better(recipe), recipe["name"], *recipe["changes"]]), style="bold", markup=False)
+    names = ["\n".join([*_better(recipe), recipe["name"], *recipe["changes"]]) for recipe in recipes]
+    say(columns(("", *names), views_table(recipes)))
+    say(f"\n{footnote(result.content)}")
+    for recipe, name in zip(recipes, names, strict=True):
+        say("\n" + name.replace("\n", " "), style="bold")
         if not recipe["mismatches"]:
-            console.print(f"  no mismatch: {recipe['summary']}", markup=False)
+            say(f"  no mismatch: {recipe['summary']}")
         for mismatch in recipe["mismatches"]:
-            console.print(f"  {mismatch['sentence']}", markup=False)
+            say(f"  {mismatch['sentence']}")
             if mismatch["proposal"]:
-                console.print(f"    try {' '.join(mismatch['proposal'])}", markup=False)
-    unreadable = result.content["images"]["unreadable"]
-    if unreadable:
+                say(f"    try {' '.join(mismatch['proposal'])}")
+    if unreadable := result.content["images"]["unreadable"]:
         first = f"{unreadable[0]['location']} ({unreadable[0]['reason']})"
-        console.print(f"\nunreadable, replaced by other images: {len(unreadable)}, such as {first}", markup=False)
-    console.print(f"\npage  {result.page}", markup=False)
+        say(f"\nunreadable, replaced by other images: {len(unreadable)}, such as {first}")
+    say(f"\npage  {result.page}")
 
 
 def _better(recipe: Mapping[str, Any]) -> list[str]:

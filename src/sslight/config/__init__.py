@@ -13,10 +13,10 @@ from sslight.config.overrides import (
     parse_assignments,
 )
 from sslight.config.pack_settings import PackSettings, build_pack_settings
+from sslight.config.plain_yaml import flat_settings
 from sslight.config.pretrain_settings import PretrainSettings, ViewSettings
 from sslight.config.recipes import (
     Recipe,
-    flat_settings,
     load_recipe,
     read_plain_settings,
     read_recipe,

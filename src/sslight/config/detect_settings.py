@@ -4,67 +4,38 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from sslight.config.fields import (
-    MAX_PIXELS,
-    READ_TIMEOUT,
-    CheckpointEveryMinutes,
-    CheckpointEverySteps,
-    Devices,
-    FilePath,
-    LogEvery,
-    Logger,
-    MaxPixels,
-    Network,
-    NonNegativeFloat,
-    NonNegativeInt,
-    Paths,
-    PositiveFloat,
-    PositiveInt,
-    Probability,
-    ReadTimeout,
-    Resume,
-    Section,
-    Seed,
-    TextPath,
-    Workers,
-    as_numbers,
-    as_text,
-    is_new_network,
-    sorted_once,
-)
+from sslight.config import fields
 
 
-def _strides(value: list[int]) -> list[int]:
+def _powers_of_two(value: list[int]) -> list[int]:
     if any(stride & (stride - 1) for stride in value):
         raise ValueError("must be powers of two, such as [16, 32]")
-    return sorted_once(value)
+    return value
 
 
-Sizes = Annotated[list[Annotated[int, Field(ge=32, le=4096)]], BeforeValidator(as_numbers), AfterValidator(sorted_once)]
+Side = Annotated[int, Field(ge=32, le=4096)]
+Strides = Annotated[fields.SortedOnce[fields.PositiveInt], AfterValidator(_powers_of_two)]
 
 
-class DetectSettings(Section):
+class DetectSettings(fields.Section):
     """Everything that determines the training and measuring of a detector."""
 
-    checkpoint: TextPath
+    checkpoint: fields.TextPath
     """The backbone to start from (the second word of the command), named as in sslight evaluate knn.
     Unit: path or name. Try: runs/first/backbone.safetensors; timm:NAME to train from scratch."""
 
-    network: Network = "student"
+    network: fields.Network = "student"
 
-    data: TextPath | None = None
-    """Images with boxes: a COCO folder (annotations/instances_SPLIT.json and SPLIT/*.jpg) or a Pascal
-    VOC folder (VOC2007, VOC2012).
-    Unit: path. Try: the folder into which the set's archives were unpacked."""
+    data: fields.TextPath | None = None
+    """Images with boxes: a COCO folder (annotations/instances_SPLIT.json and SPLIT/*.jpg) or a Pascal VOC folder
+    (VOC2007, VOC2012). Unit: path. Try: the folder into which the set's archives were unpacked."""
 
-    train_split: Paths = []
-    """What of data is trained on. Empty: the one train split of a COCO folder, 2007_trainval and
-    2012_trainval of a VOC folder.
-    Unit: name(s). Try: train2017, or [2007_trainval, 2012_trainval]."""
+    train_split: fields.Paths = []
+    """What of data is trained on. Empty: the one train split of a COCO folder, 2007_trainval and 2012_trainval of a VOC
+    folder. Unit: name(s). Try: train2017, or [2007_trainval, 2012_trainval]."""
 
-    val_split: Paths = []
-    """What of data is measured on. Empty: the one val split of a COCO folder, 2007_test of a VOC
-    folder.
+    val_split: fields.Paths = []
+    """What of data is measured on. Empty: the one val split of a COCO folder, 2007_test of a VOC folder.
     Unit: name(s). Try: val2017."""
 
     masks: bool = False
@@ -72,107 +43,88 @@ class DetectSettings(Section):
     Unit: true or false. Try: true, as the published COCO results."""
 
     schedule: Literal["1x", "2x"] = "1x"
-    """The published lengths: 1x is 90,000 steps at batch 16 for COCO and 24,000 for VOC, 2x twice as
-    many. Another batch takes so many steps that the number of images is the same.
-    Unit: name. Try: 1x."""
+    """The published lengths: 1x is 90,000 steps at batch 16 for COCO and 24,000 for VOC, 2x twice as many. Another
+    batch takes so many steps that the number of images is the same. Unit: name. Try: 1x."""
 
-    steps: PositiveInt | None = None
-    """Length of the training in steps, instead of a published schedule; the rate falls at the same
-    shares of the run.
+    steps: fields.PositiveInt | None = None
+    """Length of the training in steps, instead of a published schedule; the rate falls at the same shares of the run.
     Unit: steps. Try: null; 100 to see whether everything works."""
 
-    batch_size: PositiveInt = 16
+    batch_size: fields.PositiveInt = 16
     """Images in one step, over all devices.
     Unit: images. Try: 16, as published; the learning rate follows by itself."""
 
-    lr: PositiveFloat = 0.02
+    lr: fields.PositiveFloat = 0.02
     """Learning rate for 16 images a step; the rate used is lr · batch_size / 16.
     Unit: learning rate. Try: 0.02, as published."""
 
-    weight_decay: NonNegativeFloat = 1e-4
-    """Weight decay of all parameters but those of norm layers.
-    Unit: per step, times lr. Try: 1e-4, as published."""
+    weight_decay: fields.NonNegativeFloat = 1e-4
+    """Weight decay of all parameters but those of norm layers. Unit: per step, times lr. Try: 1e-4, as published."""
 
-    warmup_steps: NonNegativeInt | None = None
-    """Steps of the linear warm-up from a thousandth of the rate. null: 1000 for COCO, 100 for VOC, as
-    published, but not more than a tenth of the run.
-    Unit: steps. Try: null."""
+    warmup_steps: fields.NonNegativeInt | None = None
+    """Steps of the linear warm-up from a thousandth of the rate. null: 1000 for COCO, 100 for VOC, as published, but
+    not more than a tenth of the run. Unit: steps. Try: null."""
 
-    strides: Annotated[list[PositiveInt], BeforeValidator(as_numbers), AfterValidator(_strides)] | None = None
+    strides: Strides | None = None
     """Strides of the backbone's feature maps that the pyramid is built on; a pooled level is added.
     null: 16 and 32 for MobileNetV2, else those of 4, 8, 16 and 32 that there are, as published.
     Unit: px. Try: null; [16, 32] for less memory."""
 
     proposals: Annotated[int, Field(ge=8)] = 512
-    """Proposals of each image, a quarter of them on objects where there are enough, on which the
-    heads are trained in a step.
-    Unit: boxes. Try: 512, as published; 64 or 128 where steps take seconds, as on a CPU."""
+    """Proposals of each image, a quarter of them on objects where there are enough, on which the heads are trained in a
+    step. Unit: boxes. Try: 512, as published; 64 or 128 where steps take seconds, as on a CPU."""
 
-    train_sizes: Sizes | None = None
-    """Lengths of the shorter side, of which each training image takes one at random. null: 640 to 800
-    for COCO and 480 to 800 for VOC in steps of 32, as published.
-    Unit: px. Try: smaller ones on small devices."""
+    train_sizes: fields.SortedOnce[Side] | None = None
+    """Lengths of the shorter side, of which each training image takes one at random. null: 640 to 800 for COCO and 480
+    to 800 for VOC in steps of 32, as published. Unit: px. Try: smaller ones on small devices."""
 
-    test_size: Annotated[int, Field(ge=32, le=4096)] = 800
-    """Length of the shorter side when measuring.
-    Unit: px. Try: the largest of train_sizes."""
+    test_size: Side = 800
+    """Length of the shorter side when measuring. Unit: px. Try: the largest of train_sizes."""
 
     max_size: Annotated[int, Field(ge=32, le=8192)] = 1333
-    """Largest length of the longer side; wider images get a smaller shorter side.
-    Unit: px. Try: 5/3 of test_size."""
+    """Largest length of the longer side; wider images get a smaller shorter side. Unit: px. Try: 5/3 of test_size."""
 
-    max_bad_share: Probability = 0.01
-    """Largest share of unreadable images that is accepted: in training each is replaced by another
-    one, in measuring its objects count as missed.
-    Unit: share of the images. Try: 0 to accept none."""
+    max_bad_share: fields.MaxBadShare = 0.01
+    max_pixels: fields.MaxPixels = fields.MAX_PIXELS
+    read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
 
-    max_pixels: MaxPixels = MAX_PIXELS
-
-    read_timeout: ReadTimeout = READ_TIMEOUT
-
-    sample: NonNegativeInt = 0
+    sample: fields.NonNegativeInt = 0
     """Images of val_split that are drawn with their predicted boxes and masks, into sample.png.
     Unit: images. Try: 8."""
 
-    output: FilePath | None = None
-    """The run folder, with results.json at the end. null: a folder named after the settings in
-    ``evaluation`` beside the checkpoint (timm models: in the current folder).
-    Unit: path. Try: null."""
+    output: fields.FilePath | None = None
+    """The run folder, with results.json at the end. null: a folder named after the settings in ``evaluation`` beside
+    the checkpoint (timm models: in the current folder). Unit: path. Try: null."""
 
-    resume: Resume = False
+    resume: fields.Resume = False
     """Continue the run in the folder output from its last checkpoint; auto: if there is one, else start.
     Unit: true, false or auto. Try: true after an interruption."""
 
-    checkpoint_every_steps: CheckpointEverySteps = None
+    checkpoint_every_steps: fields.CheckpointEverySteps = None
+    checkpoint_every_minutes: fields.CheckpointEveryMinutes = 30.0
+    devices: fields.Devices = "auto"
 
-    checkpoint_every_minutes: CheckpointEveryMinutes = 30.0
-
-    devices: Devices = "auto"
-
-    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(as_text)] = "32"
+    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(fields.as_text)] = "32"
     """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed).
     Unit: name. Try: bf16 on recent GPUs."""
 
-    workers: Workers | None = None
-    """Processes that decode and resize, per training process; null: none on a CPU, else the cores of
-    this machine divided by the training processes on it.
-    Unit: processes. Try: null."""
+    workers: fields.Workers | None = None
+    """Processes that decode and resize, per training process; null: none on a CPU, else the cores of this machine
+    divided by the training processes on it. Unit: processes. Try: null."""
 
-    seed: Seed = 0
+    seed: fields.Seed = 0
     """Seed of new layers, order, sizes, flips and the detector's own sampling.
     Unit: none. Try: several, to see how far results vary."""
 
-    log_every: LogEvery = 20
-
-    logger: Logger = "tensorboard"
-
+    log_every: fields.LogEvery = 20
+    logger: fields.Logger = "tensorboard"
     explained_by: ClassVar[str] = "sslight config detect.{key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:
         """See :class:`Section`."""
         return [
             ("schedule", self.steps is not None, "steps gives the length"),
-            ("network", is_new_network(self.checkpoint), "a timm model is one network"),
+            ("network", fields.is_new_network(self.checkpoint), "a timm model is one network"),
         ]
 
     @model_validator(mode="after")

@@ -2,92 +2,46 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from sslight.config.fields import (
-    MAX_PIXELS,
-    READ_TIMEOUT,
-    CheckpointEveryMinutes,
-    CheckpointEverySteps,
-    Devices,
-    FilePath,
-    KNNTemperature,
-    LabelsColumn,
-    LabelTable,
-    LogEvery,
-    Logger,
-    MaxPixels,
-    MinLR,
-    Network,
-    Paths,
-    PositiveFloat,
-    PositiveInt,
-    Probability,
-    ReadTimeout,
-    Resume,
-    Section,
-    Seed,
-    Subset,
-    SubsetSeed,
-    TextPath,
-    Workers,
-    as_numbers,
-    as_text,
-    is_new_network,
-    sorted_once,
-)
+from sslight.config import fields
 
 PROTOCOLS = ("knn", "linear", "semi")
 
 
-class EvaluateDataSettings(Section):
+class EvaluateDataSettings(fields.Section):
     """The labelled images of an evaluation."""
 
-    train: Paths = []
-    """Labelled images that vote (knn) or train the classifier (linear, semi): a folder of class
-    folders, an H5 file or ``synthetic:N``; a list joins several.
-    Unit: path(s). Try: the training set of the task."""
+    train: fields.Paths = []
+    """Labelled images that vote (knn) or train the classifier (linear, semi): a folder of class folders, an H5 file or
+    ``synthetic:N``; a list joins several. Unit: path(s). Try: the training set of the task."""
 
-    val: Paths = []
+    val: fields.Paths = []
     """Labelled images whose classes are predicted; their classes must be among those of data.train.
     Unit: path(s). Try: the validation set of the task."""
 
-    subset: Subset = None
-
-    labels: LabelTable = None
-
-    val_labels: LabelTable = None
-
-    labels_column: LabelsColumn = None
-
-    subset_seed: SubsetSeed = 0
-
-    tar_image: str | None = None
-    """Which image is read of a sample that holds several, in tar shards: its suffix, or ``all``. null takes ``KEY.jpg``
-    beside ``KEY.seg.png`` (the suffix with the fewest dots, then jpg before png and others).
-    Unit: suffix. Try: null; seg.png for the masks."""
-
-    max_bad_share: Probability = 0.01
-    """Largest share of unreadable images in data.train or data.val that is accepted; they are left
-    out, and counted in the result.
-    Unit: share of the images. Try: 0 to accept none."""
-
-    max_pixels: MaxPixels = MAX_PIXELS
-
-    read_timeout: ReadTimeout = READ_TIMEOUT
+    subset: fields.Subset = None
+    labels: fields.LabelTable = None
+    val_labels: fields.LabelTable = None
+    labels_column: fields.LabelsColumn = None
+    subset_seed: fields.SubsetSeed = 0
+    tar_image: fields.TarImage = None
+    max_bad_share: fields.MaxBadShare = 0.01
+    max_pixels: fields.MaxPixels = fields.MAX_PIXELS
+    read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
 
 
-class KNNSettings(Section):
+class KNNSettings(fields.Section):
     """Weighted k-nearest-neighbour classification."""
 
-    k: Annotated[list[PositiveInt], BeforeValidator(as_numbers), AfterValidator(sorted_once)] = [1, 10, 20, 100, 200]
+    k: fields.SortedOnce[fields.PositiveInt] = [1, 10, 20, 100, 200]
     """Neighbours that vote; every number is measured in the same pass.
     Unit: images. Try: fewer for sets with fewer than 200 training images."""
 
-    temperature: KNNTemperature = 0.07
+    temperature: fields.KNNTemperature = 0.07
 
 
-class LinearSettings(Section):
+class LinearSettings(fields.Section):
     """A linear classifier on the frozen backbone."""
 
     mode: Literal["exact", "fast"] = "exact"
@@ -95,40 +49,34 @@ class LinearSettings(Section):
     backbone in every epoch. fast: logistic regression on the features of centre crops.
     Unit: name. Try: fast while developing, exact for a table."""
 
-    last_blocks: PositiveInt | None = None
-    """Of a ViT: concatenate the class tokens of so many last blocks. null takes 4 for ViTs with a
-    class token (as published), and the backbone's own output for all others.
-    Unit: blocks. Try: null."""
+    last_blocks: fields.PositiveInt | None = None
+    """Of a ViT: concatenate the class tokens of so many last blocks. null takes 4 for ViTs with a class token (as
+    published), and the backbone's own output for all others. Unit: blocks. Try: null."""
 
-    epochs: PositiveInt = 100
-    """Length of the exact protocol.
-    Unit: passes over data.train. Try: 100, as published; 10 for a first look."""
+    epochs: fields.PositiveInt = 100
+    """Length of the exact protocol. Unit: passes over data.train. Try: 100, as published; 10 for a first look."""
 
-    batch_size: PositiveInt | None = None
-    """Images in one step of the exact protocol, over all devices. null: 4096 with LARS, 1024 with
-    SGD, as published, but not more than an eighth of data.train.
-    Unit: images. Try: null."""
+    batch_size: fields.PositiveInt | None = None
+    """Images in one step of the exact protocol, over all devices. null: 4096 with LARS, 1024 with SGD, as published,
+    but not more than an eighth of data.train. Unit: images. Try: null."""
 
     optimizer: Literal["lars", "sgd"] | None = None
-    """Optimiser of the exact protocol; null: sgd for ViTs, lars for all others, as published.
-    Unit: name. Try: null."""
+    """Optimiser of the exact protocol; null: sgd for ViTs, lars for all others, as published. Unit: name. Try: null."""
 
-    lr: Annotated[list[PositiveFloat], BeforeValidator(as_numbers), AfterValidator(sorted_once)] | None = None
-    """Learning rates for 256 images a step that are trained side by side on the same features; the
-    best on a part of data.train that is held out for it gives the result. null: the published rate
-    (0.05 with LARS, 0.01 with SGD) and 3, 10, 30, ... times as much, the further the fewer images
-    times epochs there are than in the published run.
+    lr: fields.SortedOnce[fields.PositiveFloat] | None = None
+    """Learning rates for 256 images a step that are trained side by side on the same features; the best on a part of
+    data.train that is held out for it gives the result. null: the published rate (0.05 with LARS, 0.01 with SGD) and
+    3, 10, 30, ... times as much, the further the fewer images times epochs there are than in the published run.
     Unit: learning rate. Try: [0.05] or [0.01] for exactly the published rate."""
 
-    min_lr: MinLR = 1e-6
+    min_lr: fields.MinLR = 1e-6
 
     held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Share of data.train by which the best of several rates (exact) or strengths of regularisation
-    (fast) is chosen; at most 10,000 images. The result is of classifiers trained on all of data.train.
-    Unit: share. Try: 0.1."""
+    """Share of data.train by which the best of several rates (exact) or strengths of regularisation (fast) is chosen;
+    at most 10,000 images. The result is of classifiers trained on all of data.train. Unit: share. Try: 0.1."""
 
 
-class SemiSettings(Section):
+class SemiSettings(fields.Section):
     """Fine-tuning of the whole network with few labels (choose them with data.subset)."""
 
     head: Literal["auto", "projection", "linear"] = "auto"
@@ -137,97 +85,87 @@ class SemiSettings(Section):
     checkpoint has such a head with batch norm, else linear; the result says which.
     Unit: name. Try: auto, with a checkpoint rather than an export, which has no head."""
 
-    epochs: PositiveInt | None = None
+    epochs: fields.PositiveInt | None = None
     """Length of the fine-tuning; null: 60 below 5 % of the labels, else 30, as published for 1 % and 10 %.
     Unit: passes over the selected images. Try: null."""
 
-    batch_size: PositiveInt | None = None
-    """Images in one step, over all devices; null: 1024, as published, but not more than a quarter of
-    the selected images.
-    Unit: images. Try: null."""
+    batch_size: fields.PositiveInt | None = None
+    """Images in one step, over all devices; null: 1024, as published, but not more than a quarter of the selected
+    images. Unit: images. Try: null."""
 
-    lr: PositiveFloat = 0.03
+    lr: fields.PositiveFloat = 0.03
     """Learning rate for 256 images a step.
     Unit: learning rate. Try: 0.03, as published; 0.01 and 0.1 where the set is unlike ImageNet."""
 
-    head_lr_factor: PositiveFloat = 1.0
+    head_lr_factor: fields.PositiveFloat = 1.0
     """By which the rate is multiplied for the whole classifier, carried-over layers included.
     Unit: factor. Try: 1, as published; 5 or 10 with a new linear head."""
 
-    min_lr: MinLR = 1e-6
+    min_lr: fields.MinLR = 1e-6
 
 
-class EvaluateSettings(Section):
+class EvaluateSettings(fields.Section):
     """Everything that determines an evaluation."""
 
     protocol: Literal["knn", "linear", "semi"]
     """What is measured: knn, linear or semi (the first word of the command).
     Unit: name. Try: knn first, it takes a minute."""
 
-    checkpoint: TextPath
+    checkpoint: fields.TextPath
     """The backbone (the second word of the command): an export or checkpoint of this program, a
     .pth.tar of the original implementation, ``timm:NAME`` for a new network of timm,
     ``timm:NAME@FILE`` for anyone's file of weights, ``timm:NAME.TAG`` or ``hf-hub:OWNER/NAME`` for public ones.
     Unit: path or name. Try: runs/first/backbone.safetensors."""
 
-    network: Network = "student"
+    network: fields.Network = "student"
 
-    output: FilePath | None = None
-    """Folder for results.json and what belongs to it. null: a folder named after protocol and
-    settings in ``evaluation`` beside the checkpoint (timm models: in the current folder).
-    Unit: path. Try: null."""
+    output: fields.FilePath | None = None
+    """Folder for results.json and what belongs to it. null: a folder named after protocol and settings in
+    ``evaluation`` beside the checkpoint (timm models: in the current folder). Unit: path. Try: null."""
 
-    cache: FilePath | None = None
+    cache: fields.FilePath | None = None
     """Folder in which features are kept, so that a second protocol or a repeat needs no backbone; all
     processes must see it. null: ``sslight/features`` in the user's cache folder.
     Unit: path. Try: a local disk with room; a feature takes 4 bytes."""
 
-    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    """Side of the centre crop that is classified; null: that of the global views in pre-training (of
-    timm models: their own).
-    Unit: px. Try: null."""
+    image_size: fields.Side | None = None
+    """Side of the centre crop that is classified; null: that of the global views in pre-training (of timm models: their
+    own). Unit: px. Try: null."""
 
-    resize: Annotated[int, Field(ge=8, le=4096)] | None = None
+    resize: fields.Side | None = None
     """Shorter side to which images are resized before the centre is cut; null: 256 / 224 of image_size.
     Unit: px. Try: null; image_size to use whole square images."""
 
-    devices: Devices = "auto"
+    devices: fields.Devices = "auto"
 
-    precision: Annotated[Literal["32", "bf16"], BeforeValidator(as_text)] = "32"
+    precision: Annotated[Literal["32", "bf16"], BeforeValidator(fields.as_text)] = "32"
     """Arithmetic of the backbone: 32 (float32, as published) or bf16 (mixed).
     Unit: name. Try: bf16 on recent GPUs for long evaluations."""
 
-    workers: Workers | None = None
-    """Processes that decode images, per computing process; null: none on a CPU, else the cores of this
-    machine divided by the computing processes on it.
-    Unit: processes. Try: null."""
+    workers: fields.Workers | None = None
+    """Processes that decode images, per computing process; null: none on a CPU, else the cores of this machine divided
+    by the computing processes on it. Unit: processes. Try: null."""
 
-    feature_batch_size: PositiveInt = 256
+    feature_batch_size: fields.PositiveInt = 256
     """Images that pass through the frozen backbone at once, per device; results do not depend on it.
     Unit: images. Try: more on large GPUs, less when memory runs out."""
 
-    seed: Seed = 0
+    seed: fields.Seed = 0
     """Seed of all that is random: new layers, crops, order, the part held out.
     Unit: none. Try: several, to see how far results vary."""
 
-    resume: Resume = "auto"
-    """Continue an interrupted linear (exact) or semi evaluation in its folder: auto goes on from the last
-    checkpoint if there is one.
-    Unit: true, false or auto. Try: auto; the same command then continues."""
+    resume: fields.Resume = "auto"
+    """Continue an interrupted linear (exact) or semi evaluation in its folder: auto goes on from the last checkpoint if
+    there is one. Unit: true, false or auto. Try: auto; the same command then continues."""
 
-    checkpoint_every_steps: CheckpointEverySteps = None
-
-    checkpoint_every_minutes: CheckpointEveryMinutes = 10.0
-
-    log_every: LogEvery = 20
-
-    logger: Logger = "none"
-
+    checkpoint_every_steps: fields.CheckpointEverySteps = None
+    checkpoint_every_minutes: fields.CheckpointEveryMinutes = 10.0
+    log_every: fields.LogEvery = 20
+    logger: fields.Logger = "none"
     data: EvaluateDataSettings = EvaluateDataSettings()
     knn: KNNSettings = KNNSettings()
     linear: LinearSettings = LinearSettings()
     semi: SemiSettings = SemiSettings()
-
     explained_by: ClassVar[str] = "sslight config evaluate.{key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:
@@ -242,7 +180,7 @@ class EvaluateSettings(Section):
             ("linear.held_out_share", one_rate, "there is one learning rate only and nothing to choose"),
             ("cache", self.protocol == "semi", "semi keeps no features"),
             (of_training, not self.trains, "nothing is trained in steps"),
-            ("network", is_new_network(self.checkpoint), "a timm model is one network"),
+            ("network", fields.is_new_network(self.checkpoint), "a timm model is one network"),
             ("data.labels_column", not (self.data.labels or self.data.val_labels), "no table of labels is given"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
         ]

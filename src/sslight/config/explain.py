@@ -71,10 +71,8 @@ def unknown_key(key: str, of: type[Section] = PretrainSettings) -> ValueError:
     keys = setting_keys(of)
     by_last_part = {name.rpartition(".")[2]: name for name in reversed(keys)}
     close = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
-    close += [
-        by_last_part[n] for n in difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=3, cutoff=0.75)
-    ]
-    nearest = list(dict.fromkeys(close))[:3]
+    last_parts = difflib.get_close_matches(key.rpartition(".")[2], by_last_part, n=3, cutoff=0.75)
+    nearest = list(dict.fromkeys([*close, *(by_last_part[part] for part in last_parts)]))[:3]
     lister = of.explained_by.format(key="").rstrip(" .")
     hint = f"there are {', '.join(keys)}." if len(keys) < _FEW else f"`{lister}` lists all settings."
     if nearest:

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sslight.config.fields import FilePath, Network, Paths, PositiveInt, Probability, Section, TextPath, as_list
+from sslight.config import fields
 
 ExportForm = Literal["safetensors", "torchvision", "onnx", "onnx-int8", "executorch"]
 
@@ -15,10 +15,10 @@ def _each_once(value: list[ExportForm]) -> list[ExportForm]:
     return list(dict.fromkeys(value))
 
 
-class ExportDataSettings(Section):
+class ExportDataSettings(fields.Section):
     """The images of an export; labels are used where there are class folders, and never needed."""
 
-    check: Paths = []
+    check: fields.Paths = []
     """Images on which every exported file is compared with the PyTorch network: as data.train of
     sslight pretrain. With class folders the kNN accuracy before and after is measured too.
     Unit: path(s). Try: a few hundred images like those that the device will see."""
@@ -27,21 +27,18 @@ class ExportDataSettings(Section):
     """Images of data.check that are used, evenly spread over the set; fewer if it has fewer.
     Unit: images. Try: 512; with many classes at least ten a class."""
 
-    calibration: Paths = []
-    """Images from which the ranges of the activations are read, for onnx-int8 alone. Other images
-    than those of data.check, or the comparison is too kind.
-    Unit: path(s). Try: a part of the training images."""
+    calibration: fields.Paths = []
+    """Images from which the ranges of the activations are read, for onnx-int8 alone. Other images than those of
+    data.check, or the comparison is too kind. Unit: path(s). Try: a part of the training images."""
 
-    num_calibration: PositiveInt = 128
+    num_calibration: fields.PositiveInt = 128
     """Images of data.calibration that are used, evenly spread over the set; fewer if it has fewer.
     Unit: images. Try: 128; memory grows with it unless int8.method=minmax."""
 
-    max_bad_share: Probability = 0.01
-    """Largest share of unreadable images that is accepted; they are left out.
-    Unit: share of the images. Try: 0 to accept none."""
+    max_bad_share: fields.MaxBadShare = 0.01
 
 
-class Int8Settings(Section):
+class Int8Settings(fields.Section):
     """Static quantisation to 8 bits."""
 
     method: Literal["minmax", "percentile", "entropy"] = "minmax"
@@ -50,44 +47,38 @@ class Int8Settings(Section):
     Unit: name. Try: the others if the agreement is poor; export.json has the numbers."""
 
     percentile: Annotated[float, Field(gt=50.0, lt=100.0)] = 99.99
-    """Of int8.method=percentile: the share of values that the range covers.
-    Unit: percent. Try: 99.9 to 99.999."""
+    """Of int8.method=percentile: the share of values that the range covers. Unit: percent. Try: 99.9 to 99.999."""
 
 
-class ToleranceSettings(Section):
+class ToleranceSettings(fields.Section):
     """How far an exported file may be from the PyTorch network; beyond, nothing is written."""
 
     cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
-    """Smallest mean cosine similarity of the features to those of the PyTorch network. null: 0.9999
-    for float32 files, 0.98 for onnx-int8.
-    Unit: cosine. Try: null."""
+    """Smallest mean cosine similarity of the features to those of the PyTorch network. null: 0.9999 for float32 files,
+    0.98 for onnx-int8. Unit: cosine. Try: null."""
 
-    knn: Probability | None = None
-    """Smallest share of images that keep their result of a nearest-neighbour search within data.check:
-    the predicted class where there are labels, else the nearest image. null: 0.99 for float32 files;
-    for onnx-int8 0.8 of the classes or 0.5 of the nearest images.
-    Unit: share of the images. Try: null."""
+    knn: fields.Probability | None = None
+    """Smallest share of images that keep their result of a nearest-neighbour search within data.check: the predicted
+    class where there are labels, else the nearest image. null: 0.99 for float32 files; for onnx-int8 0.8 of the classes
+    or 0.5 of the nearest images. Unit: share of the images. Try: null."""
 
 
-class ExportSettings(Section):
+class ExportSettings(fields.Section):
     """Everything that determines an export."""
 
-    checkpoint: TextPath
-    """The backbone (the first word of the command): an export or checkpoint of this program, or a
-    .pth.tar of the original implementation.
-    Unit: path. Try: runs/first/backbone.safetensors."""
+    checkpoint: fields.TextPath
+    """The backbone (the first word of the command): an export or checkpoint of this program, or a .pth.tar of the
+    original implementation. Unit: path. Try: runs/first/backbone.safetensors."""
 
-    network: Network = "student"
+    network: fields.Network = "student"
 
-    format: Annotated[list[ExportForm], BeforeValidator(as_list), AfterValidator(_each_once)] = ["onnx"]
-    """What to write, one or a list: safetensors (weights under timm's names), torchvision (weights
-    under torchvision's names), onnx (float32), onnx-int8 (statically quantised), executorch (.pte for
-    XNNPACK).
+    format: Annotated[list[ExportForm], BeforeValidator(fields.as_list), AfterValidator(_each_once)] = ["onnx"]
+    """What to write, one or a list: safetensors (weights under timm's names), torchvision (weights under
+    torchvision's names), onnx (float32), onnx-int8 (statically quantised), executorch (.pte for XNNPACK).
     Unit: name(s). Try: onnx first; [safetensors, onnx, onnx-int8] for more at once."""
 
-    output: FilePath | None = None
-    """Folder for the files and export.json; it must not exist yet. null: ``export`` beside the
-    checkpoint.
+    output: fields.FilePath | None = None
+    """Folder for the files and export.json; it must not exist yet. null: ``export`` beside the checkpoint.
     Unit: path. Try: null."""
 
     image_size: Annotated[int, Field(ge=8)] | None = None
@@ -95,19 +86,17 @@ class ExportSettings(Section):
     Unit: px. Try: null; smaller for speed, checked with sslight evaluate at that size first."""
 
     resize: Annotated[int, Field(ge=8)] | None = None
-    """Shorter side to which an image is resized before the centre is cut, in the comparison and stated
-    for the device; null: 256 / 224 of image_size.
-    Unit: px. Try: null; image_size to use whole square images."""
+    """Shorter side to which an image is resized before the centre is cut, in the comparison and stated for the device;
+    null: 256 / 224 of image_size. Unit: px. Try: null; image_size to use whole square images."""
 
     input: Literal["nhwc", "nchw", "normalized"] = "nhwc"
     """What ONNX and ExecuTorch files take: RGB bytes [B, S, S, 3] (nhwc) or [B, 3, S, S] (nchw), which
     they normalise themselves, or float32 [B, 3, S, S] that the caller has normalised.
     Unit: name. Try: nhwc; it is what decoders give."""
 
-    classifier: FilePath | None = None
-    """Folder of an evaluation (sslight evaluate linear) of this backbone; its classifier goes into the
-    files, with the names of the classes.
-    Unit: path. Try: runs/first/evaluation/linear-..."""
+    classifier: fields.FilePath | None = None
+    """Folder of an evaluation (sslight evaluate linear) of this backbone; its classifier goes into the files, with the
+    names of the classes. Unit: path. Try: runs/first/evaluation/linear-..."""
 
     runs: Annotated[int, Field(ge=3)] = 50
     """Timed runs for each file and number of threads, in turn with as many of the PyTorch network.
@@ -116,7 +105,6 @@ class ExportSettings(Section):
     data: ExportDataSettings = ExportDataSettings()
     int8: Int8Settings = Int8Settings()
     tolerance: ToleranceSettings = ToleranceSettings()
-
     explained_by: ClassVar[str] = "sslight config export.{key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:

@@ -85,9 +85,12 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0)]
+SortedOnce = Annotated[list[_V], BeforeValidator(as_numbers), AfterValidator(sorted_once)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Workers = Annotated[int, Field(ge=0, le=1024)]
 AreaShares = Annotated[tuple[float, float], AfterValidator(_shares)]
+Jitter = tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, Annotated[float, Field(ge=0, le=0.5)]]
+Side = Annotated[int, Field(ge=8, le=4096)]
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 Resume = Annotated[bool | Literal["auto"], BeforeValidator(_check_resume)]
 TextPath = Annotated[str, AfterValidator(expanded)]
@@ -96,10 +99,13 @@ Paths = Annotated[list[TextPath], BeforeValidator(as_text), BeforeValidator(as_l
 
 # Fields that several commands have, explained once.
 # fmt: off
-
 MaxPixels = Annotated[int, Field(ge=1, le=LARGEST_MAX_PIXELS, description="""Largest image that is decoded, as
     width × height; larger ones count as unreadable, before memory is taken. A worker needs up to 9 bytes a pixel.
     Unit: px. Try: the number of your largest images; a small one where anybody can add images.""")]  # PIL's own limit
+
+MaxBadShare = Annotated[float, Field(ge=0.0, le=1.0, description="""Largest share of unreadable images that is
+    accepted. In training each is replaced by another one and listed; elsewhere they are left out and counted (in
+    detection their objects count as missed). Unit: share of the images. Try: 0 to accept none.""")]
 
 ReadTimeout = Annotated[float, Field(gt=0.0, description="""Longest time that reading and decoding one image may take in
     a worker process; then the command stops and names the image. With workers=0 there is no such limit.
@@ -116,28 +122,27 @@ LabelTable = Annotated[TextPath | None, Field(description="""Table that gives th
     Unit: path. Try: null where each class has a folder of its own; else your CSV file.""")]
 
 LabelsColumn = Annotated[str | None, Field(description="""Heading of the column of labels, in tables of more than two
-    columns; null: the second of two.
-    Unit: name. Try: null, or the heading in the table's first line.""")]
+    columns; null: the second of two. Unit: name. Try: null, or the heading in the table's first line.""")]
+
+TarImage = Annotated[str | None, Field(description="""Which image is read of a sample that holds several, in tar
+    shards: its suffix, or ``all``. null takes ``KEY.jpg`` beside ``KEY.seg.png`` (the suffix with the fewest dots,
+    then jpg before png and others). Unit: suffix. Try: null; seg.png for the masks.""")]
 
 SubsetSeed = Annotated[Seed, Field(description="""Seed of the draw when data.subset is a share.
     Unit: none. Try: another number for another draw of the same size; several, to see how far results vary.""")]
 
-Network = Annotated[Literal["student", "teacher"], Field(description="""Which network of a checkpoint: the one that was
-    trained (student, query), or its moving mean (teacher, key).
-    Unit: name. Try: student, as published.""")]
+Network = Annotated[Literal["student", "teacher"], Field(description="""Which network of a checkpoint: the one that
+    was trained (student, query), or its moving mean (teacher, key). Unit: name. Try: student, as published.""")]
 
 Devices = Annotated[str, BeforeValidator(as_text), AfterValidator(_check_devices), Field(description="""Where to
-    compute: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under torchrun and srun the number
-    of processes is theirs.
-    Unit: name or number. Try: auto.""")]
+    compute: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under torchrun and srun the
+    number of processes is theirs. Unit: name or number. Try: auto.""")]
 
 LogEvery = Annotated[int, Field(ge=1, description="""Steps from one line of metrics.jsonl to the next, where something
-    is trained.
-    Unit: steps. Try: 10 or 20; each line makes the host wait for the device once.""")]
+    is trained. Unit: steps. Try: 10 or 20; each line makes the host wait for the device once.""")]
 
-CheckpointEverySteps = Annotated[PositiveInt | None, Field(description="""Steps from one write of checkpoints/last.pt to
-    the next, where something is trained; it is always written at the end.
-    Unit: steps. Try: null.""")]
+CheckpointEverySteps = Annotated[PositiveInt | None, Field(description="""Steps from one write of checkpoints/last.pt
+    to the next, where something is trained; it is always written at the end. Unit: steps. Try: null.""")]
 
 CheckpointEveryMinutes = Annotated[PositiveFloat | None, Field(description="""Longest time from one write of
     checkpoints/last.pt to the next; null for the end only.
@@ -147,8 +152,7 @@ Logger = Annotated[Literal["tensorboard", "none"], Field(description="""Where tr
     Unit: name. Try: tensorboard.""")]
 
 MinLR = Annotated[float, Field(ge=0.0, description="""Learning rate that the cosine schedule ends at; not scaled with
-    the batch.
-    Unit: learning rate. Try: 1e-6, as published.""")]
+    the batch. Unit: learning rate. Try: 1e-6, as published.""")]
 
 KNNTemperature = Annotated[float, Field(gt=0.0, description="""Temperature of the votes exp(cosine / temperature).
     Unit: cosine. Try: 0.07, as published.""")]

@@ -25,16 +25,14 @@ class DINOSettings(Section):
     """DINO (Caron et al., ICCV 2021): self-distillation from a moving average of the network itself."""
 
     student_temp: PositiveFloat = 0.1
-    """Temperature of the student's softmax.
-    Unit: logit. Try: 0.1, as published."""
+    """Temperature of the student's softmax. Unit: logit. Try: 0.1, as published."""
 
     teacher_temp: PositiveFloat = 0.07
     """Temperature of the teacher's softmax after its warm-up.
     Unit: logit. Try: lower (0.04–0.06) if the health line reports a flat teacher."""
 
     warmup_teacher_temp: PositiveFloat = 0.04
-    """Temperature of the teacher's softmax in the first epoch.
-    Unit: logit. Try: 0.04."""
+    """Temperature of the teacher's softmax in the first epoch. Unit: logit. Try: 0.04."""
 
     warmup_teacher_temp_epochs: NonNegativeInt = 50
     """Epochs over which the teacher's temperature rises; a shorter run stops on the way up.
@@ -45,26 +43,22 @@ class DINOSettings(Section):
     Unit: share. Try: 0.996 at batch 1024, less (0.98–0.99) for short runs of few steps."""
 
     center_momentum: Probability = 0.9
-    """Share of the centre of the teacher's logits kept at each step.
-    Unit: share. Try: 0.9."""
+    """Share of the centre of the teacher's logits kept at each step. Unit: share. Try: 0.9."""
 
     freeze_last_layer_epochs: NonNegativeFloat = 1
     """Epochs in which the last layer of the head stays as it was initialised.
     Unit: epochs, also parts of one. Try: 1; more if the loss does not fall at the start."""
 
     head_layers: Annotated[int, Field(ge=1)] = 3
-    """Linear layers of the projection head before the last layer.
-    Unit: layers. Try: 3."""
+    """Linear layers of the projection head before the last layer. Unit: layers. Try: 3."""
 
     head_hidden_dim: HeadHiddenDim = 2048
 
     head_bottleneck_dim: PositiveInt = 256
-    """Width of the head's normalised output before the last layer.
-    Unit: channels. Try: 256."""
+    """Width of the head's normalised output before the last layer. Unit: channels. Try: 256."""
 
     head_output_dim: Annotated[int, Field(ge=2)] = 4096
-    """Outputs K of the last layer.
-    Unit: channels. Try: 4096 for ImageNet, 1024 for sets below 100,000 images."""
+    """Outputs K of the last layer. Unit: channels. Try: 4096 for ImageNet, 1024 for sets below 100,000 images."""
 
     head_batch_norm: HeadBatchNorm = True
 
@@ -81,16 +75,13 @@ class SwAVSettings(Section):
     Unit: prototypes. Try: 3000 for ImageNet; about three times the number of kinds of images you expect."""
 
     temperature: PositiveFloat = 0.1
-    """Temperature of the softmax over prototypes.
-    Unit: cosine. Try: 0.1, as published."""
+    """Temperature of the softmax over prototypes. Unit: cosine. Try: 0.1, as published."""
 
     epsilon: PositiveFloat = 0.05
-    """Entropy of Sinkhorn's assignments: small is sharp.
-    Unit: cosine. Try: 0.05; 0.03 if assignments stay uniform."""
+    """Entropy of Sinkhorn's assignments: small is sharp. Unit: cosine. Try: 0.05; 0.03 if assignments stay uniform."""
 
     sinkhorn_iterations: PositiveInt = 3
-    """Rounds of Sinkhorn's normalisation.
-    Unit: rounds. Try: 3, as published."""
+    """Rounds of Sinkhorn's normalisation. Unit: rounds. Try: 3, as published."""
 
     queue_size: NonNegativeInt = 3840
     """Embeddings of earlier images, over all processes, that join the batch in Sinkhorn; 0 for none.
@@ -101,15 +92,11 @@ class SwAVSettings(Section):
     Unit: epochs. Try: a tenth of the run."""
 
     freeze_prototypes_epochs: NonNegativeFloat = 1
-    """Epochs in which the prototypes stay as they were initialised.
-    Unit: epochs, also parts of one. Try: 1."""
+    """Epochs in which the prototypes stay as they were initialised. Unit: epochs, also parts of one. Try: 1."""
 
     head_layers: HeadLayers = 2
-
     head_hidden_dim: HeadHiddenDim = 4096
-
     head_output_dim: EmbeddingDim = 128
-
     head_batch_norm: HeadBatchNorm = True
 
 
@@ -117,21 +104,16 @@ class MoCoSettings(Section):
     """MoCo-v2 (He et al., CVPR 2020; Chen et al., 2020): contrast with a queue of keys."""
 
     temperature: PositiveFloat = 0.2
-    """Temperature of the softmax over the key and the queue.
-    Unit: cosine. Try: 0.2, as published."""
+    """Temperature of the softmax over the key and the queue. Unit: cosine. Try: 0.2, as published."""
 
     queue_size: PositiveInt = 65536
     """Keys of earlier images against which a query is told apart; a multiple of batch_size.
     Unit: images. Try: 65536 for ImageNet, 4096 for sets below 100,000 images."""
 
     key_momentum: Probability = 0.999
-    """Share of the key network kept at each step.
-    Unit: share. Try: 0.999; 0.99 for short runs of few steps."""
+    """Share of the key network kept at each step. Unit: share. Try: 0.999; 0.99 for short runs of few steps."""
 
     head_layers: HeadLayers = 2
-
     head_hidden_dim: HeadHiddenDim = 2048
-
     head_output_dim: EmbeddingDim = 128
-
     head_batch_norm: HeadBatchNorm = False

@@ -80,21 +80,6 @@ def _parse_value(key: str, text: str, kinds: Sequence[type[Section]]) -> Any:
     return text if is_text and isinstance(value, str) and text[0] not in "'\"" else value
 
 
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except OSError:  # longer than a name may be
-        return False
-
-
-def _share(text: str) -> str | float:
-    """What data.subset means: a share, or the name of a list as typed, though it may look like a number."""
-    try:
-        return text if _exists(text) else float(text)
-    except ValueError:
-        return text
-
-
 def flatten(values: Mapping[str, Any], prefix: str = "", of: type[Section] = PretrainSettings) -> dict[str, Any]:
     """Nested or dotted settings as one dictionary with dotted names.
 

@@ -1,6 +1,7 @@
 """YAML from outside: small, plain, and refused with a sentence otherwise."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,33 @@ def read_text(path: Path) -> str:
         raise ValueError(error.strerror or "unknown error") from None
     except UnicodeDecodeError:
         raise ValueError("not a text file") from None
+
+
+def read_named(path: Path, kind: str) -> str:
+    """As :func:`read_text`; the ValueError is a sentence about a file of this kind."""
+    try:
+        return read_text(path)
+    except ValueError as error:
+        raise ValueError(f"{kind} {path} cannot be read ({error}); check the path.") from None
+
+
+def parse_settings(text: str, source: str) -> dict[str, Any]:
+    """The settings of a YAML text. Raises ValueError with a sentence about their source."""
+    try:
+        content = parse_yaml(text) or {}
+    except ValueError as error:
+        raise ValueError(f"{source} is not valid YAML: {error}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{source} holds no settings: write lines of the form `name: value`.")
+    return content
+
+
+def flat_settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in groups as one dictionary with dotted names; nothing is checked."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {str(key): value}
+    return flat
 
 
 def shown(value: object) -> str:

@@ -8,139 +8,85 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sslight.config.fields import (
-    MAX_PIXELS,
-    READ_TIMEOUT,
-    AreaShares,
-    Devices,
-    FilePath,
-    Interval,
-    KNNTemperature,
-    LabelsColumn,
-    LabelTable,
-    LogEvery,
-    Logger,
-    MaxPixels,
-    NonNegativeFloat,
-    NonNegativeInt,
-    Paths,
-    PositiveFloat,
-    PositiveInt,
-    Probability,
-    ReadTimeout,
-    Resume,
-    Section,
-    Seed,
-    Subset,
-    SubsetSeed,
-    Workers,
-    as_text,
-)
+from sslight.config import fields
 from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 from sslight.config.training_settings import CheckpointSettings, OptimSettings
 
 
-class DataSettings(Section):
+class DataSettings(fields.Section):
     """Where the images come from and which of them are used."""
 
-    train: Paths = []
-    """Images to train on: a folder of class folders, a folder without classes (flat or nested), an
-    H5 file, tar shards (a folder of them, one, or ``shard-{000..009}.tar``, also ``https://...``), or
-    ``synthetic:N`` for N drawn shapes; a list joins several.
-    Unit: path(s). Try: the folder that holds all your images; labels are not needed."""
+    train: fields.Paths = []
+    """Images to train on: a folder of class folders, a folder without classes (flat or nested), an H5 file, tar shards
+    (a folder of them, one, or ``shard-{000..009}.tar``, also ``https://...``), or ``synthetic:N`` for N drawn shapes; a
+    list joins several. Unit: path(s). Try: the folder that holds all your images; labels are not needed."""
 
-    val: Paths = []
+    val: fields.Paths = []
     """Labelled images on which the kNN accuracy is measured while training.
     Unit: path(s). Try: a few thousand images with the same classes as data.train."""
 
-    subset: Subset = None
-
-    labels: LabelTable = None
-
-    val_labels: LabelTable = None
-
-    labels_column: LabelsColumn = None
-
-    subset_seed: SubsetSeed = 0
-
-    tar_image: str | None = None
-    """Which image is read of a sample that holds several, in tar shards: its suffix, or ``all``. null takes ``KEY.jpg``
-    beside ``KEY.seg.png`` (the suffix with the fewest dots, then jpg before png and others).
-    Unit: suffix. Try: null; seg.png for the masks."""
-
-    max_bad_share: Probability = 0.01
-    """Largest share of unreadable images that a run accepts; each is replaced by another image and
-    listed in bad_images.csv.
-    Unit: share of the images seen. Try: 0 to stop at the first unreadable file."""
-
-    max_pixels: MaxPixels = MAX_PIXELS
-
-    read_timeout: ReadTimeout = READ_TIMEOUT
+    subset: fields.Subset = None
+    labels: fields.LabelTable = None
+    val_labels: fields.LabelTable = None
+    labels_column: fields.LabelsColumn = None
+    subset_seed: fields.SubsetSeed = 0
+    tar_image: fields.TarImage = None
+    max_bad_share: fields.MaxBadShare = 0.01
+    max_pixels: fields.MaxPixels = fields.MAX_PIXELS
+    read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
 
 
-class ViewSettings(Section):
+class ViewSettings(fields.Section):
     """How views are cut from an image and changed."""
 
     num_global: Annotated[int, Field(ge=2)] = 2
-    """Global (large) views of each image.
-    Unit: views. Try: 2, as in all published recipes."""
+    """Global (large) views of each image. Unit: views. Try: 2, as in all published recipes."""
 
-    num_local: NonNegativeInt = 6
+    num_local: fields.NonNegativeInt = 6
     """Local (small) views of each image; 0 trains on global views only.
     Unit: views. Try: 6 for CNNs, 10 for ViTs; fewer are faster and a little less accurate."""
 
-    global_size: Annotated[int, Field(ge=8, le=4096)] = 224
-    """Side of a global view.
-    Unit: px. Try: the size at which the network will be used."""
+    global_size: fields.Side = 224
+    """Side of a global view. Unit: px. Try: the size at which the network will be used."""
 
-    local_size: Annotated[int, Field(ge=8, le=4096)] = 96
-    """Side of a local view.
-    Unit: px. Try: 128 at 224 px global views (SSLight), which gives objects a like pixel size in
-    both kinds of view; a multiple of the patch size for ViTs."""
+    local_size: fields.Side = 96
+    """Side of a local view. Unit: px. Try: 128 at 224 px global views (SSLight), which gives objects a like pixel size
+    in both kinds of view; a multiple of the patch size for ViTs."""
 
-    global_scale: AreaShares = (0.14, 1.0)
+    global_scale: fields.AreaShares = (0.14, 1.0)
     """Smallest and largest share of the image area that a global view shows.
     Unit: share of the area. Try: [0.3, 1.0] (SSLight)."""
 
-    local_scale: AreaShares = (0.05, 0.14)
+    local_scale: fields.AreaShares = (0.05, 0.14)
     """Smallest and largest share of the image area that a local view shows.
     Unit: share of the area. Try: [0.05, 0.3] (SSLight)."""
 
-    aspect_ratio: Interval = (3 / 4, 4 / 3)
-    """Narrowest and widest crop, as width over height.
-    Unit: ratio. Try: [0.75, 1.3333], as published."""
+    aspect_ratio: fields.Interval = (3 / 4, 4 / 3)
+    """Narrowest and widest crop, as width over height. Unit: ratio. Try: [0.75, 1.3333], as published."""
 
-    flip_prob: Probability = 0.5
+    flip_prob: fields.Probability = 0.5
     """Probability that a view is mirrored left to right.
     Unit: probability. Try: 0 where left and right differ in meaning (text, digits)."""
 
-    jitter: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, Annotated[float, Field(ge=0, le=0.5)]] = (
-        0.4,
-        0.4,
-        0.2,
-        0.1,
-    )
+    jitter: fields.Jitter = (0.4, 0.4, 0.2, 0.1)
     """Strength of the colour jitter: brightness, contrast, saturation (factors are drawn from
     1 ± value, not below 0) and hue (drawn from ± value of the colour circle, at most 0.5).
     Unit: factor, factor, factor, turns. Try: smaller values where colour carries the meaning."""
 
-    jitter_prob: Probability = 0.8
-    """Probability that a view gets colour jitter.
-    Unit: probability. Try: 0.8, as published."""
+    jitter_prob: fields.Probability = 0.8
+    """Probability that a view gets colour jitter. Unit: probability. Try: 0.8, as published."""
 
-    grayscale_prob: Probability = 0.2
-    """Probability that a view is turned grey.
-    Unit: probability. Try: 0 where colour carries the meaning."""
+    grayscale_prob: fields.Probability = 0.2
+    """Probability that a view is turned grey. Unit: probability. Try: 0 where colour carries the meaning."""
 
-    blur_prob: tuple[Probability, Probability, Probability] = (1.0, 0.1, 0.5)
+    blur_prob: tuple[fields.Probability, fields.Probability, fields.Probability] = (1.0, 0.1, 0.5)
     """Probability of a Gaussian blur: first global view, other global views, local views.
     Unit: probability. Try: lower values for small or low-resolution images."""
 
-    blur_sigma: Interval = (0.1, 2.0)
-    """Smallest and largest standard deviation of the blur.
-    Unit: px. Try: an upper end below 1 for 32–64 px views."""
+    blur_sigma: fields.Interval = (0.1, 2.0)
+    """Smallest and largest standard deviation of the blur. Unit: px. Try: an upper end below 1 for 32–64 px views."""
 
-    solarize_prob: tuple[Probability, Probability] = (0.0, 0.2)
+    solarize_prob: tuple[fields.Probability, fields.Probability] = (0.0, 0.2)
     """Probability that pixels of 128 and above are inverted: first global view, other global views.
     Unit: probability. Try: [0, 0] for medical or other measured images."""
 
@@ -148,70 +94,63 @@ class ViewSettings(Section):
     """Mean of the red, green and blue channel (of 0–1) that is taken off on the device.
     Unit: share of full scale. Try: ImageNet's, unless your pixels are very unlike photographs."""
 
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
+    std: tuple[fields.PositiveFloat, fields.PositiveFloat, fields.PositiveFloat] = (0.229, 0.224, 0.225)
     """Standard deviation of the channels, by which they are divided on the device.
     Unit: share of full scale. Try: ImageNet's, unless your pixels are very unlike photographs."""
 
 
-class ProbeSettings(Section):
+class ProbeSettings(fields.Section):
     """What is measured with labels while training; none of it changes the backbone."""
 
     linear: bool = False
-    """Train a linear classifier on the detached features beside the method (needs labels in
-    data.train).
+    """Train a linear classifier on the detached features beside the method (needs labels in data.train).
     Unit: true or false. Try: true, it costs almost nothing."""
 
     knn: bool | None = None
-    """Measure kNN accuracy at epoch ends. null means: exactly when data.val is given. Without
-    data.val, the training images are classified by each other, each left out of its own vote.
-    Unit: true, false or null. Try: null."""
+    """Measure kNN accuracy at epoch ends. null means: exactly when data.val is given. Without data.val, the training
+    images are classified by each other, each left out of its own vote. Unit: true, false or null. Try: null."""
 
-    knn_k: PositiveInt = 20
-    """Neighbours that vote.
-    Unit: images. Try: 20 (200 for large sets), as published."""
+    knn_k: fields.PositiveInt = 20
+    """Neighbours that vote. Unit: images. Try: 20 (200 for large sets), as published."""
 
-    knn_temperature: KNNTemperature = 0.07
+    knn_temperature: fields.KNNTemperature = 0.07
 
-    knn_bank: PositiveInt = 10_000
-    """Most training images used as the bank of neighbours, drawn with the run's seed and
-    stratified by class.
+    knn_bank: fields.PositiveInt = 10_000
+    """Most training images used as the bank of neighbours, drawn with the run's seed and stratified by class.
     Unit: images. Try: more for a less noisy accuracy, at the cost of a longer epoch end."""
 
-    every_epochs: PositiveInt = 1
+    every_epochs: fields.PositiveInt = 1
     """Epochs from one kNN measurement to the next (the last epoch is always measured).
     Unit: epochs. Try: 5 for long runs."""
 
 
-class PretrainSettings(Section):
+class PretrainSettings(fields.Section):
     """Everything that determines a pre-training run."""
 
     method: Literal["dino", "swav", "moco"] = "dino"
-    """The self-supervised method.
-    Unit: name. Try: dino, the best of the three for small networks in the paper."""
+    """The self-supervised method. Unit: name. Try: dino, the best of the three for small networks in the paper."""
 
     backbone: str = "mobilenet_v2"
     """The network to pre-train: mobilenet_v2, resnet18, resnet34, resnet50, vit_tiny or any timm name.
     Unit: name. Try: the network that will run on your device."""
 
-    patch_size: PositiveInt | None = None
-    """Patch side of a ViT backbone; null keeps the architecture's own.
-    Unit: px. Try: 4 or 8 for 64 px images."""
+    patch_size: fields.PositiveInt | None = None
+    """Patch side of a ViT backbone; null keeps the architecture's own. Unit: px. Try: 4 or 8 for 64 px images."""
 
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest rate of stochastic depth in the student, rising linearly over the blocks.
     Unit: probability. Try: 0.1 for ViTs, 0 for CNNs."""
 
     init: Literal["standard", "smooth"] = "standard"
-    """How the backbone's weights start: standard (as torchvision's or timm's), or smooth, where networks of
-    inverted residual blocks (MobileNetV2 and V3, EfficientNet) start near mean filters and with empty residual
-    branches. All others start standard either way.
-    Unit: name. Try: smooth for MobileNetV2 in runs of few epochs."""
+    """How the backbone's weights start: standard (as torchvision's or timm's), or smooth, where networks of inverted
+    residual blocks (MobileNetV2 and V3, EfficientNet) start near mean filters and with empty residual branches. All
+    others start standard either way. Unit: name. Try: smooth for MobileNetV2 in runs of few epochs."""
 
-    epochs: PositiveInt | None = 200
+    epochs: fields.PositiveInt | None = 200
     """Length of the run; give either epochs or steps.
     Unit: passes over data.train. Try: 200, as published; more for small sets."""
 
-    steps: PositiveInt | None = None
+    steps: fields.PositiveInt | None = None
     """Length of the run in optimiser steps, instead of epochs.
     Unit: steps. Try: 100 to see whether everything works."""
 
@@ -219,64 +158,57 @@ class PretrainSettings(Section):
     """Images in one optimiser step, over all devices and all accumulated parts.
     Unit: images. Try: 256–1024; the learning rate follows by itself."""
 
-    accumulate: PositiveInt = 1
-    """Parts in which a device processes its share of the batch, one after the other, to save memory.
-    Each part has its own batch-norm statistics.
-    Unit: parts. Try: 2, 4, ... when memory runs out."""
+    accumulate: fields.PositiveInt = 1
+    """Parts in which a device processes its share of the batch, one after the other, to save memory. Each part has its
+    own batch-norm statistics. Unit: parts. Try: 2, 4, ... when memory runs out."""
 
-    lr: PositiveFloat = 0.48
+    lr: fields.PositiveFloat = 0.48
     """Peak learning rate for 256 images a step; the rate used is lr · batch_size / 256.
     Unit: learning rate. Try: the recipe's; a third of it if the loss jumps."""
 
-    seed: Seed = 0
+    seed: fields.Seed = 0
     """Seed of weights, order, views and all else that is random.
     Unit: none. Try: several, to see how far results vary."""
 
-    output: FilePath | None = None
-    """The run folder: settings, metrics, checkpoints and the backbone are written here.
-    Unit: path. Try: runs/NAME."""
+    output: fields.FilePath | None = None
+    """The run folder: settings, metrics, checkpoints and the backbone are written here. Unit: path. Try: runs/NAME."""
 
-    resume: Resume = False
+    resume: fields.Resume = False
     """Continue the run in the folder output from its last checkpoint. auto continues if there is a
     checkpoint and starts otherwise, so that one command does for the first start and every restart.
     Unit: true, false or auto. Try: true after an interruption; auto under torchrun and SLURM."""
 
-    init_from: FilePath | None = None
+    init_from: fields.FilePath | None = None
     """Start a new run from the weights in this file (an export, a checkpoint, or anyone's file of the same network),
     or from public ones: timm:NAME or hf-hub:OWNER/NAME, which are downloaded once.
     Unit: path or name. Try: a backbone.safetensors of an earlier run; timm:resnet18."""
 
-    devices: Devices = "auto"
+    devices: fields.Devices = "auto"
 
-    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(as_text)] = "32"
-    """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the
-    heads' last layers stay in float32.
-    Unit: name. Try: bf16 on recent GPUs, 16 on older ones."""
+    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(fields.as_text)] = "32"
+    """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the heads' last layers stay
+    in float32. Unit: name. Try: bf16 on recent GPUs, 16 on older ones."""
 
     compile: bool = False
-    """Compile the backbones with torch.compile, which fuses their small operations; the first steps
-    take longer. GPUs only: on a CPU it gains nothing.
-    Unit: true or false. Try: true for runs of an hour and more on a GPU."""
+    """Compile the backbones with torch.compile, which fuses their small operations; the first steps take longer. GPUs
+    only: on a CPU it gains nothing. Unit: true or false. Try: true for runs of an hour and more on a GPU."""
 
     grad_checkpointing: bool = False
-    """Keep only some of the student's activations and compute the others again in the backward pass:
-    the same result with much less memory, about a quarter slower.
-    Unit: true or false. Try: true when memory runs out; it keeps the batch-norm statistics of the
-    whole batch, which accumulate does not."""
+    """Keep only some of the student's activations and compute the others again in the backward pass: the same result
+    with much less memory, about a quarter slower. Unit: true or false. Try: true when memory runs out; it keeps the
+    batch-norm statistics of the whole batch, which accumulate does not."""
 
-    workers: Workers | None = None
+    workers: fields.Workers | None = None
     """Processes that decode and augment, per training process; null takes the cores of this
     machine divided by the training processes on it, less the one of that process.
     Unit: processes. Try: null; 0 loads in the training process, for debugging."""
 
-    log_every: LogEvery = 10
+    log_every: fields.LogEvery = 10
+    logger: fields.Logger = "tensorboard"
 
-    logger: Logger = "tensorboard"
-
-    global_pair_weight: Probability | None = None
-    """Weight of the global–global pairs of views in the loss, the global–local pairs having the
-    rest; null is the plain mean over all pairs.
-    Unit: share. Try: 0.4 (SSLight)."""
+    global_pair_weight: fields.Probability | None = None
+    """Weight of the global–global pairs of views in the loss, the global–local pairs having the rest; null is the plain
+    mean over all pairs. Unit: share. Try: 0.4 (SSLight)."""
 
     data: DataSettings = DataSettings()
     views: ViewSettings = ViewSettings()
@@ -286,7 +218,6 @@ class PretrainSettings(Section):
     swav: SwAVSettings = SwAVSettings()
     moco: MoCoSettings = MoCoSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
-
     explained_by: ClassVar[str] = "sslight config {key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:

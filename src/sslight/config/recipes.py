@@ -5,15 +5,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sslight.config.fields import Section, expanded
 from sslight.config.overrides import build_settings, flatten, validated
-from sslight.config.plain_yaml import parse_yaml, read_text, shown, write_yaml
+from sslight.config.plain_yaml import (
+    flat_settings,
+    parse_settings,
+    parse_yaml,
+    read_named,
+    read_text,
+    shown,
+    write_yaml,
+)
 from sslight.config.pretrain_settings import PretrainSettings
 
 _S = TypeVar("_S", bound=Section)
+_RECIPES = files("sslight") / "recipes"
 
 
 @dataclass(frozen=True)
@@ -30,11 +40,7 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the program."""
-    return sorted(
-        path.name.removesuffix(".yaml")
-        for path in (files("sslight") / "recipes").iterdir()
-        if path.name.endswith(".yaml")
-    )
+    return sorted(name.removesuffix(".yaml") for path in _RECIPES.iterdir() if (name := path.name).endswith(".yaml"))
 
 
 def read_recipe(name_or_path: str) -> Recipe:
@@ -51,36 +57,25 @@ def _read(name_or_path: str, heirs: tuple[str, ...]) -> Recipe:
     if name_or_path in heirs:
         raise ValueError(f"recipe {name_or_path} inherits itself: {' → '.join((*heirs, name_or_path))}.")
     text = _recipe_text(name_or_path)
-    try:
-        content = parse_yaml(text) or {}
-    except ValueError as error:
-        raise ValueError(f"recipe {name_or_path} is not valid YAML: {error}.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"recipe {name_or_path} holds no settings: write lines of the form `name: value`.")
+    content = parse_settings(text, f"recipe {name_or_path}")
     parent = content.pop("inherits", None)
     try:
         changes = flatten(content)
     except ValueError as error:
         raise ValueError(f"recipe {name_or_path}: {error}") from None
     inherited = _read(str(parent), (*heirs, name_or_path)).values if parent is not None else {}
-    header = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        header.append(line.removeprefix("#").strip())
+    comments = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    header = [line.removeprefix("#").strip() for line in comments]
     return Recipe(name_or_path, text, header, parent, changes, inherited | changes)
 
 
 def _recipe_text(name_or_path: str) -> str:
     names = recipe_names()
     if name_or_path in names:
-        return (files("sslight") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+        return (_RECIPES / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     path = Path(expanded(name_or_path))
     if path.suffix in {".yaml", ".yml"} or os.path.isfile(path):  # noqa: PTH113 - never raises
-        try:
-            return read_text(path)
-        except ValueError as error:
-            raise ValueError(f"recipe file {path} cannot be read ({error}); check the path.") from None
+        return read_named(path, "recipe file")
     close = get_close_matches(name_or_path, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"the recipes are {', '.join(names)}."
     raise ValueError(f"there is no recipe {shown(repr(name_or_path))}: {hint}")
@@ -106,10 +101,7 @@ def read_settings(path: Path, of: type[_S]) -> _S:
         ValueError: the file cannot be read, or holds settings of another kind.
     """
     try:
-        content = parse_yaml(read_text(path))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no settings")
-        return validated(of, flatten(content, of=of))
+        return validated(of, flatten(read_plain_settings(path), of=of))
     except ValueError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
@@ -132,11 +124,3 @@ def read_plain_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("it holds no settings")
     return flat_settings(content)
-
-
-def flat_settings(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in groups as one dictionary with dotted names; nothing is checked."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {str(key): value}
-    return flat

@@ -15,8 +15,7 @@ class OptimSettings(Section):
     Unit: name. Try: the recipe's; adamw is the easier one at batches below 256."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of LARS and SGD (AdamW keeps PyTorch's betas 0.9 and 0.999).
-    Unit: share kept a step. Try: 0.9."""
+    """Momentum of LARS and SGD (AdamW keeps PyTorch's betas 0.9 and 0.999). Unit: share kept a step. Try: 0.9."""
 
     lars_eta: PositiveFloat = 0.001
     """Trust coefficient of LARS: the step of a tensor is lr · eta · |weights| / |gradient|.
@@ -31,8 +30,7 @@ class OptimSettings(Section):
     Unit: as optim.weight_decay. Try: 0.4 with AdamW."""
 
     schedule: Literal["cosine", "multistep"] = "cosine"
-    """How the learning rate falls after the warm-up.
-    Unit: name. Try: cosine."""
+    """How the learning rate falls after the warm-up. Unit: name. Try: cosine."""
 
     min_lr: NonNegativeFloat = 0.0048
     """Learning rate at the end of the cosine schedule; not scaled with the batch.
@@ -43,16 +41,14 @@ class OptimSettings(Section):
     Unit: epochs. Try: 60 % and 80 % of the run."""
 
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Factor of the multi-step schedule at each milestone.
-    Unit: factor. Try: 0.1."""
+    """Factor of the multi-step schedule at each milestone. Unit: factor. Try: 0.1."""
 
     warmup_epochs: NonNegativeFloat = 10
     """Length of the linear warm-up of the learning rate; must be shorter than the run.
     Unit: epochs, also parts of one. Try: 5 % of the run."""
 
     warmup_start: NonNegativeFloat = 0.0
-    """Learning rate at the first step of the warm-up; not scaled with the batch.
-    Unit: learning rate. Try: 0."""
+    """Learning rate at the first step of the warm-up; not scaled with the batch. Unit: learning rate. Try: 0."""
 
     clip_grad: PositiveFloat | None = None
     """Largest L2 norm of each parameter's gradient; null does not clip.

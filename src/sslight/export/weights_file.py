@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import safetensors.torch
 import timm
 import torchvision
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslight.backbones import TORCHVISION_NAMES, read_state_dict, save_backbone, timm_name
+from sslight.backbones import TORCHVISION_NAMES, save_backbone, timm_name
 from sslight.export.network import Exportable
 
 Keys = Literal["timm", "torchvision"]
@@ -98,7 +99,7 @@ def _from_torchvision(exportable: Exportable, path: Path, num_classes: int) -> n
     model: nn.Module = build(num_classes=num_classes or 1)
     if not num_classes:
         _without_classifier(model, "torchvision")
-    model.load_state_dict(read_state_dict(path))
+    model.load_state_dict(safetensors.torch.load_file(path))
     return model.eval()
 
 

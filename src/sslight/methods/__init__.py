@@ -9,26 +9,7 @@ from sslight.methods.network import Network
 from sslight.methods.swav import SwAV, sinkhorn, swav_loss, swav_pair_means
 
 __all__ = [
-    "DINO",
-    "DINOHead",
-    "Method",
-    "MoCo",
-    "Network",
-    "StepOutput",
-    "StepValues",
-    "SwAV",
-    "SwAVHead",
-    "WeightNormLinear",
-    "build_method",
-    "dino_loss",
-    "dino_pair_means",
-    "dino_targets",
-    "moco_logits",
-    "moco_loss",
-    "moco_pair_means",
-    "projection_mlp",
-    "sinkhorn",
-    "swav_loss",
-    "swav_pair_means",
-    "update_center",
-]
+    "DINO", "DINOHead", "Method", "MoCo", "Network", "StepOutput", "StepValues", "SwAV", "SwAVHead",
+    "WeightNormLinear", "build_method", "dino_loss", "dino_pair_means", "dino_targets", "moco_logits", "moco_loss",
+    "moco_pair_means", "projection_mlp", "sinkhorn", "swav_loss", "swav_pair_means", "update_center",
+]  # fmt: skip

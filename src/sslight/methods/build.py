@@ -1,5 +1,7 @@
 """The method that the settings ask for."""
 
+from typing import Any
+
 from torch import nn
 
 from sslight.backbones import (
@@ -11,6 +13,7 @@ from sslight.backbones import (
     num_features,
 )
 from sslight.config import PretrainSettings
+from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 from sslight.methods.dino import DINO
 from sslight.methods.heads import DINOHead, SwAVHead, projection_mlp
 from sslight.methods.method import Method
@@ -31,40 +34,30 @@ def build_method(settings: PretrainSettings, device_type: str = "cpu") -> Method
     Raises:
         ValueError: the backbone is unknown, or a view size or another setting does not fit it.
     """
-    method = _build(settings)
+    method: Method
+    match settings.method:
+        case "dino":
+            method = _build_dino(settings)
+        case "swav":
+            method = _build_swav(settings)
+        case "moco":
+            method = _build_moco(settings)
     if device_type == "cpu":
         adopt_cpu_layers(method)
     return method
 
 
-def _build(settings: PretrainSettings) -> Method:
-    match settings.method:
-        case "dino":
-            return _build_dino(settings)
-        case "swav":
-            return _build_swav(settings)
-        case "moco":
-            return _build_moco(settings)
-
-
 def _build_dino(settings: PretrainSettings) -> DINO:
     dino = settings.dino
-    student, teacher = _trained_backbone(settings), _backbone(settings, drop_path=0.0)
-    student_head, teacher_head = (
-        DINOHead(
-            num_features(student),
-            num_layers=dino.head_layers,
-            hidden_dim=dino.head_hidden_dim,
-            bottleneck_dim=dino.head_bottleneck_dim,
-            output_dim=dino.head_output_dim,
-            batch_norm=dino.head_batch_norm,
-            norm_last_layer=dino.norm_last_layer,
-        )
-        for _ in range(2)
+    backbones = _trained_backbone(settings), _backbone(settings, drop_path=0.0)
+    head = _mlp(dino) | {"bottleneck_dim": dino.head_bottleneck_dim, "norm_last_layer": dino.norm_last_layer}
+    student, teacher = (
+        Network(backbone, DINOHead(num_features(backbone), **head, output_dim=dino.head_output_dim))
+        for backbone in backbones
     )
     return DINO(
-        Network(student, student_head),
-        Network(teacher, teacher_head),
+        student,
+        teacher,
         num_global=settings.views.num_global,
         num_local=settings.views.num_local,
         student_temp=dino.student_temp,
@@ -77,12 +70,7 @@ def _build_swav(settings: PretrainSettings) -> SwAV:
     swav = settings.swav
     backbone = _trained_backbone(settings)
     head = SwAVHead(
-        num_features(backbone),
-        num_layers=swav.head_layers,
-        hidden_dim=swav.head_hidden_dim,
-        output_dim=swav.head_output_dim,
-        num_prototypes=swav.num_prototypes,
-        batch_norm=swav.head_batch_norm,
+        num_features(backbone), **_mlp(swav), output_dim=swav.head_output_dim, num_prototypes=swav.num_prototypes
     )
     return SwAV(
         Network(backbone, head),
@@ -98,27 +86,27 @@ def _build_swav(settings: PretrainSettings) -> SwAV:
 
 def _build_moco(settings: PretrainSettings) -> MoCo:
     moco = settings.moco
-    query, key = _trained_backbone(settings), _backbone(settings, drop_path=0.0)
-    query_head, key_head = (
-        projection_mlp(
-            num_features(query),
-            num_layers=moco.head_layers,
-            hidden_dim=moco.head_hidden_dim,
-            out_dim=moco.head_output_dim,
-            batch_norm=moco.head_batch_norm,
-            activation=nn.ReLU,
-        )
-        for _ in range(2)
-    )
+    backbones = _trained_backbone(settings), _backbone(settings, drop_path=0.0)
+    head = _mlp(moco) | {"out_dim": moco.head_output_dim, "activation": nn.ReLU}
+    query, key = (Network(backbone, projection_mlp(num_features(backbone), **head)) for backbone in backbones)
     return MoCo(
-        Network(query, query_head),
-        Network(key, key_head),
+        query,
+        key,
         num_local=settings.views.num_local,
         embedding_dim=moco.head_output_dim,
         temperature=moco.temperature,
         queue_size=moco.queue_size,
         global_pair_weight=settings.global_pair_weight,
     )
+
+
+def _mlp(method: DINOSettings | SwAVSettings | MoCoSettings) -> dict[str, Any]:
+    """What all heads have."""
+    return {
+        "num_layers": method.head_layers,
+        "hidden_dim": method.head_hidden_dim,
+        "batch_norm": method.head_batch_norm,
+    }
 
 
 def _trained_backbone(settings: PretrainSettings) -> nn.Module:
@@ -136,9 +124,5 @@ def _trained_backbone(settings: PretrainSettings) -> nn.Module:
 
 
 def _backbone(settings: PretrainSettings, drop_path: float) -> nn.Module:
-    return build_backbone(
-        settings.backbone,
-        image_size=settings.views.global_size,
-        patch_size=settings.patch_size,
-        drop_path=drop_path,
-    )
+    sizes = {"image_size": settings.views.global_size, "patch_size": settings.patch_size}
+    return build_backbone(settings.backbone, **sizes, drop_path=drop_path)

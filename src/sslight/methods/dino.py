@@ -34,17 +34,14 @@ def dino_loss(
         center: ``[K]``.
         student_temp: Temperature of the student's softmax.
         teacher_temp: Temperature of the teacher's softmax.
-        global_pair_weight: w of w · mean over global–global pairs + (1 - w) · mean over global–local
-            pairs (SSLight); None is the plain mean over all pairs (DINO). Without local views, V = G,
-            it has no effect.
+        global_pair_weight: w of w · mean over global–global pairs + (1 - w) · mean over global–local pairs (SSLight);
+            None is the plain mean over all pairs (DINO). Without local views, V = G, it has no effect.
 
     Returns:
         Scalar.
     """
-    means = dino_pair_means(
-        student_logits, teacher_logits, center, student_temp=student_temp, teacher_temp=teacher_temp
-    )
-    return means.weighted(global_pair_weight)
+    temps = {"student_temp": student_temp, "teacher_temp": teacher_temp}
+    return dino_pair_means(student_logits, teacher_logits, center, **temps).weighted(global_pair_weight)
 
 
 def dino_pair_means(
@@ -152,13 +149,8 @@ class DINO(Method):
         teacher_logits = teacher_logits.unflatten(0, (-1, batch))
         self._logit_sum += teacher_logits.sum((0, 1))
         self._num_logits += self.num_global * batch
-        means = dino_pair_means(
-            student_logits,
-            teacher_logits,
-            self.center,
-            student_temp=self.student_temp,
-            teacher_temp=values.teacher_temp,
-        )
+        temps = {"student_temp": self.student_temp, "teacher_temp": values.teacher_temp}
+        means = dino_pair_means(student_logits, teacher_logits, self.center, **temps)
         loss = means.weighted(self.global_pair_weight)
         indicators = _indicators(dino_targets(teacher_logits, self.center, values.teacher_temp), loss)
         return StepOutput(loss, indicators | means.scalars, full_precision(features[:batch].detach()))
@@ -178,8 +170,4 @@ def _indicators(targets: Tensor, loss: Tensor) -> dict[str, Tensor]:
     ln_k = math.log(targets.shape[-1])
     entropy = torch.special.entr(targets).sum(-1).mean()
     spread = torch.special.entr(targets.mean((0, 1))).sum()
-    return {
-        "teacher_entropy": entropy / ln_k,
-        "target_spread": spread / ln_k,
-        "divergence": loss.detach() - entropy,
-    }
+    return {"teacher_entropy": entropy / ln_k, "target_spread": spread / ln_k, "divergence": loss.detach() - entropy}

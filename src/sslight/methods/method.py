@@ -11,10 +11,9 @@ from torch import Tensor, nn
 class StepValues:
     """The scheduled values of one optimiser step; a value that the method has no part for is left out.
 
-    ``momentum``: share of the teacher (DINO) or key network (MoCo) kept, 0 to 1; ``teacher_temp``:
-    temperature of the teacher's softmax (DINO); ``freeze_last_layer``: whether the last layer of the
-    head (DINO) or the prototypes (SwAV) stay as they are; ``use_queue``: whether the queue (SwAV) is
-    filled and, once full, used.
+    ``momentum``: share of the teacher (DINO) or key network (MoCo) kept, 0 to 1; ``teacher_temp``: temperature of the
+    teacher's softmax (DINO); ``freeze_last_layer``: whether the last layer of the head (DINO) or the prototypes (SwAV)
+    stay as they are; ``use_queue``: whether the queue (SwAV) is filled and, once full, used.
     """
 
     momentum: float | None = None

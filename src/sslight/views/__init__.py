@@ -5,12 +5,5 @@ from sslight.views.eval_view import center_view
 from sslight.views.multi_crop import MultiCrop, ViewParameters, build_multi_crop, warm_up
 
 __all__ = [
-    "MultiCrop",
-    "ViewBatch",
-    "ViewParameters",
-    "build_multi_crop",
-    "center_view",
-    "collate",
-    "normalize",
-    "warm_up",
-]
+    "MultiCrop", "ViewBatch", "ViewParameters", "build_multi_crop", "center_view", "collate", "normalize", "warm_up",
+]  # fmt: skip

@@ -1,18 +1,14 @@
 """The views of a batch of images, on their way from the workers to the device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sslight.views.compiled import compiled
-
-UInt8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
+from sslight.views.compiled import Float32Array, UInt8Array, compiled
 
 
 @dataclass(frozen=True)
@@ -52,21 +48,15 @@ class ViewBatch:
 
     def pin_memory(self) -> "ViewBatch":
         """The same batch in page-locked memory (called by torch's DataLoader)."""
-        return ViewBatch(
-            self.global_views.pin_memory(),
-            None if self.local_views is None else self.local_views.pin_memory(),
-            self.indices.pin_memory(),
-            None if self.labels is None else self.labels.pin_memory(),
-        )
+        return self._with(Tensor.pin_memory)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "ViewBatch":
         """The same batch on a device; the host does not wait if the batch is pinned and ``non_blocking``."""
-        return ViewBatch(
-            self.global_views.to(device, non_blocking=non_blocking),
-            None if self.local_views is None else self.local_views.to(device, non_blocking=non_blocking),
-            self.indices.to(device, non_blocking=non_blocking),
-            None if self.labels is None else self.labels.to(device, non_blocking=non_blocking),
-        )
+        return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def _with(self, moved: Callable[[Tensor], Tensor]) -> "ViewBatch":
+        local_views, labels = (None if t is None else moved(t) for t in (self.local_views, self.labels))
+        return ViewBatch(moved(self.global_views), local_views, moved(self.indices), labels)
 
 
 def collate(samples: Sequence[tuple[Sequence[Tensor], int, int | None]], *, num_global: int) -> ViewBatch:

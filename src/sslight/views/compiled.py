@@ -1,10 +1,18 @@
-"""How the loops over pixels are compiled."""
+"""How the loops over pixels are compiled, and the arrays that they take."""
 
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
 from numba import njit
+
+UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+Int64Array = npt.NDArray[np.int64]
 
 P = ParamSpec("P")
 R = TypeVar("R")

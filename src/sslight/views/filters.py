@@ -11,18 +11,11 @@ Sources and targets may be read and written up to ``SLACK`` bytes beyond what co
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from sslight.views.compiled import compiled
-
-UInt8Array = npt.NDArray[np.uint8]
-BoolArray = npt.NDArray[np.bool_]
-Float32Array = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
-Int64Array = npt.NDArray[np.int64]
+from sslight.views.compiled import BoolArray, Float32Array, Float64Array, Int64Array, UInt8Array, compiled
 
 SLACK = 64
 _LANES = SLACK

@@ -1,12 +1,8 @@
 """Where views are cut from an image: torchvision's RandomResizedCrop, many boxes at once."""
 
 import numpy as np
-import numpy.typing as npt
 
-from sslight.views.compiled import compiled
-
-Int64Array = npt.NDArray[np.int64]
-Float64Array = npt.NDArray[np.float64]
+from sslight.views.compiled import Float64Array, Int64Array, compiled
 
 _NUM_TRIES = 10
 UNIFORMS_PER_BOX = 2 * _NUM_TRIES + 2

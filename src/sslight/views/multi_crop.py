@@ -11,14 +11,10 @@ from numpy.random.bit_generator import ISeedSequence
 from torch import Tensor
 
 from sslight.config import ViewSettings, load_recipe
+from sslight.views.compiled import BoolArray, Float64Array, Int64Array, UInt8Array
 from sslight.views.filters import blur, columns_of, resize_boxes
 from sslight.views.geometry import UNIFORMS_PER_BOX, sample_boxes
 from sslight.views.photometric import HUE, NO_JITTER, interleave, recolor
-
-UInt8Array = npt.NDArray[np.uint8]
-BoolArray = npt.NDArray[np.bool_]
-Int64Array = npt.NDArray[np.int64]
-Float64Array = npt.NDArray[np.float64]
 
 _MAX_KEY_LENGTH = 4
 # Uniform numbers that a view takes: its box, then one for each of these (jitter has four of both last kinds).
@@ -114,19 +110,13 @@ class MultiCrop:
         blur_sigma: tuple[float, float] = (0.1, 2.0),
         solarize_prob: tuple[float, float] = (0.0, 0.2),
     ) -> None:
-        _check_count("num_global", num_global, smallest=1)
-        _check_count("num_local", num_local, smallest=0)
-        _check_count("global_size", global_size, smallest=1)
-        _check_count("local_size", local_size, smallest=1)
-        _check_interval("global_scale", global_scale, largest=1.0)
-        _check_interval("local_scale", local_scale, largest=1.0)
-        _check_interval("aspect_ratio", aspect_ratio)
-        _check_interval("blur_sigma", blur_sigma)
-        _check_shares("flip_prob", (flip_prob,), length=1)
-        _check_shares("jitter_prob", (jitter_prob,), length=1)
-        _check_shares("grayscale_prob", (grayscale_prob,), length=1)
-        _check_shares("blur_prob", blur_prob, length=3)
-        _check_shares("solarize_prob", solarize_prob, length=2)
+        _check_counts(1, num_global=num_global, global_size=global_size, local_size=local_size)
+        _check_counts(0, num_local=num_local)
+        _check_intervals(1.0, global_scale=global_scale, local_scale=local_scale)
+        _check_intervals(float("inf"), aspect_ratio=aspect_ratio, blur_sigma=blur_sigma)
+        _check_shares(1, flip_prob=(flip_prob,), jitter_prob=(jitter_prob,), grayscale_prob=(grayscale_prob,))
+        _check_shares(3, blur_prob=blur_prob)
+        _check_shares(2, solarize_prob=solarize_prob)
         _check_jitter(jitter)
         self.num_global, self.num_local = num_global, num_local
         self.global_size, self.local_size = global_size, local_size
@@ -174,12 +164,7 @@ class MultiCrop:
         return self.apply(pixels.transpose(2, 0, 1), parameters)
 
     def draw(self, height: int, width: int, key: Sequence[int]) -> ViewParameters:
-        """Draw all that is random about the views of an image of this size.
-
-        Args:
-            height: Height of the image in px.
-            width: Width of the image in px.
-            key: One to four integers ≥ 0 that name the random numbers.
+        """Draw all that is random about the views of an image of this size in px; ``key`` as for a call.
 
         Raises:
             ValueError: not such a key, or an image without pixels.
@@ -202,13 +187,7 @@ class MultiCrop:
         )
 
     def draw_boxes(self, height: int, width: int, num_draws: int, rng: np.random.Generator) -> Int64Array:
-        """Many draws of the boxes alone, with the distribution of ``draw``.
-
-        Args:
-            height: Height of the image in px.
-            width: Width of the image in px.
-            num_draws: Draws N.
-            rng: Source of the random numbers.
+        """``num_draws`` draws N of the boxes alone, with the distribution of ``draw``, for an image of this size in px.
 
         Returns:
             Boxes [N, V, 4] as (top, left, height, width) in px, global views first.
@@ -338,22 +317,25 @@ def _check_memory(name: str, out: UInt8Array, size: int) -> None:
         )
 
 
-def _check_count(name: str, value: int, smallest: int) -> None:
-    if value < smallest:
-        raise ValueError(f"{name}={value} is too small: give a whole number from {smallest} up.")
+def _check_counts(smallest: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < smallest:
+            raise ValueError(f"{name}={value} is too small: give a whole number from {smallest} up.")
 
 
-def _check_interval(name: str, value: Sequence[float], largest: float = float("inf")) -> None:
-    if len(value) != 2 or not 0.0 < value[0] <= value[1] <= largest or value[1] == float("inf"):
-        rule = f"0 < smallest ≤ largest ≤ {largest:g}" if largest < float("inf") else "0 < smallest ≤ largest"
-        raise ValueError(f"{name}={tuple(value)} is not an interval: give two numbers, {rule}.")
+def _check_intervals(largest: float, **values: Sequence[float]) -> None:
+    for name, value in values.items():
+        if len(value) != 2 or not 0.0 < value[0] <= value[1] <= largest or value[1] == float("inf"):
+            rule = f"0 < smallest ≤ largest ≤ {largest:g}" if largest < float("inf") else "0 < smallest ≤ largest"
+            raise ValueError(f"{name}={tuple(value)} is not an interval: give two numbers, {rule}.")
 
 
-def _check_shares(name: str, values: Sequence[float], length: int) -> None:
-    if len(values) != length or not all(0.0 <= value <= 1.0 for value in values):
-        shown = values[0] if length == 1 else tuple(values)
-        what = "a probability" if length == 1 else f"{length} probabilities"
-        raise ValueError(f"{name}={shown} is not {what}: give {length} number{'s' * (length > 1)} from 0 to 1.")
+def _check_shares(length: int, **values: Sequence[float]) -> None:
+    for name, value in values.items():
+        if len(value) != length or not all(0.0 <= share <= 1.0 for share in value):
+            shown = value[0] if length == 1 else tuple(value)
+            what = "a probability" if length == 1 else f"{length} probabilities"
+            raise ValueError(f"{name}={shown} is not {what}: give {length} number{'s' * (length > 1)} from 0 to 1.")
 
 
 def _check_jitter(jitter: Sequence[float]) -> None:

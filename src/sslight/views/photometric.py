@@ -11,17 +11,11 @@ of branches, float32 throughout (numba widens small integers to 64 bits).
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from sslight.views.compiled import compiled
+from sslight.views.compiled import BoolArray, Float32Array, Float64Array, Int64Array, UInt8Array, compiled
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
-UInt8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
-Int64Array = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 NO_JITTER: Float64Array = np.array([1.0, 1.0, 1.0, 0.0])
 
@@ -31,9 +25,14 @@ _STRIP_PIXELS = 2048
 
 
 @compiled
-def _floor_to_byte(value: np.float32) -> np.float32:
+def _clip_to_byte(value: np.float32) -> np.float32:
     value = value if value > _F(0) else _F(0)
-    return _F(np.floor(value if value < _F(255) else _F(255)))
+    return value if value < _F(255) else _F(255)
+
+
+@compiled
+def _floor_to_byte(value: np.float32) -> np.float32:
+    return _F(np.floor(_clip_to_byte(value)))
 
 
 @compiled
@@ -73,9 +72,7 @@ def _saturate(red: Float32Array, green: Float32Array, blue: Float32Array, factor
 def _to_gray(red: Float32Array, green: Float32Array, blue: Float32Array) -> None:
     for x in range(red.shape[0]):
         gray = _luma(red[x], green[x], blue[x])
-        red[x] = gray
-        green[x] = gray
-        blue[x] = gray
+        red[x] = green[x] = blue[x] = gray
 
 
 @compiled
@@ -84,12 +81,6 @@ def _sum_of_luma(red: Float32Array, green: Float32Array, blue: Float32Array) -> 
     for x in range(red.shape[0]):
         total += np.int32(_luma(red[x], green[x], blue[x]))
     return total
-
-
-@compiled
-def _clip_to_byte(value: np.float32) -> np.float32:
-    value = value if value > _F(0) else _F(0)
-    return value if value < _F(255) else _F(255)
 
 
 @compiled
@@ -123,12 +114,7 @@ def _shift_hue(red: Float32Array, green: Float32Array, blue: Float32Array, shift
 
 @compiled
 def _jitter(
-    red: Float32Array,
-    green: Float32Array,
-    blue: Float32Array,
-    operation: int,
-    factor: float,
-    mean: np.float32,
+    red: Float32Array, green: Float32Array, blue: Float32Array, operation: int, factor: float, mean: np.float32
 ) -> None:
     if operation == HUE:
         if factor != 0.0:
@@ -139,9 +125,8 @@ def _jitter(
             _saturate(red, green, blue, _F(factor))
         else:
             constant = mean if operation == CONTRAST else _F(0)
-            _blend_with_constant(red, constant, _F(factor))
-            _blend_with_constant(green, constant, _F(factor))
-            _blend_with_constant(blue, constant, _F(factor))
+            for channel in (red, green, blue):
+                _blend_with_constant(channel, constant, _F(factor))
 
 
 @compiled
@@ -159,17 +144,15 @@ def _sweep(
     for start in range(0, num_pixels, _STRIP_PIXELS):
         end = min(start + _STRIP_PIXELS, num_pixels)
         red, green, blue = channels[0, : end - start], channels[1, : end - start], channels[2, : end - start]
-        _widen(planes[0, start:end], red)
-        _widen(planes[1, start:end], green)
-        _widen(planes[2, start:end], blue)
+        for c in range(3):
+            _widen(planes[c, start:end], channels[c, : end - start])
         for i in range(order.shape[0]):
             _jitter(red, green, blue, order[i], factors[order[i]], mean)
         if gray:
             _to_gray(red, green, blue)
         if gray or order.shape[0]:
-            _narrow(red, planes[0, start:end])
-            _narrow(green, planes[1, start:end])
-            _narrow(blue, planes[2, start:end])
+            for c in range(3):
+                _narrow(channels[c, : end - start], planes[c, start:end])
         if measure:
             total += _sum_of_luma(red, green, blue)
     return total

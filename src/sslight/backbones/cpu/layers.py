@@ -193,11 +193,8 @@ class Attention(TimmAttention):  # type: ignore[misc]  # timm has no type inform
 
 
 def _bf16_on_cpu(x: Tensor) -> bool:
-    return (
-        x.device.type == "cpu"
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") is torch.bfloat16
-    )
+    is_bf16 = torch.get_autocast_dtype("cpu") is torch.bfloat16
+    return x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and is_bf16
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:

@@ -24,13 +24,8 @@ def gains_as_product(layer: nn.Conv2d, side: int) -> bool:
     """Whether :func:`convolve` can take the place of a layer without bias, and is faster on maps of ``side`` px."""
     stride, kernel = layer.stride[0], layer.kernel_size[0]
     is_square = layer.stride == (stride, stride) and layer.kernel_size == (kernel, kernel)
-    if (
-        not is_square
-        or layer.groups != 1
-        or layer.dilation != (1, 1)
-        or stride not in (1, 2)
-        or not bf16_is_fast_on_cpu()
-    ):
+    is_plain = is_square and layer.groups == 1 and layer.dilation == (1, 1)
+    if not (is_plain and stride in (1, 2) and bf16_is_fast_on_cpu()):
         return False
     if kernel == 1:
         return layer.padding == (0, 0) and side <= _LARGEST_PIXEL_SIDE

@@ -8,78 +8,57 @@ from pathlib import Path
 from typing import Any
 
 from sslight.config.original.defaults import DEFAULTS
-from sslight.config.plain_yaml import parse_yaml, read_text, shown
+from sslight.config.plain_yaml import flat_settings, parse_settings, read_named, shown
 
 _VIEWS, _TWO = "MULTI_VIEWS_TRANSFORMS", "TWO_VIEWS_TRANSFORMS"
 
 # One key of the original is one setting here, whatever the method.
+# fmt: off
 _SAME: dict[str, str] = {
-    "MODEL.BACKBONE_ARCH": "backbone",
-    "OUTPUT_DIR": "output",
-    "SEED": "seed",
-    "WORKERS": "workers",
-    "LOG_STEP": "log_every",
-    "DATA.MEAN": "views.mean",
-    "DATA.STD": "views.std",
-    "TRAIN.CHECKPOINT_PERIOD": "checkpoint.every_epochs",
-    "TRAIN.JOINT_LINEAR_PROBE": "probe.linear",
-    f"{_VIEWS}.GLOBAL_CROPS_SCALE": "views.global_scale",
-    f"{_VIEWS}.LOCAL_CROPS_SCALE": "views.local_scale",
-    f"{_VIEWS}.GLOBAL_CROP_SIZE": "views.global_size",
-    f"{_VIEWS}.LOCAL_CROP_SIZE": "views.local_size",
-    f"{_VIEWS}.LOCAL_CROPS_NUMBER": "views.num_local",
-    f"{_VIEWS}.COLOR_JITTER_INTENSITY": "views.jitter",
-    f"{_VIEWS}.GAUSSIAN_BLUR_PROB": "views.blur_prob",
-    "SOLVER.BASE_LR": "lr",
-    "SOLVER.MIN_LR": "optim.min_lr",
-    "SOLVER.START_WARMUP": "optim.warmup_start",
-    "SOLVER.WARMUP_EPOCHS": "optim.warmup_epochs",
-    "SOLVER.TOTAL_EPOCHS": "epochs",
-    "SOLVER.MOMENTUM": "optim.momentum",
-    "SOLVER.WEIGHT_DECAY": "optim.weight_decay",
-    "SOLVER.WEIGHT_DECAY_END": "optim.weight_decay_final",
-    "SOLVER.MILESTONES": "optim.milestones",
+    "MODEL.BACKBONE_ARCH": "backbone", "OUTPUT_DIR": "output", "SEED": "seed", "WORKERS": "workers",
+    "LOG_STEP": "log_every", "DATA.MEAN": "views.mean", "DATA.STD": "views.std",
+    "TRAIN.CHECKPOINT_PERIOD": "checkpoint.every_epochs", "TRAIN.JOINT_LINEAR_PROBE": "probe.linear",
+    f"{_VIEWS}.GLOBAL_CROPS_SCALE": "views.global_scale", f"{_VIEWS}.LOCAL_CROPS_SCALE": "views.local_scale",
+    f"{_VIEWS}.GLOBAL_CROP_SIZE": "views.global_size", f"{_VIEWS}.LOCAL_CROP_SIZE": "views.local_size",
+    f"{_VIEWS}.LOCAL_CROPS_NUMBER": "views.num_local", f"{_VIEWS}.COLOR_JITTER_INTENSITY": "views.jitter",
+    f"{_VIEWS}.GAUSSIAN_BLUR_PROB": "views.blur_prob", "SOLVER.BASE_LR": "lr", "SOLVER.MIN_LR": "optim.min_lr",
+    "SOLVER.START_WARMUP": "optim.warmup_start", "SOLVER.WARMUP_EPOCHS": "optim.warmup_epochs",
+    "SOLVER.TOTAL_EPOCHS": "epochs", "SOLVER.MOMENTUM": "optim.momentum", "SOLVER.WEIGHT_DECAY": "optim.weight_decay",
+    "SOLVER.WEIGHT_DECAY_END": "optim.weight_decay_final", "SOLVER.MILESTONES": "optim.milestones",
 }
 _SAME_BY_METHOD: dict[str, dict[str, str]] = {
     "dino": {
-        "MODEL.MODEL_MOMENTUM": "dino.teacher_momentum",
-        "SOLVER.FREEZE_LAST_LAYER": "dino.freeze_last_layer_epochs",
-        "DINO.STUDENT_TEMP": "dino.student_temp",
-        "DINO.TEACHER_TEMP": "dino.teacher_temp",
+        "MODEL.MODEL_MOMENTUM": "dino.teacher_momentum", "SOLVER.FREEZE_LAST_LAYER": "dino.freeze_last_layer_epochs",
+        "DINO.STUDENT_TEMP": "dino.student_temp", "DINO.TEACHER_TEMP": "dino.teacher_temp",
         "DINO.WARMUP_TEACHER_TEMP": "dino.warmup_teacher_temp",
         "DINO.WARMUP_TEACHER_TEMP_EPOCHS": "dino.warmup_teacher_temp_epochs",
-        "DINO.CENTER_MOMENTUM": "dino.center_momentum",
-        "DINOHead.NUM_LAYERS": "dino.head_layers",
-        "DINOHead.HIDDEN_SIZE": "dino.head_hidden_dim",
-        "DINOHead.BOTTLENECK_DIM": "dino.head_bottleneck_dim",
-        "DINOHead.OUTPUT_DIM": "dino.head_output_dim",
-        "DINOHead.USE_BN_IN_HEAD": "dino.head_batch_norm",
+        "DINO.CENTER_MOMENTUM": "dino.center_momentum", "DINOHead.NUM_LAYERS": "dino.head_layers",
+        "DINOHead.HIDDEN_SIZE": "dino.head_hidden_dim", "DINOHead.BOTTLENECK_DIM": "dino.head_bottleneck_dim",
+        "DINOHead.OUTPUT_DIM": "dino.head_output_dim", "DINOHead.USE_BN_IN_HEAD": "dino.head_batch_norm",
         "DINOHead.NORM_LAST_YEAR": "dino.norm_last_layer",
     },
     "swav": {
-        "SWAV.NMB_PROTOTYPES": "swav.num_prototypes",
-        "SWAV.TEMPERATURE": "swav.temperature",
-        "SWAV.EPSILON": "swav.epsilon",
-        "SWAV.SINKHORN_ITERATIONS": "swav.sinkhorn_iterations",
-        "SWAV.QUEUE_LENGTH": "swav.queue_size",
-        "SWAV.EPOCH_QUEUE_STARTS": "swav.queue_start_epoch",
-        "SWAV.FREEZE_PROTOTYPES_EPOCHS": "swav.freeze_prototypes_epochs",
-        "SWAV.NUM_LAYERS": "swav.head_layers",
-        "SWAV.HIDDEN_SIZE": "swav.head_hidden_dim",
-        "SWAV.OUTPUT_DIM": "swav.head_output_dim",
+        "SWAV.NMB_PROTOTYPES": "swav.num_prototypes", "SWAV.TEMPERATURE": "swav.temperature",
+        "SWAV.EPSILON": "swav.epsilon", "SWAV.SINKHORN_ITERATIONS": "swav.sinkhorn_iterations",
+        "SWAV.QUEUE_LENGTH": "swav.queue_size", "SWAV.EPOCH_QUEUE_STARTS": "swav.queue_start_epoch",
+        "SWAV.FREEZE_PROTOTYPES_EPOCHS": "swav.freeze_prototypes_epochs", "SWAV.NUM_LAYERS": "swav.head_layers",
+        "SWAV.HIDDEN_SIZE": "swav.head_hidden_dim", "SWAV.OUTPUT_DIM": "swav.head_output_dim",
         "SWAV.USE_BN_IN_HEAD": "swav.head_batch_norm",
     },
     "moco": {
-        "MOCO.TEMPERATURE": "moco.temperature",
-        "MOCO.QUEUE_LENGTH": "moco.queue_size",
-        "MOCO.MOMENTUM": "moco.key_momentum",
-        "MOCO.NUM_LAYERS": "moco.head_layers",
-        "MOCO.HIDDEN_SIZE": "moco.head_hidden_dim",
-        "MOCO.OUTPUT_DIM": "moco.head_output_dim",
+        "MOCO.TEMPERATURE": "moco.temperature", "MOCO.QUEUE_LENGTH": "moco.queue_size",
+        "MOCO.MOMENTUM": "moco.key_momentum", "MOCO.NUM_LAYERS": "moco.head_layers",
+        "MOCO.HIDDEN_SIZE": "moco.head_hidden_dim", "MOCO.OUTPUT_DIM": "moco.head_output_dim",
         "MOCO.USE_BN_IN_HEAD": "moco.head_batch_norm",
     },
 }
-_OPTIMIZERS = {"lars": "lars", "adamw": "adamw", "sgd": "sgd"}
+# fmt: on
+_FIRST_ENTRY = {
+    f"{_VIEWS}.RANDOM_HORIZONTAL_FLIP_PROB": "views.flip_prob",
+    f"{_VIEWS}.COLOR_JITTER_PROB": "views.jitter_prob",
+    f"{_VIEWS}.GREYSCALE_PROB": "views.grayscale_prob",
+}
+_OPTIMIZERS = {name: name for name in ("lars", "adamw", "sgd")}
 _SCHEDULES = {"cos": "cosine", "cosine": "cosine", "multistep": "multistep"}
 
 # What is fixed here: another value cannot be followed and is refused.
@@ -133,7 +112,8 @@ def translate_original(path: str | Path, pairs: Iterable[str] = ()) -> Translati
         ValueError: the file cannot be read, a key is unknown (the nearest are named), or a value has no
             counterpart here.
     """
-    given = _read_yaml(Path(path)) | _read_pairs(list(pairs))
+    content = parse_settings(read_named(Path(path), "configuration"), f"configuration {path}")
+    given = flat_settings(content) | _read_pairs(list(pairs))
     unknown = [key for key in given if key not in _keys()]
     if unknown:
         nearest = get_close_matches(unknown[0], _keys(), n=3, cutoff=0.5)
@@ -150,23 +130,6 @@ def _keys() -> dict[str, Any]:
         for section, values in DEFAULTS.items()
         for name, value in values.items()
     }
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = read_text(path)
-    except ValueError as error:
-        raise ValueError(f"configuration {path} cannot be read ({error}); check the path.") from None
-    try:
-        content = parse_yaml(text) or {}
-    except ValueError as error:
-        raise ValueError(f"configuration {path} is not valid YAML: {error}.") from None
-    if not isinstance(content, Mapping):
-        raise ValueError(f"configuration {path} holds no settings of the original.")
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, Mapping) else {str(key): value}
-    return flat
 
 
 def _read_pairs(words: list[str]) -> dict[str, Any]:
@@ -206,23 +169,20 @@ def _is_number(value: object) -> bool:
 
 
 def _translate(values: Mapping[str, Any], given: set[str]) -> Translation:
-    method = _choice("SSL_METHOD", values, {"dino": "dino", "swav": "swav", "moco": "moco"})
+    method = _choice("SSL_METHOD", values, {name: name for name in _SAME_BY_METHOD})
     for key, (fixed, why) in _FIXED.items():
         if values[key] != fixed:
             raise ValueError(f"{key} {shown(values[key])} has no counterpart: {why} here; leave it at {fixed}.")
     notes = [f"{key} has no effect here: {why}." for key, why in _WITHOUT_EFFECT.items() if key in given]
-    settings: dict[str, Any] = {"method": method}
-    for key, name in (_SAME | _SAME_BY_METHOD[method]).items():
-        settings[name] = values[key]
-    of_others = {key for other, keys in _SAME_BY_METHOD.items() if other != method for key in keys}
-    without = sorted(given & (of_others - set(_SAME_BY_METHOD[method])))
+    of_method = _SAME_BY_METHOD[method]
+    settings = {"method": method} | {name: values[key] for key, name in (_SAME | of_method).items()}
+    without = sorted(given & {key for keys in _SAME_BY_METHOD.values() for key in keys} - of_method.keys())
     notes += [f"{key} had no effect there: it is not of {values['SSL_METHOD']}." for key in without]
-    settings |= _data(values) | _views(values, given, notes) | _solver(values, method, notes)
-    settings["batch_size"] = values["TRAIN.BATCH_SIZE"] * values["NUM_GPUS_PER_NODE"] * values["N_NODES"]
-    notes.append(
-        f"batch_size={settings['batch_size']} is TRAIN.BATCH_SIZE {values['TRAIN.BATCH_SIZE']} a GPU × "
-        f"NUM_GPUS_PER_NODE {values['NUM_GPUS_PER_NODE']} × N_NODES {values['N_NODES']}."
-    )
+    settings |= _data(values) | _views(values, method, given, notes) | _solver(values, method, notes)
+    a_gpu, gpus, nodes = (values[key] for key in ("TRAIN.BATCH_SIZE", "NUM_GPUS_PER_NODE", "N_NODES"))
+    settings["batch_size"] = batch_size = a_gpu * gpus * nodes
+    product = f"TRAIN.BATCH_SIZE {a_gpu} a GPU × NUM_GPUS_PER_NODE {gpus} × N_NODES {nodes}"
+    notes.append(f"batch_size={batch_size} is {product}.")
     if "SEED" in given:
         notes.append("SEED never reached the original's training processes; here it decides weights, order and views.")
     return Translation(settings, notes)
@@ -248,32 +208,23 @@ def _data(values: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _views(values: Mapping[str, Any], given: set[str], notes: list[str]) -> dict[str, Any]:
+def _views(values: Mapping[str, Any], method: str, given: set[str], notes: list[str]) -> dict[str, Any]:
     """Lists of which the original read one entry, and the view counts and weights that it wanted typed thrice."""
-    settings: dict[str, Any] = {
-        "views.flip_prob": values[f"{_VIEWS}.RANDOM_HORIZONTAL_FLIP_PROB"][0],
-        "views.jitter_prob": values[f"{_VIEWS}.COLOR_JITTER_PROB"][0],
-        "views.grayscale_prob": values[f"{_VIEWS}.GREYSCALE_PROB"][0],
-        "views.solarize_prob": [0.0, values[f"{_VIEWS}.SOLARIZATION_PROB"][1]],
+    solarization = f"{_VIEWS}.SOLARIZATION_PROB"
+    settings: dict[str, Any] = {name: values[key][0] for key, name in _FIRST_ENTRY.items()}
+    settings["views.solarize_prob"] = [0.0, values[solarization][1]]
+    ignored = {key: (values[key][1], values[key][0]) for key in _FIRST_ENTRY} | {
+        solarization: (values[solarization][0], 0)
     }
-    for name, index in (
-        ("RANDOM_HORIZONTAL_FLIP_PROB", 1),
-        ("COLOR_JITTER_PROB", 1),
-        ("GREYSCALE_PROB", 1),
-        ("SOLARIZATION_PROB", 0),
-    ):
-        key = f"{_VIEWS}.{name}"
-        if key in given and values[key][index] != (0.0 if index == 0 else values[key][0]):
-            notes.append(f"{key}: its entry {values[key][index]} had no effect there and has none here.")
+    for key, (entry, harmless) in ignored.items():
+        if key in given and entry != harmless:
+            notes.append(f"{key}: its entry {entry} had no effect there and has none here.")
     num_local = values[f"{_VIEWS}.LOCAL_CROPS_NUMBER"]
-    if values[f"{_VIEWS}.NMB_CROPS"] != [2, num_local]:
+    if (counts := values[f"{_VIEWS}.NMB_CROPS"]) != [2, num_local]:
         raise ValueError(
-            f"{_VIEWS}.NMB_CROPS {values[f'{_VIEWS}.NMB_CROPS']} contradicts LOCAL_CROPS_NUMBER {num_local}: "
-            f"set it to [2, {num_local}]."
+            f"{_VIEWS}.NMB_CROPS {counts} contradicts LOCAL_CROPS_NUMBER {num_local}: set it to [2, {num_local}]."
         )
-    if values["DINO.GLOBAL_ONLY" if values["SSL_METHOD"] == "DINO" else "MOCO.GLOBAL_ONLY"] and (
-        values["SSL_METHOD"] != "SWAV"
-    ):
+    if method != "swav" and values[f"{method.upper()}.GLOBAL_ONLY"]:
         settings["views.num_local"] = num_local = 0
         notes.append("GLOBAL_ONLY became views.num_local=0; the original computed local views and threw them away.")
     global_weight, local_weight = values[f"{_VIEWS}.LAMBDAS"]
