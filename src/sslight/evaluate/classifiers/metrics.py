@@ -64,6 +64,8 @@ def accuracy_of_ranks(ranks: Tensor, labels: Tensor, classes: Sequence[str]) -> 
         top5=100 * float(hits(ranks, 5).mean()) if len(classes) > 5 else None,
         num_images=len(ranks),
         per_class={
-            name: (100 * hit / total, total) for name, hit, total in zip(classes, by_class, totals, strict=True) if total
+            name: (100 * hit / total, total)
+            for name, hit, total in zip(classes, by_class, totals, strict=True)
+            if total
         },
     )
