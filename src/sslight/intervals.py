@@ -71,6 +71,6 @@ def t_quantile(freedom: int) -> float:
     """The 97.5 % quantile of Student's t; beyond the table by its expansion (Abramowitz & Stegun 26.7.5)."""
     if freedom < len(_T95):
         return _T95[freedom]
-    z, n = _Z95, freedom
+    z, n = _Z95, float(freedom)
     terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
     return z + sum(term / n**power for power, term in enumerate(terms, 1))

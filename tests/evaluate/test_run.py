@@ -14,8 +14,9 @@ from sslight.api.pretrain import run_pretraining
 from sslight.backbones.class_tokens import LastBlocks
 from sslight.config import PretrainSettings
 from sslight.data import build_source, decode
-from sslight.evaluate import EvaluationResult, knn_classify, wilson_interval
+from sslight.evaluate import EvaluationResult, knn_classify
 from sslight.evaluate.model import load_model
+from sslight.intervals import wilson_interval
 from sslight.train import TrainingStopped
 from sslight.views import center_view, normalize
 

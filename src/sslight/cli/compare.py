@@ -1,4 +1,4 @@
-"""``sslight compare``: results side by side with published ones."""
+"""``sslight compare``: results side by side with published ones and with each other."""
 
 import json
 from dataclasses import asdict
@@ -7,29 +7,29 @@ from typing import Annotated
 
 import typer
 
+_BETWEEN = "vs"
+
 
 def compare(
     results: Annotated[
-        list[Path],
-        typer.Argument(metavar="RESULT...", help="results.json files, or their folders.", show_default=False),
+        list[str],
+        typer.Argument(
+            metavar="RESULT...",
+            help="results.json files, their folders, or run folders. Of two, the difference is given; of several "
+            "seeds too: A1 A2 A3 vs B1 B2 B3.",
+            show_default=False,
+        ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows and differences as JSON.")] = False,
 ) -> None:
-    """Print results of `sslight evaluate` as Markdown tables, with the published rows beside them."""
-    from sslight.evaluate import (
-        compare_detections,
-        compare_results,
-        detections_to_markdown,
-        read_result,
-        to_markdown,
-    )
+    """Print results of `sslight evaluate` as Markdown tables, with published rows, and which of two is higher."""
+    sides = [results] if len(results) != 2 else [results[:1], results[1:]]
+    if _BETWEEN in results:
+        at = results.index(_BETWEEN)
+        sides = [results[:at], results[at + 1 :]]
+    if not all(sides) or _BETWEEN in sides[-1]:
+        raise ValueError(f"{' '.join(results)}: name results on both sides of one {_BETWEEN}, as in A1 A2 vs B1 B2.")
+    from sslight.evaluate import compare_files
 
-    contents = [read_result(path) for path in results]
-    rows = compare_results([content for content in contents if content["protocol"] != "detect"])
-    detections = compare_detections([content for content in contents if content["protocol"] == "detect"])
-    if as_json:
-        print(json.dumps([*map(asdict, rows), *map(asdict, detections)]))
-        return
-    tables = [to_markdown(rows)] if rows else []
-    tables += [detections_to_markdown(detections)] if detections else []
-    print("\n\n".join(tables))
+    found = compare_files([[Path(path).expanduser() for path in side] for side in sides])
+    print(json.dumps(asdict(found)) if as_json else found.to_markdown())
