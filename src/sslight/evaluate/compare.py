@@ -296,19 +296,14 @@ def _percent(share: float) -> str:
 def _table(header: Sequence[str], rows: Sequence[Any], cells: Callable[[Any], list[str]], note: str) -> str:
     """A Markdown table, and below it what published rows are and that sets differ, if there are any such."""
     names = {"measured": "measured here", "published": "*published*"}
-    lines = [
-        header,
-        ["---"] * len(header),
-        *([names[row.origin], row.backbone, row.weights, *cells(row)] for row in rows),
-    ]
-    notes = [f"*published*: {note}"] if any(row.origin == "published" for row in rows) else []
+    lines = [header, ["---"] * len(header)]
+    lines += [[names[row.origin], row.backbone, row.weights, *cells(row)] for row in rows]
+    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    if any(row.origin == "published" for row in rows):
+        text += ["", f"*published*: {note}"]
     if any(", set B" in row.data for row in rows):
-        notes.append("Sets with different letters are not the same images: their figures do not compare.")
-    table = [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-        for line in (header, ["---"] * len(header), *filled)
-    ]
-    return "\n".join([*table, *(line for each in notes for line in ("", each))])
+        text += ["", "Sets with different letters are not the same images: their figures do not compare."]
+    return "\n".join(text)
 
 
 def _cells(row: Row) -> list[str]:
