@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def export(
     checkpoint: Annotated[
         str,
-        typer.Argument(help="An export or a checkpoint (of this program or the original).", show_default=False),
+        typer.Argument(help="A run folder, an export or a checkpoint (also of the original).", show_default=False),
     ],
     settings: Annotated[
         list[str] | None,

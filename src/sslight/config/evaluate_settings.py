@@ -167,7 +167,7 @@ class EvaluateSettings(Section):
     Unit: name. Try: knn first, it takes a minute."""
 
     checkpoint: TextPath
-    """The backbone (the second word of the command): an export or checkpoint of this program, a
+    """The backbone (the second word of the command): a run folder, an export or checkpoint of this program, a
     .pth.tar of the original implementation, ``timm:NAME`` for a new network of timm,
     ``timm:NAME@FILE`` for anyone's file of weights, ``timm:NAME.TAG`` or ``hf-hub:OWNER/NAME`` for public ones.
     Unit: path or name. Try: runs/first/backbone.safetensors."""

@@ -73,7 +73,7 @@ class ExportSettings(Section):
     """Everything that determines an export."""
 
     checkpoint: TextPath
-    """The backbone (the first word of the command): an export or checkpoint of this program, or a
+    """The backbone (the first word of the command): a run folder, an export or checkpoint of this program, or a
     .pth.tar of the original implementation.
     Unit: path. Try: runs/first/backbone.safetensors."""
 
