@@ -204,7 +204,7 @@ def published_note(*, classified: bool = True) -> str:
 
 
 def _letters(results: Sequence[Content]) -> list[str]:
-    """For each result, which of the sets it is of, where there are several."""
+    """For each result, which of the sets it is of, where there are several; sets are known by their fingerprints."""
     sets = [
         json.dumps([data[part].get("sha256") or data[part] for part in ("train", "val")], sort_keys=True, default=str)
         for data in (content["data"] for content in results)
