@@ -1,19 +1,15 @@
 """The page about all runs, finished and under way: tables, paired differences in words, commands, and a plot."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from plan import Plan, Run
 
 from sslight.files import write_whole
+from sslight.intervals import Difference, mean_interval, paired_difference
 
-_T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t, 97.5 % quantile, by degrees of freedom."""
-_Z95 = 1.96
 _HEAD = """\
 # Evidence
 
@@ -68,23 +64,6 @@ def begun(folder: Path) -> list[Result] | None:
     return [json.loads(line) for line in lines]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95 % interval (Student's t) over seeds; NaN for one value."""
-    if len(values) < 2:
-        return mean(values), math.nan
-    return mean(values), _T95[min(len(values), len(_T95)) - 1] * stdev(values) / math.sqrt(len(values))
-
-
-def paired(one: Sequence[int], other: Sequence[int]) -> tuple[float, float]:
-    """Difference in top-1, in percentage points, of two networks on the same images, and half its 95 % interval.
-
-    Args:
-        one, other: Ranks of the right class, image by image; 0 is right.
-    """
-    differences = [100.0 * ((a == 0) - (b == 0)) for a, b in zip(one, other, strict=True)]
-    return mean(differences), _Z95 * stdev(differences) / math.sqrt(len(differences))
-
-
 def sentences(plan: Plan, kept: dict[str, Result]) -> Iterator[str]:
     """A line for each comparison of the plan of which at least one seed is finished on both sides."""
     for name in dict.fromkeys(run.name for run in plan.runs if run.against):
@@ -106,14 +85,15 @@ def _difference(measure: str, pairs: Sequence[tuple[int, Result, Result]]) -> st
     sides = [(one["measured"][measure], other["measured"][measure]) for _, one, other in pairs]
     seeds = f"seed{'s' * (len(pairs) > 1)} {', '.join(str(seed) for seed, *_ in pairs)}"
     if len(pairs) > 1:
-        middle, half = interval([one["top1"] - other["top1"] for one, other in sides])
+        middle, half = mean_interval([one["top1"] - other["top1"] for one, other in sides])
+        found, shown = Difference(middle, middle - half, middle + half), f"{middle:+.1f} ± {half:.1f}"
     elif all("ranks" in side for side in sides[0]):
-        middle, half = paired(*(side["ranks"] for side in sides[0]))
+        found = paired_difference(*([rank == 0 for rank in side["ranks"]] for side in sides[0]))
+        shown = f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
         seeds += " alone: other images, not another seed"
     else:
         return f"{sides[0][0]['top1'] - sides[0][1]['top1']:+.1f} ({seeds} alone: nothing is known of chance)"
-    word = "**not told apart**" if abs(middle) <= half else "**higher**" if middle > 0 else "**lower**"
-    return f"{middle:+.1f} ± {half:.1f} ({seeds}): {word}"
+    return f"{shown} ({seeds}): **{found.verdict}**"
 
 
 def _table(results: Sequence[Result]) -> str:

@@ -36,8 +36,9 @@ from sslight.backbones import (
 )
 from sslight.config import load_recipe
 from sslight.data import Source, SubsetSource, build_source, labels_in, select_subset
-from sslight.evaluate import EvalTransform, cached_features, fit_logistic_regression, knn_classify, wilson_interval
+from sslight.evaluate import EvalTransform, cached_features, fit_logistic_regression, knn_classify
 from sslight.files import write_whole
+from sslight.intervals import wilson_interval
 from sslight.methods import build_method
 from sslight.train import TrainingStopped
 

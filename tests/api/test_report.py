@@ -125,7 +125,7 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
     path = write_run(tmp_path / "first")
     result = {
         "format": "sslight-evaluation",
-        "protocol": "linear (exact)",
+        "protocol": "linear (fast)",
         "accuracy": {"top1": 41.0, "top1_interval": [40.0, 42.0], "top5": 70.0},
         "checkpoint": {"backbone": "resnet18", "path": "runs/first/backbone.safetensors"},
         "data": {"train": {"num_images": 100}, "val": {"num_images": 50}},
@@ -146,12 +146,12 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
     origins = [(row["origin"], row["protocol"], row["top1"]) for row in content["results"]]
     assert origins == [
         ("measured", "knn, k = 20", 41.0),
-        ("measured", "linear (exact)", 41.0),
-        ("published", "linear", 62.2),
-        ("published", "linear", 65.7),
+        ("measured", "linear (fast)", 41.0),
+        ("published", "linear (published)", 62.2),
+        ("published", "linear (published)", 65.7),
     ]
     assert len(content["notes"]) == 1
-    assert "broken/results.json is damaged (KeyError: 'checkpoint') and left out." in content["notes"][0]
+    assert "broken/results.json is damaged (KeyError: 'data') and left out." in content["notes"][0]
 
 
 def test_a_folder_of_runs_becomes_a_table_with_what_differs(

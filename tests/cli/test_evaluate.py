@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -49,10 +50,11 @@ def test_a_result_is_shown_written_and_compared(
     assert json.loads(Path(found.pop("path")).read_text(encoding="utf-8")) == found
     folders = [str(tmp_path / name) for name in ("result", "fast")]
     table = output_of(monkeypatch, capsys, "compare", *folders).splitlines()
-    assert [line.count("|") for line in table] == [8, 8, 8, 8]
+    assert [line.count("|") for line in table[:4]] == [8, 8, 8, 8]
+    assert table[-1].endswith("no protocol on the same images is on both sides.")
     assert "knn, k = 5" in table[2]
     rows = json.loads(output_of(monkeypatch, capsys, "compare", "--json", *folders))
-    assert [row["origin"] for row in rows] == ["measured", "measured"]
+    assert [row["origin"] for row in rows["rows"]] == ["measured", "measured"]
 
 
 def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
@@ -183,25 +185,32 @@ def write_weights(folder: Path) -> None:
         )
 
 
-def test_without_output_and_cache_files_go_beside_the_checkpoint_and_to_the_users_cache(
+def test_a_run_folder_is_measured_by_its_export_and_files_go_beside_it_and_to_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_weights(tmp_path)
-    (tmp_path / "good.safetensors").write_bytes(b"")
-    save_backbone(
-        build_backbone("test_resnet"),
-        tmp_path / "good.safetensors",
-        name="test_resnet",
-        image_size=32,
-        patch_size=None,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-    )
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    (run_folder / "config.yaml").touch()
+    about: dict[str, Any] = {"image_size": 32, "patch_size": None, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    save_backbone(build_backbone("test_resnet"), run_folder / "backbone.safetensors", name="test_resnet", **about)
     monkeypatch.setitem(os.environ, "XDG_CACHE_HOME", str(tmp_path / "home"))
-    changes: dict[str, str | None] = {"output": None, "cache": None}
-    output_of(monkeypatch, capsys, "evaluate", "knn", str(tmp_path / "good.safetensors"), *words(tmp_path, changes))
-    assert len(list((tmp_path / "evaluation").glob("knn-????????/results.json"))) == 1
+    assert run(monkeypatch, "evaluate", "knn", str(run_folder), *words(tmp_path, {"output": None, "cache": None})) == 0
+    assert f"of {run_folder}: {run_folder}/backbone.safetensors" in capsys.readouterr().err
+    assert len(list((run_folder / "evaluation").glob("knn-????????/results.json"))) == 1
     assert len(list((tmp_path / "home" / "sslight" / "features").iterdir())) == 2
+    assert "| measured here | test_resnet |" in output_of(monkeypatch, capsys, "compare", str(run_folder))
+
+
+def test_results_in_the_folder_that_one_stands_in_are_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, "evaluate", "knn", "timm:test_resnet", *words(tmp_path, {"output": None, "knn.k": None}))
+    captured = capsys.readouterr()
+    said = captured.err.index("in the folder that you are in; output=FOLDER chooses another")
+    assert said < captured.err.index("features of data.train")
+    assert "k = 20" in captured.out
+    assert "note: k = 100 and 200 left out: there are 60 training images only." in captured.out + captured.err
 
 
 def test_compare_takes_results_only(
@@ -209,6 +218,9 @@ def test_compare_takes_results_only(
 ) -> None:
     assert run(monkeypatch, "compare", str(tmp_path)) == 2
     assert "results.json cannot be read" in capfd.readouterr().err
+    for wrong in (["a", "vs"], ["vs", "b"], ["a", "vs", "b", "vs", "c"]):
+        assert run(monkeypatch, "compare", *wrong) == 2
+        assert "name results on both sides of one vs" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/evaluation.md"])

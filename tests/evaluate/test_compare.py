@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sslight.config import read_recipe, recipe_names
-from sslight.evaluate import compare_results, read_result, to_markdown
-from sslight.evaluate.compare import published_rows
+from sslight.evaluate import compare_files, compare_results, read_result
+from sslight.evaluate.compare import Comparison, published_rows
+from sslight.evaluate.results import write_ranks
 
 
 def result(**changes: Any) -> dict[str, Any]:
     content: dict[str, Any] = {
         "format": "sslight-evaluation",
-        "protocol": "linear (exact)",
+        "protocol": "linear (fast)",
         "accuracy": {"top1": 61.25, "top1_interval": [60.1, 62.4], "top5": 84.0, "num_images": 2500},
         "checkpoint": {"path": "runs/a|b/backbone.safetensors", "backbone": "mobilenet_v2"},
         "data": {"train": {"num_images": 25000}, "val": {"num_images": 2500}},
@@ -33,17 +35,44 @@ def test_a_measured_row_is_followed_by_the_published_rows_of_its_network_and_pro
     assert all(row.top1_interval is None and row.data == "ImageNet-1k at 224 px" for row in rows[1:])
 
 
+def table(*contents: dict[str, Any]) -> str:
+    return Comparison(compare_results(contents), [], []).to_markdown()
+
+
 def test_the_table_tells_them_apart() -> None:
-    text = to_markdown(compare_results([result(), result(protocol="linear (fast)")]))
-    lines = text.splitlines()
+    lines = table(result(), result(protocol="linear (fast)")).splitlines()
     assert lines[2] == (
-        "| measured here | mobilenet_v2 | runs/a\\|b/backbone.safetensors | linear (exact) "
+        "| measured here | mobilenet_v2 | runs/a\\|b/backbone.safetensors | linear (fast) "
         "| 25,000 + 2,500 images at 64 px | 61.2 [60.1, 62.4] | 84.0 |"
     )
     assert sum(line.startswith("| measured here") for line in lines) == 2
     assert sum(line.startswith("| *published*") for line in lines) == 6
     assert "by the authors" in lines[-1]
     assert "not measured here" in lines[-1]
+
+
+TRAINED = {"lr": 0.5, "lr_tried": [0.05, 0.5], "batch_size": 3125, "epochs": 1}
+
+
+def test_a_short_run_of_several_rates_is_not_called_exact_and_says_what_it_was() -> None:
+    checkpoint = {"path": "runs/a.safetensors", "backbone": "mobilenet_v2", "network": "teacher"}
+    row, *published = compare_results([result(protocol="linear (trained)", details=TRAINED, checkpoint=checkpoint)])
+    assert row.protocol == (
+        "linear (trained), 1 epoch, rate 0.5, best of 2 on held-out training images, batch 3,125, teacher"
+    )
+    assert {other.protocol for other in published} == {"linear (published)"}
+    old = {key: value for key, value in TRAINED.items() if key != "epochs"}
+    row = compare_results([result(protocol="linear (exact)", details=old, settings={"linear": {"epochs": 100}})])[0]
+    assert row.protocol.startswith("linear (trained), 100 epochs, rate 0.5, best of 2")
+
+
+def test_results_of_other_images_say_so() -> None:
+    sets = [{"train": {"num_images": 9, "sha256": "t"}, "val": {"num_images": 5, "sha256": sha}} for sha in "ab"]
+    lines = table(*(result(data=data) for data in sets)).splitlines()
+    assert "5 images at 64 px, set A |" in lines[2]
+    assert "5 images at 64 px, set B |" in lines[3]
+    assert lines[-1].startswith("Sets with different letters are not the same images")
+    assert "set A" not in table(result(data=sets[0]), result(data=sets[0]))
 
 
 def test_timm_names_find_their_published_rows_and_other_networks_have_none() -> None:
@@ -53,7 +82,7 @@ def test_timm_names_find_their_published_rows_and_other_networks_have_none() -> 
     assert [row.top1 for row in timm_row[1:]] == [66.7, 69.5]
     other = compare_results([result(checkpoint={"path": "timm:resnet50", "backbone": "resnet50"})])
     assert len(other) == 1
-    assert "published" not in to_markdown(other)
+    assert "published" not in table(result(checkpoint={"path": "timm:resnet50", "backbone": "resnet50"}))
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.01, [47.9, 50.6]), (0.1, [61.3, 63.5]), (0.04, []), (1.0, [])])
@@ -88,3 +117,85 @@ def test_a_result_is_read_from_its_file_or_folder_and_nothing_else_is(tmp_path: 
             read_result(file)
     with pytest.raises(ValueError, match="cannot be read"):
         read_result(tmp_path / "nowhere")
+
+
+def write(folder: Path, ranks: list[int] | None = None, top1: float = 50.0, **changes: Any) -> Path:
+    """A result, and the ranks of its images if they are given."""
+    folder.mkdir(parents=True)
+    accuracy = {"top1": top1, "top1_interval": [40.0, 60.0], "top5": None}
+    (folder / "results.json").write_text(json.dumps(result(accuracy=accuracy, **changes)))
+    if ranks is not None:
+        write_ranks(folder, torch.tensor([[rank, 0] for rank in ranks]), map(str, range(len(ranks))))
+    return folder
+
+
+def test_two_networks_on_the_same_images_are_told_apart_image_by_image(tmp_path: Path) -> None:
+    one = write(tmp_path / "one", [0] * 60 + [1] * 40, top1=60.0)
+    other = write(tmp_path / "other", [0] * 48 + [1] * 52, top1=48.0)
+    near = write(tmp_path / "near", [0] * 56 + [1] * 42 + [0] * 2, top1=58.0)
+    (higher,) = compare_files([[one], [other]]).differences
+    assert higher["verdict"] == "higher"
+    assert (higher["value"], higher["over"]) == (pytest.approx(12.0), "images")
+    assert (
+        "+12.0 [+4.9, +18.6] points (paired over the same 100 images, not over seeds): **higher**."
+        in (higher["sentence"])
+    )
+    (same,) = compare_files([[one], [near]]).differences
+    assert "**not told apart**" in same["sentence"]
+    (tmp_path / "near" / "ranks.safetensors").unlink()
+    (unknown,) = compare_files([[one], [near]]).differences
+    assert (unknown["value"], unknown["verdict"]) == (2.0, None)
+    assert "nothing is known of chance" in unknown["sentence"]
+
+
+def test_over_seeds_means_have_students_intervals(tmp_path: Path) -> None:
+    sides = [
+        [write(tmp_path / f"{name}{seed}", top1=top1) for seed, top1 in enumerate(values)]
+        for name, values in {"a": (61.0, 62.0, 63.0), "b": (51.0, 52.5, 53.0)}.items()
+    ]
+    (found,) = compare_files(sides).differences
+    assert found["sentence"].startswith("linear (fast): 62.0 ± 2.5 (3 runs) − 52.2 ± 2.6 (3 runs): +9.8 [")
+    assert found["verdict"] == "higher"
+    (alone,) = compare_files([sides[0], sides[1][:1]]).differences
+    assert alone["verdict"] is None
+
+
+def test_a_difference_is_of_the_same_protocol_and_images_only(tmp_path: Path) -> None:
+    one, other = write(tmp_path / "one"), write(tmp_path / "other", protocol="knn", details={"k": 20})
+    (found,) = compare_files([[one], [other]]).differences
+    assert found["sentence"].startswith("No difference is given")
+
+
+def test_a_run_folder_means_all_of_its_results(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run = tmp_path / name
+        write(run / "evaluation" / "linear-1", [0, 1, 2])
+        write(run / "evaluation" / "knn-1", [0, 1, 2], protocol="knn", details={"k": 20})
+        (run / "config.yaml").touch()
+    found = compare_files([[tmp_path / "a"], [tmp_path / "b"]])
+    assert sum(row.origin == "measured" for row in found.rows) == 4
+    assert [each["protocol"] for each in found.differences] == ["knn, k = 20", "linear (fast)"]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.yaml").touch()
+    with pytest.raises(ValueError, match="empty is a run without results: measure it with `sslight evaluate knn"):
+        compare_files([[tmp_path / "empty"]])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"accuracy": None},
+        {"accuracy": {"top1": "high", "top1_interval": [1, 2], "top5": None}},
+        {"accuracy": {"top1": 1.0, "top1_interval": [1], "top5": None}},
+        {"checkpoint": {}},
+        {"data": {"train": {}}},
+        {"protocol": 3},
+        {"protocol": "knn"},
+        {"protocol": "detect"},
+        {"transform": None},
+    ],
+)
+def test_an_incomplete_result_is_a_sentence(tmp_path: Path, damage: dict[str, Any]) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(result() | damage))
+    with pytest.raises(ValueError, match=r"is incomplete or damaged .*: evaluate again, or leave it out"):
+        compare_files([[tmp_path]])

@@ -14,11 +14,16 @@ from sslight.api.pretrain import run_pretraining
 from sslight.backbones.class_tokens import LastBlocks
 from sslight.config import PretrainSettings
 from sslight.data import build_source, decode
-from sslight.evaluate import EvaluationResult, knn_classify, wilson_interval
+from sslight.evaluate import EvaluationResult, knn_classify
+from sslight.evaluate.classifiers.metrics import hits
 from sslight.evaluate.model import load_model
+from sslight.evaluate.protocols import semi
+from sslight.evaluate.results import read_ranks
+from sslight.intervals import wilson_interval
 from sslight.train import TrainingStopped
 from sslight.views import center_view, normalize
 
+TIMM_AT_32 = {"input_size": (3, 32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
 SETS = {"data.train": "synthetic:60", "data.val": "synthetic:30:val"}
 
 
@@ -105,6 +110,71 @@ def test_the_exact_protocol_chooses_its_rate_on_training_images_only(tmp_path: P
     states = [safetensors.torch.load_file(r.path.parent / "classifier.safetensors") for r in (result, alone)]
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value)
+
+
+ONE_RATE = {"linear__mode": "trained", "linear__lr": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"linear__mode": "published"}, "published"),
+        (ONE_RATE, "published"),
+        ({}, "trained"),
+        (ONE_RATE | {"linear__epochs": 1}, "trained"),
+        (ONE_RATE | {"linear__batch_size": 8}, "trained"),
+        (ONE_RATE | {"linear__optimizer": "sgd"}, "trained"),
+        ({"linear__mode": "published", "data__subset": 0.5}, "trained"),
+        ({"linear__mode": "published", "image_size": 40}, "trained"),
+        ({"linear__mode": "published", "precision": "bf16"}, "trained"),
+    ],
+)
+def test_only_what_is_as_published_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], name: str
+) -> None:
+    monkeypatch.setattr("sslight.evaluate.protocols.linear._train_probes", lambda *_: 0)
+    monkeypatch.setattr("sslight.evaluate.model.timm_config", lambda _: TIMM_AT_32)
+    sets = {"data__train": "synthetic:20", "data__val": "synthetic:4:val"}
+    result = evaluate("linear", "timm:test_resnet", tmp_path, **{"image_size": None, **sets, **changes})
+    assert result.protocol == f"linear ({name})"
+    details = result.content["details"]
+    assert details["epochs"] == changes.get("linear__epochs", 100)
+    assert len(details["lr_tried"]) == (1 if "linear__mode" in changes else 8)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("epochs", 30), ("lr", 0.1), ("batch_size", 8)])
+def test_settings_that_the_published_protocol_fixes_are_refused_with_it(setting: str, value: float) -> None:
+    changes = {"linear.mode": "published", f"linear.{setting}": value}
+    with pytest.raises(ValueError, match=r"would have no effect: linear.mode=published has it as published; use"):
+        sslight.evaluate_backbone("linear", "timm:test_resnet", {**SETS, **changes})
+
+
+def test_every_rank_is_kept_with_the_names_of_the_images(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
+    images = image_folder("images", ("a", "b", "c"), each=4)
+    sets = {"data__train": str(images), "data__val": str(images)}
+    result = evaluate("knn", "timm:test_resnet", tmp_path, knn__k=[3], data__max_bad_share=0.5, **sets)
+    first = read_ranks(tmp_path / "result")
+    assert first is not None
+    names, ranks = first
+    assert ranks.shape == (12, 2)
+    assert ranks.dtype == torch.int16
+    assert 100 * float(hits(ranks).mean()) == pytest.approx(result.accuracy.top1)
+    (images / "a" / "001.jpg").write_bytes(b"no picture")
+    evaluate("knn", "timm:test_resnet", tmp_path, knn__k=[3], data__max_bad_share=0.5, **sets, output=tmp_path / "less")
+    second = read_ranks(tmp_path / "less")
+    assert second is not None
+    assert len(second[1]) == 11
+    assert second[0] != names
+
+
+def test_the_head_computes_in_float32_where_ranks_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    ranks_of = semi.label_ranks
+    monkeypatch.setattr(semi, "label_ranks", lambda scores, labels: seen.append(scores) or ranks_of(scores, labels))
+    evaluate("semi", "timm:test_resnet", tmp_path, semi__epochs=1, precision="bf16")
+    scores = torch.cat(seen)
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores, scores.bfloat16().float())
 
 
 def test_vits_are_classified_by_the_class_tokens_of_four_blocks_with_sgd(tmp_path: Path) -> None:

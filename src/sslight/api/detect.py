@@ -10,8 +10,10 @@ from sslight.config import DetectSettings, build_detect_settings
 from sslight.data import DetectionLoader, ReadLimits
 from sslight.evaluate import DetectionResult, detection_optimizer, measure_detection, prepare_detection
 from sslight.evaluate.detection.training import build_detection_task
-from sslight.train import RunFolder, build_fabric, place, train
+from sslight.evaluate.results import remark_on
+from sslight.train import RunFolder, build_fabric, place, train, weights_in
 from sslight.train.devices import synchronize_batch_norm
+from sslight.train.progress import Progress
 
 
 def detect(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> DetectionResult | None:
@@ -37,6 +39,9 @@ def detect(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, *
 
 def detect_with(settings: DetectSettings) -> DetectionResult | None:
     """:func:`detect` with settings that are already resolved."""
+    given = settings.checkpoint
+    checkpoint = weights_in(given, whole=settings.network == "teacher")
+    settings = settings.model_copy(update={"checkpoint": checkpoint})
     placement = place(settings.devices)
     if settings.batch_size % placement.world_size:
         raise ValueError(
@@ -48,6 +53,9 @@ def detect_with(settings: DetectSettings) -> DetectionResult | None:
     run.check(settings)
     fabric = build_fabric(settings, placement)
     fabric.launch()
+    said = [f"of {given}: {checkpoint}"] * (checkpoint != given) + [remark_on(prepared.folder)]
+    for sentence in filter(None, said):
+        Progress(shown=fabric.is_global_zero).say(sentence)
     workers = evaluation_workers(settings, placement)
     loader = DetectionLoader(
         prepared.train,

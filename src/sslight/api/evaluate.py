@@ -7,7 +7,8 @@ from typing import Any
 from sslight.config import DetectSettings, EvaluateSettings, build_evaluate_settings
 from sslight.data import available_cores
 from sslight.evaluate import EvaluationResult, check_evaluation, run_evaluation
-from sslight.train import Placement, build_fabric, place
+from sslight.train import Placement, build_fabric, place, weights_in
+from sslight.train.progress import Progress
 
 
 def evaluate_backbone(
@@ -20,7 +21,7 @@ def evaluate_backbone(
 
     Args:
         protocol: ``knn``, ``linear`` or ``semi``.
-        checkpoint: An export, a checkpoint of this program or of the original, or ``timm:NAME[@FILE]``.
+        checkpoint: A run folder, an export, a checkpoint of this program or of the original, or ``timm:NAME[@FILE]``.
         overrides: Settings that differ from the defaults.
         more: The same as keywords; sections as dictionaries.
 
@@ -35,11 +36,15 @@ def evaluate_backbone(
 
 def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:
     """:func:`evaluate_backbone` with settings that are already resolved."""
+    given = settings.checkpoint
+    whole = settings.protocol == "semi" or settings.network == "teacher"
+    settings = settings.model_copy(update={"checkpoint": weights_in(given, whole=whole)})
     placement = place(settings.devices)
     if placement.world_size > 1:
         check_evaluation(settings)  # before this process starts others
     fabric = build_fabric(settings, placement)
     fabric.launch()
+    Progress(shown=fabric.is_global_zero and settings.checkpoint != given).say(f"of {given}: {settings.checkpoint}")
     return run_evaluation(settings, fabric=fabric, workers=evaluation_workers(settings, placement))
 
 

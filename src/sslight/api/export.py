@@ -9,6 +9,7 @@ from torch import Tensor
 from sslight.config import ExportSettings, build_export_settings
 from sslight.evaluate import knn_classify, nearest_neighbors
 from sslight.export import ExportResult, run_export
+from sslight.train import weights_in
 
 
 def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> ExportResult:
@@ -18,7 +19,7 @@ def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None 
     settings have the names of the command line.
 
     Args:
-        checkpoint: An export or a checkpoint of this program, or a ``.pth.tar`` of the original.
+        checkpoint: A run folder, an export or a checkpoint of this program, or a ``.pth.tar`` of the original.
         overrides: Settings that differ from the defaults.
         more: The same as keywords.
 
@@ -30,6 +31,10 @@ def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None 
 
 def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda line: None) -> ExportResult:
     """:func:`export_backbone` with settings that are already resolved; ``say`` is called with a line at every stage."""
+    checkpoint = weights_in(settings.checkpoint, whole=settings.network == "teacher")
+    if checkpoint != settings.checkpoint:
+        say(f"of {settings.checkpoint}: {checkpoint}")
+        settings = settings.model_copy(update={"checkpoint": checkpoint})
     return run_export(settings, nearest=_nearest_other, classify=_class_by_neighbors, say=say)
 
 

@@ -22,9 +22,9 @@ from sslight.evaluate import (
     extract_features,
     published_note,
     read_result,
-    wilson_interval,
 )
 from sslight.files import write_whole
+from sslight.intervals import wilson_interval
 from sslight.pretraining.health import HealthWatch
 from sslight.report import (
     Pictures,

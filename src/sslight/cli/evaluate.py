@@ -19,7 +19,7 @@ def evaluate(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="An export, a checkpoint (of this program or the original), timm:NAME or timm:NAME@FILE.",
+            help="A run folder, an export, a checkpoint (also the original's), timm:NAME or timm:NAME@FILE.",
             show_default=False,
         ),
     ],

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(help="An export or a checkpoint (of this program or the original).", show_default=False)
+        str,
+        typer.Argument(help="A run folder, an export or a checkpoint (also of the original).", show_default=False),
     ],
     settings: Annotated[
         list[str] | None,

@@ -34,9 +34,10 @@ class EvaluateDataSettings(fields.Section):
 class KNNSettings(fields.Section):
     """Weighted k-nearest-neighbour classification."""
 
-    k: fields.SortedOnce[fields.PositiveInt] = [1, 10, 20, 100, 200]
-    """Neighbours that vote; every number is measured in the same pass.
-    Unit: images. Try: fewer for sets with fewer than 200 training images."""
+    k: fields.SortedOnce[fields.PositiveInt] | None = None
+    """Neighbours that vote; every number is measured in the same pass. null: 1, 10, 20, 100 and 200, as far as there
+    are so many training images.
+    Unit: images. Try: null; 20 alone to be quick."""
 
     temperature: fields.KNNTemperature = 0.07
 
@@ -44,36 +45,42 @@ class KNNSettings(fields.Section):
 class LinearSettings(fields.Section):
     """A linear classifier on the frozen backbone."""
 
-    mode: Literal["exact", "fast"] = "exact"
-    """exact: the published protocol, a classifier trained on random crops that pass through the
-    backbone in every epoch. fast: logistic regression on the features of centre crops.
-    Unit: name. Try: fast while developing, exact for a table."""
+    mode: Literal["published", "trained", "fast"] = "trained"
+    """trained: a classifier trained on random crops that pass through the backbone in every epoch, by the settings
+    below. published: that for 100 epochs at the published rate alone, with the published batch. fast: logistic
+    regression on the features of centre crops.
+    Unit: name. Try: fast while developing, trained to compare networks, published beside published figures."""
 
     last_blocks: fields.PositiveInt | None = None
     """Of a ViT: concatenate the class tokens of so many last blocks. null takes 4 for ViTs with a class token (as
     published), and the backbone's own output for all others. Unit: blocks. Try: null."""
 
     epochs: fields.PositiveInt = 100
-    """Length of the exact protocol. Unit: passes over data.train. Try: 100, as published; 10 for a first look."""
+    """Length of the training.
+    Unit: passes over data.train. Try: 100, as published; 10 for a first look."""
 
     batch_size: fields.PositiveInt | None = None
-    """Images in one step of the exact protocol, over all devices. null: 4096 with LARS, 1024 with SGD, as published,
-    but not more than an eighth of data.train. Unit: images. Try: null."""
+    """Images in one step of the training, over all devices. null: 4096 with LARS, 1024 with
+    SGD, as published, but not more than an eighth of data.train.
+    Unit: images. Try: null."""
 
     optimizer: Literal["lars", "sgd"] | None = None
-    """Optimiser of the exact protocol; null: sgd for ViTs, lars for all others, as published. Unit: name. Try: null."""
+    """Optimiser of the training; null: sgd for ViTs, lars for all others, as published.
+    Unit: name. Try: null."""
 
     lr: fields.SortedOnce[fields.PositiveFloat] | None = None
-    """Learning rates for 256 images a step that are trained side by side on the same features; the best on a part of
-    data.train that is held out for it gives the result. null: the published rate (0.05 with LARS, 0.01 with SGD) and
-    3, 10, 30, ... times as much, the further the fewer images times epochs there are than in the published run.
-    Unit: learning rate. Try: [0.05] or [0.01] for exactly the published rate."""
+    """Learning rates for 256 images a step that are trained side by side on the same features; the
+    best on a part of data.train that is held out for it gives the result. null: the published rate
+    (0.05 with LARS, 0.01 with SGD) and 3, 10, 30, ... times as much, the further the fewer images
+    times epochs there are than in the published run.
+    Unit: learning rate. Try: null; linear.mode=published for the published rate alone."""
 
     min_lr: fields.MinLR = 1e-6
 
     held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Share of data.train by which the best of several rates (exact) or strengths of regularisation (fast) is chosen;
-    at most 10,000 images. The result is of classifiers trained on all of data.train. Unit: share. Try: 0.1."""
+    """Share of data.train by which the best of several rates (trained) or strengths of regularisation
+    (fast) is chosen; at most 10,000 images. The result is of classifiers trained on all of data.train.
+    Unit: share. Try: 0.1."""
 
 
 class SemiSettings(fields.Section):
@@ -112,7 +119,7 @@ class EvaluateSettings(fields.Section):
     Unit: name. Try: knn first, it takes a minute."""
 
     checkpoint: fields.TextPath
-    """The backbone (the second word of the command): an export or checkpoint of this program, a
+    """The backbone (the second word of the command): a run folder, an export or checkpoint of this program, a
     .pth.tar of the original implementation, ``timm:NAME`` for a new network of timm,
     ``timm:NAME@FILE`` for anyone's file of weights, ``timm:NAME.TAG`` or ``hf-hub:OWNER/NAME`` for public ones.
     Unit: path or name. Try: runs/first/backbone.safetensors."""
@@ -155,8 +162,9 @@ class EvaluateSettings(fields.Section):
     Unit: none. Try: several, to see how far results vary."""
 
     resume: fields.Resume = "auto"
-    """Continue an interrupted linear (exact) or semi evaluation in its folder: auto goes on from the last checkpoint if
-    there is one. Unit: true, false or auto. Try: auto; the same command then continues."""
+    """Continue an interrupted linear (not fast) or semi evaluation in its folder: auto goes on from the last
+    checkpoint if there is one.
+    Unit: true, false or auto. Try: auto; the same command then continues."""
 
     checkpoint_every_steps: fields.CheckpointEverySteps = None
     checkpoint_every_minutes: fields.CheckpointEveryMinutes = 10.0
@@ -171,12 +179,17 @@ class EvaluateSettings(fields.Section):
     def without_effect(self) -> list[tuple[str, bool, str]]:
         """See :class:`Section`."""
         linear = self.linear
-        of_exact = "linear.epochs linear.batch_size linear.optimizer linear.lr linear.min_lr"
+        of_trained = "linear.epochs linear.batch_size linear.optimizer linear.lr linear.min_lr"
         of_training = "resume checkpoint_every_steps checkpoint_every_minutes log_every logger"
-        one_rate = linear.lr is not None and len(linear.lr) == 1
+        one_rate = linear.mode == "published" or (linear.lr is not None and len(linear.lr) == 1)
         return [
             *((f"{name}.", name != self.protocol, f"the protocol is {self.protocol}") for name in PROTOCOLS),
-            (of_exact, linear.mode == "fast", "linear.mode=fast is logistic regression, which has no such setting"),
+            (of_trained, linear.mode == "fast", "linear.mode=fast is logistic regression, which has no such setting"),
+            (
+                of_trained,
+                linear.mode == "published",
+                "linear.mode=published has it as published; use linear.mode=trained",
+            ),
             ("linear.held_out_share", one_rate, "there is one learning rate only and nothing to choose"),
             ("cache", self.protocol == "semi", "semi keeps no features"),
             (of_training, not self.trains, "nothing is trained in steps"),
@@ -188,7 +201,7 @@ class EvaluateSettings(fields.Section):
     @property
     def trains(self) -> bool:
         """Whether something is trained in steps, so that there is a run to log, keep and continue."""
-        return self.protocol == "semi" or (self.protocol == "linear" and self.linear.mode == "exact")
+        return self.protocol == "semi" or (self.protocol == "linear" and self.linear.mode != "fast")
 
     @model_validator(mode="after")
     def _rules_between_settings(self) -> Self:

@@ -67,8 +67,9 @@ class ExportSettings(fields.Section):
     """Everything that determines an export."""
 
     checkpoint: fields.TextPath
-    """The backbone (the first word of the command): an export or checkpoint of this program, or a .pth.tar of the
-    original implementation. Unit: path. Try: runs/first/backbone.safetensors."""
+    """The backbone (the first word of the command): a run folder, an export or checkpoint of this program, or a
+    .pth.tar of the original implementation.
+    Unit: path. Try: runs/first/backbone.safetensors."""
 
     network: fields.Network = "student"
 

@@ -2,13 +2,11 @@
 
 from sslight.evaluate.classifiers.knn import knn_classify, nearest_neighbors
 from sslight.evaluate.classifiers.logistic import LogisticRegression, fit_logistic_regression
-from sslight.evaluate.classifiers.metrics import Accuracy, wilson_interval
-from sslight.evaluate.compare import compare_results, published_note, to_markdown
+from sslight.evaluate.classifiers.metrics import Accuracy
+from sslight.evaluate.compare import compare_detections, compare_files, compare_results, published_note
 from sslight.evaluate.detection import (
     DetectionResult,
-    compare_detections,
     detection_optimizer,
-    detections_to_markdown,
     measure_detection,
     prepare_detection,
 )
@@ -31,9 +29,9 @@ __all__ = [
     "cached_features",
     "check_evaluation",
     "compare_detections",
+    "compare_files",
     "compare_results",
     "detection_optimizer",
-    "detections_to_markdown",
     "embed",
     "extract_features",
     "fit_logistic_regression",
@@ -44,6 +42,4 @@ __all__ = [
     "published_note",
     "read_result",
     "run_evaluation",
-    "to_markdown",
-    "wilson_interval",
 ]

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslight.config import EvaluateSettings
 from sslight.data import CropLoader, ReadLimits, Source
-from sslight.evaluate.classifiers.metrics import Accuracy
+from sslight.evaluate.classifiers.metrics import Accuracy, accuracy_of_ranks
 from sslight.evaluate.features.cache import cached_features
 from sslight.evaluate.features.extract import EvalTransform
 from sslight.evaluate.model import EvaluatedModel
@@ -27,6 +29,8 @@ class Measurement:
     Attributes:
         protocol: Its name in results.
         accuracy: On data.val.
+        ranks: ``[N, 2]``, what ``accuracy`` counts, as :func:`label_ranks` gives them.
+        rows: ``[N]``, the positions of these images in data.val.
         by_k: Of kNN: the accuracies for all k.
         details: What was decided on the way, plain data.
         notes: What a reader must know, a sentence each.
@@ -36,11 +40,21 @@ class Measurement:
 
     protocol: str
     accuracy: Accuracy
+    ranks: Tensor
+    rows: Tensor
     details: dict[str, Any]
     by_k: dict[int, Accuracy] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     fine_tuned: nn.Module | None = None
+
+
+class Features(NamedTuple):
+    """Of the readable images of a set: ``values [N, D]`` mapped from the disk, ``labels [N]``, and their positions."""
+
+    values: Tensor
+    labels: Tensor
+    rows: Tensor
 
 
 @dataclass(frozen=True)
@@ -102,8 +116,8 @@ class Evaluation:
         self.fabric.barrier()
         train(task, fabric=self.fabric, loader=loader, run=self.run, options=options)
 
-    def features(self, backbone: nn.Module, source: Source, labels: Tensor, setting: str) -> tuple[Tensor, Tensor]:
-        """Features ``[N, D]`` (mapped from the disk) and labels ``[N]`` of the readable images of a set, on the CPU.
+    def features(self, backbone: nn.Module, source: Source, labels: npt.NDArray[np.int64], setting: str) -> Features:
+        """The features of a set, on the CPU.
 
         Raises:
             ValueError: too many images are unreadable, or features are not finite.
@@ -126,12 +140,18 @@ class Evaluation:
         where = "from the cache" if cached.from_cache else "computed"
         left_out = f", {cached.num_unreadable} unreadable images left out" if cached.num_unreadable else ""
         self.progress.say(f"features of {setting}: {len(cached.indices):,} images, {where}{left_out}")
-        return cached.features, labels[torch.from_numpy(cached.indices)]
+        rows = cached.indices
+        return Features(cached.features, torch.from_numpy(labels[rows]), torch.from_numpy(rows))
 
-    def both_features(self, backbone: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features and labels of data.train, then of data.val."""
-        sets = self.sets
+    def both_features(self, backbone: nn.Module) -> tuple[Features, Features]:
+        """Those of data.train and of data.val."""
         return (
-            *self.features(backbone, sets.train, torch.from_numpy(sets.train_labels), "data.train"),
-            *self.features(backbone, sets.val, torch.from_numpy(sets.val_labels), "data.val"),
+            self.features(backbone, self.sets.train, self.sets.train_labels, "data.train"),
+            self.features(backbone, self.sets.val, self.sets.val_labels, "data.val"),
         )
+
+    def measured(
+        self, protocol: str, ranks: Tensor, labels: Tensor, rows: Tensor, details: dict[str, Any], **more: Any
+    ) -> Measurement:
+        """What a protocol found, from the ranks of the images of data.val at ``rows``, whose labels are ``labels``."""
+        return Measurement(protocol, accuracy_of_ranks(ranks, labels, self.sets.classes), ranks, rows, details, **more)

@@ -1,18 +1,44 @@
-"""``results.json``: what was measured, on what, how, and when."""
+"""``results.json``: what was measured, on what, how, and when; and beside it the rank of every image."""
 
+import hashlib
 import json
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sslight.backbones import num_features, weights_fingerprint
+from sslight.config import DetectSettings, EvaluateSettings
 from sslight.evaluate.classifiers.metrics import Accuracy
-from sslight.files import write_whole
+from sslight.evaluate.model import EvaluatedModel, default_folder
+from sslight.files import whole_file, write_whole
 
 FORMAT = "sslight-evaluation"
 FILE_NAME = "results.json"
+_RANKS = "ranks.safetensors"
+# They say where and how fast, not what is measured.
+_NOT_IN_THE_NAME = {
+    "checkpoint",
+    "output",
+    "cache",
+    "devices",
+    "workers",
+    "feature_batch_size",
+    "resume",
+    "log_every",
+    "logger",
+    "sample",
+    "checkpoint_every_steps",
+    "checkpoint_every_minutes",
+}
 _PACKAGES = ("sslight", "torch", "timm", "numpy", "pillow")
 
 
@@ -22,7 +48,7 @@ class EvaluationResult:
 
     Attributes:
         path: Its ``results.json``.
-        protocol: ``knn``, ``linear (exact)``, ``linear (fast)`` or ``semi``.
+        protocol: ``knn``, ``linear (published)``, ``linear (trained)``, ``linear (fast)`` or ``semi``.
         accuracy: On data.val; of kNN with k = 20, or with the k nearest to it that was measured.
         by_k: Of kNN: the accuracies for all k.
         notes: What a reader must know, a sentence each.
@@ -35,6 +61,34 @@ class EvaluationResult:
     by_k: dict[int, Accuracy]
     notes: list[str]
     content: dict[str, Any]
+
+
+def checkpoint_facts(settings: EvaluateSettings | DetectSettings, model: EvaluatedModel) -> dict[str, Any]:
+    """What is measured, plain data."""
+    return {
+        "path": settings.checkpoint,
+        "backbone": model.info.name,
+        "network": settings.network,
+        "num_features": num_features(model.backbone),
+        "notes": {"weights": model.notes, **model.info.notes},
+        "weights_sha256": weights_fingerprint(model.backbone),
+    }
+
+
+def result_folder(settings: EvaluateSettings | DetectSettings, protocol: str, identity: dict[str, Any]) -> Path:
+    """Where the result goes: output, or a folder named after all that is measured (``identity``: on what)."""
+    if settings.output is not None:
+        return settings.output
+    measured = [settings.model_dump(mode="json", exclude=_NOT_IN_THE_NAME), identity]
+    digest = hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]
+    return default_folder(settings.checkpoint) / f"{protocol}-{digest}"
+
+
+def remark_on(folder: Path) -> str | None:
+    """A sentence if results go, unasked, to the folder that one stands in."""
+    if folder.parent != Path("evaluation"):
+        return None
+    return f"the results go to {folder} in the folder that you are in; output=FOLDER chooses another"
 
 
 def write_result(
@@ -85,6 +139,23 @@ def read_result(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{file} is not a result of sslight evaluate: give a {FILE_NAME} or its folder.")
     return content
+
+
+def write_ranks(folder: Path, ranks: Tensor, names: Iterable[str]) -> None:
+    """Keep ``ranks [N, 2]`` (see :func:`label_ranks`), with the fingerprint of the N images' names in this order."""
+    small = torch.int16 if not len(ranks) or int(ranks.max()) < 1 << 15 else torch.int32
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+    with whole_file(folder / _RANKS, "wb") as file:
+        file.write(safetensors.torch.save({"ranks": ranks.cpu().to(small)}, metadata={"names_sha256": digest}))
+
+
+def read_ranks(folder: Path) -> tuple[str, Tensor] | None:
+    """The fingerprint of the names and the ranks of :func:`write_ranks`; None where there are none."""
+    try:
+        with safe_open(folder / _RANKS, framework="pt") as file:
+            return file.metadata()["names_sha256"], file.get_tensor("ranks")
+    except (OSError, SafetensorError, KeyError, TypeError):
+        return None
 
 
 def _without_classes(accuracy: Accuracy) -> dict[str, Any]:

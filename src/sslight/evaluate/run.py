@@ -1,6 +1,5 @@
 """An evaluation from settings to ``results.json``."""
 
-import hashlib
 import json
 import resource
 import shutil
@@ -16,30 +15,29 @@ import safetensors.torch
 import torch
 from lightning_fabric import Fabric
 
-from sslight.backbones import num_features, save_backbone, slow_precision, weights_fingerprint
+from sslight.backbones import save_backbone, slow_precision, weights_fingerprint
 from sslight.config import EvaluateSettings
 from sslight.data import Source, check_readable, data_fingerprint
 from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.evaluate.features.cache import check_cache, default_cache
 from sslight.evaluate.features.extract import EvalTransform
-from sslight.evaluate.model import choose_image_size, default_folder, load_model
+from sslight.evaluate.model import choose_image_size, load_model
 from sslight.evaluate.protocols.knn import measure_knn
-from sslight.evaluate.protocols.linear import measure_linear_exact, measure_linear_fast
+from sslight.evaluate.protocols.linear import measure_linear_fast, measure_linear_trained
 from sslight.evaluate.protocols.semi import check_head, measure_semi
-from sslight.evaluate.results import FILE_NAME, EvaluationResult, write_result
+from sslight.evaluate.results import (
+    FILE_NAME,
+    EvaluationResult,
+    checkpoint_facts,
+    remark_on,
+    result_folder,
+    write_ranks,
+    write_result,
+)
 from sslight.evaluate.sets import build_sets
 from sslight.files import whole_file, write_whole
 from sslight.train import RunFolder
 from sslight.train.progress import Progress
-
-# They say where and how fast, not what is measured.
-_NOT_IN_THE_NAME = {"output", "cache", "devices", "workers", "feature_batch_size", "checkpoint"} | {
-    "resume",
-    "checkpoint_every_steps",
-    "checkpoint_every_minutes",
-    "log_every",
-    "logger",
-}
 
 
 def run_evaluation(
@@ -62,7 +60,17 @@ def run_evaluation(
     """
     started = time.perf_counter()
     evaluation = prepare(settings, fabric=fabric, workers=workers, show_progress=show_progress)
-    folder, identity = _result_folder(evaluation)
+    sets = evaluation.sets
+    identity = {
+        "checkpoint": checkpoint_facts(settings, evaluation.model),
+        "data": {
+            "train": _described(settings.data.train, sets.train, len(sets.classes)),
+            "val": _described(settings.data.val, sets.val, len(sets.classes)),
+        },
+    }
+    folder = result_folder(settings, settings.protocol, identity)
+    if (remark := remark_on(folder)) is not None:
+        evaluation.progress.say(remark)
     evaluation = replace(evaluation, run=RunFolder(folder))
     if settings.trains:
         evaluation.run.check(settings)
@@ -72,12 +80,13 @@ def run_evaluation(
         if measured is None:
             return None
         try:
+            write_ranks(folder, measured.ranks, map(sets.val.name, measured.rows.tolist()))
             result = write_result(
                 folder / FILE_NAME,
                 protocol=measured.protocol,
                 accuracy=measured.accuracy,
                 by_k=measured.by_k,
-                notes=[*evaluation.sets.notes, *measured.notes],
+                notes=[*sets.notes, *measured.notes],
                 details=measured.details,
                 **identity,
                 settings=settings.model_dump(mode="json", exclude={"knn", "linear", "semi"} - {settings.protocol}),
@@ -196,34 +205,10 @@ def _measure(evaluation: Evaluation) -> Measurement | None:
             return (
                 measure_linear_fast(evaluation)
                 if evaluation.settings.linear.mode == "fast"
-                else measure_linear_exact(evaluation)
+                else measure_linear_trained(evaluation)
             )
         case "semi":
             return measure_semi(evaluation)
-
-
-def _result_folder(evaluation: Evaluation) -> tuple[Path, dict[str, Any]]:
-    """Where the result goes, and what was evaluated on what."""
-    settings, model, sets = evaluation.settings, evaluation.model, evaluation.sets
-    identity = {
-        "checkpoint": {
-            "path": settings.checkpoint,
-            "backbone": model.info.name,
-            "network": settings.network,
-            "num_features": num_features(model.backbone),
-            "notes": {"weights": model.notes, **model.info.notes},
-            "weights_sha256": weights_fingerprint(model.backbone),
-        },
-        "data": {
-            "train": _described(settings.data.train, sets.train, len(sets.classes)),
-            "val": _described(settings.data.val, sets.val, len(sets.classes)),
-        },
-    }
-    if settings.output is not None:
-        return settings.output, identity
-    measured = [settings.model_dump(mode="json", exclude=_NOT_IN_THE_NAME), identity]
-    digest = hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]
-    return default_folder(settings.checkpoint) / f"{settings.protocol}-{digest}", identity
 
 
 def _described(paths: list[str], source: Source, num_classes: int) -> dict[str, Any]:

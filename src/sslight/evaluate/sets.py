@@ -61,7 +61,7 @@ def build_sets(settings: EvaluateSettings) -> LabeledSets:
         train = SubsetSource(train, select_subset(train, data.subset, data.subset_seed))
     assert train.labels is not None
     assert train.classes is not None
-    if settings.protocol == "knn" and settings.knn.k[-1] > len(train):
+    if settings.protocol == "knn" and settings.knn.k and settings.knn.k[-1] > len(train):
         raise ValueError(
             f"knn.k={settings.knn.k[-1]} neighbours are more than the {len(train)} training images: "
             f"set knn.k to numbers of at most {len(train)}, such as knn.k=[1, 10]."

@@ -6,6 +6,7 @@ from sslight.train.loop import TrainingResult, train
 from sslight.train.processes import AnotherProcessFailed, check_agreement, ending_with_others, failing_together
 from sslight.train.progress import duration
 from sslight.train.run_folder import RunFolder
+from sslight.train.run_weights import weights_in
 from sslight.train.task import Output, RunOptions, Task, TrainingStopped, Verdict
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "load_checkpoint",
     "place",
     "train",
+    "weights_in",
 ]

@@ -1,6 +1,7 @@
 from typing import Any
 
-from sslight.evaluate.detection import compare_detections, detections_to_markdown
+from sslight.evaluate import compare_detections
+from sslight.evaluate.compare import Comparison
 
 
 def result(backbone: str, *, masks: bool) -> dict[str, Any]:
@@ -20,13 +21,23 @@ def test_a_measured_row_is_followed_by_the_published_rows_of_its_network() -> No
     assert [(row.box_ap, row.mask_ap) for row in rows[1:3]] == [(30.9, 28.1), (32.1, 29.1)]
 
 
+def table(*contents: dict[str, Any]) -> str:
+    return Comparison([], compare_detections(contents), []).to_markdown()
+
+
 def test_the_table_tells_measured_from_published() -> None:
-    text = detections_to_markdown(compare_detections([result("resnet18", masks=True)]))
-    lines = text.splitlines()
+    lines = table(result("resnet18", masks=True)).splitlines()
     assert lines[2] == (
         "| measured here | resnet18 | runs/a.safetensors | train2017 / val2017, 90,000 steps | 33.3 | 51.0 | 30.0 |  |"
     )
     assert sum(line.startswith("| *published*") for line in lines) == 2
     assert "not measured here" in lines[-1]
-    alone = detections_to_markdown(compare_detections([result("resnet50", masks=False)]))
-    assert "published" not in alone
+    assert "published" not in table(result("resnet50", masks=False))
+
+
+def test_detections_of_other_data_say_so() -> None:
+    data = {"train": {"split": "train2017"}, "val": {"split": "val2017", "num_images": 80, "sha256": "b"}}
+    lines = table(result("resnet50", masks=False), result("resnet50", masks=False) | {"data": data}).splitlines()
+    assert "steps, set A |" in lines[2]
+    assert "steps, set B |" in lines[3]
+    assert lines[-1].startswith("Sets with different letters are not the same images")

@@ -1,10 +1,11 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from sslight.backbones import build_backbone
 from sslight.evaluate.detection import build_detector, detection_optimizer
-from sslight.evaluate.detection.detector import anchors
+from sslight.evaluate.detection.detector import L1BoxLoss, anchors
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid, find_feature_maps
 
 
@@ -105,6 +106,27 @@ def test_losses_reach_every_trained_parameter_also_with_an_image_of_nothing(mask
         name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None
     ]
     assert without == []
+
+
+def test_new_layers_start_as_detectron2s() -> None:
+    state = detector(masks=True).get_submodule("roi_heads").state_dict()
+    deviations = {"box_predictor.cls_score": 0.01, "box_predictor.bbox_pred": 0.001}
+    deviations |= {"mask_predictor.mask_fcn_logits": 0.001, "box_head.fc7": (1 / 1024) ** 0.5}
+    for name, deviation in deviations.items():
+        assert float(state[f"{name}.weight"].std()) == pytest.approx(deviation, rel=0.1), name
+    biases = [value for name, value in state.items() if name.endswith("bias")]
+    assert len(biases) == 10
+    assert not any(bias.any() for bias in biases)
+
+
+def test_boxes_are_trained_by_plain_l1() -> None:
+    predicted, wanted = torch.tensor([[0.05, 0.3, -2.0, 0.0]]), torch.zeros(1, 4)
+    logits, labels, few = torch.zeros(1, 2), [torch.tensor([1])], torch.cat([torch.zeros(1, 4), predicted], 1)
+    with L1BoxLoss():
+        _, loss = fastrcnn_loss(logits, few, labels, [wanted])
+    assert float(loss) == pytest.approx(2.35)
+    _, smooth = fastrcnn_loss(logits, few, labels, [wanted])
+    assert float(smooth) < 2.3  # and afterwards torchvision is as it was
 
 
 def test_predictions_are_in_px_of_the_image_given() -> None:

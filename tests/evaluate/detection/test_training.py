@@ -60,6 +60,20 @@ def test_the_loss_falls_and_every_part_is_logged(tmp_path: Path) -> None:
     assert records[4]["lr"] == 0.1
 
 
+def test_boxes_are_trained_by_plain_l1(tmp_path: Path) -> None:
+    class Smooth(FewWeights):
+        def forward(
+            self, images: list[torch.Tensor], targets: list[dict[str, torch.Tensor]]
+        ) -> dict[str, torch.Tensor]:
+            small = self.backbone(torch.full((2, 3), 0.01))
+            self.l1 = float(small.detach().abs().mean())
+            return {"loss_boxes": torch.nn.functional.smooth_l1_loss(small, torch.zeros_like(small), beta=1 / 9)}
+
+    detector = Smooth()
+    run_few_weights(coco_folder(tmp_path / "coco"), tmp_path / "run", total_steps=1, detector=detector)
+    assert lines(tmp_path / "run")[0]["loss"] == pytest.approx(detector.l1)
+
+
 def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

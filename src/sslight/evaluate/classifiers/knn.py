@@ -110,7 +110,7 @@ def knn_ranks(
     temperature: float,
     num_classes: int,
 ) -> dict[int, Tensor]:
-    """For each k, how many classes are ahead of the right one (``[N]``, see :func:`label_ranks`), in one search.
+    """For each k, the ranks of the right class (``[N, 2]``, see :func:`label_ranks`), in one search.
 
     Arguments as for :func:`knn_classify`; the scores of all images at once are never held.
 

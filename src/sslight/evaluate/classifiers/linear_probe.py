@@ -1,4 +1,4 @@
-"""The exact linear protocol: classifiers trained on random crops that pass through the frozen backbone."""
+"""The linear protocol of papers: classifiers trained on random crops that pass through the frozen backbone."""
 
 import copy
 from collections.abc import Sequence
@@ -15,8 +15,7 @@ from sslight.train.distributed import rank_and_size, sum_over_processes
 PUBLISHED_RATE = {"lars": 0.05, "sgd": 0.01}
 """Learning rate for 256 images of the published protocol."""
 
-PUBLISHED_BATCH = {"lars": 4096, "sgd": 1024}
-"""Images in a step of the published protocol (8 GPUs)."""
+_PUBLISHED_BATCH = {"lars": 4096, "sgd": 1024}  # 8 GPUs
 
 _RATE_FACTORS = (1, 3, 10, 30, 100, 300, 1000, 3000)
 _PUBLISHED_PASSES = 1_281_167 * 100  # images of ImageNet-1k, epochs
@@ -37,6 +36,11 @@ def default_rates(optimizer: Literal["lars", "sgd"], *, image_passes: int) -> li
     """
     largest = max(_LEAST_SPAN, 10 * _PUBLISHED_PASSES / image_passes)
     return [round(factor * PUBLISHED_RATE[optimizer], 6) for factor in _RATE_FACTORS if factor <= largest]
+
+
+def published_batch(optimizer: Literal["lars", "sgd"], num_images: int) -> int:
+    """Images in a step of the published protocol, but not more than an eighth of the training images."""
+    return min(_PUBLISHED_BATCH[optimizer], max(1, num_images // 8))
 
 
 def new_linear(in_features: int, num_classes: int, *, seed: int) -> nn.Linear:

@@ -1,14 +1,12 @@
 """How often the right class was found, and how sure that is."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-_Z95 = 1.959963984540054
-"""97.5 % quantile of the normal distribution."""
+from sslight.intervals import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -16,7 +14,7 @@ class Accuracy:
     """Accuracies in percent.
 
     Attributes:
-        top1: Share of images whose class has the largest score.
+        top1: Share of images whose class has the largest score; classes that tie share an image.
         top1_interval: 95 % Wilson interval of ``top1`` for images drawn independently; it does not cover what
             another seed of training would change.
         top5: Share of images whose class is among the five largest scores; None for five classes or fewer.
@@ -31,41 +29,43 @@ class Accuracy:
     per_class: dict[str, tuple[float, int]]
 
 
-def wilson_interval(num_right: int, num_images: int) -> tuple[float, float]:
-    """The 95 % score interval of a share, in percent (Wilson, JASA 1927)."""
-    share, spread = num_right / num_images, _Z95**2 / num_images
-    middle = share + spread / 2
-    half = _Z95 * math.sqrt(share * (1 - share) / num_images + spread / (4 * num_images))
-    low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
-    return 100 * max(0.0, low), 100 * min(1.0, high)
-
-
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """How many classes score at least as much as the right one: ``[N]`` int64, 0 where it alone is first.
+    """The rank of the right class: how many others score more, and how many as much, ``[N, 2]`` int64.
 
-    Ties count against the classifier, so that a constant score finds nothing.
+    What is no number (NaN) is ahead of the right class, and all is ahead of a right class without a number.
 
     Args:
-        scores: ``[N, C]``.
+        scores: ``[N, C]``; in float32, since rounded ones tie.
         labels: ``[N]`` in ``0 .. C - 1``.
     """
     own = scores.gather(1, labels[:, None])
-    return (~(scores < own)).sum(1) - 1  # NaN is never ahead of anything, and all is ahead of NaN
+    behind, tied = (scores < own).sum(1), (scores == own).sum(1)
+    return torch.stack([scores.shape[1] - behind - tied.clamp(min=1), (tied - 1).clamp(min=0)], 1)
+
+
+def hits(ranks: Tensor, k: int = 1) -> Tensor:
+    """How far each right class is among the first k, ``[N]`` float64 of 0–1, from :func:`label_ranks`.
+
+    Classes that tie share their places, so that of two that tie for the first each is right by half.
+    """
+    return ((k - ranks[:, 0]).double() / (ranks[:, 1] + 1)).clamp(0, 1)
 
 
 def accuracy_of_ranks(ranks: Tensor, labels: Tensor, classes: Sequence[str]) -> Accuracy:
     """The accuracies from :func:`label_ranks`; the host waits for the device."""
     ranks, labels = ranks.cpu(), labels.cpu()
-    right = ranks == 0
+    right = hits(ranks)
     totals = torch.bincount(labels, minlength=len(classes)).tolist()
-    hits = torch.bincount(labels[right], minlength=len(classes)).tolist()
-    num_right = int(right.sum())
+    by_class = torch.bincount(labels, right, minlength=len(classes)).tolist()
+    num_right = float(right.sum())
     return Accuracy(
         top1=100 * num_right / len(ranks),
         top1_interval=wilson_interval(num_right, len(ranks)),
-        top5=100 * float((ranks < 5).double().mean()) if len(classes) > 5 else None,
+        top5=100 * float(hits(ranks, 5).mean()) if len(classes) > 5 else None,
         num_images=len(ranks),
         per_class={
-            name: (100 * hit / total, total) for name, hit, total in zip(classes, hits, totals, strict=True) if total
+            name: (100 * hit / total, total)
+            for name, hit, total in zip(classes, by_class, totals, strict=True)
+            if total
         },
     )

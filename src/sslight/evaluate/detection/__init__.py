@@ -6,7 +6,6 @@ from sslight.evaluate.detection.average_precision import (
     coco_average_precision,
     voc_average_precision,
 )
-from sslight.evaluate.detection.compare import DetectionRow, compare_detections, detections_to_markdown
 from sslight.evaluate.detection.detector import build_detector
 from sslight.evaluate.detection.measure import DetectionResult, measure_detection
 from sslight.evaluate.detection.schedule import DetectionSchedule, detection_optimizer, detection_schedule
@@ -15,16 +14,13 @@ from sslight.evaluate.detection.task import DetectionTask, prepare_detection
 __all__ = [
     "AveragePrecision",
     "DetectionResult",
-    "DetectionRow",
     "DetectionSchedule",
     "DetectionTask",
     "Prediction",
     "build_detector",
     "coco_average_precision",
-    "compare_detections",
     "detection_optimizer",
     "detection_schedule",
-    "detections_to_markdown",
     "measure_detection",
     "prepare_detection",
     "voc_average_precision",

@@ -1,10 +1,12 @@
 """torchvision's Faster R-CNN and Mask R-CNN on a pre-trained backbone, in the published setting."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
+from torch.overrides import TorchFunctionMode
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -68,10 +70,32 @@ def build_detector(
             detector: nn.Module = MaskRCNN(pyramid, mask_roi_pool=pool, **arguments)
         else:
             detector = FasterRCNN(pyramid, **arguments)
+        _initialize(detector)
     for part in ("backbone", "rpn.head", "roi_heads.box_predictor", *(("roi_heads.mask_predictor",) if masks else ())):
         detector.get_submodule(part).register_forward_hook(_in_float32)
     detector.transform = _NormalizeAndPad(0, 0, list(mean), list(std), size_divisible=_PAD_TO)
     return detector
+
+
+def _initialize(detector: nn.Module) -> None:
+    """New layers start as in detectron2; torchvision's other ones do already."""
+    deviations = {"box_predictor.cls_score": 0.01, "box_predictor.bbox_pred": 0.001, "mask_fcn_logits": 0.001}
+    for name, module in detector.get_submodule("roi_heads").named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+            if (deviation := next((d for end, d in deviations.items() if name.endswith(end)), None)) is not None:
+                nn.init.normal_(module.weight, std=deviation)
+            elif isinstance(module, nn.Linear):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+
+
+class L1BoxLoss(TorchFunctionMode):
+    """Within, torchvision's detectors take plain L1 of boxes, as detectron2 does, in place of smooth L1."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}) | ({"beta": 0.0} if func is smooth_l1_loss else {}))
 
 
 def _in_float32(module: nn.Module, inputs: Any, output: Any) -> Any:

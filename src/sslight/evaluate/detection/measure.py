@@ -7,7 +7,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from sslight.data import BadImage, ReadLimits
+from sslight.data import BadImage, ReadLimits, data_fingerprint
 from sslight.data.sources.bad_images import describe
 from sslight.evaluate.detection.average_precision import (
     AveragePrecision,
@@ -107,7 +107,11 @@ def _write(task: DetectionTask, predictions: list[Prediction], training: dict[st
             "kind": images.kind,
             "path": settings.data,
             "train": {"split": task.train.split, "num_images": len(task.train)},
-            "val": {"split": images.split, "num_images": len(images)},
+            "val": {
+                "split": images.split,
+                "num_images": len(images),
+                "sha256": data_fingerprint(images).sha256,
+            },
             "num_categories": len(images.categories),
         },
         notes=_notes(task, training),

@@ -1,33 +1,17 @@
 """A detector that is ready to be trained and measured."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from sslight.backbones import weights_fingerprint
 from sslight.config import DetectSettings
 from sslight.data import DetectionSet, ReadLimits, check_readable, open_detection_sets
 from sslight.evaluate.detection.detector import build_detector
 from sslight.evaluate.detection.schedule import DetectionSchedule, detection_schedule
-from sslight.evaluate.model import default_folder, load_model
-
-# They say where and how fast, not what is measured.
-_NOT_IN_THE_NAME = {
-    "checkpoint",
-    "output",
-    "resume",
-    "devices",
-    "workers",
-    "logger",
-    "log_every",
-    "sample",
-    "checkpoint_every_steps",
-    "checkpoint_every_minutes",
-}
+from sslight.evaluate.model import load_model
+from sslight.evaluate.results import checkpoint_facts, result_folder
 
 
 @dataclass(frozen=True)
@@ -64,13 +48,7 @@ def prepare_detection(settings: DetectSettings) -> DetectionTask:
     if settings.data is None:
         raise ValueError("data is not set: give a COCO or Pascal VOC folder, such as data=coco.")
     model = load_model(settings.checkpoint, network=settings.network, seed=settings.seed)
-    checkpoint = {
-        "path": settings.checkpoint,
-        "backbone": model.info.name,
-        "network": settings.network,
-        "notes": {"weights": model.notes, **model.info.notes},
-        "weights_sha256": weights_fingerprint(model.backbone),
-    }
+    checkpoint = checkpoint_facts(settings, model)
     train, val = open_detection_sets(
         settings.data, train_split=settings.train_split, val_split=settings.val_split, masks=settings.masks
     )
@@ -102,10 +80,5 @@ def prepare_detection(settings: DetectSettings) -> DetectionTask:
         num_without_objects=len(train) - len(trainable),
         val=val,
         schedule=detection_schedule(settings, train.kind),
-        folder=settings.output or default_folder(settings.checkpoint) / f"detect-{_digest(settings, checkpoint)}",
+        folder=result_folder(settings, "detect", checkpoint),
     )
-
-
-def _digest(settings: DetectSettings, checkpoint: dict[str, Any]) -> str:
-    measured = [settings.model_dump(mode="json", exclude=_NOT_IN_THE_NAME), checkpoint]
-    return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from sslight.config import DetectSettings
 from sslight.data import DetectionBatch
+from sslight.evaluate.detection.detector import L1BoxLoss
 from sslight.optim import set_rates
 from sslight.train import Output, RunOptions, Task
 
@@ -39,7 +40,8 @@ def build_detection_task(
         return {"lr": rate_at(step)}
 
     def loss(wrapped: nn.Module, batch: DetectionBatch, step: int) -> Output:
-        losses = wrapped([image.float() / 255 for image in batch.images], batch.targets)
+        with L1BoxLoss():
+            losses = wrapped([image.float() / 255 for image in batch.images], batch.targets)
         return Output(
             torch.stack(list(losses.values())).sum(), {name: value.detach() for name, value in losses.items()}
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 from sslight.data import BadImage, available_cores, build_image_source, no_readable_image
 from sslight.evaluate.features.extract import EvalTransform, feature_batches
 from sslight.evaluate.model import choose_image_size, load_model
+from sslight.train import weights_in
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def embed(
     Args:
         images: A folder, an H5 file, tar shards, ``synthetic:N``, an image file, or a list of such paths (image
             files, or sets of images). No labels are read.
-        checkpoint: An export, a checkpoint of this program or of the original, or ``timm:NAME[@FILE]``.
+        checkpoint: A run folder, an export, a checkpoint of this program or of the original, or ``timm:NAME[@FILE]``.
         network: Which network of a checkpoint: ``student`` or ``teacher``.
         image_size: Side in px of the centre view; None takes that of the global views in pre-training.
         batch_size: Images that pass through the network at once; without influence on the result beyond rounding.
@@ -58,7 +59,8 @@ def embed(
     """
     paths = [images] if isinstance(images, str | Path) else images
     source = build_image_source([os.fspath(path) for path in paths], setting="images")
-    model = load_model(os.fspath(checkpoint), network=network, seed=0)
+    weights = weights_in(os.fspath(checkpoint), whole=network == "teacher")
+    model = load_model(weights, network=network, seed=0)
     size = choose_image_size(model, image_size)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     backbone = model.backbone.to(place)

@@ -6,26 +6,36 @@ from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.train.distributed import rank_and_size
 
 _DEFAULT_K = 20
+_KS = (1, 10, _DEFAULT_K, 100, 200)
 
 
 def measure_knn(evaluation: Evaluation) -> Measurement | None:
     """KNN accuracies for all k; None in all processes but the first."""
-    train, train_labels, val, val_labels = evaluation.both_features(evaluation.model.backbone)
+    train, val = evaluation.both_features(evaluation.model.backbone)
     if rank_and_size()[0] > 0:
         return None
-    settings, classes = evaluation.settings.knn, evaluation.sets.classes
-    if settings.k[-1] > len(train):
-        raise ValueError(f"knn.k={settings.k[-1]} is more than the {len(train)} readable training images: lower it.")
-    evaluation.progress.say(f"searching the neighbours of {len(val):,} images among {len(train):,}")
+    settings, classes, most = evaluation.settings.knn, evaluation.sets.classes, len(train.labels)
+    ks = settings.k or [k for k in _KS if k <= most]
+    if ks[-1] > most:
+        raise ValueError(f"knn.k={ks[-1]} is more than the {most} readable training images: lower it.")
+    left_out = [str(k) for k in _KS if k > most] if settings.k is None else []
+    evaluation.progress.say(f"searching the neighbours of {len(val.labels):,} images among {most:,}")
     ranks = knn_ranks(
-        train,
-        train_labels,
-        val.to(evaluation.device),
-        val_labels,
-        ks=settings.k,
+        train.values,
+        train.labels,
+        val.values.to(evaluation.device),
+        val.labels,
+        ks=ks,
         temperature=settings.temperature,
         num_classes=len(classes),
     )
-    by_k = {k: accuracy_of_ranks(rank, val_labels, classes) for k, rank in ranks.items()}
-    default = min(settings.k, key=lambda k: (abs(k - _DEFAULT_K), k))
-    return Measurement("knn", by_k[default], {"k": default}, by_k=by_k)
+    default = min(ks, key=lambda k: (abs(k - _DEFAULT_K), k))
+    return evaluation.measured(
+        "knn",
+        ranks[default],
+        val.labels,
+        val.rows,
+        {"k": default},
+        by_k={k: accuracy_of_ranks(rank, val.labels, classes) for k, rank in ranks.items()},
+        notes=[f"k = {' and '.join(left_out)} left out: there are {most} training images only."] * bool(left_out),
+    )

@@ -1,24 +1,26 @@
-"""The linear protocols: a classifier on the frozen backbone, by logistic regression or exactly as published."""
+"""The linear protocols: a classifier on the frozen backbone, by logistic regression or trained on random crops."""
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from sslight.backbones import PUBLISHED_BLOCKS, LastBlocks, has_class_token, num_features
+from sslight.config import EvaluateSettings
 from sslight.data import CropBatch, CropLoader, SubsetSource
 from sslight.evaluate.classifiers.held_out import draw_held_out
 from sslight.evaluate.classifiers.linear_probe import (
-    PUBLISHED_BATCH,
+    PUBLISHED_RATE,
     LinearProbes,
     default_rates,
     new_linear,
+    published_batch,
 )
 from sslight.evaluate.classifiers.logistic import fit_logistic_regression
-from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_ranks
-from sslight.evaluate.evaluation import Evaluation, Measurement
+from sslight.evaluate.classifiers.metrics import label_ranks
+from sslight.evaluate.evaluation import Evaluation, Features, Measurement
 from sslight.evaluate.features.extract import eval_mode
 from sslight.train import Output, Task
 from sslight.train.distributed import rank_and_size
@@ -36,27 +38,29 @@ def _represented(evaluation: Evaluation) -> tuple[nn.Module, int | None]:
 def measure_linear_fast(evaluation: Evaluation) -> Measurement | None:
     """Logistic regression on centre-crop features; None in all processes but the first."""
     represented, blocks = _represented(evaluation)
-    train, train_labels, val, val_labels = evaluation.both_features(represented)
+    train, val = evaluation.both_features(represented)
     if rank_and_size()[0] > 0:
         return None
-    evaluation.progress.say(f"fitting logistic regressions to {len(train):,} images")
+    evaluation.progress.say(f"fitting logistic regressions to {len(train.labels):,} images")
+    device = evaluation.device
     fitted = fit_logistic_regression(
-        train.to(evaluation.device),
-        train_labels.to(evaluation.device),
+        train.values.to(device),
+        train.labels.to(device),
         num_classes=len(evaluation.sets.classes),
         held_out_share=evaluation.settings.linear.held_out_share,
         seed=evaluation.settings.seed,
     )
-    ranks = label_ranks(fitted.logits(val.to(evaluation.device)), val_labels.to(evaluation.device))
-    return Measurement(
+    return evaluation.measured(
         "linear (fast)",
-        accuracy_of_ranks(ranks, val_labels, evaluation.sets.classes),
-        {"l2": fitted.l2, "last_blocks": blocks, "num_features": train.shape[1]},
+        label_ranks(fitted.logits(val.values.to(device)), val.labels.to(device)),
+        val.labels,
+        val.rows,
+        {"l2": fitted.l2, "last_blocks": blocks, "num_features": train.values.shape[1]},
         tensors={"weight": fitted.weight, "bias": fitted.bias, "mean": fitted.mean, "std": fitted.std},
     )
 
 
-def measure_linear_exact(evaluation: Evaluation) -> Measurement | None:
+def measure_linear_trained(evaluation: Evaluation) -> Measurement | None:
     """Classifiers trained on random crops, the best rate chosen on held-out training images.
 
     None in all processes but the first.
@@ -64,47 +68,73 @@ def measure_linear_exact(evaluation: Evaluation) -> Measurement | None:
     settings, sets, seed = evaluation.settings.linear, evaluation.sets, evaluation.settings.seed
     represented, blocks = _represented(evaluation)
     represented = represented.to(evaluation.device)
-    kind = settings.optimizer or ("sgd" if has_class_token(evaluation.model.backbone) else "lars")
-    batch_size = settings.batch_size or min(PUBLISHED_BATCH[kind], max(1, len(sets.train) // 8))
-    base_rates = settings.lr or default_rates(kind, image_passes=settings.epochs * len(sets.train))
-    val, val_labels = evaluation.features(represented, sets.val, torch.from_numpy(sets.val_labels), "data.val")
+    kind = settings.optimizer or _published_optimizer(evaluation)
+    batch_size = settings.batch_size or published_batch(kind, len(sets.train))
+    base_rates = [PUBLISHED_RATE[kind]] if settings.mode == "published" else settings.lr
+    base_rates = base_rates or default_rates(kind, image_passes=settings.epochs * len(sets.train))
+    val = evaluation.features(represented, sets.val, sets.val_labels, "data.val")
     held_out, held_out_set = _held_out_part(evaluation, represented, wanted=len(base_rates) > 1)
-    first = new_linear(val.shape[1], len(sets.classes), seed=seed)
+    first = new_linear(val.values.shape[1], len(sets.classes), seed=seed)
     probes = LinearProbes([rate * batch_size / 256 for rate in base_rates], first, optimizer=kind)
     num_unreadable = _train_probes(evaluation, represented, probes, held_out, batch_size)
     if rank_and_size()[0] > 0:
         return None
+    device = evaluation.device
     best, tried = (
-        (0, []) if held_out_set is None else probes.choose(*(part.to(evaluation.device) for part in held_out_set))
+        (0, [])
+        if held_out_set is None
+        else probes.choose(held_out_set.values.to(device), held_out_set.labels.to(device))
     )
     layer = probes.final[best]
     with torch.no_grad():
-        ranks = label_ranks(layer(val.to(evaluation.device)), val_labels.to(evaluation.device))
+        ranks = label_ranks(layer(val.values.to(device)), val.labels.to(device))
     notes = []
     if len(base_rates) > 1 and best in (0, len(base_rates) - 1):
         end = "smallest" if best == 0 else "largest"
         notes.append(f"the best learning rate is the {end} that was tried: try others with linear.lr=[...].")
-    return Measurement(
-        "linear (exact)",
-        accuracy_of_ranks(ranks, val_labels, sets.classes),
-        {
-            "optimizer": kind,
-            "batch_size": batch_size,
-            "lr": base_rates[best],
-            "lr_tried": base_rates,
-            "held_out_accuracy": tried,
-            "last_blocks": blocks,
-            "num_features": val.shape[1],
-            "unreadable_train": num_unreadable,
-        },
-        notes=notes,
-        tensors=dict(layer.state_dict()),
+    details = {
+        "optimizer": kind,
+        "epochs": settings.epochs,
+        "batch_size": batch_size,
+        "lr": base_rates[best],
+        "lr_tried": base_rates,
+        "held_out_accuracy": tried,
+        "last_blocks": blocks,
+        "num_features": val.values.shape[1],
+        "unreadable_train": num_unreadable,
+    }
+    name = "linear (published)" if _is_published(evaluation, details) else "linear (trained)"
+    return evaluation.measured(
+        name, ranks, val.labels, val.rows, details, notes=notes, tensors=dict(layer.state_dict())
     )
 
 
-def _held_out_part(
-    evaluation: Evaluation, represented: nn.Module, *, wanted: bool
-) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+def _published_optimizer(evaluation: Evaluation) -> Literal["lars", "sgd"]:
+    return "sgd" if has_class_token(evaluation.model.backbone) else "lars"
+
+
+def _is_published(evaluation: Evaluation, details: dict[str, Any]) -> bool:
+    """Whether all is as published, whatever the mode is called; the batch is scaled to small sets as documented."""
+    settings, kind = evaluation.settings, _published_optimizer(evaluation)
+    plain = EvaluateSettings(protocol="linear", checkpoint=settings.checkpoint)
+    published = {
+        "optimizer": kind,
+        "epochs": plain.linear.epochs,
+        "batch_size": published_batch(kind, len(evaluation.sets.train)),
+        "lr_tried": [PUBLISHED_RATE[kind]],
+        "last_blocks": PUBLISHED_BLOCKS if has_class_token(evaluation.model.backbone) else None,
+    }
+    same_settings = all(getattr(settings, name) == getattr(plain, name) for name in ("network", "precision", "resize"))
+    return (
+        same_settings
+        and details | published == details
+        and settings.linear.min_lr == plain.linear.min_lr
+        and settings.data.subset is None
+        and evaluation.transform.image_size == evaluation.model.info.image_size
+    )
+
+
+def _held_out_part(evaluation: Evaluation, represented: nn.Module, *, wanted: bool) -> tuple[Tensor, Features | None]:
     """Which training images are held out (``[M]`` bool), and the features and labels of their centre crops."""
     sets = evaluation.sets
     held_out = torch.zeros(len(sets.train), dtype=torch.bool)
@@ -112,8 +142,8 @@ def _held_out_part(
         return held_out, None
     rows, _ = draw_held_out(len(sets.train), evaluation.settings.linear.held_out_share, evaluation.settings.seed)
     held_out[torch.from_numpy(rows)] = True
-    labels = torch.from_numpy(sets.train_labels[rows])
-    return held_out, evaluation.features(represented, SubsetSource(sets.train, rows), labels, "the held-out part")
+    part = SubsetSource(sets.train, rows)
+    return held_out, evaluation.features(represented, part, sets.train_labels[rows], "the held-out part")
 
 
 def _train_probes(
@@ -147,7 +177,7 @@ def _train_probes(
         may_diverge=True,
     )
     with closing(crops), eval_mode(represented):
-        placement = f"linear (exact) with {len(probes.rates)} learning rates on {len(sets.train):,} images"
+        placement = f"a linear classifier with {len(probes.rates)} learning rates on {len(sets.train):,} images"
         evaluation.train(task, WholeSteps(crops), placement=placement)
     return len(crops.bad_images)
 

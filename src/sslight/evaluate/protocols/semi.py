@@ -1,4 +1,4 @@
-"""The semi-supervised protocol on a evaluation: the whole network is fine-tuned."""
+"""The semi-supervised protocol: the whole network is fine-tuned with few labels."""
 
 import copy
 from collections.abc import Mapping
@@ -6,10 +6,11 @@ from contextlib import closing
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sslight.data import BadImage
-from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_ranks
+from sslight.evaluate.classifiers.metrics import label_ranks
 from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.evaluate.features.extract import eval_mode, feature_batches
 from sslight.evaluate.model import is_timm
@@ -57,26 +58,26 @@ def measure_semi(evaluation: Evaluation) -> Measurement | None:
     batch_size = settings.batch_size or min(PUBLISHED_BATCH, len(sets.train) // 4)
     batch_size = max(2 * processes, batch_size)  # batch norm needs two images in each process
     _fine_tune(evaluation, classifier, epochs, batch_size)
-    ranks, readable = _ranks(evaluation, classifier)
+    ranks, rows = _ranks(evaluation, classifier)
     if rank_and_size()[0] > 0:
         return None
-    kept = torch.from_numpy(np.flatnonzero(readable.cpu().numpy()))
-    accuracy = accuracy_of_ranks(ranks.cpu()[kept], torch.from_numpy(sets.val_labels)[kept], sets.classes)
     notes = []
     if projection is None and settings.head == "auto" and not is_timm(evaluation.settings.checkpoint):
         notes.append(
             "the checkpoint has no DINO projection head with batch norm, so the classifier is one new linear layer; "
             "the published protocol carries the head over (give checkpoints/last.pt of a run, not an export)."
         )
-    return Measurement(
+    return evaluation.measured(
         "semi",
-        accuracy,
+        ranks,
+        torch.from_numpy(sets.val_labels)[rows],
+        rows,
         {
             "head": "linear" if projection is None else "projection",
             "train_share": sets.train_share,
             "epochs": epochs,
             "batch_size": batch_size,
-            "unreadable_val": len(readable) - len(kept),
+            "unreadable_val": len(sets.val) - len(rows),
         },
         notes=notes,
         tensors=dict(classifier.head.state_dict()),
@@ -105,14 +106,14 @@ def _fine_tune(evaluation: Evaluation, classifier: Classifier, epochs: int, batc
 
 
 def _ranks(evaluation: Evaluation, classifier: Classifier) -> tuple[Tensor, Tensor]:
-    """How many classes are ahead of the right one for each image of data.val, and which could be read."""
+    """The ranks of the readable images of data.val, and their positions; the head computes in float32."""
     sets = evaluation.sets
     labels = torch.from_numpy(sets.val_labels).to(evaluation.device)
-    ranks, readable = (torch.zeros(len(labels), dtype=torch.int64, device=evaluation.device) for _ in range(2))
+    found = torch.zeros(len(labels), 3, dtype=torch.int64, device=evaluation.device)  # the rank, and whether it is one
     bad: list[BadImage] = []
     with eval_mode(classifier):
-        for indices, logits in feature_batches(
-            classifier,
+        for indices, features in feature_batches(
+            classifier.backbone,
             sets.val,
             evaluation.transform,
             indices=own_share(np.arange(len(sets.val))),
@@ -124,9 +125,10 @@ def _ranks(evaluation: Evaluation, classifier: Classifier) -> tuple[Tensor, Tens
             limits=evaluation.limits,
         ):
             rows = indices.to(evaluation.device)
-            ranks[rows] = label_ranks(logits, labels[rows])
-            readable[rows] = 1
-    for rows_of_all in (ranks, readable):  # each row is non-zero in one process only
-        sum_over_processes(rows_of_all)
-    check_unreadable(int((readable == 0).sum()), len(readable), "data.val", evaluation.settings.data.max_bad_share)
-    return ranks, readable
+            with torch.no_grad():
+                found[rows] = F.pad(label_ranks(classifier.head(features), labels[rows]), (0, 1), value=1)
+    sum_over_processes(found)  # each row is non-zero in one process only
+    found = found.cpu()
+    kept = found[:, 2].nonzero()[:, 0]
+    check_unreadable(len(found) - len(kept), len(found), "data.val", evaluation.settings.data.max_bad_share)
+    return found[kept, :2], kept
