@@ -12,7 +12,7 @@ from rich.table import Table
 from sslight.config import build_views_page, parse_assignments
 
 if TYPE_CHECKING:
-    from sslight.api.views import ViewsResult
+    from sslight.report import PageResult
 
 
 def views(
@@ -48,7 +48,7 @@ def views(
         _print_result(result)
 
 
-def _print_result(result: "ViewsResult") -> None:
+def _print_result(result: "PageResult") -> None:
     from sslight.report import footnote, views_table
 
     console = Console(soft_wrap=True, highlight=False)
