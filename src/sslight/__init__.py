@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from sslight.api.evaluate import evaluate_backbone
     from sslight.api.export import export_backbone
     from sslight.api.pretrain import PretrainResult, pretrain
-    from sslight.api.report import ReportResult, report_runs
-    from sslight.api.views import ViewsResult, show_views
+    from sslight.api.report import report_runs
+    from sslight.api.views import show_views
     from sslight.backbones import load_backbone
     from sslight.evaluate import DetectionResult, Embeddings, EvaluationResult, embed, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
+    from sslight.report import PageResult
     from sslight.views import MultiCrop
 
 _HOMES = {
@@ -31,9 +32,8 @@ _HOMES = {
     "EvaluationResult": "sslight.evaluate",
     "LARS": "sslight.optim",
     "MultiCrop": "sslight.views",
+    "PageResult": "sslight.report",
     "PretrainResult": "sslight.api.pretrain",
-    "ReportResult": "sslight.api.report",
-    "ViewsResult": "sslight.api.views",
     "cosine_schedule": "sslight.optim",
     "detect": "sslight.api.detect",
     "dino_loss": "sslight.methods",
@@ -57,9 +57,8 @@ __all__ = [
     "Embeddings",
     "EvaluationResult",
     "MultiCrop",
+    "PageResult",
     "PretrainResult",
-    "ReportResult",
-    "ViewsResult",
     "__version__",
     "cosine_schedule",
     "detect",

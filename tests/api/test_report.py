@@ -13,10 +13,9 @@ import pytest
 
 import sslight
 from sslight.api.pretrain import run_pretraining
-from sslight.api.report import healthy_ranges
 from sslight.cli.main import main
 from sslight.config import PretrainSettings, load_recipe
-from sslight.pretraining.health import HealthWatch
+from sslight.pretraining.health import HealthWatch, healthy_ranges
 from tests.report.run.run_folders import two_epochs, write_run
 
 FEW: dict[str, Any] = {"images": 24, "queries": 2}

@@ -2,18 +2,18 @@
 
 import math
 import re
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
 
-from sslight.report.line_chart import Line, Reference, line_chart, number
+from sslight.report.line_chart import Figure, Line, Reference, line_chart, number
 
 
-def chart(points: list[tuple[float, float]], **more: Any) -> str:
+def chart(points: list[tuple[float, float]], references: Sequence[Reference] = (), **more: bool) -> str:
     end = max(x for x, _ in points)
-    return line_chart([Line(points, "--c")], title="t", detail="", x_label="steps", x_end=end, **more)
+    return line_chart([Line(points, "--c")], Figure("t", **{"smooth": False, **more}), "steps", end, references)  # type: ignore[arg-type]
 
 
 def paths(drawing: str, kind: str = "line") -> list[str]:
@@ -84,7 +84,7 @@ def test_any_values_stay_inside() -> None:
 
 def test_the_last_values_stand_beside_their_curves_and_not_over_one_another() -> None:
     lines = [Line([(0, 1.0), (9, value)], f"--c{value}") for value in (0.0, 5.0, 5.01, 0.02)]
-    drawing = line_chart(lines, title="t", detail="", x_label="steps", x_end=9)
+    drawing = line_chart(lines, Figure("t"), "steps", 9)
     found = re.findall(r'x="340" y="([\d.]+)" style="[^"]*" class="last">([^<]+)<', drawing)
     assert [text for _, text in found] == ["5.01", "5", "0.02", "0"]
     heights = [float(y) for y, _ in found]
@@ -94,7 +94,7 @@ def test_the_last_values_stand_beside_their_curves_and_not_over_one_another() ->
 
 def test_values_are_read_on_hovering_without_scripts() -> None:
     lines = [Line([(0, 1.0), (10, 2.0)], "--a", "one"), Line([(10, 31.46)], "--b", "two")]
-    drawing = line_chart(lines, title="t", detail="", x_label="steps", x_end=10)
+    drawing = line_chart(lines, Figure("t"), "steps", 10)
     assert re.findall(r"<title>([^<]+)</title>", drawing) == ["steps 0\none 1", "steps 10\none 2\ntwo 31.5"]
     many = chart([(float(i), float(i)) for i in range(5000)])
     assert 50 <= many.count("<title>") <= 60

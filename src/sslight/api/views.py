@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,11 @@ from sslight.preview import (
     measure_views,
     measure_workload,
 )
-from sslight.report import ShownImage, ShownView, check_page_folder, views_page
+from sslight.report import PageResult, ShownImage, ShownView, check_page_folder, views_page
 from sslight.views import MultiCrop, build_multi_crop
 
 _MEASURED = 64
 """Images whose sizes stand for those of the set."""
-
-
-@dataclass(frozen=True)
-class ViewsResult:
-    """The page, and its numbers as plain data (also in ``views.json`` beside it)."""
-
-    page: Path
-    content: dict[str, Any]
 
 
 def show_views(
@@ -48,7 +40,7 @@ def show_views(
     images: int = 4,
     draws: int = 4000,
     seed: int = 0,
-) -> ViewsResult:
+) -> PageResult:
     """Show what recipes make of images before any training, and say whether their views match.
 
     ``show_views("images", "dino_cnn_sslight", {"views.local_size": 112})``
@@ -63,17 +55,15 @@ def show_views(
         draws: Draws of all views of an image from which the numbers come.
         seed: Chooses the images; the views shown are those of the first epoch of a run with this seed.
 
-    Raises:
-        ValueError: a setting, the folder or the data is wrong; nothing has been written then.
+    Raises ValueError if a setting, the folder or the data is wrong; nothing has been written then.
     """
-    page = build_page_settings(
-        {"recipe": recipe, "output": Path(output), "images": images, "draws": draws, "seed": seed}
-    )
+    values = {"recipe": recipe, "output": Path(output), "images": images, "draws": draws, "seed": seed}
+    page = build_page_settings(values)
     paths = [data] if isinstance(data, str | Path) else data
     return show_views_with([str(path) for path in paths], page, build_shown_recipes(page.recipe, overrides or {}))
 
 
-def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[ShownRecipe]) -> ViewsResult:
+def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[ShownRecipe]) -> PageResult:
     """:func:`show_views` with settings that are already resolved."""
     file = page.output / "views.html"
     check_page_folder(file)
@@ -94,11 +84,8 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     if better is not None:
         recipes = [*recipes, better]
         measured.append(_measured(better, recipes[0], sizes_of_images, page) | {"better": True})
-    multi_crops = [build_multi_crop(recipe.settings.views) for recipe in recipes]
-    shown = []
-    for index, image in kept:
-        views = [shown_views(multi_crop, image, (page.seed, 0, index)) for multi_crop in multi_crops]
-        shown.append(ShownImage(source.name(index), image.permute(1, 2, 0).numpy(), views))
+    crops = [(build_multi_crop(recipe.settings.views), page.seed) for recipe in recipes]
+    shown = [shown_image(source.name(index), index, image, crops) for index, image in kept]
     content = {
         "data": " ".join(data),
         "images": {
@@ -117,7 +104,7 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     page.output.mkdir(parents=True, exist_ok=True)
     write_whole(file, text)  # first, so that the folder is known again
     write_whole(page.output / "views.json", json.dumps(content, indent=1))
-    return ViewsResult(file, content)
+    return PageResult(file, content)
 
 
 def _better(recipe: ShownRecipe, measured: dict[str, Any]) -> ShownRecipe | None:
@@ -132,30 +119,26 @@ def _better(recipe: ShownRecipe, measured: dict[str, Any]) -> ShownRecipe | None
         return None
 
 
-def shown_views(multi_crop: MultiCrop, image: Tensor, key: tuple[int, int, int]) -> list[ShownView]:
-    """The views that an image (uint8 [3, H, W]) gets with a key (seed, epoch, index), with boxes and changes."""
+def shown_image(name: str, index: int, image: Tensor, crops: Sequence[tuple[MultiCrop, int]]) -> ShownImage:
+    """An image (uint8 [3, H, W]) with the views that each of some runs (crops, seed) makes of it in its first epoch."""
+    views = [_shown_views(multi_crop, image, (seed, 0, index)) for multi_crop, seed in crops]
+    return ShownImage(name, image.permute(1, 2, 0).numpy(), views)
+
+
+def _shown_views(multi_crop: MultiCrop, image: Tensor, key: tuple[int, int, int]) -> list[ShownView]:
     parameters = multi_crop.draw(image.shape[1], image.shape[2], key)
     shown = []
     for number, view in enumerate(multi_crop.apply(image, parameters)):
         is_global = number < multi_crop.num_global
+        name = f"G{number + 1}" if is_global else f"L{number + 1 - multi_crop.num_global}"
         top, left, height, width = parameters.boxes[number].tolist()
-        shown.append(
-            ShownView(
-                name=f"G{number + 1}" if is_global else f"L{number + 1 - multi_crop.num_global}",
-                is_global=is_global,
-                pixels=view.permute(1, 2, 0).numpy(),
-                box=(top, left, height, width),
-                changes=parameters.in_words(number),
-            )
-        )
+        pixels, changes = view.permute(1, 2, 0).numpy(), parameters.in_words(number)
+        shown.append(ShownView(name, is_global, pixels, (top, left, height, width), changes))
     return shown
 
 
 def _measured(
-    recipe: ShownRecipe,
-    reference: ShownRecipe,
-    sizes: npt.NDArray[np.int64],
-    page: ViewsPageSettings,
+    recipe: ShownRecipe, reference: ShownRecipe, sizes: npt.NDArray[np.int64], page: ViewsPageSettings
 ) -> dict[str, Any]:
     settings = recipe.settings
     side = patch_side(settings.backbone, settings.patch_size)

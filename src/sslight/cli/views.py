@@ -10,7 +10,7 @@ from sslight.cli.terminal import AsJson, columns, say, show
 from sslight.config import build_views_page, parse_assignments
 
 if TYPE_CHECKING:
-    from sslight.api.views import ViewsResult
+    from sslight.report import PageResult
 
 
 def views(
@@ -43,7 +43,7 @@ def views(
     show(result, {**result.content, "page": result.page}, _print_result, as_json=as_json)
 
 
-def _print_result(result: "ViewsResult") -> None:
+def _print_result(result: "PageResult") -> None:
     from sslight.report import footnote, views_table
 
     recipes = result.content["recipes"]

@@ -63,6 +63,26 @@ _STEPS_BEFORE_A_VERDICT = 40
 _HIGHEST_RATE = {"adamw": 0.003, "sgd": 0.5, "lars": 10.0}  # peak rates above these are rarely meant
 
 
+_LEAST_TOLD = 0.12  # of what DINO's targets could tell of their images
+
+
+def healthy_ranges(settings: PretrainSettings, *, rows: int) -> dict[str, tuple[float, float]]:
+    """Lowest and highest figures of a run that learns; beyond, :class:`HealthWatch` finds fault, whatever the others.
+
+    ``rows`` are the images that a process has in one forward pass.
+    """
+    most, classes = min(rows, _MAX_ROWS) - 1, settings.dino.head_output_dim
+    told = _LEAST_TOLD * math.log(min(classes, settings.views.num_global * rows)) / math.log(classes)
+    return {
+        "feature_spread": (0.05, math.inf),
+        "effective_rank": (min(0.3 * most, 15), math.inf),
+        "data_wait_share": (-math.inf, 0.3),
+        "teacher_entropy": (-math.inf, 1 - told),
+        "target_spread": (told, math.inf),
+        "assignment_entropy": (-math.inf, 0.97),
+    }
+
+
 class HealthWatch:
     """Judges a run by the figures of its latest records.
 
@@ -74,6 +94,7 @@ class HealthWatch:
     def __init__(self, settings: PretrainSettings, *, rows: int) -> None:
         self._settings = settings
         self._rows = rows
+        self._healthy = healthy_ranges(settings, rows=rows)
         self._records: deque[dict[str, float]] = deque(maxlen=_REMEMBERED)
 
     def state_dict(self) -> list[dict[str, float]]:
@@ -99,7 +120,7 @@ class HealthWatch:
                 verdicts.append(self._swav(means, step))
             case "moco":
                 verdicts.append(self._moco(means))
-        if means["data_wait_share"] > 0.3:
+        if means["data_wait_share"] > self._healthy["data_wait_share"][1]:
             verdicts.append(
                 Verdict(
                     "starved",
@@ -112,10 +133,10 @@ class HealthWatch:
 
     def _features(self, means: dict[str, float]) -> Verdict:
         rank, most = means["effective_rank"], min(self._rows, _MAX_ROWS) - 1
-        if means["feature_spread"] < 0.05 or (rank < 1.5 and most > 3):
+        if means["feature_spread"] < self._healthy["feature_spread"][0] or (rank < 1.5 and most > 3):
             found = f"the features of all images are alike (spread {means['feature_spread']:.2f}, rank {rank:.1f})"
             return Verdict("collapsed", found, self._calmer())
-        if rank < min(0.3 * most, 15):
+        if rank < self._healthy["effective_rank"][0]:
             found = f"the features of a batch use few directions (effective rank {rank:.1f} of {most})"
             return Verdict("watch", found, self._calmer())
         return HEALTHY
@@ -128,14 +149,14 @@ class HealthWatch:
         information = (spread - entropy) * ln_k
         share = information / math.log(min(dino.head_output_dim, self._settings.views.num_global * self._rows))
         state: Literal["collapsed", "watch"] = "collapsed" if share < 0.06 else "watch"
-        if share < 0.12 and entropy > 0.9:
+        if share < _LEAST_TOLD and entropy > 0.9:
             temp = means["teacher_temp"]
             return Verdict(
                 state,
                 f"the teacher's targets are nearly uniform (entropy {entropy:.3f} of ln K): they tell little",
                 self._calmer(f"a lower dino.teacher_temp than {temp:.2g}, such as {temp / 2:.2g}, or milder views"),
             )
-        if share < 0.12:
+        if share < _LEAST_TOLD:
             found = (
                 "the teacher's targets hardly differ between images "
                 f"(entropy of their mean {spread:.2f}, of each {entropy:.2f} of ln K)"
@@ -157,7 +178,7 @@ class HealthWatch:
 
     def _swav(self, means: dict[str, float], step: int) -> Verdict:
         swav = self._settings.swav
-        if means["assignment_entropy"] > 0.97:
+        if means["assignment_entropy"] > self._healthy["assignment_entropy"][1]:
             return Verdict(
                 "watch" if step < 100 else "collapsed",  # runs that go well may begin so
                 f"the assignments are nearly uniform (entropy {means['assignment_entropy']:.3f} of ln P)",

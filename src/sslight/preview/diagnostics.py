@@ -26,48 +26,30 @@ RATIO_EDGES: Float64Array = 2.0 ** np.linspace(-2.0, 2.0, 25)
 
 @dataclass(frozen=True)
 class Distribution:
-    """A quantity over many draws.
-
-    ``low`` and ``high`` are the 5 % and the 95 % quantile. ``histogram`` has the share of the draws in each
-    bin of ``SHARE_EDGES`` or ``RATIO_EDGES``; what lies outside is counted in the outermost bins.
-    """
+    """A quantity over many draws."""
 
     mean: float
     median: float
-    low: float
-    high: float
-    histogram: tuple[float, ...]
+    low: float  # the 5 % quantile
+    high: float  # the 95 % quantile
+    histogram: tuple[float, ...]  # share of the draws in each bin; what lies outside is in the outermost ones
 
 
 @dataclass(frozen=True)
 class ViewStatistics:
-    """The geometry of a sampling of views; what concerns local views is None without them.
+    """The geometry of a sampling of views; what concerns local views is None without them."""
 
-    Attributes:
-        global_share: Share of the image that a global view shows.
-        local_share: Share of the image that a local view shows.
-        local_in_global: Share of a local view's area that lies in a global view, over all pairs of an image.
-        apart: Share of the local-global pairs without a common pixel.
-        local_global_iou: Intersection over union of the boxes of a local and a global view.
-        global_global_iou: The same for two global views.
-        object_size_ratio: Pixel size of an object in a local view over that in a global view: side / √area
-            of the one over that of the other.
-        matching_local_size: Side of local views in px at which the median of that ratio is 1.
-        nominal_local_size: The same from the mean scales alone, global side · √(mean local / mean global);
-            it ignores that large crops often do not fit into an image and are drawn again.
-        global_magnification: View pixels per image pixel along a side, of a global view; above 1 is enlarged.
-        local_magnification: The same of a local view.
-    """
-
-    global_share: Distribution
-    global_global_iou: Distribution
-    global_magnification: Distribution
+    global_share: Distribution  # of the image that a global view shows
+    global_global_iou: Distribution  # intersection over union of two global views
+    global_magnification: Distribution  # view pixels per image pixel along a side; above 1 is enlarged
     local_share: Distribution | None = None
-    local_in_global: Distribution | None = None
-    apart: float | None = None
+    local_in_global: Distribution | None = None  # share of a local view inside a global one, over all pairs
+    apart: float | None = None  # share of the local-global pairs without a common pixel
     local_global_iou: Distribution | None = None
+    # Pixel size of an object (side / √area of the crop) in a local view over that in a global one.
     object_size_ratio: Distribution | None = None
-    matching_local_size: float | None = None
+    matching_local_size: float | None = None  # side of local views in px at which that ratio's median is 1
+    # The same from the mean scales alone, which ignore that large crops often do not fit and are drawn again.
     nominal_local_size: float | None = None
     local_magnification: Distribution | None = None
 
@@ -75,11 +57,7 @@ class ViewStatistics:
 def measure_views(settings: ViewSettings, sizes: Int64Array, *, num_draws: int, seed: int) -> ViewStatistics:
     """Draw the boxes of images many times and measure them; no pixel is touched.
 
-    Args:
-        settings: How views are cut.
-        sizes: Height and width in px of the images to draw for, [N, 2]; draws are spread evenly over them.
-        num_draws: Draws of all views of an image, at least; each image has equally many.
-        seed: Of the draws.
+    ``sizes [N, 2]`` are heights and widths in px; each image has equally many of the ``num_draws`` draws or more.
     """
     multi_crop = build_multi_crop(settings)
     rng = np.random.Generator(np.random.Philox(seed))
@@ -107,15 +85,14 @@ def measure_views(settings: ViewSettings, sizes: Int64Array, *, num_draws: int, 
     local_areas = local_boxes[..., 2:].prod(axis=-1)
     local_magnification = settings.local_size / np.sqrt(local_areas)
     common = common_areas(global_boxes, local_boxes)
+    union = global_areas[:, :, None] + local_areas[:, None, :] - common
     object_size_ratio = _distribution(local_magnification[:, None, :] / global_magnification[:, :, None], RATIO_EDGES)
     return ViewStatistics(
         **statistics,
         local_share=_distribution(local_areas / image_areas, SHARE_EDGES),
         local_in_global=_distribution(common / local_areas[:, None, :], SHARE_EDGES),
         apart=float((common == 0).mean()),
-        local_global_iou=_distribution(
-            common / (global_areas[:, :, None] + local_areas[:, None, :] - common), SHARE_EDGES
-        ),
+        local_global_iou=_distribution(common / union, SHARE_EDGES),
         object_size_ratio=object_size_ratio,
         matching_local_size=settings.local_size / object_size_ratio.median,
         nominal_local_size=settings.global_size * (sum(settings.local_scale) / sum(settings.global_scale)) ** 0.5,
@@ -124,15 +101,7 @@ def measure_views(settings: ViewSettings, sizes: Int64Array, *, num_draws: int, 
 
 
 def common_areas(boxes: Int64Array, others: Int64Array) -> Int64Array:
-    """Areas in px that each of A boxes has in common with each of B others, for N images.
-
-    Args:
-        boxes: [N, A, 4] as (top, left, height, width).
-        others: [N, B, 4], likewise.
-
-    Returns:
-        [N, A, B] int64.
-    """
+    """Areas in px ``[N, A, B]`` that ``boxes [N, A, 4]`` (top, left, height, width) share with ``others [N, B, 4]``."""
     one, two = boxes[:, :, None, :], others[:, None, :, :]
     begin = np.maximum(one[..., :2], two[..., :2])
     end = np.minimum(one[..., :2] + one[..., 2:], two[..., :2] + two[..., 2:])

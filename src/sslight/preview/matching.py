@@ -36,24 +36,16 @@ class Mismatch:
 def find_mismatches(
     settings: PretrainSettings, statistics: ViewStatistics, sizes: Int64Array, *, patch_side: int | None
 ) -> list[Mismatch]:
-    """What is badly matched in the views of a recipe for given images; an empty list if nothing is.
+    """What is badly matched in the views of a recipe for images of some sizes (height, width ``[N, 2]``) in px.
 
-    Args:
-        settings: The recipe.
-        statistics: Of these settings and images.
-        sizes: Height and width of images in px, [N, 2].
-        patch_side: Side in px of a ViT's patches; None for other networks.
+    ``statistics`` are of these settings and images; ``patch_side`` is that of a ViT in px, None for other networks.
     """
     views = settings.views
     found = list(_enlarged(views, statistics, sizes, patch_side))
     if not found:  # its values for both sides match already
-        found += _patches(views, patch_side)
-        found += _object_size(views, statistics, patch_side)
-    found += _overlap(views, statistics, sizes)
-    found += _not_local(views, statistics)
-    found += _blur(views)
-    found += _unused_local_views(settings)
-    return found
+        found += [*_patches(views, patch_side), *_object_size(views, statistics, patch_side)]
+    found += [*_overlap(views, statistics, sizes), *_not_local(views, statistics)]
+    return [*found, *_blur(views), *_unused_local_views(settings)]
 
 
 def describe_match(statistics: ViewStatistics) -> str:
@@ -89,12 +81,9 @@ def _enlarged(
 
 
 def _patches(views: ViewSettings, patch_side: int | None) -> Iterator[Mismatch]:
-    if patch_side is None:
-        return
-    kinds = ("global_size", "local_size") if views.num_local else ("global_size",)
-    for name in kinds:
-        size = getattr(views, name)
-        if size % patch_side:
+    sizes = {"global_size": views.global_size} | ({"local_size": views.local_size} if views.num_local else {})
+    for name, size in sizes.items():
+        if patch_side is not None and size % patch_side:
             yield Mismatch(
                 "patches",
                 f"views.{name}={size} is not a multiple of the patches' {patch_side} px: training refuses such views.",

@@ -9,23 +9,14 @@ _BACKWARD = 2  # a backward pass computes two products where the forward pass co
 
 @dataclass(frozen=True)
 class Workload:
-    """Pairs of views in the loss of one image, and view pixels through the networks.
+    """Pairs of views in the loss of one image, and view pixels through the networks."""
 
-    Attributes:
-        global_pairs: Pairs of two global views (target view, predicting view).
-        local_pairs: Pairs of a global target and a local predicting view.
-        global_weight: Weight of all global-global pairs together in the loss.
-        local_weight: Weight of all local-global pairs together.
-        trained_pixels: View pixels that the trained network sees, forward and backward.
-        target_pixels: View pixels that the teacher or key network sees, forward only.
-    """
-
-    global_pairs: int
-    local_pairs: int
-    global_weight: float
+    global_pairs: int  # of two global views (target view, predicting view)
+    local_pairs: int  # of a global target and a local predicting view
+    global_weight: float  # of all global-global pairs together in the loss
     local_weight: float
-    trained_pixels: int
-    target_pixels: int
+    trained_pixels: int  # that the trained network sees, forward and backward
+    target_pixels: int  # that the teacher or key network sees, forward only
 
     @property
     def compute(self) -> int:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from sslight.report.page import Html, element, together
+from sslight.report.page import Html, drawing, element
 
 Values = npt.NDArray[np.float64]
 
@@ -20,8 +20,18 @@ _LINE = 11  # height of a text
 
 
 @dataclass(frozen=True)
+class Figure:
+    """What a chart shows, and how: with means of neighbouring points over the points; with y values that are shares."""
+
+    title: str
+    detail: str = ""
+    smooth: bool = True
+    percent: bool = False
+
+
+@dataclass(frozen=True)
 class Line:
-    """A curve: its points, x ascending and y NaN for a gap, its colour (a variable of the page's style) and name."""
+    """A curve: its points, x ascending and y NaN for a gap, its color (a variable of the page's style) and name."""
 
     points: Sequence[tuple[float, float]]
     color: str
@@ -39,22 +49,14 @@ class Reference:
 
 
 def line_chart(
-    lines: Sequence[Line],
-    *,
-    title: str,
-    detail: str,
-    x_label: str,
-    x_end: float,
-    smooth: bool = False,
-    percent: bool = False,
-    references: Sequence[Reference] = (),
+    lines: Sequence[Line], figure: Figure, x_label: str, x_end: float, references: Sequence[Reference] = ()
 ) -> Html:
     """Curves over one another, from x = 0 to ``x_end``, each with its last value; the values at a place on hovering.
 
     The y axis is logarithmic where all values are positive and their largest is over 50 times the smallest, but not
     for shares. A band without a value does not widen it.
-    ``smooth`` draws the means of neighbouring points over the points; ``percent`` says that y values are shares.
     """
+    percent = figure.percent
     compared = [y for r in references for y in (r.value, *(r.band or ())) if r.value is not None and y is not None]
     values = np.array([y for line in lines for _, y in line.points] + compared)
     values = values[np.isfinite(values)]
@@ -75,26 +77,20 @@ def line_chart(
         shapes.append(element("line", x1=_LEFT, x2=_END, y1=y, y2=y, class_="grid"))
         text = f"{100 * tick:g} %" if percent else number(tick)
         shapes.append(element("text", text, x=_LEFT - 6, y=f"{y_of(tick) + 3.5:.1f}", text_anchor="end"))
-    for tick in _axis(np.array([0.0, x_end]), most=5)[2]:
+    for tick in _axis(np.array([0.0, x_end]))[2]:
         if tick <= x_end:
             text = number(tick)
             shapes.append(element("text", text, x=f"{x_of(tick):.1f}", y=_TOP + _HEIGHT + 15, text_anchor="middle"))
     shapes.append(element("text", x_label, x=(_LEFT + _END) / 2, y=_TOP + _HEIGHT + 30, text_anchor="middle"))
     for line in lines:
         places = [(x_of(x), y_of(y) if math.isfinite(y) else math.nan) for x, y in line.points]
-        shapes += _curve(places, f"--colour: var({line.color})", smooth=smooth)
+        shapes += _curve(places, f"--colour: var({line.color})", smooth=figure.smooth)
     shapes += [*_last_values(lines, y_of, percent), *_strips(lines, x_of, x_label, percent)]
-    height = _TOP + _HEIGHT + _BELOW
-    drawing = element(
-        "svg", together(shapes), viewBox=f"0 0 {_WIDTH} {height}", role="img", aria_label=f"curve: {title}"
-    )
-    details = [
-        detail,
-        "(log)" if log else "",
-        "· green: healthy" if any(r.color == "--healthy" for r in references) else "",
-    ]
-    caption = element("figcaption", element("b", title), element("br"), " ".join(part for part in details if part))
-    return element("figure", caption, drawing, class_="chart")
+    curves = drawing(shapes, (0, 0, _WIDTH, _TOP + _HEIGHT + _BELOW), f"curve: {figure.title}")
+    green = "· green: healthy" if any(reference.color == "--healthy" for reference in references) else ""
+    details = " ".join(filter(None, (figure.detail, "(log)" if log else "", green)))
+    caption = element("figcaption", element("b", figure.title), element("br"), details)
+    return element("figure", caption, curves, class_="chart")
 
 
 def number(value: float) -> str:
@@ -112,22 +108,17 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def _value(value: float, percent: bool) -> str:
     if percent:
         return f"{100 * value:.0f} %"
-    return (
-        number(float(f"{value:.3g}")) if abs(value) < 1000 else f"{value:,.0f}" if abs(value) < 1e6 else f"{value:.2e}"
-    )
+    if abs(value) < 1000:
+        return number(float(f"{value:.3g}"))
+    return f"{value:,.0f}" if abs(value) < 1e6 else f"{value:.2e}"
 
 
 def _reference(reference: Reference, y_of: Callable[[float], float]) -> list[Html]:
     shapes, style = [], f"--colour: var({reference.color})"
     if reference.band is not None:
         bottom, top = map(y_of, reference.band)
-        place: dict[str, str | float] = {
-            "y": f"{top:.1f}",
-            "height": f"{bottom - top:.1f}",
-            "x": _LEFT,
-            "width": _END - _LEFT,
-        }
-        shapes.append(element("rect", **place, class_="range", style=style))
+        upright = {"y": f"{top:.1f}", "height": f"{bottom - top:.1f}"}
+        shapes.append(element("rect", **upright, x=_LEFT, width=_END - _LEFT, class_="range", style=style))
     if reference.value is not None:
         y = y_of(reference.value)
         shapes.append(element("line", x1=_LEFT, x2=_END, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="mark", style=style))
@@ -164,29 +155,21 @@ def _strips(lines: Sequence[Line], x_of: Callable[[float], float], x_label: str,
             nearest = points[max(0, int(np.searchsorted(points[:, 0], x, side="right")) - 1)] if len(points) else None
             if nearest is not None and left <= x_of(nearest[0]) <= right:
                 texts.append(f"{line.name} {_value(float(nearest[1]), percent)}".strip())
-        place: dict[str, str | float] = {
-            "x": f"{left:.1f}",
-            "width": f"{max(right - left, 0):.1f}",
-            "y": _TOP,
-            "height": _HEIGHT,
-        }
-        strips.append(element("rect", element("title", "\n".join(texts)), **place, class_="at"))
+        level = {"x": f"{left:.1f}", "width": f"{max(right - left, 0):.1f}"}
+        title = element("title", "\n".join(texts))
+        strips.append(element("rect", title, **level, y=_TOP, height=_HEIGHT, class_="at"))
     return strips
 
 
 def _curve(places: list[tuple[float, float]], style: str, *, smooth: bool) -> list[Html]:
     known = [place for place in places if math.isfinite(place[1])]
-    if not known:
-        return []
-    if len(known) <= _FEW_POINTS:
+    few = len(known) <= _FEW_POINTS
+    shown = _path(places if few else _thinned(places))
+    raw = element("path", d=shown, class_="raw" if smooth and not few else "line", style=style)
+    if few:
         dots = [element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=3, class_="dot-at", style=style) for x, y in known]
-        return [element("path", d=_path(places), class_="line", style=style), *dots]
-    if not smooth:
-        return [element("path", d=_path(_thinned(places)), class_="line", style=style)]
-    return [
-        element("path", d=_path(_thinned(places)), class_="raw", style=style),
-        element("path", d=_path(_thinned(_means(known))), class_="line", style=style),
-    ]
+        return [raw, *dots]
+    return [raw, element("path", d=_path(_thinned(_means(known))), class_="line", style=style)] if smooth else [raw]
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:
@@ -225,14 +208,14 @@ def _means(places: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return means
 
 
-def _axis(values: Values, most: int = 5) -> tuple[float, float, list[float]]:
+def _axis(values: Values) -> tuple[float, float, list[float]]:
     """Lower end, upper end and ticks at round numbers."""
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if 0 <= low < 0.4 * high:
         low = 0.0
     if high - low < 1e-9 * max(abs(high), abs(low), 1e-30):
         low, high = (low * 0.5, high * 1.5) if low > 0 else (low - 1.0, high + 1.0)
-    rough = (high - low) / (most - 1)
+    rough = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * 0.999)
     first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)

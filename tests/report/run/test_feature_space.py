@@ -4,37 +4,34 @@ import numpy as np
 import pytest
 
 from sslight.report.run.feature_space import (
-    nearest_images,
+    drawn_queries,
     neighbors_of_the_same_class,
-    normalized_rows,
     principal_plane,
+    spread_sample,
 )
 
 
-def test_neighbours_are_in_the_order_of_their_cosine_and_exclude_the_image_itself() -> None:
-    angles = np.radians([0.0, 10.0, 25.0, 90.0])
-    rows = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    nearest, cosines = nearest_images(rows, np.array([0, 3]), 2)
-    assert nearest.tolist() == [[1, 2], [2, 1]]
-    assert cosines[0] == pytest.approx(np.cos(np.radians([10.0, 25.0])), abs=1e-6)
+def test_queries_are_of_as_many_classes_as_there_are() -> None:
+    labels = np.repeat([0, 1, 2, 3], 25)
+    assert sorted(labels[drawn_queries(labels, 100, 4, seed=0)]) == [0, 1, 2, 3]
+    assert len(set(drawn_queries(labels, 100, 100, seed=0).tolist())) == 100
+    assert len(set(drawn_queries(None, 100, 6, seed=0).tolist())) == 6
 
 
-def test_no_more_neighbours_than_other_images() -> None:
-    nearest, _ = nearest_images(normalized_rows(np.eye(3, dtype=np.float32)), np.array([1]), 10)
-    assert sorted(nearest[0].tolist()) == [0, 2]
+def test_a_sample_has_alike_many_of_each_class_and_of_many_classes_some() -> None:
+    labels = np.concatenate([np.zeros(900, np.int64), np.ones(100, np.int64)])
+    assert np.bincount(labels[spread_sample(labels, 1000, 100, seed=0)]).tolist() == [50, 50]
+    many = np.repeat(np.arange(100), 20)
+    classes, counts = np.unique(many[spread_sample(many, 2000, 40, seed=0)], return_counts=True)
+    assert classes.tolist() == [0, 25, 50, 74, 99]
+    assert set(counts.tolist()) == {8}
 
 
-def test_rows_of_zeros_stay() -> None:
-    rows = normalized_rows(np.array([[0.0, 0.0], [3.0, 4.0]], np.float32))
-    assert rows.ravel() == pytest.approx([0.0, 0.0, 0.6, 0.8])
-
-
-def test_the_share_of_neighbours_of_the_same_class_is_one_for_clusters() -> None:
-    rng = np.random.default_rng(0)
+def test_the_share_of_neighbours_of_the_same_class_is_counted_over_all_images() -> None:
     labels = np.repeat([0, 1, 2], 6)
-    rows = normalized_rows((np.eye(3)[labels] + 0.01 * rng.normal(size=(18, 3))).astype(np.float32))
-    share, chance = neighbors_of_the_same_class(rows, labels, 5)
-    assert share == 1.0
+    neighbors = np.repeat((np.arange(18) + 1) % 6, 2).reshape(18, 2)  # of class 0, whatever the image is
+    share, chance = neighbors_of_the_same_class(neighbors, labels)
+    assert share == pytest.approx(1 / 3)
     assert chance == pytest.approx(5 / 17)
 
 

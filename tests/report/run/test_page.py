@@ -165,8 +165,8 @@ def sampled(
         labels=None if labels is None else np.array(labels),
         features=features / np.linalg.norm(features, axis=1, keepdims=True),
         queries=np.array([0]),
-        neighbors=np.array([[1, 2]]),
-        cosines=np.array([[0.876, 0.5]], np.float32),
+        neighbors=np.tile([1, 2], (size, 1)),
+        cosines=np.tile(np.array([0.876, 0.5], np.float32), (size, 1)),
         thumbnails=dict.fromkeys(range(3), picture),
     )
 

@@ -4,17 +4,18 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sslight.config import read_plain_settings
+from sslight.config import PretrainSettings, read_plain_settings, read_settings
 from sslight.reading import read_ordinary
 
 _LARGEST = 2**30
-_RUN_FILES = ("config.yaml", "metrics.jsonl", "environment.json")
 
 Series = list[tuple[int, float]]
 """Steps, ascending, and the figure at each; NaN where it was not finite."""
@@ -22,44 +23,26 @@ Series = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its files have it.
+    """A run as its files have it."""
 
-    Attributes:
-        name: Short and unlike that of other runs on the page.
-        path: Its folder.
-        settings: From ``config.yaml``, dotted names to values; empty if it cannot be read.
-        environment: From ``environment.json``.
-        series: Figures of ``metrics.jsonl`` by name.
-        health: Steps and the state that the run was in; empty if it says nothing of it.
-        finding: What is seen in the last state, and ``advice`` what to try; empty if nothing is wrong or known.
-        judged_here: The states are not the run's own, but were found from its figures for this page.
-        steps_per_epoch: None before the first epoch has ended.
-        bad_images: Rows of ``bad_images.csv``.
-        nonfinite: Records of ``nonfinite.jsonl``.
-        exported: Whether there is a ``backbone.safetensors``.
-        last_written: When ``metrics.jsonl`` was.
-        notes: Sentences on what is missing or damaged.
-        intervals: 95 % intervals of the untrained network's accuracies, where the number of images is known.
-        healthy: Figures and the range outside which they are a bad sign.
-    """
-
-    name: str
+    name: str  # short and unlike that of other runs on the page
     path: Path
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any]  # of config.yaml, by dotted names; empty if it cannot be read
+    pretraining: PretrainSettings | None  # the same, where they are of pre-training and of this version
     environment: Mapping[str, Any]
-    series: Mapping[str, Series]
-    health: list[tuple[int, str]]
-    steps_per_epoch: int | None
+    series: Mapping[str, Series]  # figures of metrics.jsonl by name
+    health: list[tuple[int, str]]  # steps and the state of the run; empty if it says nothing of it
+    steps_per_epoch: int | None  # None before the first epoch has ended
     bad_images: list[dict[str, str]]
     nonfinite: list[dict[str, Any]]
-    exported: bool
-    last_written: datetime | None
-    notes: list[str]
-    finding: str = ""
+    exported: bool  # whether there is a backbone.safetensors
+    last_written: datetime | None  # when metrics.jsonl was
+    notes: list[str]  # sentences on what is missing or damaged
+    finding: str = ""  # what is seen in the last state; empty if nothing is wrong or known
     advice: str = ""
-    judged_here: bool = False
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    healthy: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    judged_here: bool = False  # the states are not the run's own, but were found from its figures for this page
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, of untrained accuracies
+    healthy: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # beyond these a figure is a bad sign
 
     @property
     def step(self) -> int:
@@ -84,25 +67,29 @@ class Run:
 
 def is_run_folder(path: Path) -> bool:
     """Whether a folder has anything of a run."""
-    return any((path / name).is_file() for name in _RUN_FILES)
+    return any((path / name).is_file() for name in ("config.yaml", "metrics.jsonl", "environment.json"))
 
 
 def read_run(path: Path, *, name: str) -> Run:
     """A run from its folder. Nothing in it is an error: what cannot be read is left out, with a note."""
     notes: list[str] = []
     settings: dict[str, Any] = {}
+    pretraining = None
     try:
         settings = read_plain_settings(path / "config.yaml")
     except ValueError as error:
         notes.append(f"config.yaml cannot be read ({error}).")
+    with suppress(ValueError):
+        pretraining = read_settings(path / "config.yaml", PretrainSettings)
     environment = _object(path / "environment.json", notes)
-    records = _records(path / "metrics.jsonl", notes, wanted=True)
-    series, health = _series(records)
     metrics = path / "metrics.jsonl"
+    records = _records(metrics, notes, wanted=True)
+    series, health = _series(records)
     return Run(
         name=name,
         path=path,
         settings=settings,
+        pretraining=pretraining,
         environment=environment,
         series=series,
         health=health,
@@ -141,8 +128,7 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
 
 def _records(path: Path, notes: list[str], *, wanted: bool) -> list[dict[str, Any]]:
     lines = _text(path, notes, wanted=wanted).splitlines()
-    records: list[dict[str, Any]] = []
-    broken = 0
+    records, broken = [], 0
     for number, line in enumerate(lines):
         try:
             record = json.loads(line)
@@ -166,32 +152,22 @@ def _series(records: list[dict[str, Any]]) -> tuple[dict[str, Series], list[tupl
             if name == "health" and isinstance(value, str):
                 states[step] = value
             elif name not in ("step", "epoch") and (value is None or type(value) in (int, float)):
-                figures.setdefault(name, {})[step] = _finite(value)
-    series = {name: sorted(points.items()) for name, points in figures.items()}
-    return series, sorted(states.items())
-
-
-def _finite(value: float | None) -> float:
-    try:
-        number = math.nan if value is None else float(value)
-    except OverflowError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan
+                # None is written for what was not finite; an int may be beyond all floats
+                finite = value is not None and abs(value) <= sys.float_info.max
+                figures.setdefault(name, {})[step] = float(value) if finite else math.nan
+    return {name: sorted(points.items()) for name, points in figures.items()}, sorted(states.items())
 
 
 def _steps_per_epoch(records: list[dict[str, Any]]) -> int | None:
     """The last step of the first epoch, which is always recorded."""
-    epochs = [record.get("epoch") for record in records]
-    if not any(type(epoch) is int and epoch > 0 for epoch in epochs):
+    if not any(type(record.get("epoch")) is int and record["epoch"] > 0 for record in records):
         return None
-    first = [record["step"] for record, epoch in zip(records, epochs, strict=True) if epoch == 0]
-    return max(first, default=0) or None
+    return max((record["step"] for record in records if record.get("epoch") == 0), default=0) or None
 
 
 def _table(path: Path, notes: list[str]) -> list[dict[str, str]]:
-    text = _text(path, notes, wanted=False)
     try:
-        rows = list(csv.DictReader(io.StringIO(text)))
+        rows = list(csv.DictReader(io.StringIO(_text(path, notes, wanted=False))))
     except csv.Error as error:
         notes.append(f"{path.name} is damaged ({error}) and left out.")
         return []

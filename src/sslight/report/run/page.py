@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sslight.report.page import Html, breakable, element, page, sentences, together
-from sslight.report.places import REPORT
-from sslight.report.run.curves import Curves, run_color
+from sslight.report.page import REPORT, Html, breakable, dot, element, page, sentences, together
+from sslight.report.run.curves import INDICATORS, PROBES, SPEED, Curves, run_color
 from sslight.report.run.feature_parts import galleries, maps
 from sslight.report.run.feature_space import SampledFeatures
 from sslight.report.run.files import Run
-from sslight.report.run.summary import ACCURACIES, METHOD_NAMES, STATES, duration, run_state
+from sslight.report.run.summary import ACCURACIES, METHOD_NAMES, STATES, duration, steps_reached
 from sslight.report.run.tables import (
-    ResultOfClasses,
     bad_images_part,
-    classes_part,
     cost_table,
     environment_part,
     nonfinite_part,
@@ -45,36 +42,32 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Results:
-    """Results of evaluations beside published ones, as plain data."""
+    """Results of evaluations beside published ones, as plain data, and what is shown of their classes."""
 
     rows: Sequence[Mapping[str, Any]] = ()
-    classes: Sequence[ResultOfClasses] = ()
     detections: Sequence[Mapping[str, Any]] = ()
+    classes: Sequence[Html] = ()
     note: str = ""
     missing: Sequence[str] = ()
 
 
-def run_page(
-    runs: Sequence[Run],
-    summaries: Sequence[Mapping[str, Any]],
-    results: Results,
-    pictures: Pictures,
-) -> str:
+def run_page(runs: Sequence[Run], summaries: Sequence[Mapping[str, Any]], results: Results, pictures: Pictures) -> str:
     """The whole page; ``summaries`` are of :func:`~sslight.report.run.summary.run_summary`, one for each run."""
-    names = [_name(position, run) for position, run in enumerate(runs)]
+    names = [together([dot(run_color(position)), breakable(run.name)]) for position, run in enumerate(runs)]
     curves = Curves(runs)
     legend = [element("div", *(element("span", name) for name in names), class_="legend")] if len(runs) > 1 else []
-    evaluated = [*results_table(results.rows, results.detections, results.note), *classes_part(results.classes)]
+    evaluated = [*results_table(results.rows, results.detections, results.note), *results.classes]
+    indicators = _charts(legend, curves.charts(INDICATORS))
     sections = [
-        ("probes", "Accuracy during the run", _charts(legend, curves.probes())),
-        ("health", "Health", [*_health(runs, summaries, names, curves), *_charts(legend, curves.indicators())]),
+        ("probes", "Accuracy during the run", _charts(legend, curves.charts(PROBES))),
+        ("health", "Health", [*_health(runs, summaries, names, curves), *indicators]),
         ("training", "Training", _charts(legend, curves.training())),
         ("results", "Evaluation", evaluated),
         ("neighbours", "Nearest neighbours", galleries(pictures.sampled, names)),
         ("map", "Map of the features", maps(pictures.sampled, names)),
         ("views", "Views", _views(pictures.sheets, names)),
         ("settings", "Settings", settings_tables(runs, names)),
-        ("cost", "Throughput and cost", [*cost_table(summaries, names), *_charts(legend, curves.speed())]),
+        ("cost", "Throughput and cost", [*cost_table(summaries, names), *_charts(legend, curves.charts(SPEED))]),
         ("bad-images", "Unreadable images", bad_images_part(runs, names)),
         ("nonfinite", "Steps that were not finite", nonfinite_part(runs, names)),
         ("environment", "Environment", environment_part(runs, names)),
@@ -91,11 +84,6 @@ def run_page(
     )
 
 
-def _name(position: int, run: Run) -> Html:
-    dot = element("span", class_="dot", style=f"--colour: var({run_color(position)})")
-    return together([dot, breakable(run.name)])
-
-
 def _charts(legend: list[Html], charts: list[Html]) -> list[Html]:
     return [*legend, element("div", *charts, class_="charts")] if charts else []
 
@@ -103,16 +91,15 @@ def _charts(legend: list[Html], charts: list[Html]) -> list[Html]:
 def _card(run: Run, summary: Mapping[str, Any], name: Html) -> Html:
     method = METHOD_NAMES.get(str(summary["method"]), summary["method"])
     what = " · ".join(str(part) for part in (method, summary["backbone"]) if part)
-    lines = [element("h3", name), *([element("p", what)] if what else []), element("p", _progress(run), class_="soft")]
+    lines = [element("h3", name), *([element("p", what)] if what else [])]
+    lines.append(element("p", _progress(run, summary), class_="soft"))
     figures = [
-        _figure(title, f"{accuracy['last']:.1f} %", _course(accuracy))
-        for key, title in ACCURACIES.items()
-        if (accuracy := summary["accuracies"].get(key)) is not None
+        _figure(ACCURACIES[key], f"{accuracy['last']:.1f} %", _course(accuracy))
+        for key, accuracy in summary["accuracies"].items()
     ]
-    if summary["health"] is not None:
+    if summary["health"]:
         lines.append(element("p", _state(summary["health"])))
-    if summary["cost"] is not None:
-        cost = summary["cost"]
+    if cost := summary["cost"]:
         figures.append(_figure("training", duration(cost["seconds"]), f"{cost['images_per_second']:,.0f} images/s"))
     return element("section", *lines, element("div", *figures, class_="figures"), class_="card")
 
@@ -125,30 +112,27 @@ def _figure(title: str, value: str, detail: str) -> Html:
 def _course(accuracy: Mapping[str, Any]) -> str:
     if accuracy["last_step"] == 0:
         return "untrained; not measured since"
-    parts = [] if accuracy["untrained"] is None else [f"untrained {accuracy['untrained']:.1f}"]
-    if accuracy["untrained_interval"] is not None:
-        parts[0] += " ({:.0f}–{:.0f})".format(*accuracy["untrained_interval"])
+    interval = accuracy["untrained_interval"]
+    between = "" if interval is None else " ({:.0f}–{:.0f})".format(*interval)
+    parts = [] if accuracy["untrained"] is None else [f"untrained {accuracy['untrained']:.1f}{between}"]
     if accuracy["best_step"] != accuracy["last_step"]:
         parts.append(f"best {accuracy['best']:.1f} at step {accuracy['best_step']:,}")
     return " · ".join(parts)
 
 
-def _progress(run: Run) -> str:
-    total = run.total_steps
-    epochs = run.settings.get("epochs")
+def _progress(run: Run, summary: Mapping[str, Any]) -> str:
+    epochs = summary["epochs"]
     length = f", {epochs:g} epochs" if isinstance(epochs, int | float) else ""
     if run.finished:
         return f"Finished: {run.step:,} steps{length}."
-    reached = f"step {run.step:,}" + (f" of {total:,}" if total is not None else "")
-    written = f" Last record {run.last_written:%Y-%m-%d %H:%M} UTC." if run.last_written is not None else ""
-    return f"{run_state(run).capitalize()}: {reached}{length}.{written}"
+    written = "" if run.last_written is None else f" Last record {run.last_written:%Y-%m-%d %H:%M} UTC."
+    return f"{summary['state'].capitalize()}: step {steps_reached(summary)}{length}.{written}"
 
 
 def _state(health: Mapping[str, Any]) -> Html:
-    known = _known(health["state"])
     advice = [element("br"), f"Try: {health['advice']}."] if health["advice"] else []
-    found = health["finding"]
-    return together([element("b", health["state"], class_=f"state is-{known}"), f" {found}.", *advice])
+    state = element("b", health["state"], class_=f"state is-{_known(health['state'])}")
+    return together([state, f" {health['finding']}.", *advice])
 
 
 def _health(
@@ -162,10 +146,9 @@ def _health(
             continue
         parts.append(element("p", *([name, "  "] if len(runs) > 1 else []), _state(health), class_="states"))
         parts.append(_band(position, run, curves))
-        shares = sorted(health["shares"].items(), key=lambda item: -item[1])
         keys = [
             element("span", element("span", class_=f"swatch is-{_known(state)}"), f"{state} {100 * share:.0f} %")
-            for state, share in shares
+            for state, share in sorted(health["shares"].items(), key=lambda item: -item[1])
         ]
         whose = ", judged from its figures when this page was made" if health["judged_here"] else ""
         keys.append(element("span", f"of {run.health[-1][0]:,} steps{whose}"))

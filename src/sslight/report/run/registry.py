@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sslight.report.page import element, page, sentences, table
-from sslight.report.places import REPORT
+from sslight.report.page import REPORT, element, page, sentences, table
 from sslight.report.run.files import Run, is_run_folder
-from sslight.report.run.summary import ACCURACIES
+from sslight.report.run.summary import ACCURACIES, steps_reached
 from sslight.report.run.tables import NOT_COMPARED, command_of, setting_text, setting_value
 
-_DEPTH, _SHOWN = 4, 6
+_SHOWN = 6  # settings that differ
 
 
-def find_runs(folder: Path, depth: int = _DEPTH) -> list[Path]:
+def find_runs(folder: Path, depth: int = 4) -> list[Path]:
     """Run folders below a folder, by name; what lies in a run folder is that run's."""
     if is_run_folder(folder):
         return [folder]
@@ -29,17 +28,13 @@ def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
     keys = sorted(dict.fromkeys(key for run in runs for key in run.settings), key=lambda key: key not in typed)
     values = {key: [setting_value(run, key) for run in runs] for key in keys if key not in NOT_COMPARED}
     differing = [key for key, texts in values.items() if len(set(texts)) > 1]
-    return [
-        {key: run.settings[key] for key in differing if values[key][position] != "–"}
-        for position, run in enumerate(runs)
-    ]
+    return [{key: run.settings[key] for key in differing if setting_value(run, key) != "–"} for run in runs]
 
 
 def registry_table(summaries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Head and rows, a row for each run, for the terminal and the page alike; columns that say nothing are left out."""
     rows = [["run", "state", "step", "health", *ACCURACIES.values(), "evaluated", "what differs"]]
     for run in summaries:
-        total = "" if run["total_steps"] is None else f" of {run['total_steps']:,}"
         accuracies, differs = run["accuracies"], run["differs"]
         texts = [f"{key}={setting_text(value)}" for key, value in list(differs.items())[:_SHOWN]]
         texts += [f"and {len(differs) - _SHOWN} more"] if len(differs) > _SHOWN else []
@@ -47,7 +42,7 @@ def registry_table(summaries: Sequence[Mapping[str, Any]]) -> tuple[list[str], l
             [
                 run["name"],
                 run["state"],
-                f"{run['step']:,}{total}",
+                steps_reached(run),
                 "" if run["health"] is None else run["health"]["state"],
                 *(f"{accuracies[name]['last']:.1f} %" if name in accuracies else "" for name in ACCURACIES),
                 ", ".join(f"{one['protocol']} {one['top1']:.1f} %" for one in run["evaluations"]),

@@ -2,10 +2,11 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sslight.report.run.files import Run, Series
+from sslight.report.run.files import Run
 
 ACCURACIES = {"knn_top1": "kNN top-1", "linear_top1": "linear top-1", "probe_top1": "online probe top-1"}
 _QUIET = 900.0
@@ -33,11 +34,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "finished": run.finished,
         "state": run_state(run),
         "last_written": None if run.last_written is None else run.last_written.isoformat(timespec="seconds"),
-        "accuracies": {
-            name: _accuracy(run.series[name]) | {"untrained_interval": run.intervals.get(name)}
-            for name in ACCURACIES
-            if _known(run.series.get(name))
-        },
+        "accuracies": {name: found for name in ACCURACIES if (found := _accuracy(run, name))},
         "health": _health(run),
         "cost": _cost(run),
         "unreadable_images": len(run.bad_images),
@@ -59,12 +56,16 @@ def run_state(run: Run) -> str:
     return "running" if quiet < max(_QUIET, 3 * seconds) else "stopped"
 
 
-def _known(series: Series | None) -> Series:
-    return [(step, value) for step, value in series or [] if not math.isnan(value)]
+def steps_reached(summary: Mapping[str, Any]) -> str:
+    """``1,500 of 2,000``, or without the total where it is not known."""
+    total = summary["total_steps"]
+    return f"{summary['step']:,}" + ("" if total is None else f" of {total:,}")
 
 
-def _accuracy(series: Series) -> dict[str, Any]:
-    points = _known(series)
+def _accuracy(run: Run, name: str) -> dict[str, Any] | None:
+    points = [(step, value) for step, value in run.series.get(name, []) if not math.isnan(value)]
+    if not points:
+        return None
     trained = [point for point in points if point[0] > 0] or points
     best_step, best = max(trained, key=lambda point: point[1])
     return {
@@ -73,6 +74,7 @@ def _accuracy(series: Series) -> dict[str, Any]:
         "best_step": best_step,
         "last": points[-1][1],
         "last_step": points[-1][0],
+        "untrained_interval": run.intervals.get(name),
     }
 
 
@@ -85,7 +87,6 @@ def _health(run: Run) -> dict[str, Any] | None:
     for step, state in run.health:
         steps[state] += step - before
         before = step
-    state = run.health[-1][1]
     return {
         "state": state,
         "finding": run.finding or STATES.get(state, "a state that this version does not know"),

@@ -4,7 +4,6 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sslight.config import flat_settings, load_recipe
@@ -25,7 +24,7 @@ def settings_tables(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
     parts: list[Html] = []
     if len(runs) > 1:
         rows = [row for row in _rows(runs) if row[0] not in NOT_COMPARED and len(set(row[1:]) - {"–"}) > 1]
-        parts += [table(["", *names], rows)] if rows else [element("p", "All settings are the same.")]
+        parts.append(table(["", *names], rows) if rows else element("p", "All settings are the same."))
     else:
         parts += _changes(runs[0])
     every = table(["", *names] if len(runs) > 1 else ["setting", "value"], _rows(runs))
@@ -61,35 +60,24 @@ def setting_text(value: Any) -> str:
 
 def _changes(run: Run) -> list[Html]:
     """Where the run differs from the recipe that its command names."""
-    recipe = _recipe(run)
-    if recipe is None:
+    words = command_of(run)
+    after = words[words.index("pretrain") + 1 :] if "pretrain" in words else []
+    name = next((word for word in after if "=" not in word and not word.startswith("-")), None)
+    if name is None:
         return []
-    name, values = recipe
-    rows = []
-    for key, value in run.settings.items():
-        before = values.get(key)
-        if (
-            key in NOT_COMPARED | _OF_EVERY_RUN
-            or setting_value(run, key) == "–"
-            or key not in values
-            or before == value
-        ):
-            continue
-        rows.append((key, setting_text(before), setting_text(value)))
+    try:
+        values = flat_settings(load_recipe(name).model_dump(mode="json"))
+    except ValueError:
+        return []
+    rows = [
+        (key, setting_text(values[key]), setting_text(value))
+        for key, value in run.settings.items()
+        if key in values.keys() - NOT_COMPARED - _OF_EVERY_RUN and value != values[key]
+        if setting_value(run, key) != "–"
+    ]
     if not rows:
         return [element("p", f"As the recipe {name} has it.")]
     return [element("p", "Other than in the recipe ", element("code", name), ":"), table(["", name, "this run"], rows)]
-
-
-def _recipe(run: Run) -> tuple[str, dict[str, Any]] | None:
-    words = command_of(run)
-    if "pretrain" not in words:
-        return None
-    after = [word for word in words[words.index("pretrain") + 1 :] if "=" not in word and not word.startswith("-")]
-    try:
-        return (after[0], flat_settings(load_recipe(after[0]).model_dump(mode="json"))) if after else None
-    except ValueError:
-        return None
 
 
 def command_of(run: Run) -> list[str]:
@@ -98,41 +86,27 @@ def command_of(run: Run) -> list[str]:
     return [str(word) for word in words] if isinstance(words, list) else []
 
 
-@dataclass(frozen=True)
-class ResultOfClasses:
-    """An evaluation by class: name → accuracy (%) and images; pairs mixed up most: class, taken for, images."""
+def classes_part(content: Content) -> list[Html]:
+    """The classes of a ``results.json``, the worst first, and which are taken for which; folded away.
 
-    of: str
-    accuracies: Mapping[str, tuple[float, int]]
-    confusions: Sequence[tuple[str, str, int]]
-
-    @classmethod
-    def read(cls, content: Content) -> "ResultOfClasses":
-        """From a ``results.json``. Raises KeyError, TypeError or ValueError if it is damaged."""
-        per_class = {
-            str(name): (float(one["accuracy"]), int(one["images"]))
-            for name, one in content.get("per_class", {}).items()
-        }
-        mixed = [
-            (str(one["class"]), str(one["taken_for"]), int(one["images"])) for one in content.get("confusions", [])
-        ]
-        return cls(f"{content['protocol']}, {content['checkpoint']['path']}", per_class, mixed)
-
-
-def classes_part(results: Sequence[ResultOfClasses]) -> list[Html]:
-    """The classes of each result, the worst first, and which are taken for which; folded away."""
-    parts = []
-    for result in results:
-        ordered = sorted(result.accuracies.items(), key=lambda item: item[1][0])
-        rows = [[name, f"{accuracy:.1f}", f"{images:,}"] for name, (accuracy, images) in ordered]
-        inside = [table(["class, the worst first", "top-1 [%]", "images"], rows)]
-        if result.confusions:
-            mixed = [[name, other, f"{images:,}"] for name, other, images in result.confusions[:_LISTED]]
-            inside.append(table(["images of", "taken for", "images"], mixed))
-        worst = ", ".join(f"{name} {accuracy:.0f} %" for name, (accuracy, _) in ordered[:3])
-        summary = element("summary", f"By class ({result.of}); the worst: {worst}")
-        parts.append(element("details", summary, *inside))
-    return parts
+    Raises KeyError, TypeError, ValueError or AttributeError if it is damaged.
+    """
+    accuracies = [
+        (str(name), float(one["accuracy"]), int(one["images"])) for name, one in content.get("per_class", {}).items()
+    ]
+    mixed = [
+        [str(one["class"]), str(one["taken_for"]), f"{int(one['images']):,}"] for one in content.get("confusions", [])
+    ]
+    summary = f"By class ({content['protocol']}, {content['checkpoint']['path']}); the worst: "
+    if not accuracies:
+        return []
+    accuracies.sort(key=lambda one: one[1])
+    rows = [[name, f"{accuracy:.1f}", f"{images:,}"] for name, accuracy, images in accuracies]
+    inside = [table(["class, the worst first", "top-1 [%]", "images"], rows)]
+    if mixed:
+        inside.append(table(["images of", "taken for", "images"], mixed[:_LISTED]))
+    summary += ", ".join(f"{name} {accuracy:.0f} %" for name, accuracy, _ in accuracies[:3])
+    return [element("details", element("summary", summary), *inside)]
 
 
 def results_table(rows: Sequence[Content], detections: Sequence[Content], note: str) -> list[Html]:

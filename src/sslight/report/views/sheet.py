@@ -17,16 +17,13 @@ _LARGEST_IMAGE = 640
 
 @dataclass(frozen=True)
 class ShownView:
-    """A view: name (G1, L3), whether it is global, pixels [S, S, 3] uint8, box in the image, and changes.
+    """A view of an image."""
 
-    ``box`` is (top, left, height, width) in px; ``changes`` says in words what was done to the crop.
-    """
-
-    name: str
+    name: str  # G1, L3
     is_global: bool
-    pixels: UInt8Array
-    box: tuple[int, int, int, int]
-    changes: str
+    pixels: UInt8Array  # [S, S, 3]
+    box: tuple[int, int, int, int]  # top, left, height, width in the image, px
+    changes: str  # what was done to the crop, in words
 
 
 @dataclass(frozen=True)
@@ -51,37 +48,18 @@ def image_sheet(image: ShownImage, headings: Sequence[str], *, compact: bool = F
 
     A compact sheet is for pages that show other things, too.
     """
-    shown = _reduced(image.pixels)
-    image_width = _COMPACT_WIDTH if compact else _IMAGE_WIDTH
-    columns = [
-        element(
-            "div",
-            *([element("p", heading)] if heading else []),
-            element(
-                "div",
-                _crops(image, shown, views, image_width),
-                element(
-                    "div",
-                    _views([view for view in views if view.is_global], views, image),
-                    _views([view for view in views if not view.is_global], views, image),
-                ),
-                class_="sheet",
-            ),
-        )
-        for heading, views in zip(headings, image.views, strict=True)
-    ]
+    columns = []
+    for heading, views in zip(headings, image.views, strict=True):
+        crops = _crops(image, views, _COMPACT_WIDTH if compact else _IMAGE_WIDTH)
+        kinds = [_views([view for view in views if view.is_global is kind], views, image) for kind in (True, False)]
+        sheet = element("div", crops, element("div", *kinds), class_="sheet")
+        columns.append(element("div", *([element("p", heading)] if heading else []), sheet))
     height, width = image.pixels.shape[:2]
     heading = element("h3", image.name, element("span", f"  {width} × {height} px", class_="soft"))
     return together([heading, element("div", *columns, class_="pairs compact" if compact else "pairs")])
 
 
-def _reduced(pixels: UInt8Array) -> UInt8Array:
-    image = Image.fromarray(pixels)
-    image.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))
-    return np.asarray(image)
-
-
-def _crops(image: ShownImage, shown: UInt8Array, views: Sequence[ShownView], image_width: int) -> Html:
+def _crops(image: ShownImage, views: Sequence[ShownView], side: int) -> Html:
     height, width = image.pixels.shape[:2]
     unit = max(height, width) / 100  # a hundredth of the longer side, whatever the size in px
     shapes: list[Html] = []
@@ -89,26 +67,19 @@ def _crops(image: ShownImage, shown: UInt8Array, views: Sequence[ShownView], ima
         top, left, box_height, box_width = view.box
         place = {"x": left, "y": top, "width": box_width, "height": box_height}
         kind = "is-global" if view.is_global else "is-local"
-        shapes += [
-            element("rect", **place, class_="halo", stroke_width=f"{1.3 * unit:.2f}"),
-            element("rect", **place, class_=f"box {kind}", stroke_width=f"{0.7 * unit:.2f}"),
-        ]
+        shapes.append(element("rect", **place, class_="halo", stroke_width=f"{1.3 * unit:.2f}"))
+        shapes.append(element("rect", **place, class_=f"box {kind}", stroke_width=f"{0.7 * unit:.2f}"))
     places = label_places([view.box for view in views], width=5.4 * unit, height=4 * unit)
     for view, (y, x) in zip(views, places, strict=True):
         at = {"x": f"{x + 1.2 * unit:.1f}", "y": f"{y + 4.4 * unit:.1f}"}
         shapes.append(element("text", view.name, **at, font_size=f"{3.8 * unit:.2f}", stroke_width=f"{0.9 * unit:.2f}"))
     drawing = element("svg", *shapes, viewBox=f"0 0 {width} {height}", aria_hidden="true")
-    names = " and ".join(
-        f"{len([v for v in views if v.is_global is kind])} {word}"
-        for kind, word in ((True, "global"), (False, "local"))
-    )
-    photo = picture(shown, f"{image.name} with the boxes of {names} views", style=_display_width(shown, image_width))
+    num_global = sum(view.is_global for view in views)
+    alt = f"{image.name} with the boxes of {num_global} global and {len(views) - num_global} local views"
+    small = Image.fromarray(image.pixels)
+    small.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))
+    photo = picture(np.asarray(small), alt, style=f"width: {round(small.width * side / max(small.size))}px")
     return element("div", photo, drawing, class_="crops" + (" small" if max(height, width) <= 96 else ""))
-
-
-def _display_width(pixels: UInt8Array, image_width: int) -> str:
-    height, width = pixels.shape[:2]
-    return f"width: {round(width * image_width / max(height, width))}px"
 
 
 def label_places(

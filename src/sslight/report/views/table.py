@@ -19,10 +19,14 @@ def views_table(recipes: Sequence[Content]) -> list[tuple[str, ...]]:
     row("a local view shows, of the image", lambda r, s, w: _share(s["local_share"], 1))
     row("of a local view, inside a global view", lambda r, s, w: _share(s["local_in_global"]))
     row("local–global pairs without a common pixel", lambda r, s, w: _percent(s["apart"], 1))
-    row("IoU of local and global views", lambda r, s, w: _number(s["local_global_iou"], "mean", 2))
-    row("IoU of two global views", lambda r, s, w: _number(s["global_global_iou"], "mean", 2))
-    row("object size, local : global", lambda r, s, w: _ratio(s["object_size_ratio"]))
-    row("local side at which sizes match", lambda r, s, w: _matching(s))
+    row("IoU of local and global views", lambda r, s, w: _text(s["local_global_iou"], "{mean:.2f}"))
+    row("IoU of two global views", lambda r, s, w: _text(s["global_global_iou"], "{mean:.2f}"))
+    row(
+        "object size, local : global",
+        lambda r, s, w: _text(s["object_size_ratio"], "{median:.2f} × ({low:.2f}–{high:.2f})"),
+    )
+    matching = "{matching_local_size:.0f} px (nominal {nominal_local_size:.0f})"
+    row("local side at which sizes match", lambda r, s, w: _text(s if s["matching_local_size"] else None, matching))
     row("image pixels in a global view", lambda r, s, w: _scaled(s["global_magnification"]))
     row("image pixels in a local view", lambda r, s, w: _scaled(s["local_magnification"]))
     row("pairs in the loss, global–global · local–global", lambda r, s, w: f"{w['global_pairs']} · {w['local_pairs']}")
@@ -50,29 +54,15 @@ def _percent(value: float | None, digits: int = 0) -> str:
 
 
 def _share(d: Content | None, digits: int = 0) -> str:
-    if d is None:
-        return "–"
-    return f"{_percent(d['mean'], digits)} ({100 * d['low']:.0f}–{100 * d['high']:.0f})"
+    return "–" if d is None else f"{_percent(d['mean'], digits)} ({100 * d['low']:.0f}–{100 * d['high']:.0f})"
 
 
-def _number(d: Content | None, name: str, digits: int) -> str:
-    return "–" if d is None else f"{d[name]:.{digits}f}"
-
-
-def _ratio(d: Content | None) -> str:
-    return "–" if d is None else f"{d['median']:.2f} × ({d['low']:.2f}–{d['high']:.2f})"
-
-
-def _matching(s: Content) -> str:
-    if s["matching_local_size"] is None:
-        return "–"
-    return f"{s['matching_local_size']:.0f} px (nominal {s['nominal_local_size']:.0f})"
+def _text(d: Content | None, form: str) -> str:
+    return "–" if d is None else form.format(**d)
 
 
 def _scaled(d: Content | None) -> str:
-    if d is None:
-        return "–"
-    return f"{'enlarged' if d['median'] >= 1 else 'shrunk to'} {d['median']:.2f} ×"
+    return "–" if d is None else f"{'enlarged' if d['median'] >= 1 else 'shrunk to'} {d['median']:.2f} ×"
 
 
 def _pair_weights(w: Content) -> str:
