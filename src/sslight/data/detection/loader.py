@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableImage
 from sslight.data.detection.instances import AnnotatedImage, DetectionSet, targets_at
 from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool
 from sslight.data.loading.view_loader import MAX_REPLACEMENTS

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from sslight.data.decoding.decode import decode
-from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableImage
 from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool, WorkerFailed, hung_notice
 from sslight.data.sources.bad_images import BadImage, bad_image, describe, no_readable_image
 from sslight.data.sources.source import Source

@@ -11,8 +11,7 @@ import torch
 
 from sslight.config import PretrainSettings
 from sslight.data.decoding.decode import decode
-from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableImage
 from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatch, SharedBatchPool
 from sslight.data.sources.bad_images import BadImage, BadImageLog, bad_image
 from sslight.data.sources.source import Source

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import UnreadableImage
 from sslight.data.packing.parallel import map_in_order
 from sslight.data.packing.reencode import Stored, reencode
 from sslight.data.sources.bad_images import BadImage, bad_image
