@@ -15,7 +15,16 @@ from sslight.api.pretrain import training_source
 from sslight.api.views import shown_views
 from sslight.backbones import load_backbone, read_backbone_info
 from sslight.config import PretrainSettings, ReportSettings, build_report_settings, read_settings
-from sslight.data import BadImage, Source, SubsetSource, WorkerFailed, build_source, image_batches, readable_images
+from sslight.data import (
+    BadImage,
+    ReadLimits,
+    Source,
+    SubsetSource,
+    WorkerFailed,
+    build_source,
+    image_batches,
+    readable_images,
+)
 from sslight.evaluate import (
     compare_detections,
     compare_results,
@@ -317,11 +326,12 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
     if weights is None:
         raise ValueError("the run has no checkpoint yet")
     source, what = _images_of(settings)
+    limits = _limits(settings)
     sample = SubsetSource(source, spread_sample(source.labels, len(source), page.images, page.seed))
     info = read_backbone_info(run.path / weights)
     backbone = load_backbone(run.path / weights)
     features, readable = extract_features(
-        backbone, sample, image_size=info.image_size, mean=info.mean, std=info.std, batch_size=64
+        backbone, sample, image_size=info.image_size, mean=info.mean, std=info.std, batch_size=64, limits=limits
     )
     kept = np.flatnonzero(readable.numpy())
     if len(kept) < 2:
@@ -332,7 +342,9 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
     queries = drawn_queries(order, labels, page.queries)
     neighbors, cosines = nearest_images(rows, queries, _NEIGHBORS)
     shown = np.unique(np.concatenate([queries, neighbors.ravel()]))
-    pixels = image_batches(sample, size=info.image_size, batch_size=64, workers=0, indices=kept[shown], bad=[])
+    pixels = image_batches(
+        sample, size=info.image_size, batch_size=64, workers=0, indices=kept[shown], bad=[], limits=limits
+    )
     small = [thumbnail(image.permute(1, 2, 0).numpy()) for images, _, _ in pixels for image in images]
     return SampledFeatures(
         run=position,
@@ -357,9 +369,13 @@ def _images_of(settings: PretrainSettings) -> tuple[Source, str]:
     paths, setting = (settings.data.val, "data.val") if settings.data.val else (settings.data.train, "data.train")
     what = f"{setting}={' '.join(paths)}"
     try:
-        return build_source(paths, labeled=True, setting=setting), what
+        return build_source(paths, labeled=True, setting=setting, tar_image=settings.data.tar_image), what
     except ValueError:
-        return build_source(paths, labeled=False, setting=setting), what
+        return build_source(paths, labeled=False, setting=setting, tar_image=settings.data.tar_image), what
+
+
+def _limits(settings: PretrainSettings) -> ReadLimits:
+    return ReadLimits(settings.data.max_pixels, settings.data.read_timeout)
 
 
 def _sheets(runs: Sequence[Run], known: dict[int, PretrainSettings], seed: int, missing: list[str]) -> list[Sheet]:
@@ -390,7 +406,7 @@ def _sheet(positions: Sequence[int], known: dict[int, PretrainSettings], seed: i
     source = training_source(firsts[0], labeled=False)
     bad: list[BadImage] = []
     shown = []
-    for index, image in islice(readable_images(source, seed=seed, bad=bad), _SHOWN_IMAGES):
+    for index, image in islice(readable_images(source, seed=seed, bad=bad, limits=_limits(firsts[0])), _SHOWN_IMAGES):
         views = [
             shown_views(multi_crop, image, (settings.seed, 0, index))
             for multi_crop, settings in zip(multi_crops, firsts, strict=True)

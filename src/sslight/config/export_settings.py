@@ -4,7 +4,18 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sslight.config.fields import FilePath, Network, Paths, PositiveInt, Probability, Section, TextPath, as_list
+from sslight.config.fields import (
+    MAX_PIXELS,
+    FilePath,
+    MaxPixels,
+    Network,
+    Paths,
+    PositiveInt,
+    Probability,
+    Section,
+    TextPath,
+    as_list,
+)
 
 ExportForm = Literal["safetensors", "torchvision", "onnx", "onnx-int8", "executorch"]
 
@@ -39,6 +50,12 @@ class ExportDataSettings(Section):
     max_bad_share: Probability = 0.01
     """Largest share of unreadable images that is accepted; they are left out.
     Unit: share of the images. Try: 0 to accept none."""
+
+    max_pixels: MaxPixels = MAX_PIXELS
+
+    tar_image: str | None = None
+    """Which image is read of a sample that holds several, in tar shards: its suffix, or ``all``.
+    Unit: suffix. Try: null; seg.png for the masks."""
 
 
 class Int8Settings(Section):
