@@ -15,7 +15,16 @@ from sslight.api.pretrain import training_source
 from sslight.api.views import shown_image
 from sslight.backbones import load_backbone, read_backbone_info
 from sslight.config import PretrainSettings, ReportSettings, build_report_settings
-from sslight.data import BadImage, Source, SubsetSource, WorkerFailed, build_source, image_batches, readable_images
+from sslight.data import (
+    BadImage,
+    ReadLimits,
+    Source,
+    SubsetSource,
+    WorkerFailed,
+    build_source,
+    image_batches,
+    readable_images,
+)
 from sslight.evaluate import (
     compare_detections,
     compare_results,
@@ -25,6 +34,7 @@ from sslight.evaluate import (
     read_result,
 )
 from sslight.files import write_whole
+from sslight.intervals import wilson_interval
 from sslight.pretraining.health import HealthWatch, healthy_ranges
 from sslight.report import (
     PageResult,
@@ -287,11 +297,12 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
     if weights is None:
         raise ValueError("the run has no checkpoint yet")
     source, what = _images_of(settings)
+    limits = _limits(settings)
     sample = SubsetSource(source, spread_sample(source.labels, len(source), page.images, page.seed))
     info = read_backbone_info(run.path / weights)
     backbone = load_backbone(run.path / weights)
     features, readable = extract_features(
-        backbone, sample, image_size=info.image_size, mean=info.mean, std=info.std, batch_size=64
+        backbone, sample, image_size=info.image_size, mean=info.mean, std=info.std, batch_size=64, limits=limits
     )
     kept = np.flatnonzero(readable.numpy())
     if len(kept) < 2:
@@ -301,7 +312,9 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
     labels = None if sample.labels is None else sample.labels[kept]
     queries = drawn_queries(labels, len(kept), page.queries, page.seed)
     shown = np.unique(np.concatenate([queries, neighbors.numpy()[queries].ravel()]))
-    pixels = image_batches(sample, size=info.image_size, batch_size=64, workers=0, indices=kept[shown], bad=[])
+    pixels = image_batches(
+        sample, size=info.image_size, batch_size=64, workers=0, indices=kept[shown], bad=[], limits=limits
+    )
     small = [thumbnail(image.permute(1, 2, 0).numpy()) for images, _, _ in pixels for image in images]
     return SampledFeatures(
         run=position,
@@ -323,9 +336,13 @@ def _images_of(settings: PretrainSettings) -> tuple[Source, str]:
     paths, setting = (settings.data.val, "data.val") if settings.data.val else (settings.data.train, "data.train")
     what = f"{setting}={' '.join(paths)}"
     try:
-        return build_source(paths, labeled=True, setting=setting), what
+        return build_source(paths, labeled=True, setting=setting, tar_image=settings.data.tar_image), what
     except ValueError:
-        return build_source(paths, labeled=False, setting=setting), what
+        return build_source(paths, labeled=False, setting=setting, tar_image=settings.data.tar_image), what
+
+
+def _limits(settings: PretrainSettings) -> ReadLimits:
+    return ReadLimits(settings.data.max_pixels, settings.data.read_timeout)
 
 
 def _sheet(positions: Sequence[int], runs: Sequence[Run], seed: int) -> Sheet:
@@ -342,6 +359,6 @@ def _sheet(positions: Sequence[int], runs: Sequence[Run], seed: int) -> Sheet:
     first = next(iter(firsts.values()))
     source = training_source(first, labeled=False)
     bad: list[BadImage] = []
-    readable = islice(readable_images(source, seed=seed, bad=bad), _SHOWN_IMAGES)
+    readable = islice(readable_images(source, seed=seed, bad=bad, limits=_limits(first)), _SHOWN_IMAGES)
     images = [shown_image(source.name(index), index, image, crops) for index, image in readable]
     return Sheet(" ".join(first.data.train), list(columns.values()), images)

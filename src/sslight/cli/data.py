@@ -31,7 +31,7 @@ def pack(
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="format=h5|tar (without it by OUT's name: *.h5, else tar) · short_side=PX: larger images are made "
-            "smaller · shard_images=N · workers=N",
+            "smaller · shard_images=N · tar_image=SUFFIX · max_pixels=N · workers=N",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -44,7 +44,7 @@ def pack(
     from sslight.data import available_cores
     from sslight.data import pack as pack_source
 
-    images = _build(source, setting="IN")
+    images = _build(source, setting="IN", tar_image=chosen.tar_image)
     with _progress("packed") as progress:
         try:
             result = pack_source(
@@ -53,6 +53,7 @@ def pack(
                 format=form,
                 short_side=chosen.short_side,
                 shard_images=chosen.shard_images,
+                max_pixels=chosen.max_pixels,
                 workers=available_cores() if chosen.workers is None else chosen.workers,
                 progress=progress,
             )
@@ -91,14 +92,14 @@ def inspect(
     show(found, asdict(found), _print_inspection, as_json=as_json)
 
 
-def _build(path: str, *, setting: str) -> "Source":
+def _build(path: str, *, setting: str, tar_image: str | None = None) -> "Source":
     """The images with their classes if there are any."""
     from sslight.data import build_source
 
     try:
-        return build_source([path], labeled=True, setting=setting, in_order=True)
+        return build_source([path], labeled=True, setting=setting, tar_image=tar_image, in_order=True)
     except ValueError:  # no classes, or no images: then the second attempt says so
-        return build_source([path], labeled=False, setting=setting, in_order=True)
+        return build_source([path], labeled=False, setting=setting, tar_image=tar_image, in_order=True)
 
 
 @contextmanager

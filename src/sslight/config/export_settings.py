@@ -37,6 +37,9 @@ class ExportDataSettings(fields.Section):
 
     max_bad_share: fields.MaxBadShare = 0.01
 
+    max_pixels: fields.MaxPixels = fields.MAX_PIXELS
+    tar_image: fields.TarImage = None
+
 
 class Int8Settings(fields.Section):
     """Static quantisation to 8 bits."""

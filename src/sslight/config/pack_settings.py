@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from sslight.config.fields import PositiveInt, Section, Workers
+from sslight.config.fields import MAX_PIXELS, MaxPixels, PositiveInt, Section, Workers
 from sslight.config.overrides import build, parse_words
 
 
@@ -23,6 +23,11 @@ class PackSettings(Section):
 
     shard_images: PositiveInt | None = None
     """Images in a tar shard. null: about 256 MiB, and at least 16 shards for sets that are large enough."""
+
+    tar_image: str | None = None
+    """Which image is packed of a sample that holds several, in tar shards: its suffix, or ``all``."""
+
+    max_pixels: MaxPixels = MAX_PIXELS
 
     workers: Workers | None = None
     """Processes that read, check and re-encode. null: the cores of this machine; 0: this process alone."""

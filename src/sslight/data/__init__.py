@@ -1,8 +1,7 @@
 """Sources of encoded images, decoding, packing, and the loader of view batches."""
 
 from sslight.data.decoding.decode import decode
-from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableImage
 from sslight.data.detection.instances import (
     AnnotatedImage,
     DetectionSet,

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.data import BadImage, Source, build_source, check_readable, image_batches, no_readable_image
+from sslight.config.export_settings import ExportDataSettings
+from sslight.data import BadImage, ReadLimits, Source, build_source, check_readable, image_batches, no_readable_image
 
 _BATCH = 32
 
@@ -19,23 +20,26 @@ class ExportImages:
         source: The whole set; with labels if its folders are classes.
         number: How many are used at most.
         setting: Its name, for messages.
+        limits: What reading and decoding one image may take.
     """
 
     source: Source
     number: int
     setting: str
+    limits: ReadLimits
 
     @classmethod
-    def build(cls, paths: list[str], number: int, setting: str) -> "ExportImages":
+    def build(cls, paths: list[str], number: int, setting: str, data: ExportDataSettings) -> "ExportImages":
         """Raises ValueError if the set is missing or unreadable."""
         try:
-            source = build_source(paths, labeled=True, setting=setting)
+            source = build_source(paths, labeled=True, setting=setting, tar_image=data.tar_image)
             if len(source.classes or ()) < 2:
                 raise ValueError("one class is none")
         except ValueError:  # no classes, or no images: then the second attempt says so
-            source = build_source(paths, labeled=False, setting=setting)
-        check_readable(source, setting=setting)
-        return cls(source, number, setting)
+            source = build_source(paths, labeled=False, setting=setting, tar_image=data.tar_image)
+        limits = ReadLimits(data.max_pixels)
+        check_readable(source, setting=setting, limits=limits)
+        return cls(source, number, setting, limits)
 
     def read(self, *, size: int, resize: int | None, max_bad_share: float) -> tuple[Tensor, Tensor | None]:
         """Centre views as bytes ``[N, 3, S, S]``, and labels ``[N]`` or None.
@@ -46,7 +50,14 @@ class ExportImages:
         chosen = np.unique(np.linspace(0, len(self.source) - 1, self.number).astype(np.int64))
         bad: list[BadImage] = []
         batches = image_batches(
-            self.source, size=size, resize=resize, batch_size=_BATCH, workers=0, indices=chosen, bad=bad
+            self.source,
+            size=size,
+            resize=resize,
+            batch_size=_BATCH,
+            workers=0,
+            indices=chosen,
+            bad=bad,
+            limits=self.limits,
         )
         parts = [(images.clone(), labels) for images, labels, _ in batches]  # their memory is used again
         num_readable = sum(len(images) for images, _ in parts)

@@ -121,8 +121,8 @@ def _prepare(settings: ExportSettings) -> Task:
     data = settings.data
     calibration = None
     if "onnx-int8" in settings.format:
-        calibration = ExportImages.build(data.calibration, data.num_calibration, "data.calibration")
-    images = ExportImages.build(data.check, data.num_check, "data.check")
+        calibration = ExportImages.build(data.calibration, data.num_calibration, "data.calibration", data)
+    images = ExportImages.build(data.check, data.num_check, "data.check", data)
     return Task(settings, exportable, images, calibration, resize, output, fingerprint)
 
 

@@ -409,3 +409,12 @@ def test_two_images_in_one_place_are_refused(tmp_path: Path) -> None:
         (tmp_path / "images" / path).write_bytes(jpeg())
     with pytest.raises(ValueError, match=r"x.jpg would be stored twice as .*; use format=tar"):
         pack(FolderSource(tmp_path / "images", labeled=False), tmp_path / "out.h5", format="h5")
+
+
+@pytest.mark.parametrize("format", ["h5", "tar"])
+def test_images_above_the_limit_are_left_out(folder: Path, tmp_path: Path, format: Literal["h5", "tar"]) -> None:
+    (folder / "a" / "large.jpg").write_bytes(jpeg(height=100, width=100))
+    result = pack(FolderSource(folder, labeled=True), tmp_path / "out", format=format, max_pixels=9_999)
+    assert result.num_images == 96
+    assert result.bad_images_file is not None
+    assert "claims 100 × 100 pixels, more than the limit of 9,999" in result.bad_images_file.read_text()

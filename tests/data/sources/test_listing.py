@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sslight.data.sources.listing import list_images
+from sslight.data.sources.tables import is_settled
 from tests.data.pictures import write_class_folders
 
 
@@ -137,3 +138,22 @@ def test_small_listings_are_not_kept(root: Path, own_cache: Path, monkeypatch: p
     monkeypatch.setattr("sslight.data.sources.listing.SMALLEST_CACHED", 4)
     listed(root)
     assert not list(own_cache.rglob("*"))
+
+
+@pytest.mark.parametrize("times", [[0, 0, 0], [10**18, 10**18 + 10**9, 10**18], [0, 10**18, 2 * 10**18]])
+def test_times_that_show_nothing_are_not_trusted(times: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert not is_settled([(7, time, time) for time in times], now_ns=3 * 10**18)
+    assert is_settled([(7, time, time) for time in (10**18, 10**18 + 3 * 10**9)], now_ns=3 * 10**18)
+
+
+def test_everything_is_listed_anew_where_the_environment_asks_for_it(
+    root: Path, without_listing: Callable[[Path], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = listed(root)
+    monkeypatch.setenv("SSLIGHT_LIST_ANEW", "1")
+    with pytest.raises(AssertionError, match="was read"):
+        without_listing(root)
+    assert listed(root) == first
+    monkeypatch.setenv("SSLIGHT_LIST_ANEW", "0")
+    assert without_listing(root) == first

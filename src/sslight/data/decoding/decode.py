@@ -3,18 +3,18 @@
 import io
 import re
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from sslight.config.fields import MAX_PIXELS
 from sslight.data.decoding.codecs import PIL_FORMATS, Decoder, decode_jpeg, decode_webp
-from sslight.data.decoding.headers import ImageHeader, has_more_scans_than, read_header, tiff_values
+from sslight.data.decoding.headers import ImageHeader, has_more_scans_than, read_header
+from sslight.data.decoding.limits import UnreadableImage, one_line
 from sslight.data.decoding.native_messages import captured_messages
-from sslight.data.decoding.unreadable import UnreadableImage
 
 MAX_SIDE = 65_535
 """Longest accepted side in px: that of JPEG. Longer strips of few pixels take memory for lines of whole blocks."""
@@ -38,9 +38,6 @@ _TIFF_STARTS = (b"II", b"MM")
 # fills the rest with grey and reports success, and so does PIL.
 _JPEG_DAMAGE = ("premature end", "bad Huffman code")
 
-ORIENTATION = 0x0112
-"""EXIF's number of the tag."""
-
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,6 +49,9 @@ _TURNS = {
 }
 
 _UNKNOWN = "not an image in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, HEIC, AVIF, JPEG 2000)"
+
+_TIFF_TAGS = {277: 1, 258: 1, 339: 1, 262: -1}
+"""Bands, their bits, format of samples and photometric interpretation, and what a file without the tag means."""
 
 _SAMPLE_FORMATS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-point numbers"}
 _PHOTOMETRIC = {0: "WhiteIsZero", 1: "BlackIsZero", 2: "RGB", 3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "CIELAB"}
@@ -96,7 +96,7 @@ def _decode_with(decoder: Decoder, encoded: bytes, kind: str) -> torch.Tensor:
         # torch warns about read-only memory; a copy of the encoded bytes costs about 1 % of decoding.
         image = decoder(torch.frombuffer(bytearray(encoded), dtype=torch.uint8))
     except RuntimeError as error:
-        reason = " ".join(str(error).split()).rpartition(", ")[2]  # of "function, file:line, reason"
+        reason = one_line(error).rpartition(", ")[2]  # of "function, file:line, reason"
         raise UnreadableImage(f"{kind}: {reason}") from error
     return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
@@ -122,17 +122,25 @@ def _decode_with_pil(encoded: bytes, max_pixels: int) -> torch.Tensor:
         except UnidentifiedImageError as error:
             raise UnreadableImage(_tiff_content(encoded) if is_tiff else _UNKNOWN) from error
         except Exception as error:  # PIL's readers raise nearly every type on damaged files
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UnreadableImage(f"PIL: {reason}") from error
+            raise UnreadableImage(f"PIL: {one_line(error) or type(error).__name__}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 if there is none or it cannot be read."""
     try:
-        return int(image.getexif().get(ORIENTATION, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # PIL's readers of metadata raise nearly every type, too
         return 1
+
+
+def format_mode_and_orientation(encoded: bytes) -> tuple[str, str, int]:
+    """Format and mode in PIL's words, and EXIF orientation (1 for none), of a picture that :func:`decode` takes."""
+    with warnings.catch_warnings(), suppress(Exception):  # what another decoder reads, PIL may not
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(encoded), formats=PIL_FORMATS) as image:
+            return str(image.format), image.mode, _orientation(image)
+    return "unknown", "unknown", 1
 
 
 def _rgb_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -154,14 +162,19 @@ def _rgb_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 def _tiff_content(encoded: bytes) -> str:
     """What a TIFF holds that PIL has no mode for."""
-    tags = tiff_values(encoded)
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(encoded[: 16 if encoded[2] == 43 else 8])  # 43: BigTIFF
+        file = io.BytesIO(encoded)
+        file.seek(tags.next)
+        tags.load(file)
+        bands, bits, kind, meaning = (int(np.ravel(tags.get(tag, missing))[0]) for tag, missing in _TIFF_TAGS.items())
+    except Exception:  # as above
+        return _UNKNOWN
     if not tags:
         return _UNKNOWN
-    bands, bits = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1), tags.get(TiffImagePlugin.BITSPERSAMPLE, 1)
-    kind = _SAMPLE_FORMATS.get(tags.get(TiffImagePlugin.SAMPLEFORMAT, 1), "unknown values")
-    meaning = _PHOTOMETRIC.get(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, -1), "an unknown interpretation")
     return (
-        f"TIFF: holds {bands} bands of {bits}-bit {kind} marked as {meaning}, which is not read; "
+        f"TIFF: holds {bands} bands of {bits}-bit {_SAMPLE_FORMATS.get(kind, 'unknown values')} marked "
+        f"as {_PHOTOMETRIC.get(meaning, 'an unknown interpretation')}, which is not read; "
         "store it as RGB of 8 bits or grey of 8 or 16 bits"
     )
 

@@ -1,6 +1,7 @@
 """What the first bytes of an image say, read before a decoder takes memory for it."""
 
 import re
+import struct
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,22 +34,17 @@ def read_header(encoded: bytes) -> ImageHeader | None:
 
 def _jpeg_header(encoded: bytes) -> ImageHeader | None:
     position = 2
-    while position + 10 <= len(encoded):
-        if encoded[position] != 0xFF:
-            # Stray bytes between segments, which libjpeg skips.
-            position = encoded.find(b"\xff", position)
-            if position < 0:
-                return None
-            continue
+    while 0 <= position <= len(encoded) - 10:
         marker = encoded[position + 1]
-        if marker in _START_OF_FRAME:
-            height = int.from_bytes(encoded[position + 5 : position + 7])
-            width = int.from_bytes(encoded[position + 7 : position + 9])
-            return ImageHeader("JPEG", height, width, channels=encoded[position + 9])
-        if marker in (_START_OF_SCAN, _END_OF_IMAGE):
-            return None
-        if marker in (0x00, 0xFF):
+        if encoded[position] != 0xFF:  # stray bytes between segments, which libjpeg skips
+            position = encoded.find(b"\xff", position)
+        elif marker in (0x00, 0xFF):
             position += 1
+        elif marker in _START_OF_FRAME:
+            height, width, channels = struct.unpack_from(">HHB", encoded, position + 5)
+            return ImageHeader("JPEG", height, width, channels)
+        elif marker in (_START_OF_SCAN, _END_OF_IMAGE):
+            return None
         elif marker in _WITHOUT_LENGTH:
             position += 2
         else:
@@ -81,31 +77,9 @@ def _webp_header(encoded: bytes) -> ImageHeader | None:
         has_alpha_exif_or_frames = bool(body[0] & 0b0001_1010)
         return ImageHeader("WEBP", height, width, is_plain=not has_alpha_exif_or_frames)
     if kind == b"VP8 ":
-        width = int.from_bytes(body[6:8], "little") & 0x3FFF
-        height = int.from_bytes(body[8:10], "little") & 0x3FFF
-        return ImageHeader("WEBP", height, width)
+        width, height = struct.unpack_from("<HH", body, 6)
+        return ImageHeader("WEBP", height & 0x3FFF, width & 0x3FFF)
     if kind == b"VP8L":
         bits = int.from_bytes(body[1:5], "little")
         return ImageHeader("WEBP", 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF), is_plain=not bits >> 28 & 1)
     return None
-
-
-def tiff_values(encoded: bytes) -> dict[int, int]:
-    """The first value of each tag of whole numbers in the first directory of a TIFF (6.0, section 2) or BigTIFF."""
-    order: Literal["little", "big"] = "little" if encoded.startswith(b"II") else "big"
-
-    def number(position: int, size: int) -> int:
-        return int.from_bytes(encoded[position : position + size], order)
-
-    is_big = number(2, 2) == 43
-    word, count_size, entry_size = (8, 8, 20) if is_big else (4, 2, 12)
-    directory = number(8 if is_big else 4, word)
-    values: dict[int, int] = {}
-    for entry in range(min(number(directory, count_size), 4096)):
-        start = directory + count_size + entry * entry_size
-        size = {3: 2, 4: 4}.get(number(start + 2, 2))
-        if size is not None:
-            inline = start + 4 + word
-            fits = size * number(start + 4, word) <= word
-            values[number(start, 2)] = number(inline if fits else number(inline, word), size)
-    return values

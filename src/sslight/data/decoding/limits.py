@@ -1,15 +1,22 @@
 """What reading and decoding one image may take."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sslight.config.fields import MAX_PIXELS, READ_TIMEOUT
-from sslight.data.decoding.unreadable import UnreadableImage
 from sslight.reading import read_ordinary
 
 MAX_ENCODED_BYTES = 2**30
 """Bytes of an encoded image at most."""
+
+
+def one_line(error: Exception) -> str:
+    """The text of an error without line breaks."""
+    return " ".join(str(error).split())
+
+
+class UnreadableImage(ValueError):
+    """An image that cannot be decoded; the text is the reason, in one line and without the name."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +30,9 @@ class ReadLimits:
 DEFAULT_LIMITS = ReadLimits()
 
 
-def read_image_file(path: str | os.PathLike[str]) -> bytes:
+def read_image_file(path: str | Path) -> bytes:
     """The bytes of an image file. Raises OSError, or UnreadableImage for what is no file or too large for an image."""
     try:
-        return read_ordinary(Path(path), largest=MAX_ENCODED_BYTES)
+        return read_ordinary(path, largest=MAX_ENCODED_BYTES)
     except ValueError as error:
         raise UnreadableImage(str(error)) from None

@@ -1,6 +1,5 @@
 """Images with boxes and masks: what detectors are trained and measured on."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from faster_coco_eval.core import mask as mask_api
-from PIL import Image
 from torch import Tensor
 
 from sslight.config.fields import MAX_PIXELS
-from sslight.data.decoding.decode import decode
-from sslight.data.decoding.limits import read_image_file
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.decode import decode, format_mode_and_orientation
+from sslight.data.decoding.limits import UnreadableImage, read_image_file
 from sslight.data.sources.names import printable
-
-_ORIENTATION = 0x0112
 
 Segmentation = list[list[float]] | dict[str, Any]
 """Polygons (x, y, x, y, ... in px), or the run lengths ``{"size": [height, width], "counts": bytes}``."""
@@ -132,12 +127,7 @@ class DetectionSet:
 
 def _as_stored(pixels: Tensor, encoded: bytes) -> Tensor:
     """An image that was turned upright, as it lies in its file; unchanged where EXIF does not swap its sides."""
-    try:
-        with Image.open(io.BytesIO(encoded)) as file:
-            orientation = file.getexif().get(_ORIENTATION)
-    except Exception:  # PIL's readers raise nearly every type on what another decoder reads
-        return pixels
-    match orientation:
+    match format_mode_and_orientation(encoded)[2]:
         case 5:
             return pixels.transpose(1, 2)
         case 6:

@@ -1,8 +1,8 @@
 """Batches of resized images with their boxes and masks, for training a detector and for measuring it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,15 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
-from sslight.data.decoding.unreadable import UnreadableImage
 from sslight.data.detection.instances import AnnotatedImage, DetectionSet, targets_at
+from sslight.data.loading import rows
 from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool
-from sslight.data.loading.view_loader import MAX_REPLACEMENTS
-from sslight.data.sources.bad_images import BadImage, BadImageLog, bad_image
+from sslight.data.sources.bad_images import BadImage, BadImageLog
 
 _FLIP_PROB = 0.5
-# Of the keyed streams; the loaders of views and crops use 1 to 3.
-_ORDER, _CHANGES, _REPLACEMENT = 4, 5, 6
 
 
 @dataclass(frozen=True)
@@ -64,20 +61,9 @@ class DetectionLoader:
     on (seed, epoch, i). An unreadable image, or one that is not as large as annotated, is replaced by
     another one.
 
-    Args:
-        images: All of them have something to learn from.
-        sizes: Lengths of the shorter side in px, one of which is drawn.
-        longest: Largest length of the longer side in px.
-        masks: Give masks, too.
-        batch_size: Images of this process in a step.
-        seed: Of order, sizes and flips.
-        rank, world_size: Of this process, and how many there are.
-        workers: Processes that decode and resize.
-        max_bad_share: Largest share of unreadable images that is accepted.
-        limits: What reading and decoding one image may take.
-
-    Raises:
-        ValueError: there are fewer images than one batch takes.
+    All ``images`` have something to learn from. ``sizes`` are lengths of the shorter side in px, one of which is
+    drawn, ``longest`` is the largest one of the longer side, and ``batch_size`` counts images of this process.
+    ``state_dict`` holds the unreadable images met so far. Raises ValueError for fewer images than one batch takes.
     """
 
     def __init__(
@@ -104,28 +90,22 @@ class DetectionLoader:
             )
         self._resize_and_flip = ResizeAndFlip(sizes, longest, seed)
         self._log = BadImageLog(len(images), max_bad_share, "max_bad_share")
+        self.state_dict, self.load_state_dict = self._log.state_dict, self._log.load_state_dict
         self._pool = SharedBatchPool(
             [(batch_size, _largest(images, max(sizes), longest))],
-            _FillResized(images, self._resize_and_flip, seed, limits.max_pixels),
+            partial(_fill_resized, images, self._resize_and_flip, seed, limits.max_pixels),
             images.locate,
             batch_size=batch_size,
             workers=workers,
             timeout=limits.timeout,
         )
+        self.close = self._pool.close
         self._wide = np.array([image.width >= image.height for image in images.images])
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole global batches in the set."""
         return len(self._set) // self._global_batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know besides its step: the unreadable images met so far."""
-        return self._log.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
-        self._log.load_state_dict(state)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[DetectionBatch]:
         """The batches of this process in ``epoch``, from ``start_step`` on.
@@ -135,26 +115,18 @@ class DetectionLoader:
         first = self._rank * self._batch_size
         own = (batch[first : first + self._batch_size] for batch in self._order(epoch)[start_step:])
         for filled in self._pool.batches(epoch, own):
-            bad = [image for row in filled.rows for image in row.bad]
-            indices = [row.index for row in filled.rows if row.index is not None]
-            if len(indices) < len(filled.rows):
-                self._log.refuse_all(bad)
-            self._log.add(len(filled.rows), bad)
+            indices = rows.replaced_indices(filled, self._log)
             images, targets = [], []
-            for pixels, index in zip(filled.arrays[0], indices, strict=False):
+            for pixels, index in zip(filled.arrays[0], indices.tolist(), strict=False):
                 image = self._set.images[index]
                 height, width, flip = self._resize_and_flip.draw(image, epoch, index)
                 images.append(_as_image(pixels, height, width))
                 targets.append(targets_at(image, height, width, flip=flip, masks=self._masks))
-            yield DetectionBatch(images, targets, torch.tensor(indices, dtype=torch.int64))
-
-    def close(self) -> None:
-        """End the worker processes; the loader cannot be used afterwards."""
-        self._pool.close()
+            yield DetectionBatch(images, targets, torch.from_numpy(indices))
 
     def _order(self, epoch: int) -> list[Indices]:
         """The global batches of an epoch."""
-        stream = _stream(self._seed, epoch, _ORDER)
+        stream = rows.keyed_stream(self._seed, epoch, rows.DETECTION_ORDER)
         order = stream.permutation(len(self._set))
         batches, rest = [], []
         for group in (order[self._wide[order]], order[~self._wide[order]]):
@@ -178,13 +150,13 @@ def measured_images(
 ) -> Iterator[DetectionBatch]:
     """The images of ``indices`` one by one, at one size and without targets.
 
-    One by one, because the padding of a batch resize_and_flip what is found in it. An unreadable image is left
+    One by one, because the padding of a batch changes what is found in it. An unreadable image is left
     out and added to ``bad``.
     """
     resize_and_flip = ResizeAndFlip([size], longest, seed=None)
     pool = SharedBatchPool(
         [(1, _largest(images, size, longest))],
-        _FillResized(images, resize_and_flip, None, limits.max_pixels),
+        partial(_fill_resized, images, resize_and_flip, None, limits.max_pixels),
         images.locate,
         batch_size=1,
         workers=workers,
@@ -192,9 +164,8 @@ def measured_images(
     )
     try:
         for filled in pool.batches(0, (indices[start : start + 1] for start in range(len(indices)))):
-            bad += [image for row in filled.rows for image in row.bad]
-            index = filled.rows[0].index
-            if index is not None:
+            bad += filled.bad
+            for index in filled.indices.tolist():
                 height, width, _ = resize_and_flip.draw(images.images[index], 0, index)
                 yield DetectionBatch([_as_image(filled.arrays[0][0], height, width)], [], torch.tensor([index]))
     finally:
@@ -214,43 +185,34 @@ class ResizeAndFlip:
         """Height and width in px, and whether the image is mirrored."""
         if self._seed is None:
             return *resized_size(image.height, image.width, self._sizes[-1], self._longest), False
-        stream = _stream(self._seed, epoch, _CHANGES, index)
+        stream = rows.keyed_stream(self._seed, epoch, rows.DETECTION_CHANGES, index)
         size = self._sizes[stream.integers(len(self._sizes))]
         return *resized_size(image.height, image.width, size, self._longest), bool(stream.random() < _FLIP_PROB)
 
 
-class _FillResized:
-    """Writes the pixels [h, w, 3] of one resized image into the beginning of a row [P]."""
-
-    def __init__(self, images: DetectionSet, resize_and_flip: ResizeAndFlip, seed: int | None, max_pixels: int) -> None:
-        self._set, self._resize_and_flip, self._seed, self._max_pixels = images, resize_and_flip, seed, max_pixels
-
-    def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
-        bad: list[BadImage] = []
-        for candidate in self._candidates(epoch, index):
-            image = self._set.images[candidate]
-            try:
-                pixels = self._set.decode(candidate, max_pixels=self._max_pixels)
-            except (UnreadableImage, OSError) as error:
-                bad.append(bad_image(self._set, candidate, error))
-                continue
-            height, width, flip = self._resize_and_flip.draw(image, epoch, candidate)
-            resized = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
-            resized = resized.flip(2) if flip else resized
-            arrays[0][row, : height * width * 3] = resized.permute(1, 2, 0).reshape(-1).numpy()
-            return RowResult(candidate, tuple(bad))
-        return RowResult(None, tuple(bad))
-
-    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        yield index
-        if self._seed is not None:
-            stream = _stream(self._seed, epoch, _REPLACEMENT, index)
-            for _ in range(MAX_REPLACEMENTS):
-                yield int(stream.integers(len(self._set)))
-
-
-def _stream(seed: int, epoch: int, purpose: int, *key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, *key), spawn_key=(purpose,))))
+def _fill_resized(
+    images: DetectionSet,
+    resize_and_flip: ResizeAndFlip,
+    seed: int | None,
+    max_pixels: int,
+    arrays: Sequence[Pixels],
+    row: int,
+    epoch: int,
+    index: int,
+) -> RowResult:
+    """Write the pixels [h, w, 3] of one resized image, or with a ``seed`` of a replacement, into a row [P]."""
+    candidates: Iterable[int] = [index]
+    if seed is not None:
+        candidates = rows.with_replacements(
+            index, len(images), rows.keyed_stream(seed, epoch, rows.DETECTION_REPLACEMENT, index)
+        )
+    pixels, result = rows.first_readable(images, candidates, partial(images.decode, max_pixels=max_pixels))
+    if pixels is not None and result.index is not None:
+        height, width, flip = resize_and_flip.draw(images.images[result.index], epoch, result.index)
+        resized = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
+        resized = resized.flip(2) if flip else resized
+        arrays[0][row, : height * width * 3] = resized.permute(1, 2, 0).reshape(-1).numpy()
+    return result
 
 
 def _largest(images: DetectionSet, size: int, longest: int) -> int:

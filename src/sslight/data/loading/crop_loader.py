@@ -2,22 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.data.decoding.decode import decode
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
-from sslight.data.decoding.unreadable import UnreadableImage
-from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatch, SharedBatchPool
-from sslight.data.sources.bad_images import BadImage, BadImageLog, bad_image
+from sslight.data.loading import rows
+from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool
+from sslight.data.sources.bad_images import BadImage, BadImageLog
 from sslight.data.sources.source import Source
 from sslight.views import MultiCrop, warm_up
 
 _SCALE, _ASPECT_RATIO, _FLIP_PROB = (0.08, 1.0), (3 / 4, 4 / 3), 0.5
-_ORDER = 3  # the views' streams are keyed by (seed, epoch, index) alone, the loader's orders by 1 and 2
 
 
 @dataclass(frozen=True)
@@ -49,17 +47,9 @@ class CropLoader:
     depends on the number of workers or processes. Each process takes its share of each step. Unreadable images
     are left out.
 
-    Args:
-        source: The images.
-        size: Side of a crop in px.
-        batch_size: Images in one step, over all processes.
-        part_size: Most images that are given at once; None gives a process's whole share.
-        smallest_step: An incomplete last batch of an epoch is left out if it has fewer images.
-        seed: Of crops and orders.
-        rank, world_size: Of this process, and how many there are.
-        workers: Processes that decode.
-        max_bad_share: Largest share of unreadable images that is accepted.
-        limits: What reading and decoding one image may take.
+    ``size`` is the side of a crop in px and ``batch_size`` the images in a step over all processes, of which
+    ``part_size`` are given at once (None: a process's whole share). An incomplete last batch of an epoch is
+    left out if it has fewer than ``smallest_step`` images. ``state_dict`` holds the unreadable images met so far.
     """
 
     def __init__(
@@ -84,14 +74,28 @@ class CropLoader:
         rest = len(source) % batch_size
         self._num_used = len(source) - rest if rest < smallest_step else len(source)
         self._log = BadImageLog(len(source), max_bad_share)
+        self.state_dict, self.load_state_dict = self._log.state_dict, self._log.load_state_dict
+        crop = MultiCrop(
+            num_global=1,
+            num_local=0,
+            global_size=size,
+            global_scale=_SCALE,
+            aspect_ratio=_ASPECT_RATIO,
+            flip_prob=_FLIP_PROB,
+            jitter_prob=0.0,
+            grayscale_prob=0.0,
+            blur_prob=(0.0, 0.0, 0.0),
+            solarize_prob=(0.0, 0.0),
+        )
         self._pool = SharedBatchPool(
             [(self._part_size, size, size, 3)],
-            _FillCrop(source, size, seed, limits.max_pixels),
+            partial(_fill_crop, source, crop, seed, limits.max_pixels),
             source.locate,
             batch_size=self._part_size,
             workers=workers,
             timeout=limits.timeout,
         )
+        self.close = self._pool.close
         warm_up()  # before the workers are forked, or each would compile for itself
 
     @property
@@ -104,43 +108,22 @@ class CropLoader:
         """Every unreadable image that this process met, once, by index."""
         return self._log.images
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know besides its step: the unreadable images met so far."""
-        return self._log.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
-        self._log.load_state_dict(state)
-
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[CropBatch]:
         """The crops of an epoch from ``start_step`` on; ValueError if too many images are unreadable."""
         steps = [list(self._parts(step)) for step in list(self._steps(epoch))[start_step:]]
         filled = self._pool.batches(epoch, (part for parts in steps for part in parts))
         for parts in steps:
             for number, _ in enumerate(parts, start=1):
-                yield self._crop_batch(next(filled), ends_step=number == len(parts))
+                batch = next(filled)
+                self._log.add(len(batch.rows), batch.bad)
+                yield CropBatch(batch.square_images(), torch.from_numpy(batch.indices), number == len(parts))
             if not parts:  # the others of this step wait for this process
                 nothing = torch.zeros(0, 3, self._size, self._size, dtype=torch.uint8)
                 yield CropBatch(nothing, torch.zeros(0, dtype=torch.int64))
 
-    def close(self) -> None:
-        """End the worker processes."""
-        self._pool.close()
-
-    def _crop_batch(self, batch: SharedBatch, *, ends_step: bool) -> CropBatch:
-        bad = [image for row in batch.rows for image in row.bad]
-        self._log.add(len(batch.rows), bad)
-        readable = [position for position, row in enumerate(batch.rows) if row.index is not None]
-        pixels = batch.arrays[0][: len(batch.rows)]
-        pixels = pixels if not bad else pixels[readable]
-        indices = [row.index for row in batch.rows if row.index is not None]
-        crops = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return CropBatch(crops, torch.tensor(indices, dtype=torch.int64), ends_step)
-
     def _steps(self, epoch: int) -> Iterator[Indices]:
         """The images of every step that fall to this process."""
-        key = np.random.SeedSequence((self._seed, epoch), spawn_key=(_ORDER,))
-        order = np.random.Generator(np.random.Philox(key)).permutation(len(self._source))[: self._num_used]
+        order = rows.keyed_stream(self._seed, epoch, rows.CROP_ORDER).permutation(len(self._source))[: self._num_used]
         for start in range(0, len(order), self._batch_size):
             yield np.array_split(order[start : start + self._batch_size], self._world_size)[self._rank]
 
@@ -149,28 +132,19 @@ class CropLoader:
             yield indices[start : start + self._part_size]
 
 
-class _FillCrop:
-    def __init__(self, source: Source, size: int, seed: int, max_pixels: int) -> None:
-        self._source, self._seed, self._max_pixels = source, seed, max_pixels
-        self._crop = MultiCrop(
-            num_global=1,
-            num_local=0,
-            global_size=size,
-            global_scale=_SCALE,
-            aspect_ratio=_ASPECT_RATIO,
-            flip_prob=_FLIP_PROB,
-            jitter_prob=0.0,
-            grayscale_prob=0.0,
-            blur_prob=(0.0, 0.0, 0.0),
-            solarize_prob=(0.0, 0.0),
-        )
-
-    def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
-        try:
-            image = decode(self._source.read(index), max_pixels=self._max_pixels)
-        except (UnreadableImage, OSError) as error:
-            return RowResult(None, (bad_image(self._source, index, error),))
+def _fill_crop(
+    source: Source,
+    crop: MultiCrop,
+    seed: int,
+    max_pixels: int,
+    arrays: Sequence[Pixels],
+    row: int,
+    epoch: int,
+    index: int,
+) -> RowResult:
+    image, result = rows.first_readable(source, [index], rows.pixel_reader(source, max_pixels))
+    if image is not None:
         height, width = image.shape[1:]
-        parameters = self._crop.draw(height, width, (self._seed, epoch, index))
-        self._crop.apply_into(image, parameters, arrays[0][row : row + 1], None)
-        return RowResult(index)
+        parameters = crop.draw(height, width, (seed, epoch, index))
+        crop.apply_into(image, parameters, arrays[0][row : row + 1], None)
+    return result

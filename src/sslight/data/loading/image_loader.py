@@ -2,15 +2,15 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
-from sslight.data.decoding.decode import decode
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.loading import rows
 from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool, WorkerFailed, hung_notice
-from sslight.data.sources.bad_images import BadImage, bad_image, describe, no_readable_image
+from sslight.data.sources.bad_images import BadImage, describe, no_readable_image
 from sslight.data.sources.source import Source
 from sslight.views import center_view
 
@@ -39,7 +39,7 @@ def image_batches(
     batch_size = max(1, min(batch_size, len(wanted)))
     pool = SharedBatchPool(
         [(batch_size, size, size, 3)],
-        _FillCenterView(source, size, resize, limits.max_pixels),
+        partial(_fill_center_view, source, size, resize, limits.max_pixels),
         source.locate,
         batch_size=batch_size,
         workers=workers,
@@ -48,20 +48,13 @@ def image_batches(
     try:
         cut = (wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size))
         for batch in pool.batches(0, cut):
-            unreadable = [image for row in batch.rows for image in row.bad]
-            if unreadable and bad is None:
-                raise ValueError(f"unreadable image {describe(unreadable)}; repair it or leave it out of the set")
-            rows = np.array([row.index for row in batch.rows], dtype=np.int64)
-            pixels = batch.arrays[0][: len(rows)]
-            if unreadable and bad is not None:
-                bad += unreadable
-                readable = np.array([not row.bad for row in batch.rows])
-                rows, pixels = rows[readable], pixels[readable]
-                if not len(rows):
-                    continue
-            images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-            labels = None if source.labels is None else torch.from_numpy(source.labels[rows])
-            yield images, labels, torch.from_numpy(rows)
+            if batch.bad and bad is None:
+                raise ValueError(f"unreadable image {describe(batch.bad)}; repair it or leave it out of the set")
+            if bad is not None:
+                bad += batch.bad
+            if len(found := batch.indices):
+                labels = None if source.labels is None else torch.from_numpy(source.labels[found])
+                yield batch.square_images(), labels, torch.from_numpy(found)
     finally:
         pool.close()
 
@@ -75,23 +68,20 @@ def check_readable(
     """
     bad: list[BadImage] = []
     for index in np.unique(np.linspace(0, len(source) - 1, sample).astype(np.int64)).tolist():
-        problem = _try(source, index, limits)
-        if problem is None:
+        problem = _problem(source, index, limits)
+        if not problem:
             return
-        bad.append(problem)
+        bad += problem
     raise ValueError(no_readable_image(bad, setting=setting))
 
 
-def _try(source: Source, index: int, limits: ReadLimits) -> BadImage | None:
-    """What is wrong with an image. In a thread of its own, which can be left alone if a read never returns."""
-    found: list[BadImage | Exception | None] = []
+def _problem(source: Source, index: int, limits: ReadLimits) -> tuple[BadImage, ...]:
+    """The image if it cannot be read. In a thread of its own, which can be left alone if a read never returns."""
+    found: list[tuple[BadImage, ...] | Exception] = []
 
     def attempt() -> None:
         try:
-            decode(source.read(index), max_pixels=limits.max_pixels)
-            found.append(None)
-        except (UnreadableImage, OSError) as error:
-            found.append(bad_image(source, index, error))
+            found.append(rows.first_readable(source, [index], rows.pixel_reader(source, limits.max_pixels))[1].bad)
         except Exception as error:  # not of the image
             found.append(error)
 
@@ -116,31 +106,28 @@ def readable_images(
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(source))
     found = False
     for index in order.tolist():
-        try:
-            image = decode(source.read(index), max_pixels=limits.max_pixels)
-        except (UnreadableImage, OSError) as error:
-            bad.append(bad_image(source, index, error))
-            if not found and len(bad) == _TRIED:
-                break
-        else:
+        image, result = rows.first_readable(source, [index], rows.pixel_reader(source, limits.max_pixels))
+        bad += result.bad
+        if image is not None:
             found = True
             yield index, image
+        elif not found and len(bad) == _TRIED:
+            break
     if not found:
         raise ValueError(no_readable_image(bad, setting=setting))
 
 
-class _FillCenterView:
-    def __init__(self, source: Source, size: int, resize: int | None, max_pixels: int) -> None:
-        self._source = source
-        self._max_pixels = max_pixels
-        self._size = size
-        self._resize = resize
-
-    def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
-        try:
-            image = decode(self._source.read(index), max_pixels=self._max_pixels)
-        except (UnreadableImage, OSError) as error:
-            return RowResult(index, (bad_image(self._source, index, error),))
-        view = center_view(image, self._size, self._resize)
-        arrays[0][row] = view.permute(1, 2, 0).numpy()
-        return RowResult(index)
+def _fill_center_view(
+    source: Source,
+    size: int,
+    resize: int | None,
+    max_pixels: int,
+    arrays: Sequence[Pixels],
+    row: int,
+    epoch: int,
+    index: int,
+) -> RowResult:
+    image, result = rows.first_readable(source, [index], rows.pixel_reader(source, max_pixels))
+    if image is not None:
+        arrays[0][row] = center_view(image, size, resize).permute(1, 2, 0).numpy()
+    return result

@@ -60,6 +60,22 @@ class SharedBatch:
     arrays: tuple[Pixels, ...]
     rows: list[RowResult]
 
+    @property
+    def indices(self) -> Indices:
+        """The images that fill rows."""
+        return np.array([row.index for row in self.rows if row.index is not None], dtype=np.int64)
+
+    @property
+    def bad(self) -> list[BadImage]:
+        """Those that could not."""
+        return [image for row in self.rows for image in row.bad]
+
+    def square_images(self) -> torch.Tensor:
+        """The filled rows of the first array ``[B, S, S, 3]``, channels first."""
+        pixels = self.arrays[0][: len(self.rows)]
+        readable = [row.index is not None for row in self.rows]
+        return torch.from_numpy(pixels if all(readable) else pixels[readable]).permute(0, 3, 1, 2)
+
 
 @dataclass(frozen=True)
 class _RowsToFill:

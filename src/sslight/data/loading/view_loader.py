@@ -3,26 +3,18 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from sslight.config import PretrainSettings
-from sslight.data.decoding.decode import decode
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.loading import rows
 from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatch, SharedBatchPool
-from sslight.data.sources.bad_images import BadImage, BadImageLog, bad_image
+from sslight.data.sources.bad_images import BadImage, BadImageLog
 from sslight.data.sources.source import Source
 from sslight.views import MultiCrop, ViewBatch, warm_up
-
-MAX_REPLACEMENTS = 100
-"""Images tried in place of an unreadable one before giving up."""
-
-# Random streams are keyed by (seed, epoch) and one of these; views by (seed, epoch, index) alone.
-_ORDER, _REPLACEMENT = 1, 2
 
 
 class ViewLoader:
@@ -36,7 +28,7 @@ class ViewLoader:
 
     An unreadable image is replaced by another one, drawn from (seed, epoch, i), whose views are
     made as if it were image ``i``; ``indices`` and ``labels`` of the batch are those of the
-    replacement.
+    replacement. ``state_dict`` holds the unreadable images met so far.
 
     ``batch_size`` is that of this process. ``pin_memory`` copies each batch to pinned memory;
     without it the memory of a batch is used again when the second batch after it is asked for.
@@ -66,23 +58,21 @@ class ViewLoader:
                 f"batch_size={global_batch} is more than the {len(source)} images of data.train; "
                 f"set batch_size to at most {len(source)} or add images"
             )
-        self._source = source
-        self._batch_size = batch_size
-        self._global_batch = global_batch
-        self._part_size = batch_size // accumulate
-        self._accumulate = accumulate
-        self._seed = seed
-        self._rank = rank
-        self._pin_memory = pin_memory
+        self._source, self._seed, self._pin_memory = source, seed, pin_memory
+        self._batch_size, self._global_batch, self._rank = batch_size, global_batch, rank
+        self.accumulate, self._part_size = accumulate, batch_size // accumulate
         self._log = BadImageLog(len(source), max_bad_share)
+        self.state_dict, self.load_state_dict = self._log.state_dict, self._log.load_state_dict
+        kinds = ((multi_crop.num_global, multi_crop.global_size), (multi_crop.num_local, multi_crop.local_size))
         self._pool = SharedBatchPool(
-            _batch_shapes(multi_crop, self._part_size),
-            _FillViews(source, multi_crop, seed, limits.max_pixels),
+            [(number, self._part_size, size, size, 3) for number, size in kinds],
+            partial(_fill_views, source, multi_crop, seed, limits.max_pixels),
             source.locate,
             batch_size=self._part_size,
             workers=workers,
             timeout=limits.timeout,
         )
+        self.close = self._pool.close
         self._has_local = multi_crop.num_local > 0
         warm_up()  # before the workers are forked, or each would compile for itself
 
@@ -92,22 +82,9 @@ class ViewLoader:
         return len(self._source) // self._global_batch
 
     @property
-    def accumulate(self) -> int:
-        """View batches in one step."""
-        return self._accumulate
-
-    @property
     def bad_images(self) -> list[BadImage]:
         """Every unreadable image that this process met, once, by index."""
         return self._log.images
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know besides its step: the unreadable images met so far."""
-        return self._log.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
-        self._log.load_state_dict(state)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[ViewBatch]:
         """The batches of ``epoch`` from ``start_step`` on, ``accumulate`` for each step.
@@ -119,31 +96,22 @@ class ViewLoader:
             batch = self._view_batch(filled)
             yield batch.pin_memory() if self._pin_memory else batch
 
-    def close(self) -> None:
-        """End the worker processes; the loader cannot be used afterwards."""
-        self._pool.close()
-
     def _order(self, epoch: int, start_step: int) -> Iterator[Indices]:
-        order = _stream(self._seed, epoch, _ORDER).permutation(len(self._source))
+        order = rows.keyed_stream(self._seed, epoch, rows.VIEW_ORDER).permutation(len(self._source))
         for step in range(start_step, self.steps_per_epoch):
             first = step * self._global_batch + self._rank * self._batch_size
             for start in range(first, first + self._batch_size, self._part_size):
                 yield order[start : start + self._part_size]
 
     def _view_batch(self, filled: SharedBatch) -> ViewBatch:
-        bad = [image for row in filled.rows for image in row.bad]
-        indices = [row.index for row in filled.rows if row.index is not None]
-        if len(indices) < len(filled.rows):
-            self._log.refuse_all(bad)
-        self._log.add(len(filled.rows), bad)
-        index_array = np.array(indices, dtype=np.int64)
+        indices = rows.replaced_indices(filled, self._log)
         labels = self._source.labels
-        global_views, local_views = (_as_views(array) for array in filled.arrays)
+        global_views, local_views = (torch.from_numpy(array).permute(0, 1, 4, 2, 3) for array in filled.arrays)
         return ViewBatch(
             global_views=global_views,
             local_views=local_views if self._has_local else None,
-            indices=torch.from_numpy(index_array),
-            labels=None if labels is None else torch.from_numpy(labels[index_array]),
+            indices=torch.from_numpy(indices),
+            labels=None if labels is None else torch.from_numpy(labels[indices]),
         )
 
 
@@ -163,7 +131,6 @@ def build_view_loader(
     if it is larger than the set.
     """
     assert settings.batch_size % (world_size * settings.accumulate) == 0  # the training loop's check
-    workers = loader_workers(settings, local_world_size)
     return ViewLoader(
         source,
         multi_crop,
@@ -171,7 +138,7 @@ def build_view_loader(
         seed=settings.seed,
         rank=rank,
         world_size=world_size,
-        workers=workers,
+        workers=loader_workers(settings, local_world_size),
         accumulate=settings.accumulate,
         max_bad_share=settings.data.max_bad_share,
         pin_memory=pin_memory,
@@ -179,48 +146,25 @@ def build_view_loader(
     )
 
 
-class _FillViews:
-    """Writes the views of one image into a row of the arrays ``[G,B,S,S,3]`` and ``[L,B,s,s,3]``."""
-
-    def __init__(self, source: Source, multi_crop: MultiCrop, seed: int, max_pixels: int) -> None:
-        self._source = source
-        self._max_pixels = max_pixels
-        self._multi_crop = multi_crop
-        self._seed = seed
-
-    def __call__(self, arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
-        bad: list[BadImage] = []
-        for candidate in self._candidates(epoch, index):
-            try:
-                image = decode(self._source.read(candidate), max_pixels=self._max_pixels)
-            except (UnreadableImage, OSError) as error:
-                bad.append(bad_image(self._source, candidate, error))
-                continue
-            height, width = image.shape[1:]
-            parameters = self._multi_crop.draw(height, width, (self._seed, epoch, index))
-            global_views, local_views = arrays
-            self._multi_crop.apply_into(image, parameters, global_views[:, row], local_views[:, row])
-            return RowResult(candidate, tuple(bad))
-        return RowResult(None, tuple(bad))
-
-    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        yield index
-        stream = _stream(self._seed, epoch, _REPLACEMENT, index)
-        for _ in range(MAX_REPLACEMENTS):
-            yield int(stream.integers(len(self._source)))
-
-
-def _stream(seed: int, epoch: int, purpose: int, *key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, *key), spawn_key=(purpose,))))
-
-
-def _batch_shapes(multi_crop: MultiCrop, batch_size: int) -> list[tuple[int, ...]]:
-    kinds = ((multi_crop.num_global, multi_crop.global_size), (multi_crop.num_local, multi_crop.local_size))
-    return [(number, batch_size, size, size, 3) for number, size in kinds]
-
-
-def _as_views(array: Pixels) -> torch.Tensor:
-    return torch.from_numpy(array).permute(0, 1, 4, 2, 3)
+def _fill_views(
+    source: Source,
+    multi_crop: MultiCrop,
+    seed: int,
+    max_pixels: int,
+    arrays: Sequence[Pixels],
+    row: int,
+    epoch: int,
+    index: int,
+) -> RowResult:
+    """Write the views of one image into a row of the arrays ``[G,B,S,S,3]`` and ``[L,B,s,s,3]``."""
+    stream = rows.keyed_stream(seed, epoch, rows.VIEW_REPLACEMENT, index)
+    candidates = rows.with_replacements(index, len(source), stream)
+    image, result = rows.first_readable(source, candidates, rows.pixel_reader(source, max_pixels))
+    if image is not None:
+        height, width = image.shape[1:]
+        parameters = multi_crop.draw(height, width, (seed, epoch, index))
+        multi_crop.apply_into(image, parameters, arrays[0][:, row], arrays[1][:, row])
+    return result
 
 
 def loader_workers(settings: PretrainSettings, local_world_size: int) -> int:

@@ -1,7 +1,5 @@
 """What a set of images holds."""
 
-import io
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -9,12 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from PIL import Image
 
-from sslight.data.decoding.codecs import PIL_FORMATS
-from sslight.data.decoding.decode import ORIENTATION, decode
-from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.decode import decode, format_mode_and_orientation
+from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableImage
 from sslight.data.packing.parallel import map_in_order
 from sslight.data.sources.bad_images import BadImage, bad_image
 from sslight.data.sources.build import passed_over
@@ -59,7 +54,7 @@ class _Seen:
     width: int
     format: str
     mode: str
-    is_rotated: bool
+    orientation: int
 
 
 def inspect_source(
@@ -95,7 +90,7 @@ def inspect_source(
         distributions=_distributions(seen),
         formats=dict(Counter(image.format for image in seen).most_common()),
         modes=dict(Counter(image.mode for image in seen).most_common()),
-        num_rotated=sum(image.is_rotated for image in seen),
+        num_rotated=sum(image.orientation in range(2, 9) for image in seen),
         passed_over=passed_over(source),
         unreadable=unreadable,
     )
@@ -107,21 +102,10 @@ def _look(source: Source, max_pixels: int, indices: list[int]) -> list[_Seen | B
         try:
             encoded = source.read(index)
             height, width = decode(encoded, max_pixels=max_pixels).shape[1:]
-            found.append(_Seen(len(encoded), height, width, *_header(encoded)))
+            found.append(_Seen(len(encoded), height, width, *format_mode_and_orientation(encoded)))
         except (UnreadableImage, OSError) as error:
             found.append(bad_image(source, index, error))
     return found
-
-
-def _header(encoded: bytes) -> tuple[str, str, bool]:
-    """Format, mode and whether EXIF turns the picture, of an image that has been decoded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(encoded), formats=PIL_FORMATS) as image:
-                return str(image.format), image.mode, image.getexif().get(ORIENTATION, 1) in range(2, 9)
-        except Exception:  # PIL's readers raise nearly every type on what another decoder reads
-            return "unknown", "unknown", False
 
 
 def _distributions(seen: list[_Seen]) -> dict[str, dict[str, float]]:

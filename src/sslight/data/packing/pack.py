@@ -11,11 +11,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from sslight.config.fields import MAX_PIXELS
 from sslight.data.packing.h5 import BYTES_AN_IMAGE as H5_BYTES
 from sslight.data.packing.h5 import write_h5
 from sslight.data.packing.prepare import CHUNK, Tally, prepare, prepared_images
@@ -88,6 +90,7 @@ def pack(
     format: Format,
     short_side: int | None = None,
     shard_images: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PackResult:
@@ -96,21 +99,22 @@ def pack(
     All work happens in ``OUT.packing``, which becomes ``output`` when it is complete; with tar the same
     call goes on with the shards that an earlier one left there, with the same result. Images whose
     shorter side is above ``short_side`` px are made smaller (see ``reencode``); all others keep their
-    bytes. ``progress`` is told how many images are done, and of how many.
+    bytes; those of more than ``max_pixels`` are unreadable. ``progress`` is told how many images are done,
+    and of how many.
 
     Raises ValueError, before any work, if ``output`` exists, if the folder holds other work, if no
     image is readable or there is too little room; OSError if the disk fills up or cannot be written.
     """
     work = Work(output)
     _refuse_existing(output, work)
-    plan = _plan(source, format, short_side)
+    plan = _plan(source, format, short_side, max_pixels)
     earlier = json.loads(work.plan.read_text(encoding="utf-8")) if work.plan.exists() else None
     if earlier is not None and earlier["format"] == "tar":
         plan = _agreed_plan(work, earlier, plan, shard_images)
     else:
         if earlier is None and any(path.is_file() for path in work.folder.rglob("*")):
             raise ValueError(f"{work.folder} is in the way: it holds no work of this command; move it")
-        plan["shard_images"] = _look_ahead(source, output, format, short_side, shard_images)
+        plan["shard_images"] = _look_ahead(source, output, plan, shard_images)
         work.done.mkdir(parents=True, exist_ok=True)
         write_whole(work.plan, json.dumps(plan))
     tally = Tally()
@@ -143,24 +147,16 @@ def pack(
 def _write(
     source: Source, work: Work, plan: dict[str, Any], workers: int, count: Callable[[Stored | BadImage], None]
 ) -> None:
-    match plan["format"]:
-        case "h5":
-            images = prepared_images(source, range(len(source)), short_side=plan["short_side"], workers=workers)
-            with closing(images):
-                write_h5(source, work.content, images, count)
-        case _:
-            if work.content.is_file():  # of an H5 file that was never finished
-                work.content.unlink()
-            work.content.mkdir(exist_ok=True)
-            write_shards(
-                source,
-                work.content,
-                work.done,
-                short_side=plan["short_side"],
-                images_per_shard=plan["shard_images"],
-                workers=workers,
-                count=count,
-            )
+    ready = partial(prepare, source, plan["short_side"], plan["max_pixels"])
+    if plan["format"] == "h5":
+        with closing(prepared_images(ready, range(len(source)), workers=workers)) as images:
+            write_h5(source, work.content, images, count)
+        return
+    if work.content.is_file():  # of an H5 file that was never finished
+        work.content.unlink()
+    work.content.mkdir(exist_ok=True)
+    size = plan["shard_images"]
+    write_shards(source, work.content, work.done, ready, images_per_shard=size, workers=workers, count=count)
 
 
 def _refuse_existing(output: Path, work: Work) -> None:
@@ -172,7 +168,7 @@ def _refuse_existing(output: Path, work: Work) -> None:
         raise ValueError(f"{output} cannot be written: there is no folder {output.parent}")
 
 
-def _plan(source: Source, format: Format, short_side: int | None) -> dict[str, Any]:
+def _plan(source: Source, format: Format, short_side: int | None, max_pixels: int) -> dict[str, Any]:
     """What must be the same for the work to go on."""
     digest = hashlib.sha256()
     for index in range(len(source)):
@@ -182,7 +178,13 @@ def _plan(source: Source, format: Format, short_side: int | None) -> dict[str, A
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
     if source.labels is not None:
         digest.update(source.labels.tobytes())
-    return {"format": format, "short_side": short_side, "num_images": len(source), "names": digest.hexdigest()}
+    return {
+        "format": format,
+        "short_side": short_side,
+        "max_pixels": max_pixels,
+        "num_images": len(source),
+        "names": digest.hexdigest(),
+    }
 
 
 def _agreed_plan(work: Work, earlier: dict[str, Any], plan: dict[str, Any], shard_images: int | None) -> dict[str, Any]:
@@ -196,15 +198,15 @@ def _agreed_plan(work: Work, earlier: dict[str, Any], plan: dict[str, Any], shar
     return earlier
 
 
-def _look_ahead(source: Source, output: Path, format: Format, short_side: int | None, shard_images: int | None) -> int:
+def _look_ahead(source: Source, output: Path, plan: dict[str, Any], shard_images: int | None) -> int:
     """Images in a shard, from a sample of the images. Raises ValueError if none is readable or they do not fit."""
     indices = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(np.int64)).tolist()
-    images = [image for _, image in prepare(source, short_side, indices)]
+    images = [image for _, image in prepare(source, plan["short_side"], plan["max_pixels"], indices)]
     sizes = [len(image.encoded) for image in images if not isinstance(image, BadImage)]
     if not sizes:
         raise ValueError(no_readable_image([image for image in images if isinstance(image, BadImage)], setting="IN"))
     folder = output.absolute().parent
-    each = sum(sizes) / len(sizes) + (H5_BYTES if format == "h5" else TAR_BYTES)
+    each = sum(sizes) / len(sizes) + (H5_BYTES if plan["format"] == "h5" else TAR_BYTES)
     needed, free = each * len(source), shutil.disk_usage(folder).free
     if 0.9 * needed > free:  # a tenth for the chance of the sample
         raise ValueError(

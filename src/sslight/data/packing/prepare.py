@@ -1,13 +1,12 @@
 """Images made ready to be stored, in several processes, and the count of them."""
 
 import errno
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import UnreadableImage
 from sslight.data.packing.parallel import map_in_order
 from sslight.data.packing.reencode import Stored, reencode
 from sslight.data.sources.bad_images import BadImage, bad_image
@@ -57,16 +56,16 @@ class Tally:
 
 
 def prepared_images(
-    source: Source, indices: Sequence[int], *, short_side: int | None, workers: int
+    prepare: Callable[[Sequence[int]], list[Prepared]], indices: Sequence[int], *, workers: int
 ) -> Generator[Prepared, None, None]:
-    """The images at ``indices`` in this order, read, checked and made smaller by ``workers`` processes."""
+    """The images at ``indices`` in this order, made ready by ``workers`` processes."""
     chunks = (indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK))
-    with closing(map_in_order(partial(prepare, source, short_side), chunks, workers=workers)) as prepared:
+    with closing(map_in_order(prepare, chunks, workers=workers)) as prepared:
         for images in prepared:
             yield from images
 
 
-def prepare(source: Source, short_side: int | None, indices: Sequence[int]) -> list[Prepared]:
+def prepare(source: Source, short_side: int | None, max_pixels: int, indices: Sequence[int]) -> list[Prepared]:
     """Read, check and make smaller the images at ``indices``.
 
     Raises OSError if not one of several can be read: then the set is gone, not its images bad.
@@ -75,7 +74,7 @@ def prepare(source: Source, short_side: int | None, indices: Sequence[int]) -> l
     failures: list[OSError] = []
     for index in indices:
         try:
-            prepared.append((index, reencode(source.name(index), source.read(index), short_side)))
+            prepared.append((index, reencode(source.name(index), source.read(index), short_side, max_pixels)))
         except (UnreadableImage, OSError) as error:
             failures += [error] if isinstance(error, OSError) else []
             prepared.append((index, bad_image(source, index, error)))

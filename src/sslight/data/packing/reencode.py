@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from sslight.config.fields import MAX_PIXELS
-from sslight.data.decoding.codecs import PIL_FORMATS
-from sslight.data.decoding.decode import decode
+from sslight.data.decoding.decode import decode, format_mode_and_orientation
 from sslight.data.decoding.headers import read_header
 from sslight.data.sources.suffixes import is_image
 
@@ -51,8 +50,5 @@ def reencode(name: str, encoded: bytes, short_side: int | None, max_pixels: int 
 
 def _suffix(encoded: bytes) -> str:
     header = read_header(encoded)
-    if header is not None:
-        return {"JPEG": ".jpg", "WEBP": ".webp"}[header.format]
-    with Image.open(io.BytesIO(encoded), formats=PIL_FORMATS) as image:
-        kind = image.format or "JPEG"
+    kind = format_mode_and_orientation(encoded)[0] if header is None else header.format
     return {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "HEIF": ".heic"}.get(kind, f".{kind.lower()}")

@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from itertools import islice
@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from sslight.data.packing.prepare import Tally, prepared_images
+from sslight.data.packing.prepare import Prepared, Tally, prepared_images
 from sslight.data.packing.reencode import Stored
 from sslight.data.sources.bad_images import BadImage
 from sslight.data.sources.names import NameTable
@@ -31,8 +31,8 @@ def write_shards(
     source: Source,
     folder: Path,
     done: Path,
+    prepare: Callable[[Sequence[int]], list[Prepared]],
     *,
-    short_side: int | None,
     images_per_shard: int,
     workers: int,
     count: Callable[[Stored | BadImage], None],
@@ -51,7 +51,7 @@ def write_shards(
     }
     missing = [number for number in shards if number not in finished_shards(done)]
     indices = [index for number in missing for index in shards[number]]
-    with closing(prepared_images(source, indices, short_side=short_side, workers=workers)) as images:
+    with closing(prepared_images(prepare, indices, workers=workers)) as images:
         for number in missing:
             tally = Tally()
             path = folder / f"{_PREFIX}{number:06d}.tar"

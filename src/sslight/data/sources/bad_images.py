@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import UnreadableImage, one_line
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 from sslight.files import whole_file
@@ -32,7 +32,7 @@ class BadImage:
 
 def bad_image(source: Source, index: int, error: UnreadableImage | OSError) -> BadImage:
     """What is reported of an image that raised ``error``."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+    reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
     return BadImage(index, printable(source.name(index)), source.locate(index), reason)
 
 

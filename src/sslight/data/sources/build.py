@@ -52,17 +52,17 @@ def build_source(
         labeled and not from_table, setting, tar_image, LARGEST_PACKED_GROUP if in_order else LARGEST_GROUP
     )
     parts = [_one_source(path, options) for path in paths]
-    is_train = setting == "data.train"  # data.val may be of another kind
-    if tar_image is not None and is_train and not any(isinstance(part, TarSource) for part in parts):
+    must_fit = setting in ("data.train", "IN")  # data.val may be of another kind
+    if tar_image is not None and must_fit and not any(isinstance(part, TarSource) for part in parts):
         raise ValueError(f"tar_image={tar_image} would have no effect: {setting} names no tar shards; leave it out")
     source = parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
     return LabeledSource(source, labels, labels_column, setting) if from_table and labels is not None else source
 
 
 def passed_over(source: Source) -> dict[str, int]:
-    """What lies in the folders of a source and is no image: numbers by suffix, by kind, or by folder with ``/``."""
+    """What a source holds and does not give: numbers by suffix, by kind, or by folder with ``/``."""
     match source:
-        case FolderSource():
+        case FolderSource() | TarSource():
             return source.passed_over
         case ConcatSource():
             return dict(sum((Counter(passed_over(part)) for part in source.parts), Counter()))

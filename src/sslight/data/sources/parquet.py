@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.decoding.limits import MAX_ENCODED_BYTES
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.names import printable
 
 if TYPE_CHECKING:

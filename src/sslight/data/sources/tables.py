@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ _MAGIC = f'{{"__metadata__":{{"{_KEY}":'.encode()
 
 SETTLED_NS = 2_000_000_000
 """Age from which on a time stamp tells every later change apart: the coarsest clocks (FAT) count two seconds."""
+
+LIST_ANEW = "SSLIGHT_LIST_ANEW"
+"""Environment variable: set to 1, nothing that the user's cache holds is used, but all is listed anew and kept."""
 
 LARGEST_TABLE = 2**37
 """Bytes of a table that is read at most: names and places of more than a billion images."""
@@ -104,9 +107,14 @@ def identity(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino & 0x7FFF_FFFF_FFFF_FFFF, status.st_mtime_ns, status.st_ctime_ns
 
 
-def is_settled(identities: Iterable[tuple[int, int, int]], now_ns: int) -> bool:
-    """Whether all were last changed so long before ``now_ns`` that any change after it shows in the time stamps."""
-    return all(max(mtime, ctime) < now_ns - SETTLED_NS for _, mtime, ctime in identities)
+def is_settled(identities: Collection[tuple[int, int, int]], now_ns: int) -> bool:
+    """Whether all were last changed so long before ``now_ns`` that any change after it shows in the time stamps.
+
+    Not where times show nothing: mounts of stores give all folders time 0, or the one of the mount.
+    """
+    changes = [max(mtime, ctime) for _, mtime, ctime in identities]
+    are_one = len(changes) > 1 and max(changes) - min(changes) < SETTLED_NS
+    return min(changes) > 0 and not are_one and max(changes) < now_ns - SETTLED_NS
 
 
 class CachedFile:
@@ -133,14 +141,13 @@ class CachedFile:
 def cached_table(kind: str, subject: Path | str) -> Table | None:
     """What :func:`cache_table` kept for ``subject``, a path or any other name.
 
-    None if there is nothing of this user's or it is damaged.
+    None if there is nothing of this user's, it is damaged, or all is to be listed anew.
     """
     path = _cache_file(kind, subject)
-    try:
-        is_own = path.stat().st_uid == os.getuid()
-    except OSError:
-        return None
-    return read_table(path) if is_own else None
+    with suppress(OSError):
+        if os.environ.get(LIST_ANEW, "0") in ("", "0") and path.stat().st_uid == os.getuid():
+            return read_table(path)
+    return None
 
 
 def cache_table(kind: str, subject: Path | str, table: Table) -> None:

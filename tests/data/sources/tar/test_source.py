@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sslight.data import TarSource, UnreadableImage, ViewLoader, build_source
+from sslight.data import TarSource, UnreadableImage, ViewLoader, build_source, passed_over
 from sslight.data.sources.tar.index import ShardIndex, index_path, load_index, scan, write_index
 from sslight.views import MultiCrop
 from tests.data.archives import tar_bytes, write_tar
@@ -101,7 +101,7 @@ def test_a_sample_of_several_images_gives_one(tmp_path: Path, suffixes: list[str
     assert names(source) == [f"v.1/{key}.{chosen}" for key in range(2)]
     assert source.read(1) == chosen.encode()
     assert source.classes == ("cls",)
-    assert source.passed_over == {f".{suffix}".lower(): 2 for suffix in suffixes if suffix != chosen}
+    assert passed_over(source) == {f".{suffix}".lower(): 2 for suffix in suffixes if suffix != chosen}
 
 
 def test_which_image_of_a_sample_is_read_can_be_set(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import UnreadableImage
 from sslight.data.sources.names import NameTable, printable
 from sslight.data.sources.tables import CachedFile, Table, read_table, write_table
 

@@ -7,8 +7,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.decoding.limits import MAX_ENCODED_BYTES
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.h5.index import encoded_name, load_h5_index, place_of, refuse_links
 from sslight.data.sources.names import printable
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.decoding.limits import MAX_ENCODED_BYTES
-from sslight.data.decoding.unreadable import UnreadableImage
+from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.names import NameTable, printable
 from sslight.data.sources.suffixes import IMAGE_SUFFIXES
 from sslight.data.sources.tar.index import ShardIndex, load_index, sample_key
