@@ -32,7 +32,7 @@ def in_two(function: Callable[..., object], *args: object) -> None:
     )
     before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
     try:
-        elastic_launch(config, _with_this_environment)(_surroundings(), function, *args)
+        elastic_launch(config, _with_environment)(dict(os.environ), function, *args)
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
@@ -40,7 +40,7 @@ def in_two(function: Callable[..., object], *args: object) -> None:
 
 def sslight_process(words: list[str], stderr: Path) -> BaseProcess:
     """Start ``sslight`` with words of a command line; what it says goes to a file."""
-    process = FORKSERVER.Process(target=_with_this_environment, args=(_surroundings(), _sslight, words, stderr))
+    process = FORKSERVER.Process(target=_with_environment, args=(dict(os.environ), _sslight, words, stderr))
     process.start()
     return process
 
@@ -57,13 +57,7 @@ def _sslight(words: list[str], stderr: Path) -> None:
     run_sslight(words)
 
 
-def _surroundings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-
-
-def _with_this_environment(environment: dict[str, str], function: Callable[..., Any], *args: object) -> None:
-    os.environ |= {name: value for name, value in environment.items() if name not in os.environ} | {
-        "XDG_CACHE_HOME": environment["XDG_CACHE_HOME"]
-    }
+def _with_environment(environment: dict[str, str], function: Callable[..., Any], *args: object) -> None:
+    os.environ |= environment  # what a test changed since the first process
     torch.set_num_threads(1)
     function(*args)
