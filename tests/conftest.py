@@ -1,6 +1,7 @@
 """Shared by all tests: small settings that train in about a second."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     return folder
 
 
+def tiny_settings(*, output: str | Path, **changes: Any) -> PretrainSettings:
+    """Settings of a run of a second; keyword ``changes`` are dotted names, with ``__`` for a dot."""
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    return load_recipe("dino_cnn_sslight_64", {**TINY, "output": str(output), **dotted})
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., PretrainSettings]:
-    """Settings of a run of a second; keyword ``changes`` are dotted names."""
-
-    def settings(**changes: Any) -> PretrainSettings:
-        dotted = {key.replace("__", "."): value for key, value in changes.items()}
-        return load_recipe("dino_cnn_sslight_64", {**TINY, "output": str(tmp_path / "run"), **dotted})
-
-    return settings
+    """``tiny_settings`` of a run below the test's folder."""
+    return partial(tiny_settings, output=tmp_path / "run")
 
 
 @pytest.fixture

@@ -1,42 +1,34 @@
 """Processes that see different things say so, once; what one of them meets ends all."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch.distributed as dist
 
+from sslight.config import load_recipe
 from sslight.data import FolderSource, data_fingerprint
 from sslight.train import AnotherProcessFailed, RunFolder, check_agreement, ending_with_others, failing_together
 from tests.conftest import TINY
-from tests.train.test_processes import ENVIRONMENT
+from tests.processes import in_two
 
-TWO = """
-import json, os, sys
-import torch.distributed as dist
-from tests.train.test_agreement import outcomes
-rank = int(os.environ["RANK"])
-dist.init_process_group("gloo", rank=rank, world_size=2, init_method="file://" + sys.argv[1] + "/store")
-with open(f"{sys.argv[1]}/rank{rank}.json", "w") as file:
-    json.dump(outcomes(rank, sys.argv[1]), file)
-dist.barrier()
-dist.destroy_process_group()
-"""
+def one_of_two(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    (folder / f"rank{rank}.json").write_text(json.dumps(outcomes(rank, folder)), encoding="utf-8")
+    dist.barrier()
+    dist.destroy_process_group()
 
 
-def outcomes(rank: int, folder: str) -> dict[str, str]:
+def outcomes(rank: int, folder: Path) -> dict[str, str]:
     """What each check raises in one of two processes; runs in both."""
-    from sslight.config import load_recipe
-
     settings = load_recipe("dino_cnn_sslight_64", TINY)
     other = load_recipe("dino_cnn_sslight_64", {**TINY, "lr": 0.3, "workers": 3})
-    run = RunFolder(Path(folder) / "run")
+    run = RunFolder(folder / "run")
     run.continues = rank == 1
-    images = {name: data_fingerprint(FolderSource(Path(folder) / name, labeled=False)) for name in ("a", "b", "c")}
-    own = RunFolder(Path(folder) / "run")
+    images = {name: data_fingerprint(FolderSource(folder / name, labeled=False)) for name in ("a", "b", "c")}
+    own = RunFolder(folder / "run")
 
     def raised(check: Any) -> str:
         try:
@@ -66,11 +58,7 @@ def test_two_processes_that_see_different_things_name_the_difference(tmp_path: P
     for name, each in (("a", 4), ("b", 3), ("c", 4)):
         image_folder(name, each=each)
     (tmp_path / "c" / "001.jpg").write_bytes(b"another")
-    processes = [
-        subprocess.Popen([sys.executable, "-c", TWO, str(tmp_path)], env=ENVIRONMENT | {"RANK": str(rank)})
-        for rank in (0, 1)
-    ]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    in_two(one_of_two, tmp_path)
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
     for kind, words in {
         "settings": "differ: lr=0.3 and lr=0.48: start all processes with the same recipe and settings.",

@@ -1,8 +1,6 @@
 """Two processes measure what one measures: features, steps, and results."""
 
 import json
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,13 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from sslight.config import EvaluateSettings, build_evaluate_settings
 from sslight.evaluate import run_evaluation
 from sslight.evaluate.classifiers.linear_probe import LinearProbes, new_linear
 from sslight.train import place
+from tests.processes import in_two
 
 # A network without batch norm, whose statistics differ between one process and two on a CPU. 33 and 21 images: a
 # padded split would count some twice.
@@ -83,24 +81,15 @@ def step(probes: LinearProbes, wrapped: nn.Module, features: Tensor, labels: Ten
     return losses
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def in_two(rank: int, folder: str, port: int) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def one_of_two(folder: str) -> None:
     evaluate_all(Path(folder) / "two")
     probes, losses = new_probes(), []
     wrapped = DistributedDataParallel(probes)
     for number, (features, labels) in enumerate(batches()):
         end = 8 if number == 3 else 5  # the second process has nothing in the last step
-        own = slice(0, end) if rank == 0 else slice(end, 8)
+        own = slice(0, end) if dist.get_rank() == 0 else slice(end, 8)
         losses.append(step(probes, wrapped, features[own], labels[own], (torch.arange(8) % 3 == 0)[own]))
-    if rank == 0:
+    if dist.get_rank() == 0:
         state = {"final": probes.final.state_dict(), "trial": probes.trial.state_dict(), "losses": torch.stack(losses)}
         torch.save(state, f"{folder}/probes.pt")
     dist.destroy_process_group()
@@ -110,7 +99,7 @@ def in_two(rank: int, folder: str, port: int) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of one process in ``one`` and of two in ``two``."""
     path = tmp_path_factory.mktemp("processes")
-    spawn(in_two, args=(str(path), free_port()), nprocs=2)  # type: ignore[no-untyped-call]
+    in_two(one_of_two, str(path))
     evaluate_all(path / "one")
     return path
 

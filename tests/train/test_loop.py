@@ -1,6 +1,7 @@
 """The loop as a user meets it: whole runs of a few steps on the CPU."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import pytest
 import torch
 
 import sslight
-from sslight.api.pretrain import run_pretraining
+from sslight.api.pretrain import PretrainResult, run_pretraining
 from sslight.backbones import slow_precision
 from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe, recipe_names
 from sslight.pretraining import task
 from sslight.train import TrainingStopped, checkpoints, load_checkpoint, loop
+from tests.conftest import tiny_settings
 
 Settings = Callable[..., PretrainSettings]
 
@@ -54,6 +56,12 @@ SMALL_HEADS: dict[str, dict[str, int]] = {
     },
     "moco": {"moco.head_hidden_dim": 32, "moco.queue_size": 8},
 }
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> PretrainResult:
+    """The finished run of the tiny settings as they are; not to be changed."""
+    return run_pretraining(tiny_settings(output=tmp_path_factory.mktemp("plain") / "run"))
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipe_names() if name != "quickstart"])
@@ -99,14 +107,13 @@ def test_a_run_leaves_the_promised_files(tiny: Settings) -> None:
     }
 
 
-def test_the_exported_backbone_and_the_checkpoint_give_the_students_features(tiny: Settings) -> None:
-    result = run_pretraining(tiny())
+def test_the_exported_backbone_and_the_checkpoint_give_the_students_features(plain: PretrainResult) -> None:
     images = torch.rand(2, 3, 32, 32)
-    exported = sslight.load_backbone(result.backbone)
-    student = sslight.load_backbone(result.output / "checkpoints" / "last.pt")
+    exported = sslight.load_backbone(plain.backbone)
+    student = sslight.load_backbone(plain.output / "checkpoints" / "last.pt")
     assert not exported.training
     assert torch.equal(exported(images), student(images))
-    teacher = sslight.load_backbone(result.output / "checkpoints" / "last.pt", network="teacher")
+    teacher = sslight.load_backbone(plain.output / "checkpoints" / "last.pt", network="teacher")
     assert not torch.equal(exported(images), teacher(images))
 
 
@@ -115,7 +122,7 @@ def test_resume_in_mid_epoch_repeats_the_uninterrupted_run_bit_for_bit(
     tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     changes: dict[str, Any] = {
-        "steps": 8,
+        "steps": 6,
         "probe__linear": True,
         "data__val": ["synthetic:20:val"],
         "workers": workers,
@@ -127,7 +134,7 @@ def test_resume_in_mid_epoch_repeats_the_uninterrupted_run_bit_for_bit(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "agreed", lambda flags, fabric, step: [step == 2, False])
         with pytest.raises(
-            TrainingStopped, match=r"stopped by a signal to another process after step 3 of 8.*resume=true continues"
+            TrainingStopped, match=r"stopped by a signal to another process after step 3 of 6.*resume=true continues"
         ):
             run_pretraining(parts)
     torch.manual_seed(12345)  # whatever the new process happens to start with
@@ -142,10 +149,9 @@ def test_resume_in_mid_epoch_repeats_the_uninterrupted_run_bit_for_bit(
     assert_same(*states)
 
 
-def test_the_online_probe_learns_and_does_not_touch_the_backbone(tiny: Settings, tmp_path: Path) -> None:
-    alone = run_pretraining(tiny(output=str(tmp_path / "alone")))
-    beside = run_pretraining(tiny(output=str(tmp_path / "beside"), probe__linear=True))
-    a, b = (load_checkpoint(r.output / "checkpoints" / "last.pt")["model"] for r in (alone, beside))
+def test_the_online_probe_learns_and_does_not_touch_the_backbone(tiny: Settings, plain: PretrainResult) -> None:
+    beside = run_pretraining(tiny(probe__linear=True))
+    a, b = (load_checkpoint(r.output / "checkpoints" / "last.pt")["model"] for r in (plain, beside))
     assert {key for key in b if key not in a} == {"probe.weight", "probe.bias"}
     assert_same(dict(a), {key: b[key] for key in a})
 
@@ -167,9 +173,9 @@ def test_accumulated_parts_give_the_step_of_the_whole_batch(tiny: Settings, tmp_
 
 
 def test_accuracies_come_from_the_bank_and_the_queries(tiny: Settings) -> None:
-    result = run_pretraining(tiny(data__val=["synthetic:20:val"], steps=10))
-    assert result.protocol == "20 validation images against 40 training images"
-    assert [m["step"] for m in result.training.measurements] == [0, 5, 10]
+    result = run_pretraining(tiny(data__train=["synthetic:16"], data__val=["synthetic:20:val"]))
+    assert result.protocol == "20 validation images against 16 training images"
+    assert [m["step"] for m in result.training.measurements] == [0, 2, 4]
     assert set(result.training.measurements[0]) == {"step", "knn_top1", "linear_top1"}
     assert set(result.training.measurements[1]) == {"step", "knn_top1"}
     assert all(0 <= m["knn_top1"] <= 100 for m in result.training.measurements)
@@ -191,20 +197,10 @@ def test_unlabelled_images_train_with_health_figures_only(tiny: Settings, image_
     assert 1 <= record["effective_rank"] <= 7
 
 
-def test_init_from_starts_from_the_weights_only(tiny: Settings, tmp_path: Path) -> None:
-    first = run_pretraining(tiny(output=str(tmp_path / "first")))
-    second = run_pretraining(
-        tiny(
-            output=str(tmp_path / "second"),
-            init_from=str(first.backbone),
-            lr=1e-9,
-            optim__min_lr=0,
-            steps=1,
-            optim__warmup_epochs=0,
-            seed=7,
-        )
-    )
-    a, b = (sslight.load_backbone(result.backbone).state_dict() for result in (first, second))
+def test_init_from_starts_from_the_weights_only(tiny: Settings, plain: PretrainResult) -> None:
+    still: dict[str, Any] = {"lr": 1e-9, "optim__min_lr": 0, "steps": 1, "optim__warmup_epochs": 0}
+    second = run_pretraining(tiny(init_from=str(plain.backbone), seed=7, **still))
+    a, b = (sslight.load_backbone(result.backbone).state_dict() for result in (plain, second))
     for key in a:
         if "running" not in key and "num_batches" not in key:
             torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-6, msg=key)
@@ -225,73 +221,63 @@ def test_weights_that_one_update_broke_are_never_saved(tiny: Settings) -> None:
     assert not (settings.output / "checkpoints" / "last.pt").exists()
 
 
-def poisoned(step_indices: dict[int, int], *, times: int) -> Callable[..., Any]:
-    """``normalized`` that makes the batch with a certain first image not a number, so many times."""
-    real = task.normalized
-    met: list[int] = []
+def poisoned(*calls: int) -> tuple[Callable[..., Any], list[list[int]]]:
+    """``normalized`` that makes the batches of certain calls, counted from 1, not a number; and the calls' images."""
+    real, shown = task.normalized, list[list[int]]()
 
     def normalized(batch: Any, settings: PretrainSettings, *, memory: Any) -> Any:
         views = real(batch, settings, memory=memory)
-        first = int(batch.indices[0])
-        step_indices[len(step_indices)] = first
-        if first == 7 and len(met) < times:
-            met.append(first)
+        shown.append(batch.indices.tolist())
+        if len(shown) in calls:
             views[0].fill_(float("nan"))
         return views
 
-    return normalized
+    return normalized, shown
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_batch_that_is_not_finite_is_skipped_from_the_last_checkpoint(
     tiny: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], workers: int
 ) -> None:
-    # Batches of one epoch of 5; image 7 leads one of them in the second epoch or later.
-    order: dict[int, int] = {}
-    monkeypatch.setattr(task, "normalized", poisoned(order, times=1))
-    settings = tiny(steps=60, log_every=5, workers=workers, checkpoint__every_steps=3)
-    result = run_pretraining(settings)
+    normalized, shown = poisoned(8)
+    monkeypatch.setattr(task, "normalized", normalized)
+    result = run_pretraining(tiny(steps=10, workers=workers, checkpoint__every_steps=3, checkpoint__every_epochs=None))
     [line] = (result.output / "nonfinite.jsonl").read_text(encoding="utf-8").splitlines()
     note = json.loads(line)
-    bad = note["step"]
-    assert note["action"] == "skipped"
-    assert note["indices"][0] == 7
-    assert len(note["indices"]) == settings.batch_size
-    assert 3 < bad < 60
-    assert f"step {bad}: back to the checkpoint of step" in capfd.readouterr().err
-    steps = [record["step"] for record in lines(result.output)]
-    assert steps == sorted(set(steps))
-    assert bad not in steps
+    assert (note["action"], note["step"], note["indices"]) == ("skipped", 8, shown[7])
+    assert shown[8:] == [shown[6], *shown[9:]]  # step 7 again, and then not the batch of step 8
+    assert shown[7] not in shown[8:]
+    assert "step 8: back to the checkpoint of step 6" in capfd.readouterr().err
+    assert [record["step"] for record in lines(result.output)] == [1, 2, 3, 4, 5, 6, 7, 9, 10]
     state = load_checkpoint(result.output / "checkpoints" / "last.pt")
-    assert state["skipped_steps"] == [bad - 1]
+    assert state["skipped_steps"] == [7]
     assert all(value.isfinite().all() for value in state["model"].values() if torch.is_floating_point(value))
 
 
 def test_batches_are_skipped_only_so_often(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "normalized", poisoned({}, times=10))
+    monkeypatch.setattr(task, "normalized", poisoned(4, 8)[0])
     with pytest.raises(TrainingStopped, match=r"step \d+, after 1 batch\(es\) had been skipped .*init_from="):
-        run_pretraining(tiny(steps=400, log_every=50, optim__max_skipped_batches=1, checkpoint__every_steps=2))
+        run_pretraining(tiny(steps=10, optim__max_skipped_batches=1, checkpoint__every_steps=2))
 
 
 def test_the_best_checkpoint_is_kept(tiny: Settings) -> None:
-    result = run_pretraining(tiny(epochs=3, steps=None, optim__warmup_epochs=0, data__val=["synthetic:30:val"]))
+    result = run_pretraining(tiny(data__train=["synthetic:16"], steps=6, data__val=["synthetic:30:val"]))
     trained = [m for m in result.training.measurements if m["step"]]
     best = max(trained, key=lambda m: (m["knn_top1"], -m["step"]))
     assert load_checkpoint(result.output / "checkpoints" / "best.pt")["step"] == best["step"]
 
 
 def test_a_damaged_last_checkpoint_is_passed_over_and_the_run_ends_the_same(
-    tiny: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run_pretraining(tiny(output=str(tmp_path / "whole"), steps=8, checkpoint__every_steps=2))
-    whole = load_checkpoint(tmp_path / "whole" / "checkpoints" / "last.pt")
-    run_pretraining(tiny(output=str(tmp_path / "parts"), steps=8, checkpoint__every_steps=2))
-    (tmp_path / "parts" / "backbone.safetensors").unlink()
-    last = tmp_path / "parts" / "checkpoints" / "last.pt"
+    run = run_pretraining(tiny(steps=6, checkpoint__every_steps=2)).output
+    last = run / "checkpoints" / "last.pt"
+    whole, records = load_checkpoint(last), lines(run)
+    (run / "backbone.safetensors").unlink()
     last.write_bytes(last.read_bytes()[:-5000])
-    run_pretraining(tiny(output=str(tmp_path / "parts"), steps=8, checkpoint__every_steps=2, resume=True))
+    run_pretraining(tiny(steps=6, checkpoint__every_steps=2, resume=True))
     assert "last.pt cannot be read" in capfd.readouterr().err
-    assert without_times(lines(tmp_path / "whole")) == without_times(lines(tmp_path / "parts"))
+    assert without_times(lines(run)) == without_times(records)
     assert_same(whole["model"], load_checkpoint(last)["model"])
     assert_same(whole["optimizer"], load_checkpoint(last)["optimizer"])
 
@@ -334,10 +320,10 @@ def test_a_run_whose_last_checkpoint_cannot_be_written_keeps_the_one_before(
 
 
 def test_checkpoints_are_kept_as_asked(tiny: Settings) -> None:
-    result = run_pretraining(tiny(epochs=4, steps=None, checkpoint__every_epochs=2, optim__warmup_epochs=0))
+    result = run_pretraining(tiny(data__train=["synthetic:16"], steps=8, checkpoint__every_epochs=2))
     names = sorted(path.name for path in (result.output / "checkpoints").iterdir())
     assert names == ["epoch_0002.pt", "epoch_0004.pt", "last-1.pt", "last.pt"]
-    assert load_checkpoint(result.output / "checkpoints" / "epoch_0002.pt")["step"] == 10
+    assert load_checkpoint(result.output / "checkpoints" / "epoch_0002.pt")["step"] == 4
 
 
 def test_global_views_alone_train(tiny: Settings) -> None:
@@ -396,14 +382,13 @@ def test_a_finished_run_without_its_export_is_completed_by_resume(tiny: Settings
 
 
 def test_a_run_that_started_from_weights_is_resumed_by_the_same_command(
-    tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Settings, plain: PretrainResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run_pretraining(tiny(output=str(tmp_path / "first")))
     with monkeypatch.context() as patch:
         patch.setattr(loop, "agreed", lambda flags, fabric, step: [step == 1, False])
         with pytest.raises(TrainingStopped):
-            run_pretraining(tiny(init_from=str(first.backbone)))
-    assert run_pretraining(tiny(init_from=str(first.backbone), resume=True)).training.steps == 4
+            run_pretraining(tiny(init_from=str(plain.backbone)))
+    assert run_pretraining(tiny(init_from=str(plain.backbone), resume=True)).training.steps == 4
 
 
 def test_an_unreadable_labelled_image_is_left_out_of_the_accuracy(
@@ -415,17 +400,15 @@ def test_an_unreadable_labelled_image_is_left_out_of_the_accuracy(
     assert result.training.measurements[-1]["step"] == 4
 
 
-def test_a_checkpoint_of_another_network_ends_in_a_sentence(tiny: Settings, tmp_path: Path) -> None:
-    first = run_pretraining(tiny(output=str(tmp_path / "first")))
-    other = run_pretraining(tiny(output=str(tmp_path / "other"), dino__head_output_dim=16, steps=8))
-    (first.output / "checkpoints" / "last.pt").replace(other.output / "checkpoints" / "last.pt")
+def test_a_checkpoint_of_another_network_ends_in_a_sentence(tiny: Settings, plain: PretrainResult) -> None:
+    other = run_pretraining(tiny(dino__head_output_dim=16, steps=6))
+    shutil.copy(plain.output / "checkpoints" / "last.pt", other.output / "checkpoints" / "last.pt")
     with pytest.raises(ValueError, match=r"last\.pt does not belong to this run"):
-        run_pretraining(tiny(output=str(tmp_path / "other"), dino__head_output_dim=16, steps=8, resume=True))
+        run_pretraining(tiny(dino__head_output_dim=16, steps=6, resume=True))
 
 
-def test_gradient_checkpointing_leaves_the_run_as_it_is(tiny: Settings, tmp_path: Path) -> None:
-    plain = run_pretraining(tiny(output=str(tmp_path / "plain")))
-    checkpointed = run_pretraining(tiny(output=str(tmp_path / "checkpointed"), grad_checkpointing=True))
+def test_gradient_checkpointing_leaves_the_run_as_it_is(tiny: Settings, plain: PretrainResult) -> None:
+    checkpointed = run_pretraining(tiny(grad_checkpointing=True))
     assert_same(without_times(lines(plain.output)), without_times(lines(checkpointed.output)))
     states = [load_checkpoint(r.output / "checkpoints" / "last.pt")["model"] for r in (plain, checkpointed)]
     assert_same(*(dict(state) for state in states))

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from sslight.api.pretrain import run_pretraining
+from sslight.config import load_recipe, parse_assignments
 from sslight.train import load_checkpoint
 from tests.conftest import TINY
+from tests.processes import in_two, run_sslight, sslight_process
 
 METHODS: dict[str, dict[str, object]] = {
     "dino": {"dino.head_batch_norm": "false"},
@@ -41,16 +43,9 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_T
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_train_as_one_with_the_same_global_batch(method: str, tmp_path: Path) -> None:
-    launchers = {
-        "one": [sys.executable, "-m", "sslight"],
-        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "sslight"],
-    }
-    models = {}
-    for name, launcher in launchers.items():
-        command = [*launcher, *words(tmp_path / name, method, steps=5)]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr
-        models[name] = load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["model"]
+    pretrain(words(tmp_path / "one", method, steps=5))
+    in_two(run_sslight, words(tmp_path / "two", method, steps=5))
+    models = {name: load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("one", "two")}
     assert models["one"].keys() == models["two"].keys()
     for key, value in models["one"].items():
         if isinstance(value, torch.Tensor):
@@ -59,20 +54,26 @@ def test_two_processes_train_as_one_with_the_same_global_batch(method: str, tmp_
             assert models["two"][key] == value
 
 
+def pretrain(typed: list[str]) -> None:
+    _, recipe, *changes = typed
+    run_pretraining(load_recipe(recipe, parse_assignments(changes)))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_run_that_is_told_to_stop_saves_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sslight", *words(tmp_path / "run", "dino", steps=100000)]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    process = sslight_process(words(tmp_path / "run", "dino", steps=100000), tmp_path / "errors")
     try:
         metrics = tmp_path / "run" / "metrics.jsonl"
         deadline = time.monotonic() + 120
         while not metrics.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=120)
+            time.sleep(0.05)
+        assert process.pid is not None
+        os.kill(process.pid, number)
+        process.join(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 1
+    errors = (tmp_path / "errors").read_text(encoding="utf-8")
+    assert process.exitcode == 1
     assert f"sslight: stopped by {number.name} after step" in errors
     assert "the same command with resume=true continues." in errors
     step = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"]

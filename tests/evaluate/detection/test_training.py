@@ -1,8 +1,7 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from sslight.backbones.cpu import layers as cpu_layers
 from sslight.train import TrainingStopped, load_checkpoint
 from tests.data.detection_files import coco_folder
 from tests.evaluate.detection.runs import FewWeights, run_few_weights
+from tests.processes import in_two
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -139,11 +139,7 @@ def test_a_checkpoint_of_another_detector_is_refused(tmp_path: Path) -> None:
 def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "coco")
     run_few_weights(data, tmp_path / "one", total_steps=5)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    program = ["-m", "tests.evaluate.detection.runs", str(data), str(tmp_path / "two"), "5", "5"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launcher, *program], env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    in_two(partial(run_few_weights, data, tmp_path / "two", total_steps=5, checkpoint_every_steps=5))
     one, two = (load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("one", "two"))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)
