@@ -6,6 +6,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
+from sslight.views.compiled import UInt8Array
 from sslight.views.filters import blur
 from sslight.views.photometric import (
     BRIGHTNESS,
@@ -13,7 +14,6 @@ from sslight.views.photometric import (
     HUE,
     NO_JITTER,
     SATURATION,
-    UInt8Array,
     interleave,
     recolor,
 )
