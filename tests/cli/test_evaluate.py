@@ -115,7 +115,7 @@ def test_settings_of_evaluations_are_explained(
         ("knn", "timm:test_resnet", {"data.validation": "x"}, "did you mean data.val"),
         ("knn", "timm:test_resnet", {"semi.epochs": "3"}, "semi.epochs=3 would have no effect"),
         ("knn", "timm:test_resnet", {"network": "teacher"}, "a timm model is one network"),
-        ("knnn", "timm:test_resnet", {"knn.k": None}, "protocol=knnn: input should be 'knn', 'linear' or 'semi'"),
+        ("knnn", "timm:test_resnet", {"knn.k": None}, "knnn is not a protocol: did you mean knn?"),
         ("data.train=a", "b", {}, "data.train=a stands where the protocol and the checkpoint belong"),
         (
             "linear",

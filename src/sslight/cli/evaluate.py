@@ -84,7 +84,9 @@ def _print_result(result: "EvaluationResult") -> None:
 
 def _decided(details: dict[str, Any]) -> str:
     shown = {
-        key: details[key] for key in ("optimizer", "lr", "batch_size", "head", "l2", "last_blocks") if key in details
+        key: details[key]
+        for key in ("optimizer", "epochs", "lr", "batch_size", "head", "l2", "last_blocks")
+        if key in details
     }
     words = [f"{key}={value}" for key, value in shown.items() if value is not None]
     return f" ({', '.join(words)})" if words else ""
