@@ -1,6 +1,6 @@
 """Fingerprints of what training computes, to see that moving code has changed nothing.
 
-Twenty steps of every method with one process and with two, a detector, the exact linear protocol and semi-supervised
+Twenty steps of every method with one process and with two, a detector, the trained linear protocol and semi-supervised
 fine-tuning, each on drawn images; then SHA-256 of the trained weights and of the recorded figures, times left out. The
 same machine, threads and packages give the same fingerprints, so they are written before a change and compared after:
 

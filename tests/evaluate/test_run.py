@@ -17,7 +17,6 @@ from sslight.data import build_source, decode
 from sslight.evaluate import EvaluationResult, knn_classify
 from sslight.evaluate.classifiers.metrics import hits, label_ranks
 from sslight.evaluate.model import load_model
-from sslight.evaluate.protocols import semi
 from sslight.evaluate.results import read_ranks
 from sslight.intervals import wilson_interval
 from sslight.train import TrainingStopped
@@ -170,11 +169,11 @@ def test_every_rank_is_kept_with_the_names_of_the_images(tmp_path: Path, image_f
 def test_the_head_computes_in_float32_where_ranks_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
-    def noting(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         seen.append(scores)
         return label_ranks(scores, labels)
 
-    monkeypatch.setattr(semi, "label_ranks", noting)
+    monkeypatch.setattr("sslight.evaluate.protocols.semi.label_ranks", ranks)
     evaluate("semi", "timm:test_resnet", tmp_path, semi__epochs=1, precision="bf16")
     scores = torch.cat(seen)
     assert scores.dtype == torch.float32

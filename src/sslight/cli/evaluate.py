@@ -78,7 +78,7 @@ def _print_result(result: "EvaluationResult") -> None:
 
 
 def _decided(details: dict[str, Any]) -> str:
-    shown = ("optimizer", "lr", "batch_size", "head", "l2", "last_blocks")
+    shown = ("optimizer", "epochs", "lr", "batch_size", "head", "l2", "last_blocks")
     words = [f"{key}={value}" for key in shown if (value := details.get(key)) is not None]
     return f" ({', '.join(words)})" if words else ""
 

@@ -56,7 +56,7 @@ class DetectSettings(fields.Section):
 
     lr: fields.PositiveFloat = 0.02
     """Learning rate for 16 images a step; the rate used is lr · batch_size / 16.
-    Unit: learning rate. Try: 0.02, as published."""
+    Unit: learning rate. Try: 0.02, as published for COCO; for VOC it is ours (the original's for ResNet-18: 0.005)."""
 
     weight_decay: fields.NonNegativeFloat = 1e-4
     """Weight decay of all parameters but those of norm layers. Unit: per step, times lr. Try: 1e-4, as published."""

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from sslight.files import write_whole
 from sslight.train.distributed import barrier, from_first, gathered, own_share, rank_and_size
 
 _VERSION = 1  # raise it when the same image would give other features
-_CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -82,38 +81,38 @@ def cached_features(
         ValueError: no image can be read, or the backbone gives numbers that are not finite.
         OSError: the folder is full or cannot be written.
     """
-    key = _key(backbone, source, transform, precision, limits)
-    place = folder / key
-    rank, _ = rank_and_size()
-    found = _is_intact(place) if rank == 0 else False
-    if from_first(found):
+    place = folder / _key(backbone, source, transform, precision, limits)
+    first = rank_and_size()[0] == 0
+    if from_first(first and _is_intact(place)):
         return _load(place, from_cache=True)
-    partial = folder / f".{key}.{os.getpid()}.partial"
-    partial = Path(from_first(str(partial)))
-    shape = (len(source), num_features(backbone))
-    if rank == 0:
+    partial = Path(from_first(str(folder / f".{place.name}.{os.getpid()}.partial")))
+    if first:
         partial.mkdir(parents=True)
+        shape = (len(source), num_features(backbone))
         np.lib.format.open_memmap(partial / "features.npy", mode="w+", dtype=np.float32, shape=shape).flush()
     try:
         barrier()
-        readable = _fill(
-            partial / "features.npy",
+        bad: list[BadImage] = []
+        batches = feature_batches(
             backbone,
             source,
             transform,
-            batch_size,
-            workers,
-            device,
-            precision,
-            limits,
-            progress,
+            indices=own_share(np.arange(len(source))),
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            bad=bad,
+            precision=precision,
+            limits=limits,
         )
-        if rank == 0:
+        with eval_mode(backbone):
+            readable = _fill(partial / "features.npy", batches, source, bad, progress)
+        if first:
             np.save(partial / "readable.npy", readable)
             _finish(partial, place)
         barrier()
     finally:
-        if rank == 0:
+        if first:
             shutil.rmtree(partial, ignore_errors=True)
     return _load(place, from_cache=False)
 
@@ -133,41 +132,23 @@ def _key(backbone: nn.Module, source: Source, transform: EvalTransform, precisio
 
 def _fill(
     path: Path,
-    backbone: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
     source: Source,
-    transform: EvalTransform,
-    batch_size: int,
-    workers: int,
-    device: torch.device | str,
-    precision: str,
-    limits: ReadLimits,
+    bad: list[BadImage],
     progress: Callable[[int], None],
 ) -> npt.NDArray[np.bool_]:
     """Write this process's rows; which images of all could be read."""
     target = np.lib.format.open_memmap(path, mode="r+")
     readable = np.zeros(len(source), dtype=np.bool_)
-    bad: list[BadImage] = []
     broken: str | None = None
-    with eval_mode(backbone):
-        for indices, features in feature_batches(
-            backbone,
-            source,
-            transform,
-            indices=own_share(np.arange(len(source))),
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            bad=bad,
-            precision=precision,
-            limits=limits,
-        ):
-            rows, values = indices.numpy(), features.cpu().numpy()  # the host waits for the device
-            target[rows] = values
-            readable[rows] = True
-            finite = np.isfinite(values).all(axis=1)
-            if not finite.all() and broken is None:
-                broken = source.locate(int(rows[np.argmin(finite)]))
-            progress(len(rows))
+    for indices, features in batches:
+        rows, values = indices.numpy(), features.cpu().numpy()  # the host waits for the device
+        target[rows] = values
+        readable[rows] = True
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all() and broken is None:
+            broken = source.locate(int(rows[np.argmin(finite)]))
+        progress(len(rows))
     target.flush()
     everyone = gathered((readable, bad, broken))
     for _, _, where in everyone:
@@ -203,11 +184,8 @@ def _is_intact(place: Path) -> bool:
 
 
 def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load(place: Path, *, from_cache: bool) -> CachedFeatures:

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.data import BadImage, available_cores, build_image_source, no_readable_image
-from sslight.evaluate.features.extract import EvalTransform, feature_batches
+from sslight.data import BadImage, available_cores, build_image_source
+from sslight.evaluate.features.extract import extract_features
 from sslight.evaluate.model import choose_image_size, load_model
 from sslight.train import weights_in
 
@@ -63,27 +62,21 @@ def embed(
     model = load_model(weights, network=network, seed=0)
     size = choose_image_size(model, image_size)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    backbone = model.backbone.to(place)
-    features: list[Tensor] = []
-    rows: list[Tensor] = []
     bad: list[BadImage] = []
-    for indices, values in feature_batches(
-        backbone,
+    features, readable = extract_features(
+        model.backbone.to(place),
         source,
-        EvalTransform(size, model.info.mean, model.info.std),
-        indices=np.arange(len(source)),
+        image_size=size,
+        mean=model.info.mean,
+        std=model.info.std,
         batch_size=batch_size,
         workers=(0 if place.type == "cpu" else available_cores()) if workers is None else workers,
         device=place,
         bad=bad,
-    ):
-        features.append(values.cpu())  # the host waits for the device, as it does anyway for the next images
-        rows.append(indices)
-    if not features:
-        raise ValueError(no_readable_image(bad, setting="images"))
-    result = Embeddings(
-        torch.cat(features), tuple(source.name(index) for index in torch.cat(rows).tolist()), tuple(bad)
+        setting="images",
     )
+    names = (source.name(index) for index in readable.nonzero()[:, 0].tolist())
+    result = Embeddings(features[readable].cpu(), tuple(names), tuple(bad))
     finite = result.features.isfinite().all(dim=1)
     if not finite.all():
         first = result.names[int(finite.logical_not().nonzero()[0, 0])]

@@ -90,11 +90,13 @@ def extract_features(
     workers: int = 0,
     device: torch.device | str = "cpu",
     limits: ReadLimits = DEFAULT_LIMITS,
+    bad: list[BadImage] | None = None,
+    setting: str = "data.train",
 ) -> tuple[Tensor, Tensor]:
     """Features in the order of the source, from the backbone in eval mode, and which images could be read.
 
     Under torch.distributed every process computes a contiguous part and all processes get the whole.
-    The backbone's training mode is put back afterwards.
+    The backbone's training mode is put back afterwards. Unreadable images of this process are added to ``bad``.
 
     Returns:
         Features ``[N, num_features]`` in float32, zero for unreadable images; a mask ``[N]``, true for readable.
@@ -104,7 +106,7 @@ def extract_features(
     """
     features = torch.zeros(len(source), num_features(backbone), device=device)
     readable = torch.zeros(len(source), device=device)
-    bad: list[BadImage] = []
+    bad = [] if bad is None else bad
     transform = EvalTransform(image_size, mean, std)
     with eval_mode(backbone):
         for indices, values in feature_batches(
@@ -124,5 +126,5 @@ def extract_features(
     for rows_of_all in (features, readable):  # each row is non-zero in one process only
         sum_over_processes(rows_of_all)
     if not readable.any():
-        raise ValueError(no_readable_image(bad))
+        raise ValueError(no_readable_image(bad, setting=setting))
     return features, readable.bool()
