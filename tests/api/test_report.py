@@ -94,8 +94,8 @@ def test_images_that_are_gone_are_said_to_be_and_the_rest_is_shown(tmp_path: Pat
     notes = result.content["notes"]
     assert notes == [
         "first: no neighbours and no map: the run has no checkpoint yet.",
-        "first: no views: data.train=nowhere does not exist; give a folder of images, an H5 file, tar shards or "
-        "synthetic:N.",
+        "first: no views: data.train=nowhere does not exist; give a folder of images, an H5 file, tar shards, Parquet "
+        "files or synthetic:N.",
     ]
     page = result.page.read_text(encoding="utf-8")
     assert "first: no views: data.train=nowhere does not exist" in page
@@ -234,7 +234,7 @@ def test_a_run_of_detection_has_curves_and_no_views(tmp_path: Path) -> None:
         (["other.json"], "no run is named: give the folder"),
         (["first", "other.json"], "other.json is not a result of sslight evaluate"),
         (["first", "output=other.json"], "output=other.json exists and is not a page of `sslight report`"),
-        (["first", "imags=3"], "imags is not a setting of the report: did you mean images?"),
+        (["first", "imags=3"], "imags is not a setting: did you mean images?"),
         ([f"r{i}" for i in range(7)], "7 runs are named, and a page tells 6 apart: name fewer"),
     ],
 )

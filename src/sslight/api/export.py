@@ -17,13 +17,8 @@ def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None 
     ``export_backbone("runs/first/backbone.safetensors", {"data.check": "images"}, format=["safetensors", "onnx"])``;
     settings have the names of the command line.
 
-    Args:
-        checkpoint: An export or a checkpoint of this program, or a ``.pth.tar`` of the original.
-        overrides: Settings that differ from the defaults.
-        more: The same as keywords.
-
-    Raises:
-        ValueError: a setting, a file or the data is wrong, or a file disagrees; nothing has been written then.
+    ``checkpoint`` is an export or a checkpoint of this program, or a ``.pth.tar`` of the original. Raises ValueError
+    if a setting, a file or the data is wrong, or a file disagrees; nothing has been written then.
     """
     return export_with(build_export_settings(checkpoint, {**(overrides or {}), **more}))
 
@@ -37,14 +32,9 @@ def _nearest_other(features: Tensor) -> Tensor:
     return nearest_neighbors(features, features, k=1, leave_one_out=True)[1][:, 0]
 
 
-def _class_by_neighbors(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+def _class_by_neighbors(features: Tensor, labels: Tensor) -> Tensor:
+    k, num_classes = min(20, len(features) - 1), int(labels.max()) + 1
     scores = knn_classify(
-        features,
-        labels,
-        features,
-        k=min(20, len(features) - 1),
-        temperature=0.07,
-        num_classes=num_classes,
-        leave_one_out=True,
+        features, labels, features, k=k, temperature=0.07, num_classes=num_classes, leave_one_out=True
     )
     return scores.argmax(1)
