@@ -94,8 +94,8 @@ def test_images_that_are_gone_are_said_to_be_and_the_rest_is_shown(tmp_path: Pat
     notes = result.content["notes"]
     assert notes == [
         "first: no neighbours and no map: the run has no checkpoint yet.",
-        "first: no views: data.train=nowhere does not exist; give a folder of images, an H5 file, tar shards or "
-        "synthetic:N.",
+        "first: no views: data.train=nowhere does not exist; give a folder of images, an H5 file, tar shards, Parquet "
+        "files or synthetic:N.",
     ]
     page = result.page.read_text(encoding="utf-8")
     assert "first: no views: data.train=nowhere does not exist" in page

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from sslight.export.agreement import FLOAT32, INT8, Agreement, Outputs, Tolerance, check, compare
+from sslight.export.agreement import FLOAT32, INT8, Agreement, Tolerance, check, compare
 from sslight.export.cost import latencies
 
 
@@ -14,15 +14,13 @@ def nearest(features: torch.Tensor) -> torch.Tensor:
     return (similarity @ similarity.T - 3 * torch.eye(len(features))).argmax(1)
 
 
-def classify(features: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+def classify(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return labels[nearest(features)]
 
 
 def compared(before: torch.Tensor, after: torch.Tensor) -> Agreement:
     labels = torch.arange(len(before)) % 2
-    return compare(
-        Outputs(before, None), Outputs(after, None), labels=labels, num_classes=2, nearest=nearest, classify=classify
-    )
+    return compare([before], [after], labels=labels, nearest=nearest, classify=classify)
 
 
 def test_what_is_measured_is_what_was_changed() -> None:
@@ -87,7 +85,7 @@ def test_runs_take_turns() -> None:
 @pytest.mark.parametrize("logits", [torch.full((4, 3), torch.nan), -torch.eye(4, 3)])
 def test_a_wrong_classifier_is_refused_though_the_features_agree(logits: torch.Tensor, tolerance: Tolerance) -> None:
     features = torch.tensor([[1.0, 0.1], [0.9, 0.2], [0.1, 1.0], [0.2, 0.9]])
-    before = Outputs(features, torch.eye(4, 3))
-    found = compare(before, Outputs(features, logits), labels=None, num_classes=0, nearest=nearest, classify=classify)
+    before = [features, torch.eye(4, 3)]
+    found = compare(before, [features, logits], labels=None, nearest=nearest, classify=classify)
     with pytest.raises(ValueError, match="disagrees with the PyTorch network"):
         check(found, tolerance, "format=onnx")

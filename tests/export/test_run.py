@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 import sslight
-from sslight.backbones import build_backbone, load_backbone, save_backbone
+from sslight.backbones import BackboneInfo, build_backbone, load_backbone, save_backbone
 from sslight.export import ExportResult, weights_file
 from sslight.export import run as export_run
+from sslight.export.network import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxscript", "ignore::DeprecationWarning:torch")
 
@@ -91,7 +92,23 @@ def test_onnx_takes_bytes_of_any_number_of_images_and_names_the_classes(exported
             torch.testing.assert_close(torch.from_numpy(features), backbone(x), rtol=1e-3, atol=1e-4)
         assert logits.shape == (number, 10)
     assert len(json.loads(session.get_modelmeta().custom_metadata_map["classes"])) == 10
-    assert [each.version for each in onnx.load(path).opset_import if not each.domain] == [18]
+    model = onnx.load(path)
+    assert [each.version for each in model.opset_import if not each.domain] == [18]
+    computed = {node.op_type for node in model.graph.node}
+    assert not computed & {"Shape", "Range", "Gather", "GatherND", "Expand", "Slice"}  # accelerators refuse these
+
+
+@pytest.mark.parametrize("name", ["mobileone_s0", "repghostnet_050"])
+def test_branches_are_fused_for_a_device_and_the_network_stays_as_it_was(name: str, tmp_path: Path) -> None:
+    backbone = write_backbone(tmp_path / "backbone.safetensors", name)
+    info = BackboneInfo(name, 32, None, MEAN, STD)
+    exportable = prepare(backbone, info, image_size=32, input="normalized", classifier=None)
+    fused = exportable.fused()
+    sizes = [sum(parameter.numel() for parameter in net.parameters()) for net in (exportable.network, fused)]
+    assert sizes[1] < sizes[0]
+    images = torch.randn(2, 3, 32, 32)
+    expected = exportable.network(images)
+    assert (fused(images) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_the_8_bit_file_computes_in_8_bits_and_is_smaller(exported: ExportResult) -> None:

@@ -9,7 +9,6 @@ from torch import Tensor
 from sslight.config import ExportSettings, build_export_settings
 from sslight.evaluate import knn_classify, nearest_neighbors
 from sslight.export import ExportResult, run_export
-from sslight.train import weights_in
 
 
 def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> ExportResult:
@@ -18,23 +17,14 @@ def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None 
     ``export_backbone("runs/first/backbone.safetensors", {"data.check": "images"}, format=["safetensors", "onnx"])``;
     settings have the names of the command line.
 
-    Args:
-        checkpoint: A run folder, an export or a checkpoint of this program, or a ``.pth.tar`` of the original.
-        overrides: Settings that differ from the defaults.
-        more: The same as keywords.
-
-    Raises:
-        ValueError: a setting, a file or the data is wrong, or a file disagrees; nothing has been written then.
+    ``checkpoint`` is a run folder, an export or a checkpoint of this program, or a ``.pth.tar`` of the original. Raises ValueError
+    if a setting, a file or the data is wrong, or a file disagrees; nothing has been written then.
     """
     return export_with(build_export_settings(checkpoint, {**(overrides or {}), **more}))
 
 
 def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda line: None) -> ExportResult:
     """:func:`export_backbone` with settings that are already resolved; ``say`` is called with a line at every stage."""
-    checkpoint = weights_in(settings.checkpoint, whole=settings.network == "teacher")
-    if checkpoint != settings.checkpoint:
-        say(f"of {settings.checkpoint}: {checkpoint}")
-        settings = settings.model_copy(update={"checkpoint": checkpoint})
     return run_export(settings, nearest=_nearest_other, classify=_class_by_neighbors, say=say)
 
 
@@ -42,14 +32,9 @@ def _nearest_other(features: Tensor) -> Tensor:
     return nearest_neighbors(features, features, k=1, leave_one_out=True)[1][:, 0]
 
 
-def _class_by_neighbors(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+def _class_by_neighbors(features: Tensor, labels: Tensor) -> Tensor:
+    k, num_classes = min(20, len(features) - 1), int(labels.max()) + 1
     scores = knn_classify(
-        features,
-        labels,
-        features,
-        k=min(20, len(features) - 1),
-        temperature=0.07,
-        num_classes=num_classes,
-        leave_one_out=True,
+        features, labels, features, k=k, temperature=0.07, num_classes=num_classes, leave_one_out=True
     )
     return scores.argmax(1)

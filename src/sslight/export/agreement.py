@@ -1,7 +1,7 @@
 """How far an exported file is from the PyTorch network on real images, and how far it may be."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -10,46 +10,29 @@ from torch import Tensor
 Nearest = Callable[[Tensor], Tensor]
 """Features ``[N, D]`` → for each the row of its nearest neighbour, itself left out, ``[N]``."""
 
-Classify = Callable[[Tensor, Tensor, int], Tensor]
-"""Features ``[N, D]``, labels ``[N]``, number of classes → kNN class of each, itself left out, ``[N]``."""
+Classify = Callable[[Tensor, Tensor], Tensor]
+"""Features ``[N, D]``, labels ``[N]`` → kNN class of each, itself left out, ``[N]``."""
 
 _TIED = 1e-5  # cosines of two neighbours that are equally near
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a network gave for the images of data.check: ``features [N, D]``, ``logits [N, C]`` or None."""
-
-    features: Tensor
-    logits: Tensor | None
 
 
 @dataclass(frozen=True)
 class Agreement:
     """An exported file against the PyTorch network, on the same images.
 
-    Attributes:
-        num_images: Images that were compared.
-        largest_difference: Of any two features, and of any two logits.
-        largest_output: Largest absolute value that the PyTorch network gave, for scale.
-        cosine_mean, cosine_min: Of the two feature vectors of an image.
-        same_neighbor: Share of images whose nearest neighbour among the others is the same.
-        knn_top1_before, knn_top1_after: Share of images that kNN (each left out of its own vote) classifies
-            rightly with the PyTorch network's features and with the file's; None without labels.
-        same_knn_class: Share of images that get the same class from both; None without labels.
-        same_class: Share of images to which the classifier gives the same class; None without one.
+    ``knn`` figures are None without labels, ``same_class`` without a classifier.
     """
 
     num_images: int
-    largest_difference: float
-    largest_output: float
-    cosine_mean: float
+    largest_difference: float  # of any two features, and of any two logits
+    largest_output: float  # the PyTorch network's largest absolute value, for scale
+    cosine_mean: float  # of the two feature vectors of an image
     cosine_min: float
-    same_neighbor: float
-    knn_top1_before: float | None = None
+    same_neighbor: float  # share of images whose nearest neighbour among the others is the same
+    knn_top1_before: float | None = None  # share that kNN, each left out of its own vote, classifies rightly
     knn_top1_after: float | None = None
-    same_knn_class: float | None = None
-    same_class: float | None = None
+    same_knn_class: float | None = None  # share that kNN gives the same class
+    same_class: float | None = None  # share that the classifier gives the same class
 
 
 @dataclass(frozen=True)
@@ -67,22 +50,17 @@ INT8 = Tolerance(cosine=0.98, same_neighbor=0.5, same_knn_class=0.8, difference=
 
 
 def compare(
-    before: Outputs,
-    after: Outputs,
-    *,
-    labels: Tensor | None,
-    num_classes: int,
-    nearest: Nearest,
-    classify: Classify,
+    before: Sequence[Tensor], after: Sequence[Tensor], *, labels: Tensor | None, nearest: Nearest, classify: Classify
 ) -> Agreement:
-    """Compare what the PyTorch network (``before``) and a file (``after``) gave for the same images."""
-    pairs = [(before.features, after.features)]
-    if before.logits is not None and after.logits is not None:
-        pairs.append((before.logits, after.logits))
-    cosine = F.cosine_similarity(before.features.double(), after.features.double())
+    """Compare what the PyTorch network (``before``) and a file (``after``) gave for the same images.
+
+    Both are features ``[N, D]``, and logits ``[N, C]`` with a classifier.
+    """
+    pairs = list(zip(before, after, strict=True))
+    cosine = F.cosine_similarity(before[0].double(), after[0].double())
     accuracy = {}
     if labels is not None:
-        old, new = (classify(part.features, labels, num_classes) for part in (before, after))
+        old, new = (classify(features, labels) for features in pairs[0])
         accuracy = {
             "knn_top1_before": _share(old == labels),
             "knn_top1_after": _share(new == labels),
@@ -94,26 +72,22 @@ def compare(
     sizes = [(float((old - new).abs().max()), float(old.abs().max())) for old, new in pairs]
     difference, output = max(sizes, key=lambda size: math.inf if math.isnan(size[0]) else size[0] / (size[1] or 1.0))
     return Agreement(
-        num_images=len(before.features),
+        num_images=len(cosine),
         largest_difference=difference,
         largest_output=output,
         cosine_mean=float(cosine.mean()),
         cosine_min=float(cosine.min()),
-        same_neighbor=_share(_same_neighbor(before.features, after.features, nearest)),
+        same_neighbor=_share(_same_neighbor(before[0], after[0], nearest)),
         **accuracy,
     )
 
 
 def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
-    """Refuse a file that disagrees.
-
-    Raises:
-        ValueError: beyond the tolerance; the sentence has the number and the limit.
-    """
-    by_class = agreement.same_knn_class is not None
-    share = agreement.same_knn_class if agreement.same_knn_class is not None else agreement.same_neighbor
-    least = tolerance.same_knn_class if by_class else tolerance.same_neighbor
-    what = "kNN class" if by_class else "nearest neighbour"
+    """Refuse (ValueError) a file that disagrees, with the number and the limit."""
+    share, least, what = agreement.same_neighbor, tolerance.same_neighbor, "nearest neighbour"
+    if agreement.same_knn_class is not None:
+        share, least, what = agreement.same_knn_class, tolerance.same_knn_class, "kNN class"
+    limit = math.inf if tolerance.difference is None else tolerance.difference * agreement.largest_output
     remedy = (
         "try int8.method=percentile or entropy, more calibration images, or accept it with tolerance.cosine and "
         "tolerance.knn"
@@ -128,14 +102,9 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
     elif not share >= least:
         problem = f"{share:.1%} of the images keep their {what}, fewer than {least:.1%}"
     elif agreement.same_class is not None and not agreement.same_class >= tolerance.same_knn_class:
-        problem = (
-            f"{agreement.same_class:.1%} of the images keep the class of the classifier, "
-            f"fewer than {tolerance.same_knn_class:.1%}"
-        )
-    elif tolerance.difference is not None and not (
-        agreement.largest_difference <= tolerance.difference * agreement.largest_output
-    ):
-        limit = tolerance.difference * agreement.largest_output
+        least = tolerance.same_knn_class
+        problem = f"{agreement.same_class:.1%} of the images keep the class of the classifier, fewer than {least:.1%}"
+    elif not agreement.largest_difference <= limit:
         problem = f"its outputs differ by up to {agreement.largest_difference:.2g}, more than {limit:.2g}"
     else:
         return

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from sslight.backbones import weights_fingerprint
@@ -16,34 +15,20 @@ FILE_NAME = "classifier.safetensors"
 
 @dataclass(frozen=True)
 class Classifier:
-    """A linear classifier of features.
+    """A linear classifier of features, their standardisation folded in."""
 
-    Attributes:
-        classes: Names, in the order of the logits.
-        weight, bias: ``[C, D]`` and ``[C]``; standardisation of the features is folded in.
-        last_blocks: Of a ViT: of how many last blocks it takes the class tokens; None for the backbone's output.
-        image_size, resize: At which it was trained and measured, px.
-    """
-
-    classes: tuple[str, ...]
-    weight: Tensor
-    bias: Tensor
-    last_blocks: int | None
-    image_size: int
+    classes: tuple[str, ...]  # names, in the order of the logits
+    weight: Tensor  # [C, D]
+    bias: Tensor  # [C]
+    last_blocks: int | None  # of a ViT: of how many last blocks it takes the class tokens; None: the backbone's output
+    image_size: int  # at which it was trained and measured, px
     resize: int | None
-
-    def layer(self) -> nn.Linear:
-        """The same as a layer."""
-        layer = nn.Linear(self.weight.shape[1], self.weight.shape[0])
-        layer.load_state_dict({"weight": self.weight, "bias": self.bias})
-        return layer
 
 
 def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
     """The classifier that ``sslight evaluate linear`` left in a folder for this backbone.
 
-    Raises:
-        ValueError: there is none, it is damaged or of another protocol, or it was trained on another backbone.
+    Raises ValueError if there is none, it is damaged, of another protocol, or trained on another backbone.
     """
     path = folder / FILE_NAME if folder.is_dir() else folder
     remedy = "give the folder of a `sslight evaluate linear` of this checkpoint"
@@ -67,8 +52,8 @@ def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
         bias = bias - weight @ tensors["mean"].double()
     return Classifier(
         classes=tuple(facts["classes"]),
-        weight=weight.to(torch.float32),
-        bias=bias.to(torch.float32),
+        weight=weight.float(),
+        bias=bias.float(),
         last_blocks=facts["last_blocks"],
         image_size=facts["image_size"],
         resize=facts["resize"],

@@ -1,12 +1,15 @@
 """Latency of one image at a time on this machine's CPU."""
 
-import os
 import platform
+import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from sslight.data import available_cores
 
 _WARM_UP = 3
 _RUNS_IN_A_ROW = 5
@@ -30,15 +33,13 @@ def latencies(runs: dict[str, Callable[[], object]], *, num_runs: int) -> dict[s
 
 def device_facts() -> dict[str, Any]:
     """Name of the processor, cores that this process may use, operating system."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": _processor(), "cores": cores, "machine": platform.machine(), "system": platform.platform()}
-
-
-def _processor() -> str:
-    facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        for line in facts.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    processor = platform.processor() or platform.machine()
+    with suppress(OSError):
+        if found := re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(errors="replace")):
+            processor = found[1].strip()
+    return {
+        "processor": processor,
+        "cores": available_cores(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+    }

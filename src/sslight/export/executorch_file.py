@@ -20,7 +20,7 @@ def write_executorch(exportable: Exportable, path: Path) -> None:
         size = exportable.info.image_size
         example = torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
         program = exir.to_edge_transform_and_lower(
-            torch.export.export(exportable.network, (example,)), partitioner=[partitioner.XnnpackPartitioner()]
+            torch.export.export(exportable.fused(), (example,)), partitioner=[partitioner.XnnpackPartitioner()]
         )
         path.write_bytes(program.to_executorch().buffer)
 

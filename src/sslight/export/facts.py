@@ -35,20 +35,20 @@ def tolerance(settings: ExportSettings, form: str) -> Tolerance:
 
 def file_metadata(task: Task) -> dict[str, Any]:
     """What someone who has nothing but the file must know."""
-    exportable, settings = task.exportable, task.settings
+    name, classifier, network = task.exportable.info.name, task.exportable.classifier, task.settings.network
     facts: dict[str, Any] = {
         "sslight": {
             "version": version("sslight"),
-            "backbone": exportable.info.name,
-            "timm_name": timm_name(exportable.info.name),
+            "backbone": name,
+            "timm_name": timm_name(name),
             "weights_sha256": task.weights_sha256,
             "preprocessing": _preprocessing(task),
-            "last_blocks": None if exportable.classifier is None else exportable.classifier.last_blocks,
+            "last_blocks": None if classifier is None else classifier.last_blocks,
         }
     }
-    if exportable.classifier is not None:
-        facts["classes"] = list(exportable.classifier.classes)
-    return facts | ({"network": settings.network} if settings.network != "student" else {})
+    if classifier is not None:
+        facts["classes"] = list(classifier.classes)
+    return facts | ({"network": network} if network != "student" else {})
 
 
 def _preprocessing(task: Task) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def _preprocessing(task: Task) -> dict[str, Any]:
 
 
 def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[str, Any]:
+    """What ``export.json`` holds."""
     settings, exportable = task.settings, task.exportable
-    source = task.images.source
     return {
         "format": FORMAT,
         "version": 1,
@@ -88,8 +88,8 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
         "check": {
             "paths": settings.data.check,
             "num_images": num_images,
-            "labelled": source.labels is not None,
-            "set_sha256": data_fingerprint(source).sha256,
+            "labelled": task.images.labels is not None,
+            "set_sha256": data_fingerprint(task.images).sha256,
         },
         "files": {file.path.name: _file_facts(task, file) for file in files},
         "device": device_facts(),
@@ -99,15 +99,11 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
 
 
 def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "format": file.format,
-        "num_bytes": file.num_bytes,
+    facts = asdict(file) | {
         "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
-        "agreement": asdict(file.agreement),
         "tolerance": asdict(tolerance(task.settings, file.format)),
-        "latency_ms": file.latency_ms,
-        "pytorch_latency_ms": file.pytorch_latency_ms,
     }
+    del facts["path"]
     if file.format in WEIGHT_KEYS:  # weights have no input of their own: it is that of the network
         size = task.exportable.info.image_size
         facts["input"] = {"shape": ["batch", 3, size, size], "dtype": "float32", "normalised_inside": False}

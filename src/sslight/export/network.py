@@ -1,11 +1,13 @@
 """What is exported: a backbone for one image size, with its preprocessing and perhaps a classifier."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from sslight.backbones import BackboneInfo, LastBlocks, build_backbone, check_image_size, load_strictly
@@ -17,38 +19,28 @@ InputKind = Literal["nhwc", "nchw", "normalized"]
 
 
 class ExportNetwork(nn.Module):
-    """Images to features, or to (features, logits) with a classifier.
+    """Images to features ``[B, D]``, or to (features, logits ``[B, C]``) with a classifier.
 
-    Args:
-        represented: Normalised images ``[B, 3, S, S]`` → features ``[B, D]``.
-        mean, std: Of the channels, of 0–1.
-        input: ``nhwc``: bytes ``[B, S, S, 3]``; ``nchw``: bytes ``[B, 3, S, S]``; ``normalized``: float32
-            ``[B, 3, S, S]`` as it is.
-        classifier: ``[B, D]`` → logits ``[B, C]``.
+    ``input`` says what images are: ``nhwc`` bytes ``[B, S, S, 3]``, ``nchw`` bytes ``[B, 3, S, S]``, or
+    ``normalized`` float32 ``[B, 3, S, S]``.
     """
 
     factor: Tensor
     offset: Tensor
 
     def __init__(
-        self,
-        represented: nn.Module,
-        *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        input: InputKind,
-        classifier: nn.Linear | None = None,
+        self, represented: nn.Module, classifier: nn.Linear | None, info: BackboneInfo, input: InputKind
     ) -> None:
         super().__init__()
         self.represented, self.classifier, self._input = represented, classifier, input
-        channels = torch.tensor([mean, std]).view(2, 1, 3, 1, 1)
+        channels = torch.tensor([info.mean, info.std]).view(2, 1, 3, 1, 1)
         self.register_buffer("factor", 1 / (255 * channels[1]))
         self.register_buffer("offset", -channels[0] / channels[1])
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """``images`` as ``input`` says → features ``[B, D]``, and logits ``[B, C]`` with a classifier."""
         if self._input == "nhwc":
-            images = images.permute(0, 3, 1, 2)
+            # Without contiguous(), pooling is traced as as_strided, and the file computes shapes as it runs.
+            images = images.permute(0, 3, 1, 2).contiguous()
         if self._input != "normalized":
             images = images.float() * self.factor + self.offset
         features: Tensor = self.represented(images)
@@ -57,21 +49,21 @@ class ExportNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Exportable:
-    """A network that is ready to be written.
+    """A network that is ready to be written."""
 
-    Attributes:
-        info: Name, sizes and normalisation; ``image_size`` is that of the export.
-        backbone: Without preprocessing and classifier; native at ``info.image_size``.
-        network: With both.
-        input: What ``network`` takes.
-        classifier: What the classifier is, None without one.
-    """
-
-    info: BackboneInfo
-    backbone: nn.Module
-    network: ExportNetwork
+    info: BackboneInfo  # its image_size is that of the export
+    backbone: nn.Module  # native at that size
     input: InputKind
     classifier: Classifier | None
+
+    @cached_property
+    def network(self) -> ExportNetwork:
+        """The backbone with preprocessing and classifier."""
+        return self.around(self.backbone)
+
+    def fused(self) -> ExportNetwork:
+        """The same with each group of re-parameterised branches (MobileOne, RepViT) as one convolution, for devices."""
+        return self.around(reparameterize_model(self.backbone))
 
     @property
     def output_names(self) -> list[str]:
@@ -93,25 +85,20 @@ class Exportable:
         """Another backbone of this kind with the same preprocessing and classifier, in eval mode."""
         represented, layer = backbone, None
         if self.classifier is not None:
-            layer = self.classifier.layer()
+            layer = nn.Linear(self.classifier.weight.shape[1], len(self.classifier.bias))
+            layer.load_state_dict({"weight": self.classifier.weight, "bias": self.classifier.bias})
             if self.classifier.last_blocks is not None:
                 represented = LastBlocks(backbone, self.classifier.last_blocks)
-        network = ExportNetwork(represented, mean=self.info.mean, std=self.info.std, input=self.input, classifier=layer)
-        return network.eval().requires_grad_(False)
+        return ExportNetwork(represented, layer, self.info, self.input).eval().requires_grad_(False)
 
 
 def prepare(
     backbone: nn.Module, info: BackboneInfo, *, image_size: int, input: InputKind, classifier: Classifier | None
 ) -> Exportable:
-    """Make a backbone ready to be exported at one image size.
-
-    Raises:
-        ValueError: it cannot take that size.
-    """
+    """Make a backbone ready to be exported at one image size. Raises ValueError if it cannot take that size."""
     check_image_size(backbone, image_size, "image_size")
     backbone = _native_at(backbone, info, image_size).eval().requires_grad_(False)
-    exportable = Exportable(replace(info, image_size=image_size), backbone, nn.Module(), input, classifier)  # type: ignore[arg-type]
-    return replace(exportable, network=exportable.around(backbone))
+    return Exportable(replace(info, image_size=image_size), backbone, input, classifier)
 
 
 def _native_at(backbone: nn.Module, info: BackboneInfo, image_size: int) -> nn.Module:

@@ -7,12 +7,13 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from sslight.config import ExportSettings
 from sslight.export.network import Exportable
 
 OPSET = 18
@@ -22,10 +23,7 @@ OPSET = 18
 # MobileNetV2 at 224 px was both nearer to float32 (mean cosine 0.9980 instead of 0.9960) and faster than with
 # convolutions alone. The sums of a transformer carry a few values far larger than the others, which 8 bits do not
 # resolve (Bondarenko et al., EMNLP 2021), so they stay float32 there.
-_QUANTIZED = {
-    "convolutional": ["Conv", "Gemm", "MatMul", "Add", "Clip", "Relu"],
-    "transformer": ["Conv", "Gemm", "MatMul"],
-}
+_PRODUCTS, _SUMS = ["Conv", "Gemm", "MatMul"], ["Add", "Clip", "Relu"]
 _CALIBRATION_BATCH = 8
 
 
@@ -35,7 +33,7 @@ def write_onnx(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> 
     example = torch.from_numpy(exportable.as_input(torch.zeros(2, 3, size, size, dtype=torch.uint8)))
     with quiet():
         program = torch.onnx.export(
-            exportable.network,
+            exportable.fused(),
             (example,),
             dynamo=True,
             dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
@@ -50,60 +48,46 @@ def write_onnx(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> 
 
 
 def quantize(
-    source: Path,
-    path: Path,
-    images: npt.NDArray[Any],
-    *,
-    method: Literal["minmax", "percentile", "entropy"],
-    percentile: float,
-    facts: dict[str, Any],
+    source: Path, path: Path, images: npt.NDArray[Any], settings: ExportSettings, *, facts: dict[str, Any]
 ) -> None:
-    """Quantise a float32 ONNX file: weights to int8 by output channel, activations to uint8.
+    """Quantise a float32 ONNX file from :func:`write_onnx`: weights to int8 by output channel, activations to uint8.
 
     Convolutions and products with weights compute in 8 bits, in convolutional networks sums and activations too;
-    everything else stays float32.
-
-    Args:
-        source: From :func:`write_onnx`.
-        path: Where the result goes.
-        images: ``[N, ...]`` as the network takes them, from which the ranges of the activations are read.
-        method, percentile: As the settings.
-        facts: For the file's metadata.
+    everything else stays float32. ``images [N, ...]``, as the network takes them, give the ranges of the activations.
     """
     import onnx
     from onnxruntime import quantization as ort_quantization
 
     batches = [images[start : start + _CALIBRATION_BATCH] for start in range(0, len(images), _CALIBRATION_BATCH)]
+    unread = iter(batches)
 
     class Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches = iter(batches)
-
         def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
-            batch = next(self._batches, None)
+            batch = next(unread, None)
             return None if batch is None else {"images": batch}
 
     nodes = onnx.load(source).graph.node
-    kind_of_network = "transformer" if any(node.op_type == "LayerNormalization" for node in nodes) else "convolutional"
-    kind = {"minmax": "MinMax"}.get(method, method.capitalize())
+    operators = [node.op_type for node in nodes]
+    first = operators.index("Conv") if "Conv" in operators else 0
+    method = "MinMax" if settings.int8.method == "minmax" else settings.int8.method.capitalize()
     options: dict[str, Any] = {"MatMulConstBOnly": True}
-    if method == "minmax":
+    if method == "MinMax":
         # Batches in memory at a time. ONNX Runtime takes it for an error if none is left over at the end.
         options["CalibMaxIntermediateOutputs"] = next(size for size in range(4, 99) if len(batches) % size)
-    if method == "percentile":
-        options["CalibPercentile"] = percentile
+    if method == "Percentile":
+        options["CalibPercentile"] = settings.int8.percentile
     with quiet():
         ort_quantization.quantize_static(
             source,
             path,
             Reader(),
             quant_format=ort_quantization.QuantFormat.QDQ,
-            op_types_to_quantize=_QUANTIZED[kind_of_network],
-            nodes_to_exclude=[node.name for node in nodes[: _first(nodes, "Conv")]],  # the preprocessing
+            op_types_to_quantize=_PRODUCTS if "LayerNormalization" in operators else [*_PRODUCTS, *_SUMS],
+            nodes_to_exclude=[node.name for node in nodes[:first]],  # the preprocessing
             per_channel=True,
             activation_type=ort_quantization.QuantType.QUInt8,
             weight_type=ort_quantization.QuantType.QInt8,
-            calibrate_method=getattr(ort_quantization.CalibrationMethod, kind),
+            calibrate_method=getattr(ort_quantization.CalibrationMethod, method),
             extra_options=options,
         )
     _write_facts(path, facts)
@@ -126,10 +110,6 @@ class OnnxRunner:
         """``[B, ...]`` → one array ``[B, ...]`` for each output."""
         outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {"images": images})
         return outputs
-
-
-def _first(nodes: Any, op_type: str) -> int:
-    return next((i for i, node in enumerate(nodes) if node.op_type == op_type), 0)
 
 
 def _write_facts(path: Path, facts: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """An export from settings to a folder of files that were checked and measured."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from sslight.backbones import load_backbone, read_backbone_info, weights_fingerprint
 from sslight.config import ExportSettings
-from sslight.export.agreement import Agreement, Classify, Nearest, Outputs, check, compare
+from sslight.data import Source, available_cores
+from sslight.export.agreement import Agreement, Classify, Nearest, check, compare
 from sslight.export.classifier import Classifier, read_classifier
-from sslight.export.cost import device_facts, latencies
+from sslight.export.cost import latencies
 from sslight.export.executorch_file import ExecuTorchRunner, write_executorch
 from sslight.export.facts import content_of, file_metadata, tolerance
-from sslight.export.images import ExportImages
+from sslight.export.images import open_images, read_images
 from sslight.export.network import Exportable, prepare
 from sslight.export.onnx_file import OnnxRunner, quantize, write_onnx
 from sslight.export.task import ExportedFile, ExportResult, Task
@@ -43,16 +44,11 @@ Say = Callable[[str], None]
 def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify, say: Say) -> ExportResult:
     """Write all files of an export, check and measure each; the folder appears when all are done, or not at all.
 
-    Args:
-        settings: From :func:`~sslight.config.build_export_settings`.
-        nearest, classify: The search for neighbours and the kNN classifier, of this room's neighbour.
-        say: Called with a line at every stage.
-
-    Raises:
-        ValueError: an input is wrong (nothing was computed then), or a file disagrees with the PyTorch network.
+    ``nearest`` and ``classify`` come from this room's neighbour; ``say`` is called with a line at every stage. Raises
+    ValueError if an input is wrong (nothing was computed then), or a file disagrees with the PyTorch network.
     """
     task = _prepare(settings)
-    check_images, labels = _read(task, task.images)
+    check_images, labels = _read(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
     before = _outputs(_torch_runner(task.exportable.network), task.exportable, check_images)
     files: list[ExportedFile] = []
@@ -64,14 +60,7 @@ def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify
                 _write(task, form, path, folder)
                 say(f"{form}: comparing")
                 after = _outputs(_open(task.exportable, form, path, threads=1), task.exportable, check_images)
-                agreement = compare(
-                    before,
-                    after,
-                    labels=labels,
-                    num_classes=len(task.images.source.classes or ()),
-                    nearest=nearest,
-                    classify=classify,
-                )
+                agreement = compare(before, after, labels=labels, nearest=nearest, classify=classify)
                 check(agreement, tolerance(settings, form), f"format={form}")
                 say(f"{form}: measuring")
                 files.append(_measured(task, form, path, agreement, check_images[:1]))
@@ -81,30 +70,24 @@ def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify
             write_whole(folder / FACTS_NAME, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")
     except OSError as error:
         if error.filename and task.output.name in str(error.filename):
-            raise ValueError(
-                f"output={task.output} cannot be written ({error.strerror}): choose another folder."
-            ) from None
+            reason = f"output={task.output} cannot be written ({error.strerror}): choose another folder."
+            raise ValueError(reason) from None
         raise
-    moved = [ExportedFile(**{**vars(file), "path": task.output / file.path.name}) for file in files]
+    moved = [replace(file, path=task.output / file.path.name) for file in files]
     return ExportResult(task.output, moved, content)
 
 
 def _prepare(settings: ExportSettings) -> Task:
     """Whatever can be refused is refused here, the cheapest first; nothing is written."""
     checkpoint = Path(settings.checkpoint).expanduser()
-    output = settings.output or _beside(checkpoint)
+    beside = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    output = settings.output or beside / "export"
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output={output} exists and nothing is replaced: choose another folder.")
     if not settings.data.check:
-        raise ValueError(
-            "data.check is not set: give real images on which the files are compared with the PyTorch network, such "
-            "as data.check=images."
-        )
+        raise ValueError("data.check is not set: give real images to compare files and network on: data.check=images.")
     if "onnx-int8" in settings.format and not settings.data.calibration:
-        raise ValueError(
-            "data.calibration is not set: format=onnx-int8 needs images for the ranges of the activations, such as "
-            "data.calibration=images."
-        )
+        raise ValueError("data.calibration is not set: format=onnx-int8 needs images, such as data.calibration=images.")
     if any(form.startswith("onnx") for form in settings.format):
         _check_installed("onnx", "export", "onnx", "onnxruntime", "onnxscript")
     if "executorch" in settings.format:
@@ -118,11 +101,9 @@ def _prepare(settings: ExportSettings) -> Task:
     for form in settings.format:
         if form in WEIGHT_KEYS:
             check_weights(exportable, WEIGHT_KEYS[form])
-    data = settings.data
-    calibration = None
-    if "onnx-int8" in settings.format:
-        calibration = ExportImages.build(data.calibration, data.num_calibration, "data.calibration", data)
-    images = ExportImages.build(data.check, data.num_check, "data.check", data)
+    quantized = "onnx-int8" in settings.format
+    calibration = open_images(settings.data.calibration, "data.calibration", settings.data) if quantized else None
+    images = open_images(settings.data.check, "data.check", settings.data)
     return Task(settings, exportable, images, calibration, resize, output, fingerprint)
 
 
@@ -132,9 +113,8 @@ def _check_installed(form: str, extra: str, *modules: str) -> None:
             import_module(module)
         except ImportError:
             package = module.partition(".")[0]
-            raise ValueError(
-                f"format={form} needs the package {package}, which is not installed: pip install 'sslight[{extra}]'."
-            ) from None
+            remedy = f"pip install 'sslight[{extra}]'"
+            raise ValueError(f"format={form} needs the package {package}, which is not installed: {remedy}.") from None
 
 
 def _sizes(settings: ExportSettings, trained: int, classifier: Classifier | None) -> tuple[int, int | None]:
@@ -148,14 +128,9 @@ def _sizes(settings: ExportSettings, trained: int, classifier: Classifier | None
     return size, resize
 
 
-def _beside(checkpoint: Path) -> Path:
-    folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    return folder / "export"
-
-
-def _read(task: Task, images: ExportImages) -> tuple[Tensor, Tensor | None]:
-    size, most_bad = task.exportable.info.image_size, task.settings.data.max_bad_share
-    return images.read(size=size, resize=task.resize, max_bad_share=most_bad)
+def _read(task: Task, source: Source, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
+    size = task.exportable.info.image_size
+    return read_images(source, setting, task.settings.data, number=number, size=size, resize=task.resize)
 
 
 def _file_name(exportable: Exportable, form: str) -> str:
@@ -163,27 +138,20 @@ def _file_name(exportable: Exportable, form: str) -> str:
 
 
 def _write(task: Task, form: str, path: Path, folder: Path) -> None:
-    exportable, settings = task.exportable, task.settings
+    exportable, facts, settings = task.exportable, file_metadata(task), task.settings
     match form:
         case "safetensors" | "torchvision":
             write_weights(exportable, path, keys=WEIGHT_KEYS[form])
         case "onnx":
-            write_onnx(exportable, path, facts=file_metadata(task))
+            write_onnx(exportable, path, facts=facts)
         case "onnx-int8":
             assert task.calibration is not None
             source = folder / _file_name(exportable, "onnx")
             if not source.exists():
                 source = folder / "float32.onnx"
-                write_onnx(exportable, source, facts=file_metadata(task))
-            images = exportable.as_input(_read(task, task.calibration)[0])
-            quantize(
-                source,
-                path,
-                images,
-                method=settings.int8.method,
-                percentile=settings.int8.percentile,
-                facts=file_metadata(task),
-            )
+                write_onnx(exportable, source, facts=facts)
+            images, _ = _read(task, task.calibration, "data.calibration", settings.data.num_calibration)
+            quantize(source, path, exportable.as_input(images), settings, facts=facts)
         case "executorch":
             write_executorch(exportable, path)
 
@@ -203,40 +171,25 @@ def _torch_runner(network: torch.nn.Module) -> Runner:
     return run
 
 
-def _outputs(run: Runner, exportable: Exportable, images: Tensor) -> Outputs:
+def _outputs(run: Runner, exportable: Exportable, images: Tensor) -> list[Tensor]:
     parts = [run(exportable.as_input(batch)) for batch in torch.split(images, _BATCH)]
-    features, *logits = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
-    return Outputs(features, logits[0] if logits else None)
+    return [torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)]
 
 
 def _measured(task: Task, form: str, path: Path, agreement: Agreement, image: Tensor) -> ExportedFile:
     exportable, one = task.exportable, task.exportable.as_input(image)
-    own: dict[int, float] = {}
-    pytorch: dict[int, float] = {}
+    own, pytorch = {}, {}
     reference = _torch_runner(exportable.network)
-    for threads in sorted({1, device_facts()["cores"] or 1}):
-        with _torch_threads(threads):
+    threads_before = torch.get_num_threads()
+    try:
+        for threads in sorted({1, available_cores()}):
+            torch.set_num_threads(threads)
             run = _open(exportable, form, path, threads=threads)
             found = latencies(
                 {"pytorch": lambda: reference(one), "file": lambda run=run: run(one)},  # type: ignore[misc]
                 num_runs=task.settings.runs,
             )
-        own[threads], pytorch[threads] = found["file"], found["pytorch"]
-    return ExportedFile(
-        format=form,
-        path=path,
-        num_bytes=path.stat().st_size,
-        agreement=agreement,
-        latency_ms=own,
-        pytorch_latency_ms=pytorch,
-    )
-
-
-@contextmanager
-def _torch_threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
+            own[threads], pytorch[threads] = found["file"], found["pytorch"]
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)
+    return ExportedFile(form, path, path.stat().st_size, agreement, own, pytorch)

@@ -4,32 +4,31 @@ import json
 from pathlib import Path
 from typing import Literal
 
-import safetensors.torch
 import timm
 import torchvision
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslight.backbones import TORCHVISION_NAMES, save_backbone, timm_name
+from sslight.backbones import TORCHVISION_NAMES, read_state_dict, save_backbone, timm_name
 from sslight.export.network import Exportable
 
 Keys = Literal["timm", "torchvision"]
 WEIGHT_KEYS: dict[str, Keys] = {"safetensors": "timm", "torchvision": "torchvision"}
 """Formats that are files of weights, and whose names for them."""
 
+_LAST = {name: "classifier" if name == "mobilenet_v2" else "fc" for name in TORCHVISION_NAMES.values()}
+
 
 def check_weights(exportable: Exportable, keys: Keys) -> None:
     """Refuse (ValueError) what such a file cannot hold, before any work."""
     name, classifier = exportable.info.name, exportable.classifier
     if keys == "torchvision" and timm_name(name) not in TORCHVISION_NAMES:
-        raise ValueError(
-            f"format=torchvision, but torchvision has no twin of backbone={name}: leave it out (it has "
-            f"{', '.join(TORCHVISION_NAMES.values())})."
-        )
+        known = ", ".join(TORCHVISION_NAMES.values())
+        raise ValueError(f"torchvision has no twin of backbone={name}, but of {known}: leave format=torchvision out.")
     if classifier is not None and classifier.last_blocks not in (None, 1):
         raise ValueError(
-            f"the classifier takes the class tokens of the last {classifier.last_blocks} blocks, which timm's own "
-            f"classifier does not: evaluate with linear.last_blocks=1, or export format=onnx or executorch."
+            f"the classifier takes the class tokens of the last {classifier.last_blocks} blocks, which timm's does "
+            "not: evaluate with linear.last_blocks=1, or export format=onnx or executorch."
         )
 
 
@@ -56,25 +55,31 @@ def write_weights(exportable: Exportable, path: Path, *, keys: Keys) -> None:
 
 def open_weights(exportable: Exportable, path: Path, *, keys: Keys) -> nn.Module:
     """The exported network, from the file through timm or torchvision; a wrong file fails there."""
-    classifier = exportable.classifier
-    num_classes = 0 if classifier is None else len(classifier.classes)
+    name, num_classes = timm_name(exportable.info.name), _num_classes(exportable)
     if keys == "timm":
-        name, more = timm_name(exportable.info.name), _vit_arguments(exportable)
-        whole = timm.create_model(name, num_classes=num_classes, checkpoint_path=str(path), **more).eval()
+        more = _vit_arguments(exportable)
+        whole = timm.create_model(name, num_classes=num_classes, checkpoint_path=str(path), **more)
+        layer = whole.get_classifier()
+        if num_classes:
+            whole.reset_classifier(0)
     else:
-        whole = _from_torchvision(exportable, path, num_classes)
-    if classifier is None:
-        return exportable.around(whole)
-    layer = whole.get_classifier() if keys == "timm" else _torchvision_classifier(whole)
-    loaded = exportable.around(_without_classifier(whole, keys))
-    assert isinstance(layer, nn.Linear)
-    loaded.classifier = layer.eval().requires_grad_(False)
+        name = TORCHVISION_NAMES[name]
+        whole = getattr(torchvision.models, name)(num_classes=num_classes or 1)
+        if not num_classes:
+            setattr(whole, _LAST[name], nn.Identity())
+        whole.load_state_dict(read_state_dict(path))
+        last = getattr(whole, _LAST[name])
+        layer = last[-1] if isinstance(last, nn.Sequential) else last
+        setattr(whole, _LAST[name], nn.Identity())
+    loaded = exportable.around(whole)
+    if num_classes:
+        loaded.classifier = layer.eval().requires_grad_(False)
     return loaded
 
 
 def how_to_load(exportable: Exportable, file: str, *, keys: Keys) -> str:
     """A line of Python that loads the file."""
-    num_classes = 0 if exportable.classifier is None else len(exportable.classifier.classes)
+    num_classes = _num_classes(exportable)
     if keys == "timm":
         arguments = "".join(f", {name}={value}" for name, value in _vit_arguments(exportable).items())
         return (
@@ -82,8 +87,8 @@ def how_to_load(exportable: Exportable, file: str, *, keys: Keys) -> str:
             f'checkpoint_path="{file}")'
         )
     name = TORCHVISION_NAMES[timm_name(exportable.info.name)]
-    last = "classifier" if name == "mobilenet_v2" else "fc"
-    model = f"{name}(num_classes={num_classes})" if num_classes else f"{name}(); model.{last} = torch.nn.Identity()"
+    without = f"{name}(); model.{_LAST[name]} = torch.nn.Identity()"
+    model = f"{name}(num_classes={num_classes})" if num_classes else without
     return f'model = torchvision.models.{model}; model.load_state_dict(safetensors.torch.load_file("{file}"))'
 
 
@@ -94,24 +99,5 @@ def _vit_arguments(exportable: Exportable) -> dict[str, int]:
     return {"img_size": exportable.info.image_size, "patch_size": backbone.patch_embed.patch_size[0]}
 
 
-def _from_torchvision(exportable: Exportable, path: Path, num_classes: int) -> nn.Module:
-    build = getattr(torchvision.models, TORCHVISION_NAMES[timm_name(exportable.info.name)])
-    model: nn.Module = build(num_classes=num_classes or 1)
-    if not num_classes:
-        _without_classifier(model, "torchvision")
-    model.load_state_dict(safetensors.torch.load_file(path))
-    return model.eval()
-
-
-def _torchvision_classifier(model: nn.Module) -> nn.Module:
-    return model.fc if isinstance(model, torchvision.models.ResNet) else model.classifier[1]  # type: ignore[index, return-value]
-
-
-def _without_classifier(model: nn.Module, keys: Keys) -> nn.Module:
-    if keys == "timm":
-        model.reset_classifier(0)  # type: ignore[operator]
-    elif isinstance(model, torchvision.models.ResNet):
-        model.fc = nn.Identity()
-    else:
-        model.classifier = nn.Identity()
-    return model
+def _num_classes(exportable: Exportable) -> int:
+    return 0 if exportable.classifier is None else len(exportable.classifier.classes)

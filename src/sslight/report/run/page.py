@@ -181,10 +181,8 @@ def _views(sheets: Sequence[Sheet], names: Sequence[Html]) -> list[Html]:
         views_legend(),
     ]
     for sheet in sheets:
-        headings = []
-        for column in sheet.columns:
-            some = [names[position] for position in column] if len(names) > 1 else []
-            headings.append(together([part for name in some for part in (name, " ")]))
+        shown = sheet.columns if len(names) > 1 else [[] for _ in sheet.columns]
+        headings = [together(part for at in column for part in (names[at], " ")) for column in shown]
         if len(sheets) > 1:
             parts.append(element("h3", sheet.data))
         parts += [image_sheet(image, headings, compact=True) for image in sheet.images]

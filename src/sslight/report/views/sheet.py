@@ -98,18 +98,12 @@ def label_places(
 def _views(some: Sequence[ShownView], views: Sequence[ShownView], image: ShownImage) -> Html:
     area = image.pixels.shape[0] * image.pixels.shape[1]
     global_size = max(len(view.pixels) for view in views if view.is_global)
+    small = " small" if global_size <= 96 else ""
     figures = []
     for view in some:
-        share = f"{100 * view.box[2] * view.box[3] / area:.0f} %"
-        small = " small" if global_size <= 96 else ""
         kind = "global" if view.is_global else "local"
-        figures.append(
-            element(
-                "figure",
-                picture(view.pixels, f"{kind} view {view.name} of {image.name}: {view.changes}", title=view.changes),
-                element("figcaption", f"{view.name} · {share}"),
-                class_=f"view is-{kind}{small}",
-                style=f"width: {_GLOBAL_WIDTH * len(view.pixels) / global_size:.0f}px",
-            )
-        )
+        photo = picture(view.pixels, f"{kind} view {view.name} of {image.name}: {view.changes}", title=view.changes)
+        caption = element("figcaption", f"{view.name} · {100 * view.box[2] * view.box[3] / area:.0f} %")
+        width = f"width: {_GLOBAL_WIDTH * len(view.pixels) / global_size:.0f}px"
+        figures.append(element("figure", photo, caption, class_=f"view is-{kind}{small}", style=width))
     return element("div", *figures, class_="views")
