@@ -41,7 +41,7 @@ def random_set(seed: int, *, crowds: bool = True) -> DetectionSet:
             instances.append(Instance(int(rng.integers(0, 3)), box, area, crowd=bool(crowd), segmentation=drawn(box)))
         images.append(AnnotatedImage(1000 + index, Path(f"{index}.jpg"), HEIGHT, WIDTH, tuple(instances)))
     return DetectionSet(
-        kind="coco", name="val", categories=["a", "b", "c", "never"], category_keys=[2, 4, 5, 9], images=images
+        kind="coco", split="val", categories=["a", "b", "c", "never"], category_keys=[2, 4, 5, 9], images=images
     )
 
 
@@ -146,7 +146,7 @@ def test_perfect_predictions_score_1_none_score_0_and_wrong_categories_nearly_0(
 def one_image(*instances: Instance, others: int = 0) -> DetectionSet:
     images = [AnnotatedImage(1, Path("1.jpg"), HEIGHT, WIDTH, instances)]
     images += [AnnotatedImage(2 + i, Path(f"{2 + i}.jpg"), HEIGHT, WIDTH, ()) for i in range(others)]
-    return DetectionSet(kind="voc", name="val", categories=["a", "b"], category_keys=[1, 2], images=images)
+    return DetectionSet(kind="voc", split="val", categories=("a", "b"), category_keys=(1, 2), images=tuple(images))
 
 
 def test_predictions_in_a_crowd_are_neither_right_nor_wrong() -> None:

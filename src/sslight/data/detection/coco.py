@@ -17,40 +17,23 @@ _LARGEST_NUMBER = 1e15  # also excludes what is not finite
 
 
 def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
-    """The images of one annotation file.
+    """The images in ``folder`` that an ``instances_*.json`` describes, with ``masks`` also their segmentations.
 
-    Args:
-        file: ``instances_*.json``.
-        folder: In which its images lie.
-        masks: Read and check the segmentations, too.
-
-    Raises:
-        ValueError: there is no such file or folder, it is not in COCO's format, images are missing, ids do
-            not match, or boxes or masks cannot be; with the number of cases and the first few.
+    Raises ValueError if there is no such file or folder, it is not in COCO's format, images are missing, ids do
+    not match, or boxes or masks cannot be; with the number of cases and the first few.
     """
     content = _read(file)
     images, annotations = content["images"], content["annotations"]
     categories = sorted(content["categories"], key=lambda category: int(category["id"]))
     _check_ids(file, images, annotations, categories)
     paths = _image_paths(folder, [image["file_name"] for image in images])
-    _refuse(
-        file,
-        [each["id"] for each in annotations if _truth(each.get("iscrowd", 0)) is None],
-        "annotation",
-        "iscrowd is neither 0 nor 1",
-    )
-    _refuse(
-        file,
-        [each["id"] for each in annotations if not _is_box(each.get("bbox"))],
-        "annotation",
-        "bbox is not four finite numbers x, y, width ≥ 0, height ≥ 0",
-    )
-    _refuse(
-        file,
-        [each["id"] for each in annotations if not _are_finite([each.get("area", 0)])],
-        "annotation",
-        "area is no number",
-    )
+    rules: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "iscrowd is neither 0 nor 1": lambda each: _truth(each.get("iscrowd", 0)) is not None,
+        "bbox is not four finite numbers x, y, width ≥ 0, height ≥ 0": lambda each: _is_box(each.get("bbox")),
+        "area is no number": lambda each: _are_finite([each.get("area", 0)]),
+    }
+    for rule, holds in rules.items():
+        _refuse(file, [each["id"] for each in annotations if not holds(each)], "annotation", rule)
     sizes = {image["id"]: (image["height"], image["width"]) for image in images}
     segmentations = _segmentations(file, annotations, sizes) if masks else {}
     position = {category["id"]: index for index, category in enumerate(categories)}
@@ -68,13 +51,13 @@ def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
         )
     return DetectionSet(
         kind="coco",
-        name=file.stem.removeprefix("instances_"),
-        categories=[str(category["name"]) for category in categories],
-        category_keys=[int(category["id"]) for category in categories],
-        images=[
+        split=file.stem.removeprefix("instances_"),
+        categories=tuple(str(category["name"]) for category in categories),
+        category_keys=tuple(int(category["id"]) for category in categories),
+        images=tuple(
             AnnotatedImage(image["id"], path, *sizes[image["id"]], tuple(instances[image["id"]]))
             for path, image in sorted(zip(paths, images, strict=True), key=lambda pair: str(pair[1]["file_name"]))
-        ],
+        ),
     )
 
 
@@ -116,28 +99,18 @@ def _read(file: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _check_ids(
-    file: Path,
-    images: list[dict[str, Any]],
-    annotations: list[dict[str, Any]],
-    categories: list[dict[str, Any]],
-) -> None:
+_Entries = list[dict[str, Any]]
+
+
+def _check_ids(file: Path, images: _Entries, annotations: _Entries, categories: _Entries) -> None:
     for entries, kind in ((images, "image"), (annotations, "annotation"), (categories, "category")):
         counts = Counter(entry["id"] for entry in entries)
         _refuse(file, [key for key, count in counts.items() if count > 1], kind, "id is there more than once")
     image_ids, category_ids = ({entry["id"] for entry in entries} for entries in (images, categories))
-    _refuse(
-        file,
-        [each["id"] for each in annotations if each["image_id"] not in image_ids],
-        "annotation",
-        "image_id is not among its images",
-    )
-    _refuse(
-        file,
-        [each["id"] for each in annotations if each["category_id"] not in category_ids],
-        "annotation",
-        "category_id is not in its list of categories",
-    )
+    lost = [each["id"] for each in annotations if each["image_id"] not in image_ids]
+    _refuse(file, lost, "annotation", "image_id is not among its images")
+    unnamed = [each["id"] for each in annotations if each["category_id"] not in category_ids]
+    _refuse(file, unnamed, "annotation", "category_id is not in its list of categories")
 
 
 def _as_key(value: object) -> int | str | None:

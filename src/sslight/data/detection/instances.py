@@ -1,7 +1,6 @@
 """Images with boxes and masks: what detectors are trained and measured on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,33 +51,25 @@ class AnnotatedImage:
     instances: tuple[Instance, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
 class DetectionSet:
     """Annotated images as a source of encoded bytes, without class labels.
 
-    Args:
+    Attributes:
         kind: ``coco`` or ``voc``; each has its own measure.
-        name: Of the split, for people.
+        split: Its name, for people.
         categories: Their names.
         category_keys: Their ids in the annotation files.
         images: In a fixed order.
     """
 
-    def __init__(
-        self,
-        *,
-        kind: str,
-        name: str,
-        categories: Sequence[str],
-        category_keys: Sequence[int],
-        images: Sequence[AnnotatedImage],
-    ) -> None:
-        self.kind = kind
-        self.split = name
-        self.categories = tuple(categories)
-        self.category_keys = tuple(category_keys)
-        self.images = tuple(images)
-        self.classes: tuple[str, ...] | None = None
-        self.labels: npt.NDArray[np.int64] | None = None
+    kind: str
+    split: str
+    categories: tuple[str, ...]
+    category_keys: tuple[int, ...]
+    images: tuple[AnnotatedImage, ...]
+    classes: tuple[str, ...] | None = None
+    labels: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -115,14 +106,7 @@ class DetectionSet:
 
     def trainable(self) -> "DetectionSet":
         """Only the images with at least one object to learn from, as detectors are trained by custom."""
-        images = [image for image in self.images if usable_instances(image)]
-        return DetectionSet(
-            kind=self.kind,
-            name=self.split,
-            categories=self.categories,
-            category_keys=self.category_keys,
-            images=images,
-        )
+        return replace(self, images=tuple(image for image in self.images if usable_instances(image)))
 
 
 def _as_stored(pixels: Tensor, encoded: bytes) -> Tensor:

@@ -10,26 +10,8 @@ from sslight.data.detection.instances import AnnotatedImage, DetectionSet, Insta
 from sslight.data.sources.suffixes import IMAGE_SUFFIXES
 
 VOC_CATEGORIES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
 _SHOWN = 3
@@ -67,13 +49,13 @@ def read_voc(root: Path, splits: list[str], *, categories: Sequence[str] | None 
     position = {label: names.index(name) for label, name in enumerate(found)}
     return DetectionSet(
         kind="voc",
-        name="+".join(splits),
+        split="+".join(splits),
         categories=names,
-        category_keys=range(1, len(names) + 1),
-        images=[
+        category_keys=tuple(range(1, len(names) + 1)),
+        images=tuple(
             replace(image, instances=tuple(replace(each, label=position[each.label]) for each in image.instances))
             for image in images
-        ],
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.sources.source import Source
+from sslight.data.sources.source import Source, joined_labels
 
 
 class ConcatSource:
@@ -24,11 +24,7 @@ class ConcatSource:
         self.labels: npt.NDArray[np.int64] | None = None
         parts = [(s.classes, s.labels) for s in sources if s.classes is not None and s.labels is not None]
         if len(parts) == len(sources):
-            self.classes = tuple(sorted({name for classes, _ in parts for name in classes}))
-            position = {name: index for index, name in enumerate(self.classes)}
-            self.labels = np.concatenate(
-                [np.array([position[name] for name in classes], dtype=np.int64)[labels] for classes, labels in parts]
-            )
+            self.classes, self.labels = joined_labels(parts)
 
     @property
     def parts(self) -> tuple[Source, ...]:

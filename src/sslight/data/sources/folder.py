@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sslight.data.decoding.limits import read_image_file
 from sslight.data.sources.listing import list_images
 from sslight.data.sources.names import printable
+from sslight.data.sources.source import folder_labels
 from sslight.data.sources.suffixes import passed_over_in_words
 
 
@@ -54,24 +55,16 @@ class FolderSource:
         return printable(str(Path(self._root, self._names[index])))
 
     def _class_folders(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-        found: dict[str, int] = {}
-        labels = np.empty(len(self._names), dtype=np.int64)
-        loose = 0
-        for index in range(len(self._names)):
-            first, separator, _ = self._names[index].partition(os.sep)
-            if separator:
-                labels[index] = found.setdefault(first, len(found))
-            else:
-                loose += 1
-        if loose or len(found) < 2:
+        classes, labels = folder_labels((self._names[index] for index in range(len(self._names))), os.sep)
+        loose = np.count_nonzero(labels < 0)
+        if loose or len(classes) < 2:
             what = (
                 f"has {loose} of {len(self._names)} images outside any sub-folder"
                 if loose
-                else f"has all images in one sub-folder ({next(iter(found))})"
+                else f"has all images in one sub-folder ({classes[0]})"
             )
             raise ValueError(
                 f"{self._root} {what}, so it gives no labels; use one sub-folder for each class, "
                 "or switch off what needs labels"
             )
-        # The listing is sorted, so the classes were met in sorted order.
-        return tuple(found), labels
+        return classes, labels

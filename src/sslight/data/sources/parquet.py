@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.names import printable
+from sslight.data.sources.source import joined_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +47,7 @@ class ParquetSource:
         self._pid = -1
         self._starts: list[npt.NDArray[np.int64]] = []
         self._columns: list[str] = []
-        labels: list[tuple[npt.NDArray[np.int64], tuple[str, ...]]] = []
+        labels: list[tuple[tuple[str, ...], npt.NDArray[np.int64]]] = []
         for path in self._files:
             file = _open(path)
             self._columns.append(_image_column(file.schema_arrow, path))
@@ -66,11 +67,7 @@ class ParquetSource:
         self.classes: tuple[str, ...] | None = None
         self.labels: npt.NDArray[np.int64] | None = None
         if labeled:
-            self.classes = tuple(sorted({name for _, names in labels for name in names}))
-            position = {name: number for number, name in enumerate(self.classes)}
-            self.labels = np.concatenate(
-                [np.array([*map(position.__getitem__, names), -1], dtype=np.int64)[found] for found, names in labels]
-            )
+            self.classes, self.labels = joined_labels(labels)
             missing = np.flatnonzero(self.labels < 0)
             if len(missing):
                 raise ValueError(
@@ -172,8 +169,8 @@ def _image_column(schema: "pa.Schema", path: Path) -> str:
     return found[chosen[0]]
 
 
-def _labels(file: "pq.ParquetFile", path: Path) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Labels, -1 for none, and the class names in the order of the numbers."""
+def _labels(file: "pq.ParquetFile", path: Path) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The class names in the order of the numbers, and labels, -1 for none."""
     import pyarrow as pa
 
     name = next((name for name in _LABEL_COLUMNS if name in file.schema_arrow.names), None)
@@ -186,7 +183,7 @@ def _labels(file: "pq.ParquetFile", path: Path) -> tuple[npt.NDArray[np.int64], 
             values = ["" if value is None else str(value) for value in column.to_pylist()]
             names = tuple(sorted({value for value in values if value}))
             position = {value: number for number, value in enumerate(names)} | {"": -1}
-            return np.array([position[value] for value in values], dtype=np.int64), names
+            return names, np.array([position[value] for value in values], dtype=np.int64)
         if not pa.types.is_integer(kind):
             raise ValueError(f"its column {name} is of type {kind}, neither whole numbers nor text")
         numbers = column.fill_null(-1).to_numpy().astype(np.int64)
@@ -200,7 +197,7 @@ def _labels(file: "pq.ParquetFile", path: Path) -> tuple[npt.NDArray[np.int64], 
     numbers = np.maximum(numbers, -1)
     if numbers.max(initial=-1) >= len(names):
         raise ValueError(f"{path} has the label {numbers.max()}, and only {len(names)} class names")
-    return numbers, names
+    return names, numbers
 
 
 def _class_names(metadata: dict[bytes, bytes], column: str) -> tuple[str, ...] | None:

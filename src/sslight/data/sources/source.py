@@ -1,6 +1,6 @@
 """What a source of images is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +33,24 @@ class Source(Protocol):
     def locate(self, index: int) -> str:
         """Where the image lies, in full and printable, for messages."""
         ...
+
+
+def joined_labels(
+    parts: Sequence[tuple[Sequence[str], npt.NDArray[np.integer]]],
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Sorted classes and labels of several sets, each with its own classes and labels in them (-1: none)."""
+    joined = tuple(sorted({name for classes, _ in parts for name in classes}))
+    position = {name: number for number, name in enumerate(joined)}
+    tables = [np.array([*map(position.__getitem__, classes), -1], dtype=np.int64) for classes, _ in parts]
+    return joined, np.concatenate([table[labels] for table, (_, labels) in zip(tables, parts, strict=True)])
+
+
+def folder_labels(names: Iterable[str], separator: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The first folders of sorted names, thereby sorted too, and labels; -1 for names without a folder."""
+    found: dict[str, int] = {}
+    parts = (name.partition(separator) for name in names)
+    labels = [found.setdefault(first, len(found)) if mark else -1 for first, mark, _ in parts]
+    return tuple(found), np.array(labels, dtype=np.int64)
 
 
 def labels_in(source: Source, classes: Sequence[str]) -> npt.NDArray[np.int64]:

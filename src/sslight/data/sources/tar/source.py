@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.names import NameTable, printable
+from sslight.data.sources.source import folder_labels, joined_labels
 from sslight.data.sources.suffixes import IMAGE_SUFFIXES
 from sslight.data.sources.tar.index import ShardIndex, load_index, sample_key
 from sslight.data.sources.tar.members import BLOCK, DamagedTar, is_header_of
@@ -109,11 +110,8 @@ class TarSource:
     def _labels(
         self, indices: list[ShardIndex], order: npt.NDArray[np.int64]
     ) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-        classes = tuple(sorted({name for index in indices for name in index.classes}))
-        position = {name: number for number, name in enumerate(classes)}
-        tables = [np.array([position[name] for name in index.classes] + [-1]) for index in indices]
-        labels = np.concatenate([table[index.labels] for table, index in zip(tables, indices, strict=True)])
-        labels = labels[order].astype(np.int64)
+        classes, labels = joined_labels([(index.classes, index.labels) for index in indices])
+        labels = labels[order]
         missing = np.flatnonzero(labels < 0)
         if len(missing) == len(self):
             return self._folder_labels()
@@ -125,17 +123,13 @@ class TarSource:
         return classes, labels
 
     def _folder_labels(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-        found: dict[str, int] = {}
-        labels = np.empty(len(self), dtype=np.int64)
-        for index in range(len(self)):
-            first, slash, _ = self._names[index].partition("/")
-            labels[index] = found.setdefault(first if slash else "", len(found))
-        if "" in found or len(found) < 2:
+        classes, labels = folder_labels((self._names[index] for index in range(len(self))), "/")
+        if len(classes) < 2 or labels.min() < 0:
             raise ValueError(
                 f"{_listed(self._shards)} holds neither KEY.cls members nor class folders, so it gives no labels; "
                 "add them, or switch off what needs labels"
             )
-        return tuple(found), labels  # the names are sorted, so the classes were met in sorted order
+        return classes, labels
 
 
 class _OpenFile:
