@@ -1,6 +1,7 @@
 """What can be evaluated: our files, the original's, and timm's networks with or without weights."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sslight.api.pretrain import run_pretraining
 from sslight.backbones import load_backbone, num_features, open_weights
 from sslight.backbones.fingerprint import weights_fingerprint
 from sslight.config import PretrainSettings
+from sslight.data import build_source
 from sslight.evaluate.model import choose_image_size, default_folder, load_model
 from tests.backbones.original_files import original_content, write_original
 
@@ -116,3 +118,19 @@ def test_the_projection_head_of_an_original_checkpoint_is_read(
     path = write_original(monkeypatch, tmp_path / "old.pth.tar", original_content(method, "resnet18", state))
     head = open_weights(path).projection_head()
     assert (head is not None and list(head) == ["0.weight"]) if found else head is None
+
+
+def test_a_new_network_takes_the_size_of_images_that_are_smaller_than_its_own(
+    image_folder: Callable[..., Path],
+) -> None:
+    small, large = (
+        build_source([str(image_folder(f"{size} px", each=3, size=size))], labeled=False) for size in (40, 400)
+    )
+    new = load_model("timm:test_resnet", network="student", seed=0)
+    own = new.info.image_size
+    assert choose_image_size(new, None, small) == 40
+    assert choose_image_size(new, None, large) == own
+    assert choose_image_size(new, 64, small) == 64
+    fixed = load_model("timm:test_vit", network="student", seed=0)  # 40 px are no multiple of its patches
+    assert choose_image_size(fixed, None, small) == fixed.info.image_size
+    assert choose_image_size(replace(new, untrained=False), None, small) == own

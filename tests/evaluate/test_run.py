@@ -199,14 +199,25 @@ def test_fine_tuning_takes_the_projection_head_of_a_run_unless_told_otherwise(
     result = evaluate("semi", checkpoint, tmp_path, **changes)
     details = result.content["details"]
     assert (details["head"], details["train_share"], details["batch_size"]) == (expected, 0.5, 7)
-    assert result.notes == []
+    [few] = result.notes
+    assert few.startswith("only 4 steps of 7 images: too few to fine-tune a network to its end")
     before = sslight.load_backbone(checkpoint).state_dict()
     after = sslight.load_backbone(tmp_path / "result" / "backbone.safetensors").state_dict()
     assert all(not torch.equal(after[name], value) for name, value in before.items() if value.ndim > 1)
     export = tmp_path / "run" / "backbone.safetensors"
     other = evaluate("semi", str(export), tmp_path, **changes, output=tmp_path / "other")
     assert other.content["details"]["head"] == "linear"
-    assert len(other.notes) == (head == "auto")
+    assert len(other.notes) == 1 + (head == "auto")
+
+
+def test_a_baseline_is_measured_at_the_size_of_small_images_and_says_so_with_what_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = evaluate("knn", "timm:test_resnet", tmp_path, knn__k=[1], image_size=None)
+    said = "the images are small: measured at 64 px, not at the network's 160 (image_size)."
+    assert result.notes == [said]
+    assert result.content["transform"]["image_size"] == 64
+    assert capsys.readouterr().err.splitlines()[:3] == [said, "data.train: 60 images", "data.val: 30 images"]
 
 
 def test_fine_tuning_learns_what_it_is_shown(tmp_path: Path) -> None:

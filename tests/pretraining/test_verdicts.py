@@ -140,3 +140,51 @@ def test_waiting_for_data_is_starving_and_a_collapse_is_worse(tiny: Settings) ->
     judged = [health.judge(200 + i, figures(data_wait_share=0.5, feature_spread=0.01)) for i in range(5)]
     assert judged[-1].state == "collapsed"
     assert "the features of all images are alike" in str(judged[-1])
+
+
+def judged_with(health: HealthWatch, *measured: tuple[int, float, float]) -> Verdict:
+    """The verdict of a run whose other figures are healthy: step, kNN accuracy and teacher entropy each time."""
+    verdict = EARLY
+    for step, knn, entropy in measured:
+        for number in range(5 if step else 0):
+            health.judge(step - 5 + number, figures(teacher_entropy=entropy, target_spread=0.9))
+        verdict = health.judge(step, {"knn_top1": knn})
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("measured", "finding"),
+    [
+        ([(0, 6.0, 0), (100, 5.1, 0.6), (200, 3.8, 0.5)], "the last measurement is below the untrained network"),
+        ([(0, 10.0, 0), (100, 40.0, 0.6), (200, 34.0, 0.5), (300, 33.0, 0.5)], "the accuracy fell (kNN 40.0 % at"),
+        (
+            [(0, 10.0, 0), (100, 30.0, 0.6), (200, 41.0, 0.49), (300, 41.3, 0.3), (400, 41.2, 0.12)],
+            "the accuracy has stood still while the targets became sharper (kNN 41.0 % at step 200, now 41.2 %",
+        ),
+    ],
+)
+def test_a_run_that_does_not_learn_is_watched_by_its_accuracy(
+    measured: list[tuple[int, float, float]], finding: str, tiny: Settings
+) -> None:
+    verdict = judged_with(HealthWatch(tiny(dino__head_output_dim=1024), rows=32, measured=5000), *measured)
+    assert verdict.state == "watch"
+    assert verdict.finding.startswith(finding)
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        [(0, 34.0, 0), (100, 30.0, 0.6)],  # the first of several
+        [(0, 34.0, 0), (100, 30.0, 0.6), (200, 47.0, 0.4), (300, 62.0, 0.3)],
+        [(0, 34.0, 0), (100, 50.0, 0.6), (200, 49.0, 0.5), (300, 49.5, 0.45)],  # within the error of 500 images
+    ],
+)
+def test_a_run_that_learns_or_may_have_is_healthy(measured: list[tuple[int, float, float]], tiny: Settings) -> None:
+    assert judged_with(HealthWatch(tiny(dino__head_output_dim=1024), rows=32, measured=500), *measured) == HEALTHY
+
+
+def test_a_resumed_run_is_judged_as_it_was(tiny: Settings) -> None:
+    first, second = (HealthWatch(tiny(dino__head_output_dim=1024), rows=32, measured=5000) for _ in range(2))
+    judged_with(first, (0, 6.0, 0), (100, 5.1, 0.6))
+    second.load_state_dict(first.state_dict())
+    assert judged_with(second, (200, 3.8, 0.5)) == judged_with(first, (200, 3.8, 0.5)) != HEALTHY

@@ -63,7 +63,7 @@ def test_two_processes_that_see_different_things_name_the_difference(tmp_path: P
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
     for kind, words in {
         "settings": "differ: lr=0.3 and lr=0.48: start all processes with the same recipe and settings.",
-        "number": "differ: data.train has 3 and 4 images: copy the same files everywhere.",
+        "number": "differ: data.train has 3 images, not 4: copy the same files everywhere",
         "contents": "differ: data.train has 4 images with other contents: copy the same files everywhere",
         "checkpoint": "holds a checkpoint on the first machine and none on the second",
     }.items():

@@ -145,7 +145,8 @@ def test_resume_in_mid_epoch_repeats_the_uninterrupted_run_bit_for_bit(
     for state in states:
         del state["settings"]
         [state["metrics"]] = without_times([state["metrics"]])
-        state["watched"] = without_times(state["watched"])
+        for own in state["processes"]:
+            own["watched"]["records"] = without_times(own["watched"]["records"])
     assert_same(*states)
 
 
@@ -194,7 +195,7 @@ def test_unlabelled_images_train_with_health_figures_only(tiny: Settings, image_
     record = lines(result.output)[-1]
     assert 0 < record["teacher_entropy"] <= 1
     assert 0 <= record["feature_spread"] <= 1
-    assert 1 <= record["effective_rank"] <= 7
+    assert 7 < record["effective_rank"] <= 4 * 7  # of four batches
 
 
 def test_init_from_starts_from_the_weights_only(tiny: Settings, plain: PretrainResult) -> None:

@@ -1,8 +1,6 @@
 """How fast the loader and the training step are on the user's own data and settings, and what holds them up."""
 
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import closing
@@ -31,6 +29,7 @@ from sslight.train.advice import too_few_workers, waiting_advice
 from sslight.train.clock import StepClock
 from sslight.train.devices import build_fabric, place
 from sslight.train.loop import train
+from sslight.train.memory import peak_memory
 from sslight.train.run_folder import RunFolder
 from sslight.views import build_multi_crop, warm_up
 
@@ -66,7 +65,7 @@ class StepSpeed:
     images_per_second: float
     ms_per_step: float
     parts: dict[str, float]
-    peak_memory_mib: float
+    peak_memory_mib: int
     bottleneck: str
 
 
@@ -240,7 +239,7 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
         images_per_second=1000 * settings.batch_size / whole,
         ms_per_step=whole,
         parts=parts,
-        peak_memory_mib=(torch.cuda.max_memory_allocated() if on_gpu else _resident_peak()) / 2**20,
+        peak_memory_mib=peak_memory(fabric.device)["device" if on_gpu else "host"],
         bottleneck=step_bottleneck(parts, workers=workers, on_gpu=on_gpu, precision=settings.precision),
     )
 
@@ -282,9 +281,3 @@ _IN_WORDS = {
     "optimizer": "the optimiser",
     "teacher update": "the teacher's update",
 }
-
-
-def _resident_peak() -> int:
-    """Bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -81,6 +81,7 @@ def detect_with(settings: DetectSettings) -> DetectionResult | None:
         optimizer=detection_optimizer(prepared.detector, settings.weight_decay),
         rate_at=prepared.schedule.rate_at,
         total_steps=prepared.schedule.total_steps,
+        images=prepared.train,
     )
     with closing(loader):
         training = train(task, fabric=fabric, loader=loader, run=run, options=options)

@@ -17,8 +17,8 @@ def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None 
     ``export_backbone("runs/first/backbone.safetensors", {"data.check": "images"}, format=["safetensors", "onnx"])``;
     settings have the names of the command line.
 
-    ``checkpoint`` is a run folder, an export or a checkpoint of this program, or a ``.pth.tar`` of the original. Raises ValueError
-    if a setting, a file or the data is wrong, or a file disagrees; nothing has been written then.
+    ``checkpoint`` is a run folder, an export or a checkpoint of this program, or a ``.pth.tar`` of the original.
+    Raises ValueError if a setting, a file or the data is wrong, or a file disagrees; nothing has been written then.
     """
     return export_with(build_export_settings(checkpoint, {**(overrides or {}), **more}))
 

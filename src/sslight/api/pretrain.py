@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from sslight.data import (
     labels_in,
     loader_workers,
     select_subset,
+    source_notice,
 )
 from sslight.evaluate import (
     LabeledProbe,
@@ -142,10 +143,11 @@ def _pretrain_together(
         )
         run_length(settings, loader.steps_per_epoch)
         check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
-        data = data_fingerprint(source) if fabric.world_size > 1 else None
+        data = {"data.train": data_fingerprint(source)}
+        if probe is not None:
+            data = {name: data_fingerprint(part) for name, part in probe.sets.items()} | data
     with failing_together():
-        if data is not None:
-            check_agreement(settings, data, run)
+        check_agreement(settings, data["data.train"], run)
         if fabric.is_global_zero:
             run.create(settings)
 
@@ -164,8 +166,11 @@ def _pretrain_together(
                 loader,
                 fabric,
                 measure=None if probe is None else measure,
+                measured_images=1 if probe is None else probe.num_measured,
                 local_world_size=placement.processes_per_node,
             )
+            words = [options.placement, source_notice(source), *([] if probe is None else [f"kNN: {probe.protocol}"])]
+            options = replace(options, placement="; ".join(words), data=data)
             result = train(task, fabric=fabric, loader=loader, run=run, options=options)
         except ValueError:
             if loader.bad_images:  # perhaps too many: then their list is wanted most
@@ -216,31 +221,29 @@ def training_source(settings: PretrainSettings, *, labeled: bool) -> Source:
 def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, LabeledProbe | None]:
     """The images to train on, and the labelled probe if one is asked for."""
     data, probe = settings.data, settings.probe
-    knn = bool(data.val) if probe.knn is None else probe.knn
-    source = training_source(settings, labeled=knn or probe.linear)
-    if not knn:
-        return source, None
-    bank = source
-    if len(source) > probe.knn_bank:
-        bank = SubsetSource(source, select_subset(source, probe.knn_bank / len(source), settings.seed))
-    queries, query_labels = None, None
-    if data.val:
-        queries = build_source(
-            data.val,
-            labeled=True,
-            setting="data.val",
-            labels=data.val_labels,
-            labels_column=data.labels_column,
-            tar_image=data.tar_image,
-        )
-        query_labels = labels_in(queries, source.classes or ())
+    build = partial(build_source, labeled=True, labels_column=data.labels_column, tar_image=data.tar_image)
+    if not settings.measures_knn:
+        return training_source(settings, labeled=probe.linear), None
+    queries = build(data.val, setting="data.val", labels=data.val_labels) if data.val else None
+    if probe.train:
+        source, bank_name = training_source(settings, labeled=probe.linear), "probe.train"
+        bank = build(probe.train, setting="probe.train", labels=data.labels)
+    else:
+        source, bank_name = _labeled_if_it_can(settings, queries), "data.train"
+        bank = source
+        if source.classes is None and queries is not None:
+            bank, queries, bank_name = queries, None, "data.val"
+    if len(bank) > probe.knn_bank:
+        bank = SubsetSource(bank, select_subset(bank, probe.knn_bank / len(bank), settings.seed))
     assert bank.labels is not None
+    assert bank.classes is not None
     return source, LabeledProbe(
         bank=bank,
+        bank_name=bank_name,
         bank_labels=bank.labels,
         queries=queries,
-        query_labels=query_labels,
-        num_classes=len(source.classes or ()),
+        query_labels=None if queries is None else labels_in(queries, bank.classes),
+        num_classes=len(bank.classes),
         k=probe.knn_k,
         temperature=probe.knn_temperature,
         image_size=settings.views.global_size,
@@ -251,3 +254,17 @@ def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, 
         seed=settings.seed,
         limits=ReadLimits(data.max_pixels, data.read_timeout),
     )
+
+
+def _labeled_if_it_can(settings: PretrainSettings, queries: Source | None) -> Source:
+    """The training images with labels; without, if they have none and ``queries`` can be measured alone.
+
+    Folders whose names are none of the classes of ``queries`` are no classes either, but years or cameras.
+    """
+    if queries is None or settings.probe.linear or settings.data.labels is not None:
+        return training_source(settings, labeled=True)
+    with suppress(ValueError):
+        source = training_source(settings, labeled=True)
+        if set(source.classes or ()) & set(queries.classes or ()):
+            return source
+    return training_source(settings, labeled=False)

@@ -203,7 +203,7 @@ def _judged(run: Run) -> Run:
     for name, series in run.series.items():
         for step, value in series:
             figures.setdefault(step, {})[name] = value
-    records = [(step, record) for step, record in sorted(figures.items()) if "loss" in record]
+    records = [(step, record) for step, record in sorted(figures.items()) if record.keys() & {"loss", "knn_top1"}]
     try:
         verdicts = [(step, watch.judge(step, record)) for step, record in records]
     except KeyError:  # figures that another version did not record

@@ -44,7 +44,7 @@ def end(error: BaseException) -> NoReturn:
                 _tell_torchrun(str(error), first=False)
                 sys.exit(1)
             if isinstance(error, StoreUnavailable | WorkerFailed | TrainingStopped):
-                _exit(str(error), code=1, said_by_all=isinstance(error, TrainingStopped))
+                _exit(str(error), code=1, said_by_all=type(error) is TrainingStopped)
     traceback.print_exception(error)
     _exit(f"unexpected {type(error).__name__}: {error} ({_logged(error)})", code=1)
 

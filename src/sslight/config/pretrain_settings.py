@@ -22,8 +22,9 @@ class DataSettings(fields.Section):
     list joins several. Unit: path(s). Try: the folder that holds all your images; labels are not needed."""
 
     val: fields.Paths = []
-    """Labelled images on which the kNN accuracy is measured while training.
-    Unit: path(s). Try: a few thousand images with the same classes as data.train."""
+    """Labelled images on which the kNN accuracy is measured while training: against probe.train, or against
+    data.train if its folders are the same classes; else each against all others of data.val.
+    Unit: path(s). Try: a few thousand images."""
 
     subset: fields.Subset = None
     labels: fields.LabelTable = None
@@ -106,9 +107,14 @@ class ProbeSettings(fields.Section):
     """Train a linear classifier on the detached features beside the method (needs labels in data.train).
     Unit: true or false. Try: true, it costs almost nothing."""
 
+    train: fields.Paths = []
+    """Labelled images that take the place of data.train as the bank of neighbours, and for the linear accuracy.
+    Unit: path(s). Try: labelled images with the classes of data.val, if data.train has no labels."""
+
     knn: bool | None = None
-    """Measure kNN accuracy at epoch ends. null means: exactly when data.val is given. Without data.val, the training
-    images are classified by each other, each left out of its own vote. Unit: true, false or null. Try: null."""
+    """Measure kNN accuracy at epoch ends. null means: exactly when data.val or probe.train is given. Without
+    data.val, the images of the bank are classified by each other, each left out of its own vote.
+    Unit: true, false or null. Try: null."""
 
     knn_k: fields.PositiveInt = 20
     """Neighbours that vote. Unit: images. Try: 20 (200 for large sets), as published."""
@@ -116,7 +122,8 @@ class ProbeSettings(fields.Section):
     knn_temperature: fields.KNNTemperature = 0.07
 
     knn_bank: fields.PositiveInt = 10_000
-    """Most training images used as the bank of neighbours, drawn with the run's seed and stratified by class.
+    """Most images used as the bank of neighbours, drawn with the run's seed and
+    stratified by class.
     Unit: images. Try: more for a less noisy accuracy, at the cost of a longer epoch end."""
 
     every_epochs: fields.PositiveInt = 1
@@ -220,10 +227,15 @@ class PretrainSettings(fields.Section):
     checkpoint: CheckpointSettings = CheckpointSettings()
     explained_by: ClassVar[str] = "sslight config {key}"
 
+    @property
+    def measures_knn(self) -> bool:
+        """Whether kNN accuracy is measured: as set, or with labelled images for it."""
+        return bool(self.data.val or self.probe.train) if self.probe.knn is None else self.probe.knn
+
     def without_effect(self) -> list[tuple[str, bool, str]]:
         """See :class:`Section`."""
         optim, probe, swav = self.optim, self.probe, self.swav
-        no_knn = probe.knn is False or (probe.knn is None and not self.data.val)
+        no_knn = not self.measures_knn
         of_knn = "probe.knn_k probe.knn_temperature probe.knn_bank probe.every_epochs"
         of_locals = "global_pair_weight views.local_size views.local_scale"
         return [
@@ -239,7 +251,7 @@ class PretrainSettings(fields.Section):
             ("data.val_labels", not self.data.val, "there is no data.val"),
             ("data.labels_column", not (self.data.labels or self.data.val_labels), "no table of labels is given"),
             (of_knn, no_knn, "no kNN accuracy is measured without data.val or probe.knn=true"),
-            ("data.val", probe.knn is False, "probe.knn=false"),
+            ("data.val probe.train", probe.knn is False, "probe.knn=false"),
             ("dino.warmup_teacher_temp", not self.dino.warmup_teacher_temp_epochs, "dino.warmup_teacher_temp_epochs=0"),
             ("swav.queue_start_epoch", swav.queue_size == 0, "swav.queue_size=0"),
         ]

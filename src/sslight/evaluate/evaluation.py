@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslight.config import EvaluateSettings
-from sslight.data import CropLoader, ReadLimits, Source
+from sslight.data import CropLoader, ReadLimits, Source, data_fingerprint
 from sslight.evaluate.classifiers.metrics import Accuracy, accuracy_of_ranks
 from sslight.evaluate.features.cache import cached_features
 from sslight.evaluate.features.extract import EvalTransform
@@ -110,6 +110,8 @@ class Evaluation:
             every_steps=settings.checkpoint_every_steps,
             every_minutes=settings.checkpoint_every_minutes,
             placement=placement,
+            data={"data.train": data_fingerprint(self.sets.train)},
+            lighter="a smaller semi.batch_size or feature_batch_size, precision=bf16, a smaller image_size",
         )
         if self.fabric.is_global_zero:
             self.run.create(settings)

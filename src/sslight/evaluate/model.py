@@ -1,13 +1,17 @@
 """The backbone to evaluate, from whatever names it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor, nn
 
 from sslight.backbones import BackboneInfo, build_backbone, check_image_size, is_public, open_weights, timm_config
+from sslight.data import Source, readable_images
 
 _TIMM = "timm:"
 
@@ -28,6 +32,7 @@ class EvaluatedModel:
     info: BackboneInfo
     notes: str
     projection: Mapping[str, Tensor] | None
+    untrained: bool = False
 
 
 def load_model(checkpoint: str, *, network: str, seed: int) -> EvaluatedModel:
@@ -69,9 +74,19 @@ def default_folder(checkpoint: str) -> Path:
     return folder / "evaluation"
 
 
-def choose_image_size(model: EvaluatedModel, image_size: int | None) -> int:
-    """The side in px at which the model is evaluated; ValueError if it cannot take it."""
+def choose_image_size(model: EvaluatedModel, image_size: int | None, images: Source | None = None) -> int:
+    """The side in px at which the model is evaluated; ValueError if it cannot take it.
+
+    Without ``image_size`` it is the model's own. A new network has seen none: of small ``images`` it takes the size,
+    if it can (the median of the shorter sides of 16).
+    """
     size = model.info.image_size if image_size is None else image_size
+    if images is not None and image_size is None and model.untrained:
+        few = islice(readable_images(images, seed=0, bad=[]), 16)
+        small = int(median(min(image.shape[1:]) for _, image in few))
+        with suppress(ValueError):
+            check_image_size(model.backbone, small, "image_size")
+            return min(size, small)
     check_image_size(model.backbone, size, "image_size")
     return size
 
@@ -82,4 +97,4 @@ def _new_model(name: str, seed: int) -> EvaluatedModel:
         torch.manual_seed(seed)
         backbone = build_backbone(name).eval()
     info = BackboneInfo(name, config["input_size"][-1], None, tuple(config["mean"]), tuple(config["std"]))
-    return EvaluatedModel(backbone, info, f"untrained, weights drawn with seed {seed}", projection=None)
+    return EvaluatedModel(backbone, info, f"untrained, weights drawn with seed {seed}", projection=None, untrained=True)

@@ -15,10 +15,11 @@ from sslight.evaluate.features.extract import extract_features
 
 @dataclass(frozen=True)
 class LabeledProbe:
-    """kNN and linear accuracy of a backbone: bank of training images against validation queries.
+    """kNN and linear accuracy of a backbone: a labelled bank against validation queries.
 
     Attributes:
-        bank: Training images.
+        bank: Labelled images.
+        bank_name: The setting that gives them.
         bank_labels: ``[M]``, in ``0 .. num_classes - 1``.
         queries: Validation images, or None: then the bank is classified by itself, each image left out
             of its own vote, and the linear accuracy is measured on a held-out fifth.
@@ -32,6 +33,7 @@ class LabeledProbe:
     """
 
     bank: Source
+    bank_name: str
     bank_labels: npt.NDArray[np.int64]
     queries: Source | None
     query_labels: npt.NDArray[np.int64] | None
@@ -49,9 +51,20 @@ class LabeledProbe:
     @property
     def protocol(self) -> str:
         """What is compared with what, in words."""
+        bank = f"{len(self.bank)} {'training' if self.bank_name == 'data.train' else 'labelled'} images"
         if self.queries is None:
-            return f"leave-one-out on {len(self.bank)} training images (no validation set was given)"
-        return f"{len(self.queries)} validation images against {len(self.bank)} training images"
+            return f"leave-one-out on {bank} ({self.bank_name} alone)"
+        return f"{len(self.queries)} validation images against {bank}"
+
+    @property
+    def sets(self) -> dict[str, Source]:
+        """The sets by their settings."""
+        return {self.bank_name: self.bank, **({} if self.queries is None else {"data.val": self.queries})}
+
+    @property
+    def num_measured(self) -> int:
+        """Images of which the kNN accuracy is."""
+        return len(self.queries or self.bank)
 
     def measure(self, backbone: nn.Module, device: torch.device, *, linear: bool) -> dict[str, float]:
         """``{"knn_top1": %, "linear_top1": %}`` of the backbone in eval mode; linear only if asked for."""

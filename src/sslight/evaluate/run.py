@@ -1,9 +1,7 @@
 """An evaluation from settings to ``results.json``."""
 
 import json
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from lightning_fabric import Fabric
 
 from sslight.backbones import save_backbone, slow_precision, weights_fingerprint
 from sslight.config import EvaluateSettings
-from sslight.data import Source, check_readable, data_fingerprint
+from sslight.data import Source, check_readable, data_fingerprint, source_notice
 from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.evaluate.features.cache import check_cache, default_cache
 from sslight.evaluate.features.extract import EvalTransform
@@ -37,7 +34,10 @@ from sslight.evaluate.results import (
 from sslight.evaluate.sets import build_sets
 from sslight.files import whole_file, write_whole
 from sslight.train import RunFolder
+from sslight.train.memory import memory_in_words, peak_memory
 from sslight.train.progress import Progress
+
+_LIGHTER = "try, in this order, a smaller feature_batch_size, a smaller image_size, fewer workers."
 
 
 def run_evaluation(
@@ -60,6 +60,8 @@ def run_evaluation(
     """
     started = time.perf_counter()
     evaluation = prepare(settings, fabric=fabric, workers=workers, show_progress=show_progress)
+    for setting, source in (("data.train", evaluation.sets.train), ("data.val", evaluation.sets.val)):
+        evaluation.progress.say(f"{setting}: {source_notice(source)}")
     sets = evaluation.sets
     identity = {
         "checkpoint": checkpoint_facts(settings, evaluation.model),
@@ -76,7 +78,8 @@ def run_evaluation(
         evaluation.run.check(settings)
         fabric.barrier()  # before the first process writes there
     with _folder_for_results(folder):
-        measured = _measure(evaluation)
+        with memory_in_words(fabric.device, lambda: f"evaluate {settings.protocol}", lambda: _LIGHTER):
+            measured = _measure(evaluation)
         if measured is None:
             return None
         try:
@@ -92,7 +95,7 @@ def run_evaluation(
                 settings=settings.model_dump(mode="json", exclude={"knn", "linear", "semi"} - {settings.protocol}),
                 transform=asdict(evaluation.transform),
                 seconds=round(time.perf_counter() - started, 1),
-                peak_memory_mib=_peak_memory(fabric.device),
+                peak_memory_mib=peak_memory(fabric.device),
             )
         except OSError:
             evaluation.progress.say(f"the result cannot be written; it is {measured.accuracy}, {measured.details}")
@@ -171,7 +174,7 @@ def prepare(settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_pr
     if settings.output is not None and (settings.output / FILE_NAME).exists():
         raise ValueError(f"output={settings.output} already holds {FILE_NAME}: choose another folder.")
     model = load_model(settings.checkpoint, network=settings.network, seed=settings.seed)
-    size = choose_image_size(model, settings.image_size)
+    size = choose_image_size(model, settings.image_size, sets.train)
     if settings.resize is not None and settings.resize < size:
         raise ValueError(f"resize={settings.resize} is smaller than the image size {size}: resize to at least that.")
     evaluation = Evaluation(
@@ -185,6 +188,10 @@ def prepare(settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_pr
         workers=workers,
         progress=Progress(shown=show_progress and fabric.is_global_zero),
     )
+    if model.untrained and size < model.info.image_size and settings.image_size is None:
+        own = f"the images are small: measured at {size} px, not at the network's {model.info.image_size} (image_size)."
+        sets.notes.append(own)
+        evaluation.progress.say(own)
     if settings.protocol == "semi":
         check_head(evaluation)
     else:
@@ -218,13 +225,3 @@ def _described(paths: list[str], source: Source, num_classes: int) -> dict[str, 
         "num_classes": num_classes,
         "sha256": data_fingerprint(source).sha256,
     }
-
-
-def _peak_memory(device: torch.device) -> dict[str, int]:
-    """Largest memory of this process so far, in MiB (mapped files that were read count)."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    peak = {"host": host >> 20}
-    if device.type == "cuda":
-        peak["device"] = torch.cuda.max_memory_allocated(device) >> 20
-    return peak

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import safetensors.torch
 import timm
 import torchvision
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslight.backbones import TORCHVISION_NAMES, read_state_dict, save_backbone, timm_name
+from sslight.backbones import TORCHVISION_NAMES, save_backbone, timm_name
 from sslight.export.network import Exportable
 
 Keys = Literal["timm", "torchvision"]
@@ -67,7 +68,7 @@ def open_weights(exportable: Exportable, path: Path, *, keys: Keys) -> nn.Module
         whole = getattr(torchvision.models, name)(num_classes=num_classes or 1)
         if not num_classes:
             setattr(whole, _LAST[name], nn.Identity())
-        whole.load_state_dict(read_state_dict(path))
+        whole.load_state_dict(safetensors.torch.load_file(path))
         last = getattr(whole, _LAST[name])
         layer = last[-1] if isinstance(last, nn.Sequential) else last
         setattr(whole, _LAST[name], nn.Identity())

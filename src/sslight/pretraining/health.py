@@ -6,7 +6,7 @@ figures); tests/pretraining/test_verdicts.py provokes the same troubles again.
 
 import math
 from collections import deque
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,33 +18,55 @@ from sslight.train.task import EARLY, Verdict
 _MAX_ROWS = 256  # keeps the eigenvalue problem within milliseconds
 
 
-@torch.no_grad()
-def feature_health(features: Tensor) -> dict[str, Tensor]:
-    """Spread and effective rank of a batch of features ``[B, D]``, as scalars on their device.
+class RecentFeatures:
+    """The features of the latest images, at most 256, from as many steps as that takes: a batch of 16 says little.
 
-    * ``feature_spread``: root mean variance of the L2-normalised features over the batch, between 0 (all images
-      look alike: collapse) and 1 (directions spread evenly); after Chen & He, CVPR 2021, figure 2.
-    * ``effective_rank``: exponential of the entropy of the singular values of the centred
-      features, between 1 and min(B - 1, D); Roy & Vetterli, EUSIPCO 2007.
+    Each batch is centred by itself: a network that moves from step to step would seem to spread its images.
     """
-    rows = features[:_MAX_ROWS].float()
-    if not rows.isfinite().all():  # the host waits here; eigenvalues of such a matrix would be an error
-        nothing = rows.new_full((), torch.nan)
-        return {"feature_spread": nothing, "effective_rank": nothing}
-    directions = F.normalize(rows, dim=1)
-    spread = directions.var(0, unbiased=False).sum().sqrt()
-    centered = rows - rows.mean(0)
-    singular = torch.linalg.eigvalsh(centered @ centered.T).clamp_min(0).sqrt()
-    share = singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)
-    rank = torch.special.entr(share).sum().exp()
-    return {"feature_spread": spread, "effective_rank": rank}
+
+    def __init__(self) -> None:
+        self.batches: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(self, features: Tensor) -> None:
+        """Remember a batch of features ``[B, D]``, B at least 2."""
+        rows = features[:_MAX_ROWS].detach().float()
+        self._directions = F.normalize(rows, dim=1)
+        self.batches.append(rows - rows.mean(0))
+        while sum(map(len, self.batches)) > _MAX_ROWS:
+            del self.batches[0]
+
+    @torch.no_grad()
+    def health(self) -> dict[str, Tensor]:
+        """Spread and effective rank, as scalars on their device.
+
+        * ``feature_spread``: root mean variance of the L2-normalised features over the latest batch, between 0 (all
+          images look alike: collapse) and 1 (directions spread evenly); after Chen & He, CVPR 2021, figure 2.
+        * ``effective_rank``: exponential of the entropy of the singular values of all rows, between 1 and
+          :func:`rank_limit`; Roy & Vetterli, EUSIPCO 2007.
+        """
+        device = self._directions.device
+        rows = torch.cat([batch.to(device) for batch in self.batches]).double()  # or rounding is a rank of its own
+        spread = self._directions.var(0, unbiased=False).sum().sqrt()
+        rank = rows.new_full((), torch.nan)
+        if rows.isfinite().all():  # the host waits here; eigenvalues of another matrix would be an error
+            singular = torch.linalg.eigvalsh(rows @ rows.T).clamp_min(0).sqrt()
+            share = singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)
+            rank = torch.special.entr(share).sum().exp()
+        return {"feature_spread": spread, "effective_rank": rank.float()}
+
+
+def rank_limit(rows: int) -> int:
+    """The largest effective rank of :class:`RecentFeatures` with so many images in a batch."""
+    rows = min(rows, _MAX_ROWS)
+    return _MAX_ROWS // rows * (rows - 1)
 
 
 HEALTHY = Verdict("healthy")
 
 
-def health_line(scalars: dict[str, float], batch: int, verdict: Verdict) -> str:
-    """The verdict and the indicators, for the end of an epoch."""
+def health_line(scalars: dict[str, float], rows: int, verdict: Verdict) -> str:
+    """The verdict and the indicators, for the end of an epoch; ``rows`` are the images of a forward pass."""
     parts = []
     if "teacher_entropy" in scalars:
         parts.append(f"teacher entropy {scalars['teacher_entropy']:.3f} of ln K")
@@ -54,12 +76,13 @@ def health_line(scalars: dict[str, float], batch: int, verdict: Verdict) -> str:
         parts.append(f"key similarity {scalars['key_similarity']:.2f}")
         parts.append(f"own key nearest {scalars['contrast_top1']:.0f} %")
     parts.append(f"feature spread {scalars['feature_spread']:.2f}")
-    parts.append(f"effective rank {scalars['effective_rank']:.0f} of {min(batch, _MAX_ROWS) - 1}")
+    parts.append(f"effective rank {scalars['effective_rank']:.0f} of {rank_limit(rows)}")
     return f"health: {verdict.state} · " + " · ".join(parts)
 
 
 _REMEMBERED = 5  # records: one batch says little
 _STEPS_BEFORE_A_VERDICT = 40
+_SHARPNESS = {"dino": ("teacher_entropy", "dino.teacher_temp"), "swav": ("assignment_entropy", "swav.epsilon")}
 _HIGHEST_RATE = {"adamw": 0.003, "sgd": 0.5, "lars": 10.0}  # peak rates above these are rarely meant
 
 
@@ -84,35 +107,44 @@ def healthy_ranges(settings: PretrainSettings, *, rows: int) -> dict[str, tuple[
 
 
 class HealthWatch:
-    """Judges a run by the figures of its latest records.
+    """Judges a run by the figures of its latest records, and by its accuracies where they are measured.
 
     Args:
         settings: Of the run; sizes, and the values that advice names.
         rows: Images that a process has in one forward pass.
+        measured: Images of which the accuracies are.
     """
 
-    def __init__(self, settings: PretrainSettings, *, rows: int) -> None:
-        self._settings = settings
-        self._rows = rows
+    def __init__(self, settings: PretrainSettings, *, rows: int, measured: int = 1000) -> None:
+        self._settings, self._rows, self._images = settings, rows, measured
         self._healthy = healthy_ranges(settings, rows=rows)
         self._records: deque[dict[str, float]] = deque(maxlen=_REMEMBERED)
+        self._accuracies: list[dict[str, float]] = []
+        self.features = RecentFeatures()
 
-    def state_dict(self) -> list[dict[str, float]]:
-        """The latest records, so that a resumed run is judged as it was."""
-        return list(self._records)
+    def state_dict(self) -> dict[str, Any]:
+        """The latest records and features and all accuracies, so that a resumed run is judged as it was."""
+        features = [batch.cpu() for batch in self.features.batches]
+        return {"records": list(self._records), "accuracies": list(self._accuracies), "features": features}
 
-    def load_state_dict(self, records: list[dict[str, float]]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave."""
-        self._records = deque(records, maxlen=_REMEMBERED)
+        self._records = deque(state["records"], maxlen=_REMEMBERED)
+        self._accuracies, self.features.batches = list(state["accuracies"]), list(state["features"])
 
     def judge(self, step: int, metrics: dict[str, float]) -> Verdict:
-        """The verdict after ``step`` steps, with the figures of the latest record added."""
-        self._records.append(metrics)
+        """The verdict after ``step`` steps, with the figures of a record added, or the accuracies measured there."""
+        if "loss" in metrics:
+            self._records.append(metrics)
+        if "knn_top1" in metrics:
+            name, _ = _SHARPNESS.get(self._settings.method, ("", ""))
+            entropy = self._records[-1].get(name, 0.0) if self._records else 0.0
+            self._accuracies.append({"step": step, "knn": metrics["knn_top1"], "entropy": entropy})
         if step < _STEPS_BEFORE_A_VERDICT or len(self._records) < _REMEMBERED:
             return EARLY
         names = set.intersection(*(set(record) for record in self._records))
         means = {name: sum(record[name] for record in self._records) / _REMEMBERED for name in names}
-        verdicts = [self._features(means)]
+        verdicts = [self._features(means), self._accuracy()]
         match self._settings.method:
             case "dino":
                 verdicts.append(self._dino(means))
@@ -132,13 +164,44 @@ class HealthWatch:
         return min(reversed(verdicts), key=lambda verdict: worst.index(verdict.state))
 
     def _features(self, means: dict[str, float]) -> Verdict:
-        rank, most = means["effective_rank"], min(self._rows, _MAX_ROWS) - 1
+        rank, most = means["effective_rank"], rank_limit(self._rows)
         if means["feature_spread"] < self._healthy["feature_spread"][0] or (rank < 1.5 and most > 3):
             found = f"the features of all images are alike (spread {means['feature_spread']:.2f}, rank {rank:.1f})"
             return Verdict("collapsed", found, self._calmer())
         if rank < self._healthy["effective_rank"][0]:
-            found = f"the features of a batch use few directions (effective rank {rank:.1f} of {most})"
+            found = f"the features use few directions (effective rank {rank:.1f} of {most})"
             return Verdict("watch", found, self._calmer())
+        return HEALTHY
+
+    def _accuracy(self) -> Verdict:
+        """What the measured accuracies say; differences within the error of measurement say nothing."""
+        settings, measured = self._settings, self._accuracies
+        # The first of several is left alone: many runs that go well begin below the untrained network.
+        enough = 3 if settings.epochs is None or settings.epochs > settings.probe.every_epochs else 2
+        if len(measured) < enough or measured[0]["step"]:
+            return HEALTHY
+        untrained, last = measured[0]["knn"], measured[-1]["knn"]
+        best = max(measured[1:], key=lambda each: each["knn"])
+        share = max(untrained, best["knn"]) / 100
+        error = 100 * math.sqrt(2 * share * (1 - share) / self._images)  # standard error of a difference
+        if last < untrained - 2 * error:
+            found = (
+                f"the last measurement is below the untrained network (kNN {last:.1f} %, untrained {untrained:.1f} %)"
+            )
+            more = "more epochs, or other views: sslight views shows whether they fit the images"
+            return Verdict("watch", found, self._calmer(more))
+        if all(each["knn"] < best["knn"] - 2 * error for each in measured[-2:]):
+            found = f"the accuracy fell (kNN {best['knn']:.1f} % at step {best['step']:.0f}, now {last:.1f} %)"
+            return Verdict("watch", found, self._calmer("fewer epochs; best.pt is the best so far"))
+        since = next(each for each in measured[1:] if each["knn"] >= best["knn"] - error)
+        if measured[-1]["step"] >= 2 * since["step"] and measured[-1]["entropy"] < 0.5 * since["entropy"]:
+            return Verdict(
+                "watch",
+                f"the accuracy has stood still while the targets became sharper (kNN {since['knn']:.1f} % at step "
+                f"{since['step']:.0f}, now {last:.1f} %; entropy {since['entropy']:.2f}, now "
+                f"{measured[-1]['entropy']:.2f} of its largest)",
+                f"fewer epochs, or a higher {_SHARPNESS[settings.method][1]}",
+            )
         return HEALTHY
 
     def _dino(self, means: dict[str, float]) -> Verdict:

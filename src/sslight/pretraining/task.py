@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sslight.config import PretrainSettings
 from sslight.data import ViewLoader, available_cores, default_workers, loader_workers
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
-from sslight.pretraining.health import HealthWatch, feature_health, health_line
+from sslight.pretraining.health import HealthWatch, health_line
 from sslight.pretraining.online_probe import MethodWithProbe, step_values
 from sslight.pretraining.schedule import RunLength, rates_at, run_length, values_at
 from sslight.train.advice import waiting_advice
@@ -33,6 +33,7 @@ def build_pretraining_task(
     fabric: Fabric,
     *,
     measure: Measure | None = None,
+    measured_images: int = 1,
     local_world_size: int = 1,
     clock: StepClock | None = None,
 ) -> tuple[Task, RunOptions]:
@@ -44,6 +45,7 @@ def build_pretraining_task(
         loader: Of this process.
         fabric: Launched Fabric.
         measure: Accuracies of the backbone at epoch ends, or None.
+        measured_images: Of which they are.
         local_world_size: Training processes on this machine.
         clock: Notes the time of the parts of each step.
     """
@@ -55,8 +57,9 @@ def build_pretraining_task(
     optimizer = build_optimizer(settings.optim, parameter_groups(model))
     model.to(memory_format=torch.channels_last)
     synchronize_batch_norm(model, fabric)
-    step = _Pretraining(settings, model, length, clock or StepClock())
-    health = HealthWatch(settings, rows=settings.batch_size // fabric.world_size // settings.accumulate)
+    rows = settings.batch_size // fabric.world_size // settings.accumulate
+    health = HealthWatch(settings, rows=rows, measured=measured_images)
+    step = _Pretraining(settings, model, length, clock or StepClock(), health)
     workers, cores = loader_workers(settings, local_world_size), max(1, available_cores() // local_world_size)
 
     def epoch_lines(metrics: dict[str, float], verdict: Verdict, waiting: float) -> list[str]:
@@ -70,7 +73,7 @@ def build_pretraining_task(
         lines = [] if advice is None or step.advised else [advice]
         step.advised = step.advised or advice is not None
         if "feature_spread" in metrics:
-            lines.append(health_line(metrics, settings.batch_size // fabric.world_size, verdict))
+            lines.append(health_line(metrics, rows, verdict))
         return lines
 
     def set_scheduled(number: int) -> dict[str, float]:
@@ -94,7 +97,7 @@ def build_pretraining_task(
         begin_step=lambda number: method.begin_step(values_at(number, settings, length)),
         end_step=lambda number: method.end_step(values_at(number, settings, length)),
         finish_gradients=step.finish_gradients,
-        indicators=feature_health,
+        indicators=health.features.health,
         judge=health.judge,
         watched=health,
         measure=None if measure is None else lambda final: measure(method.backbone, final),
@@ -118,6 +121,7 @@ def build_pretraining_task(
         keep_best=keep.keep_best,
         max_skipped_batches=settings.optim.max_skipped_batches,
         placement=placement_line(fabric, workers=workers, cores=cores),
+        lighter=_lighter(settings),
     )
     return task, options
 
@@ -125,8 +129,16 @@ def build_pretraining_task(
 class _Pretraining:
     """One step of a method: normalised views in, loss and indicators out."""
 
-    def __init__(self, settings: PretrainSettings, model: MethodWithProbe, length: RunLength, clock: StepClock) -> None:
+    def __init__(
+        self,
+        settings: PretrainSettings,
+        model: MethodWithProbe,
+        length: RunLength,
+        clock: StepClock,
+        health: HealthWatch,
+    ) -> None:
         self._settings, self._method, self._length, self._clock = settings, model.method, length, clock
+        self._health = health
         self._inputs: Inputs | None = None
         self.advised = False
 
@@ -135,7 +147,8 @@ class _Pretraining:
             self._inputs = normalized(batch, self._settings, memory=self._inputs)
         values = values_at(step, self._settings, self._length)
         output = wrapped(*self._inputs, batch.labels, step_values(values))
-        return Output(output["loss"], output["scalars"], output["features"])
+        self._health.features.add(output["features"])
+        return Output(output["loss"], output["scalars"])
 
     def finish_gradients(self, step: int) -> None:
         if self._settings.optim.clip_grad is not None:
@@ -150,6 +163,17 @@ def normalized(batch: ViewBatch, settings: PretrainSettings, *, memory: Inputs |
     out_globals, out_locals = (None, None) if memory is None else memory
     local_views = None if batch.local_views is None else normalize(batch.local_views, mean, std, out=out_locals)
     return normalize(batch.global_views, mean, std, out=out_globals), local_views
+
+
+def _lighter(settings: PretrainSettings) -> str:
+    parts = [
+        f"a smaller batch_size, or the same one in accumulate={2 * settings.accumulate} parts",
+        "" if settings.grad_checkpointing else "grad_checkpointing=true (free to change on resume)",
+        "precision=bf16" if settings.precision == "32" else "",
+        "fewer or smaller views (views.num_local, views.local_size, views.global_size)",
+        "fewer workers (free to change on resume)",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _remedy(newest: Path | None) -> str:

@@ -118,10 +118,13 @@ class StepClock:
         self._step_began = 0.0
         self.steps: list[dict[str, float]] = []
         """For each step, seconds by part, and of the ``whole``."""
+        self.doing = "start"
+        """The part that was begun last."""
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Count the seconds inside towards ``name``."""
+        self.doing = name
         if not self._runs:
             yield
             return

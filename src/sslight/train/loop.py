@@ -7,23 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import nn
 
 from sslight.backbones import slow_precision
 from sslight.data import merge_bad_images
-from sslight.train.checkpoints import CheckpointWriter, kept_checkpoints
+from sslight.train.checkpoints import CheckpointWriter
 from sslight.train.clock import StepClock, Throughput
-from sslight.train.finite import FiniteWatch, NotFinite, all_finite, gradient_norm
+from sslight.train.finite import FiniteWatch, all_finite, gradient_norm
 from sslight.train.interrupts import stop_signals
 from sslight.train.memory import keep_freed_memory
 from sslight.train.prefetch import DeviceBatches
-from sslight.train.processes import agreed, mean_scalars, reduce_scalars
+from sslight.train.processes import agree_on_buffers, agreed, mean_scalars, reduce_scalars
 from sslight.train.progress import accuracies, epoch_line
 from sslight.train.run_folder import RunFolder
 from sslight.train.run_log import RunLog
-from sslight.train.run_state import RunState, is_best, seed_all
+from sslight.train.run_state import RunState, seed_all
 from sslight.train.task import Loader, RunOptions, Task, TrainingStopped
 
 
@@ -59,9 +57,9 @@ def train(
         clock: Notes the time of the parts of each step; None does not.
 
     Raises:
-        TrainingStopped: a loss, gradient or weight is not finite, or a signal asked the run to end (a checkpoint is
-            written first).
-        ValueError: the checkpoint is damaged or of another run, or too many images are unreadable.
+        TrainingStopped: a loss, gradient or weight is not finite, memory ran out, or a signal asked the run to end
+            (a checkpoint is written first).
+        ValueError: the checkpoint is damaged, or of another run or other images, or too many images are unreadable.
     """
     # ---- Set up ---------------------------------------------------------------------------------------------
     if fabric.device.type == "cpu":
@@ -72,10 +70,10 @@ def train(
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     seed_all(options.seed + fabric.global_rank)  # from here on processes draw differently (drop path, proposals)
 
-    state = RunState(task, fabric, loader, options)
+    state = RunState(task, fabric, loader, options, run)
     log = RunLog(run, fabric, task, options, loader.steps_per_epoch)
     checkpoints = CheckpointWriter(run.checkpoints, keep_last=options.keep_last)
-    passed_over = state.restore(run) if run.continues else []
+    passed_over = state.restore() if run.continues else []
     if state.step >= task.total_steps and run.backbone.exists() and options.resume is True:
         raise ValueError(f"the run in {run.path} is complete ({state.step} steps): there is nothing to resume.")
     watch = FiniteWatch(fabric.device, world_size=fabric.world_size, scaled=options.precision == "16")
@@ -84,19 +82,14 @@ def train(
     batches: DeviceBatches[Any] | None = None
 
     # ---- Train ----------------------------------------------------------------------------------------------
-    with closing(checkpoints), log, stop_signals() as stop:
+    with closing(checkpoints), log, stop_signals() as stop, state.memory_in_words(clock):
         log.begin(state.step)
-        for sentence in passed_over:
+        for sentence in (options.placement, *passed_over, slow_precision(options.precision, fabric.device)):
             log.say(sentence)
-        if (warning := slow_precision(options.precision, fabric.device)) is not None:
-            log.say(warning)
         if task.measure is not None and state.step == 0:
-            with throughput.paused(measuring=True):
-                untrained = _measured(task, state, log, fabric, final=True, epoch=0)
-                log.say("untrained: " + accuracies(untrained))
+            with throughput.paused(measuring=True), clock.part("measurement"):
+                log.say("untrained: " + accuracies(state.measure(log, epoch=0, final=True)))
         wrapped.train()
-        if options.placement:
-            log.say(options.placement)
         throughput.begin(state.step)
 
         while state.step < task.total_steps:
@@ -148,7 +141,7 @@ def train(
             trouble = watch.found(now=logging or saving)
             if trouble is not None:
                 log.tell(checkpoints.failure(wait=True))
-                _go_back(trouble, task, state, run, log, options, fabric)
+                state.go_back(trouble, log)
                 optimizer_.zero_grad()
                 batches = None
                 throughput.begin(state.step)
@@ -164,45 +157,38 @@ def train(
 
             # Look at it. The host waits for the device here and, with several processes, in agreed().
             if logging:
-                scalars = mean_scalars([output.scalars for output in outputs])
-                if task.indicators is not None and outputs[0].features is not None:
-                    scalars |= task.indicators(outputs[0].features)
+                scalars = mean_scalars([output.scalars for output in outputs]) | task.indicators()
                 metrics = {name: float(value) for name, value in reduce_scalars(fabric, scalars).items()}
                 metrics |= task.figures(metrics)
                 if not math.isfinite(metrics["loss"]) and not task.may_diverge:  # of another, with scaled gradients
                     raise TrainingStopped(
                         f"the loss became {metrics['loss']} in the {options.log_every} steps before step {step + 1}: "
-                        f"{task.remedy(_newest(run))}"
+                        f"{task.remedy(run.newest_checkpoint)}"
                     )
                 state.metrics = metrics | {"grad_norm": float(grad_norm)} | rates | throughput.look(step + 1)
-                words = {}
-                if task.judge is not None:
-                    log.judged(step + 1, task.judge(step + 1, state.metrics))
-                    words = {"health": log.verdict.state}
-                log.record(step + 1, epoch, state.metrics, **words)
+                log.record(step + 1, epoch, state.metrics)
                 log.tell(checkpoints.failure(wait=False))
             log.show(step + 1, epoch, state.metrics)
 
             # Keep it.
             if epoch_ends or run_ends:
                 batches = None
-                with throughput.paused(measuring=True):
+                with throughput.paused(measuring=True), clock.part("measurement"):
                     if task.measure is not None and (run_ends or (epoch + 1) % task.measure_every == 0):
-                        state.metrics |= _measured(task, state, log, fabric, final=run_ends, epoch=epoch)
+                        state.metrics |= state.measure(log, epoch=epoch, final=run_ends)
                     log.say(epoch_line(epoch, log.num_epochs, state.metrics))
                     for line in task.epoch_lines(state.metrics, log.verdict, throughput.waiting_share()):
                         log.say_once(line, "  " + line)
             if saving:
-                with throughput.paused():
+                with throughput.paused(), clock.part("checkpoint"):
                     # The update may have gone wrong where the loss before it was fine: nothing broken is saved.
                     if not task.may_diverge and not all_finite(task.module):
-                        raise TrainingStopped(
-                            f"the weights or buffers became non-finite by step {step + 1}: {task.remedy(_newest(run))}"
-                        )
+                        remedy = task.remedy(run.newest_checkpoint)
+                        raise TrainingStopped(f"the weights or buffers became non-finite by step {step + 1}: {remedy}")
                     names = []
                     if options.every_epochs and epoch_ends and (epoch + 1) % options.every_epochs == 0:
                         names.append(f"epoch_{epoch + 1:04}.pt")
-                    if options.keep_best and is_best(state.measurements, step + 1):
+                    if options.keep_best and state.is_best():
                         names.append("best.pt")
                     log.tell(checkpoints.failure(wait=True))
                     content = state.state_dict()
@@ -221,58 +207,8 @@ def train(
                     f"{run.last_checkpoint}: {again} continues."
                 )
 
-    _agree_on_buffers(task.module, fabric)
+    agree_on_buffers(task.module, fabric)
     seconds, images_per_second, waiting = throughput.whole(state.step)
     return TrainingResult(
         state.step, seconds, images_per_second, waiting, metrics=state.metrics, measurements=state.measurements
     )
-
-
-# ---- Small parts of the loop --------------------------------------------------------------------------------
-
-
-def _measured(task: Task, state: RunState, log: RunLog, fabric: Fabric, *, final: bool, epoch: int) -> dict[str, float]:
-    """Accuracies after the steps done; ``final`` asks for the slower ones too."""
-    assert task.measure is not None
-    _agree_on_buffers(task.module, fabric)
-    found = task.measure(final)
-    state.measurements.append({"step": float(state.step), **found})
-    log.record(state.step, epoch, found)
-    return found
-
-
-def _go_back(
-    trouble: NotFinite, task: Task, state: RunState, run: RunFolder, log: RunLog, options: RunOptions, fabric: Fabric
-) -> None:
-    """Return to the last checkpoint, from where the batch of ``trouble`` will be skipped; or end the run."""
-    fabric.barrier()  # the first process may have been writing
-    where = f"{trouble.what} at step {trouble.step + 1}"
-    skipped = [*state.skipped_steps, trouble.step]
-    skipping = _newest(run) is not None and len(skipped) <= options.max_skipped_batches
-    if fabric.is_global_zero:
-        action = "skipped" if skipping else "stopped"
-        note = {"step": trouble.step + 1, "what": trouble.what, "action": action, "indices": trouble.indices}
-        log.attempt(lambda: run.append_nonfinite(note))
-    if not skipping:
-        again = f", after {len(skipped) - 1} batch(es) had been skipped" if len(skipped) > 1 else ""
-        raise TrainingStopped(f"{where}{again} (its images are listed in {run.nonfinite}): {task.remedy(_newest(run))}")
-    sentences = state.restore(run)
-    state.skipped_steps = skipped
-    log.begin(state.step)
-    for sentence in sentences:
-        log.say(sentence)
-    log.say(
-        f"{where}: back to the checkpoint of step {state.step}, from where this batch is skipped; its images are "
-        f"listed in {run.nonfinite}"
-    )
-
-
-def _newest(run: RunFolder) -> Any:
-    """The newest checkpoint that a run can go on from, or None."""
-    return next(iter(kept_checkpoints(run.checkpoints)), None)
-
-
-def _agree_on_buffers(module: nn.Module, fabric: Fabric) -> None:
-    """Without synchronised batch norm each process has its own statistics: all take those of the first one."""
-    for buffer in module.buffers() if fabric.world_size > 1 else ():
-        dist.broadcast(buffer, src=0)

@@ -1,7 +1,18 @@
-"""The memory allocator of a training process."""
+"""The memory of a training process: its allocator, its peak, and its end in words."""
 
 import ctypes
 import platform
+import re
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sslight.train.task import TrainingStopped
+
+_RAN_OUT = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")  # GPU, CPU, cuBLAS and cuDNN
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 _NEVER_TRIM, _NO_MMAP = -1, 0
@@ -19,3 +30,36 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM)) and bool(mallopt(_M_MMAP_MAX, _NO_MMAP))
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Largest memory of this process so far, in MiB (mapped files that were read count): ``host``, and ``device``."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit >> 20}
+    if device.type == "cuda":
+        peak["device"] = torch.cuda.max_memory_allocated(device) >> 20
+    return peak
+
+
+class OutOfMemory(TrainingStopped):
+    """Memory of the GPU or of the host ran out."""
+
+
+@contextmanager
+def memory_in_words(device: torch.device, doing: Callable[[], str], remedy: Callable[[], str]) -> Iterator[None]:
+    """Raise OutOfMemory where memory runs out inside: what was done, the peak, and the settings that need less.
+
+    What the system kills without a word cannot be told.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = isinstance(error, OutOfMemory)
+        if told or (not isinstance(error, MemoryError) and not _RAN_OUT.search(str(error))):
+            raise
+        on_gpu = device.type == "cuda" and not isinstance(error, MemoryError) and "CPU" not in str(error)
+        what, peak = ("GPU", "device") if on_gpu else ("machine", "host")
+        raise OutOfMemory(
+            f"the {what} ran out of memory in {doing()} (this process had {peak_memory(device)[peak]:,} MiB at most): "
+            f"{remedy()}"
+        ) from error

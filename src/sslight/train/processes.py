@@ -4,13 +4,12 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslight.config import DetectSettings, PretrainSettings
 from sslight.data import DataFingerprint, StoreUnavailable
@@ -78,7 +77,7 @@ def check_agreement(settings: PretrainSettings | DetectSettings, data: DataFinge
         "host": socket.gethostname(),
         "versions": {name: package_versions()[name] for name in _SAME_EVERYWHERE},
         "settings": settings,
-        "data": asdict(data),
+        "data": data,
         "continues": run.continues,
     }
     first, *others = _gathered(own)
@@ -97,15 +96,9 @@ def _difference(first: dict[str, Any], other: dict[str, Any], run: RunFolder) ->
     if changed:
         key, before, now = changed[0]
         return f"{key}={now} and {key}={before}: start all processes with the same recipe and settings."
-    here, there = other["data"], first["data"]
-    if here["num_images"] != there["num_images"]:
-        return f"data.train has {here['num_images']} and {there['num_images']} images: copy the same files everywhere."
-    for kind, words in (("names", "names"), ("labels", "labels"), ("contents", "contents")):
-        if here[kind] != there[kind]:
-            return (
-                f"data.train has {there['num_images']} images with other {words}: copy the same files everywhere, "
-                "or give a path that all machines share."
-            )
+    differs = data_difference(other["data"], first["data"])
+    if differs is not None:
+        return f"data.train has {differs}: copy the same files everywhere, or give a path that all machines share."
     if other["continues"] != first["continues"]:
         with_, without = ("the first", "the second") if other["continues"] else ("the second", "the first")
         return (
@@ -113,6 +106,15 @@ def _difference(first: dict[str, Any], other: dict[str, Any], run: RunFolder) ->
             "it must be a folder that all machines share."
         )
     return None
+
+
+def data_difference(one: DataFingerprint, other: DataFingerprint) -> str | None:
+    """What differs first between two sets of images, in words that follow on "has"; None if they are the same."""
+    if one.num_images != other.num_images:
+        return f"{one.num_images} images, not {other.num_images}"
+    kinds = ("names", "labels", "contents")
+    differing = next((kind for kind in kinds if getattr(one, kind) != getattr(other, kind)), None)
+    return None if differing is None else f"{one.num_images} images with other {differing}"
 
 
 def _gathered(value: Any) -> list[Any]:
@@ -150,3 +152,9 @@ def agreed(flags: list[bool], fabric: Fabric, step: int) -> list[bool]:
     anywhere = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
     assert isinstance(anywhere, Tensor)
     return [count > 0 for count in anywhere.tolist()]
+
+
+def agree_on_buffers(module: nn.Module, fabric: Fabric) -> None:
+    """Without synchronised batch norm each process has its own statistics: all take those of the first one."""
+    for buffer in module.buffers() if fabric.world_size > 1 else ():
+        dist.broadcast(buffer, src=0)

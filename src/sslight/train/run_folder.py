@@ -42,6 +42,12 @@ _FREE_TO_CHANGE = (
     "checkpoint.",
     "optim.max_skipped_batches",
     "data.max_bad_share",
+    "data.train",  # what these give is compared itself
+    "data.val",
+    "data.labels",
+    "data.subset",
+    "data.tar_image",
+    "probe.train",
     "max_bad_share",
     "data.read_timeout",
     "read_timeout",
@@ -149,6 +155,11 @@ class RunFolder:
             raise ValueError(
                 f"output={self.path} cannot be written ({error.strerror}): choose another folder."
             ) from None
+
+    @property
+    def newest_checkpoint(self) -> Path | None:
+        """The newest checkpoint that the run can go on from, or None."""
+        return next(iter(kept_checkpoints(self.checkpoints)), None)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one line to ``metrics.jsonl``."""

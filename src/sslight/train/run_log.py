@@ -12,7 +12,7 @@ from sslight.data import BadImage
 from sslight.train.interrupts import failed_threads
 from sslight.train.progress import Progress, step_figures
 from sslight.train.run_folder import RunFolder
-from sslight.train.task import EARLY, RunOptions, Task, Verdict
+from sslight.train.task import EARLY, RunOptions, Task
 
 
 class RunLog:
@@ -24,6 +24,7 @@ class RunLog:
     def __init__(self, run: RunFolder, fabric: Fabric, task: Task, options: RunOptions, steps_per_epoch: int) -> None:
         self.verdict = EARLY
         self.num_epochs = -(-task.total_steps // steps_per_epoch)
+        self._judge = task.judge
         self._run, self._first, self._total = run, fabric.is_global_zero, task.total_steps
         self._with_tensorboard = options.logger == "tensorboard"
         self._writer: SummaryWriter | None = None
@@ -51,8 +52,14 @@ class RunLog:
             if self._with_tensorboard:
                 self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=step + 1 if step else None)
 
-    def record(self, step: int, epoch: int, figures: dict[str, float], **words: str) -> None:
-        """Write one line of figures."""
+    def record(self, step: int, epoch: int, figures: dict[str, float]) -> None:
+        """Judge the run by a line of figures, say what is a new kind of trouble, and write both down."""
+        words: dict[str, str] = {}
+        if self._judge is not None:
+            self.verdict = verdict = self._judge(step, figures)
+            words = {"health": verdict.state}
+            if verdict.state in ("watch", "collapsed"):
+                self.say_once(f"{verdict.state} {verdict.finding.partition('(')[0]}", f"step {step}: {verdict}")
         if self._first:
             self.attempt(lambda: self._write(step, epoch, figures, words))
 
@@ -67,15 +74,10 @@ class RunLog:
         figures = step_figures(metrics, self.verdict)
         self._progress.update(step, name=f"epoch {epoch + 1}/{self.num_epochs}", figures=figures)
 
-    def judged(self, step: int, verdict: Verdict) -> None:
-        """Show a verdict, and say it where it is a new kind of trouble."""
-        self.verdict = verdict
-        if verdict.state in ("watch", "collapsed"):
-            self.say_once(f"{verdict.state} {verdict.finding.partition('(')[0]}", f"step {step}: {verdict}")
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._progress.say(text)
+    def say(self, text: str | None) -> None:
+        """Print a line above the bar, if there is something to say."""
+        if text:
+            self._progress.say(text)
 
     def say_once(self, kind: str, text: str) -> None:
         """Print a line unless one of its kind was printed."""

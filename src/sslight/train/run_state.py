@@ -1,7 +1,8 @@
 """The state of a run: everything that a checkpoint holds, named once."""
 
 import random
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,15 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 
+from sslight.data import DataFingerprint
 from sslight.train.checkpoints import load_newest
+from sslight.train.clock import StepClock
+from sslight.train.finite import NotFinite
+from sslight.train.memory import memory_in_words
+from sslight.train.processes import agree_on_buffers, data_difference
 from sslight.train.run_folder import RunFolder
-from sslight.train.task import Loader, RunOptions, Task
+from sslight.train.run_log import RunLog
+from sslight.train.task import Loader, RunOptions, Task, TrainingStopped
 
 
 class RunState:
@@ -24,8 +31,8 @@ class RunState:
         skipped_steps: Steps whose batches are skipped, since they gave something that was not finite.
     """
 
-    def __init__(self, task: Task, fabric: Fabric, loader: Loader, options: RunOptions) -> None:
-        self._task, self._fabric, self._loader, self._options = task, fabric, loader, options
+    def __init__(self, task: Task, fabric: Fabric, loader: Loader, options: RunOptions, run: RunFolder) -> None:
+        self._task, self._fabric, self._loader, self._options, self._run = task, fabric, loader, options, run
         self.step = 0
         self.metrics: dict[str, float] = {}
         self.measurements: list[dict[str, float]] = []
@@ -33,17 +40,23 @@ class RunState:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain data. All processes must call this."""
+        task, watched = self._task, self._task.watched
+        own = {
+            "random": random_state(),
+            "loader": self._loader.state_dict(),
+            "watched": None if watched is None else watched.state_dict(),
+        }
         return {
             "settings": self._options.settings.model_dump(mode="json"),
+            "data": {setting: asdict(images) for setting, images in self._options.data.items()},
             "step": self.step,
-            "model": self._task.module.state_dict(),
-            "optimizer": self._task.optimizer.state_dict(),
+            "model": task.module.state_dict(),
+            "optimizer": task.optimizer.state_dict(),
             "precision": self._fabric.strategy.precision.state_dict(),
-            "processes": self._gathered({"random": random_state(), "loader": self._loader.state_dict()}),
+            "processes": self._gathered(own),
             "measurements": self.measurements,
             "metrics": self.metrics,
             "skipped_steps": self.skipped_steps,
-            "watched": None if self._task.watched is None else self._task.watched.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -57,24 +70,28 @@ class RunState:
         self._fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.metrics, self.measurements = state["step"], state["metrics"], state["measurements"]
         self.skipped_steps = list(state["skipped_steps"])
-        if self._task.watched is not None:
-            self._task.watched.load_state_dict(state["watched"])
         processes = state["processes"]
-        if len(processes) == self._fabric.world_size:
-            restore_random_state(processes[self._fabric.global_rank]["random"])
-            self._loader.load_state_dict(processes[self._fabric.global_rank]["loader"])
+        same_number = len(processes) == self._fabric.world_size
+        own = processes[self._fabric.global_rank if same_number else 0]
+        if self._task.watched is not None and "watched" in own:  # not in checkpoints of earlier versions
+            self._task.watched.load_state_dict(own["watched"])
+        if same_number:
+            restore_random_state(own["random"])
+            self._loader.load_state_dict(own["loader"])
         else:
             torch.manual_seed(self._options.seed + self.step + self._fabric.global_rank)
             if self._fabric.is_global_zero:  # what the others had met is listed once more when they meet it
-                self._loader.load_state_dict(processes[0]["loader"])
+                self._loader.load_state_dict(own["loader"])
 
-    def restore(self, run: RunFolder) -> list[str]:
-        """Go back to the newest intact checkpoint of ``run``; a sentence on each that is not intact.
+    def restore(self) -> list[str]:
+        """Go back to the newest intact checkpoint of the run; a sentence on each that is not intact.
 
         Raises:
-            ValueError: no checkpoint is intact, it is of another run, or processes see different ones.
+            ValueError: no checkpoint is intact, it is of another run or of other images, or processes see different
+                ones.
         """
-        checkpoint = load_newest(run.checkpoints)
+        checkpoint = load_newest(self._run.checkpoints)
+        self._check_images(checkpoint.state.get("data", {}))
         try:
             self.load_state_dict(checkpoint.state)
         except (KeyError, RuntimeError, ValueError) as error:
@@ -84,12 +101,82 @@ class RunState:
         found = self._gathered((checkpoint.path.name, self.step))
         if len(set(found)) > 1:
             raise ValueError(
-                f"the processes read different checkpoints in {run.checkpoints} ({found}): output must be a folder "
-                "that all of them share."
+                f"the processes read different checkpoints in {self._run.checkpoints} ({found}): output must be a "
+                "folder that all of them share."
             )
         if self._fabric.is_global_zero:
             checkpoint.set_damaged_aside()
         return checkpoint.passed_over
+
+    def _check_images(self, before: dict[str, dict[str, Any]]) -> None:
+        """Compare the images of a checkpoint (nothing in those of earlier versions) with those of this run."""
+        now = self._options.data
+        for setting in sorted({*before, *now}) if before else ():
+            if setting not in now or setting not in before:
+                difference = "was not given" if setting in now else "is left out"
+            elif (differs := data_difference(now[setting], DataFingerprint(**before[setting]))) is not None:
+                difference = f"has {differs}"
+            else:
+                continue
+            raise ValueError(
+                f"the run in {self._run.path} goes on with the images that it began with, and {setting} {difference}: "
+                "give the same ones, wherever they lie now, or start a new run."
+            )
+
+    def go_back(self, trouble: NotFinite, log: RunLog) -> None:
+        """Return to the last checkpoint, from where the batch of ``trouble`` will be skipped.
+
+        Raises:
+            TrainingStopped: there is none, or too many batches were skipped.
+        """
+        self._fabric.barrier()  # the first process may have been writing
+        run, newest = self._run, self._run.newest_checkpoint
+        where = f"{trouble.what} at step {trouble.step + 1}"
+        skipped = [*self.skipped_steps, trouble.step]
+        skipping = newest is not None and len(skipped) <= self._options.max_skipped_batches
+        if self._fabric.is_global_zero:
+            action = "skipped" if skipping else "stopped"
+            note = {"step": trouble.step + 1, "what": trouble.what, "action": action, "indices": trouble.indices}
+            log.attempt(lambda: run.append_nonfinite(note))
+        if not skipping:
+            again = f", after {len(skipped) - 1} batch(es) had been skipped" if len(skipped) > 1 else ""
+            remedy = self._task.remedy(newest)
+            raise TrainingStopped(f"{where}{again} (its images are listed in {run.nonfinite}): {remedy}")
+        sentences = self.restore()
+        self.skipped_steps = skipped
+        log.begin(self.step)
+        for sentence in sentences:
+            log.say(sentence)
+        log.say(
+            f"{where}: back to the checkpoint of step {self.step}, from where this batch is skipped; its images are "
+            f"listed in {run.nonfinite}"
+        )
+
+    def measure(self, log: RunLog, *, epoch: int, final: bool) -> dict[str, float]:
+        """Accuracies after the steps done, written down; ``final`` asks for the slower ones too."""
+        assert self._task.measure is not None
+        agree_on_buffers(self._task.module, self._fabric)
+        found = self._task.measure(final)
+        self.measurements.append({"step": float(self.step), **found})
+        log.record(self.step, epoch, found)
+        return found
+
+    def is_best(self) -> bool:
+        """Whether the accuracy after the steps done was measured and is above all before it in training."""
+        trained = [measured for measured in self.measurements if measured["step"] and "knn_top1" in measured]
+        if not trained or trained[-1]["step"] != self.step:
+            return False
+        return all(measured["knn_top1"] < trained[-1]["knn_top1"] for measured in trained[:-1])
+
+    def memory_in_words(self, clock: StepClock) -> AbstractContextManager[None]:
+        """Around the steps: what to do where memory runs out, and what is kept."""
+
+        def remedy() -> str:
+            newest = self._run.newest_checkpoint
+            kept = "" if newest is None else f"; {newest} holds the run so far, and resume=true goes on from it"
+            return f"try, in this order, {self._options.lighter}{kept}."
+
+        return memory_in_words(self._fabric.device, lambda: f"step {self.step + 1} ({clock.doing})", remedy)
 
     def _gathered(self, own: Any) -> list[Any]:
         """The values of all processes, by rank."""
@@ -128,11 +215,3 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-
-
-def is_best(measurements: Sequence[dict[str, float]], step: int) -> bool:
-    """Whether the accuracy after ``step`` steps was measured and is above all before it in training."""
-    trained = [measured for measured in measurements if measured["step"] and "knn_top1" in measured]
-    if not trained or trained[-1]["step"] != step:
-        return False
-    return all(measured["knn_top1"] < trained[-1]["knn_top1"] for measured in trained[:-1])

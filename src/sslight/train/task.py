@@ -1,6 +1,6 @@
 """What the loop trains: a module, the loss of a batch, an optimiser and its rates, and what is to be said of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sslight.config.fields import Section
+from sslight.data import DataFingerprint
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,11 @@ class Output:
     """What one part of a batch gives.
 
     ``loss``: scalar to minimise; ``scalars``: detached figures to show, ``loss`` among them unless ``figures`` of the
-    task adds it; ``features``: ``[B, D]``, detached, for the task's indicators.
+    task adds it.
     """
 
     loss: Tensor
     scalars: dict[str, Tensor]
-    features: Tensor | None = None
 
 
 class Stateful(Protocol):
@@ -79,10 +79,10 @@ class Task:
         begin_step, end_step: Before the first forward pass, and after the optimiser.
         finish_gradients: When a step's gradients are complete: clipping, frozen parameters.
         may_diverge: Parts of the module are compared with each other, so that one may become non-finite.
-        indicators: Figures of a part's features ``[B, D]``, at log steps.
+        indicators: Figures of the latest steps, at log steps: scalars on the device.
         figures: More figures of a record, from those that are there.
-        judge: The verdict after so many steps, with the latest record.
-        watched: State of ``judge``, saved with the run.
+        judge: The verdict after so many steps, with the latest record or the latest accuracies.
+        watched: State of ``judge`` and ``indicators`` in this process, saved with the run.
         measure: Accuracies by name at epoch ends; the flag asks for the slower ones (at the start and the end).
         measure_every: Epochs from one measurement to the next.
         epoch_lines: What to say at an epoch's end, of the latest record, the verdict and the share of waiting.
@@ -100,7 +100,7 @@ class Task:
     end_step: Callable[[int], None] = _nothing
     finish_gradients: Callable[[int], None] = _nothing
     may_diverge: bool = False
-    indicators: Callable[[Tensor], dict[str, Tensor]] | None = None
+    indicators: Callable[[], dict[str, Tensor]] = dict
     figures: Callable[[dict[str, float]], dict[str, float]] = field(default=lambda metrics: {})
     judge: Callable[[int, dict[str, float]], Verdict] | None = None
     watched: Stateful | None = None
@@ -126,7 +126,9 @@ class RunOptions:
         keep_last: Newest checkpoints that are kept.
         keep_best: Keep that of the highest kNN accuracy.
         max_skipped_batches: Batches with a non-finite loss or gradient that are skipped before the run ends.
-        placement: The first line of the run: where it computes.
+        placement: The first line of the run: where it computes, and on what.
+        data: The images of each setting, which a resumed run must find again.
+        lighter: The settings that need less memory, the gentlest first.
     """
 
     settings: Section
@@ -143,6 +145,8 @@ class RunOptions:
     keep_best: bool = False
     max_skipped_batches: int = 3
     placement: str = ""
+    data: Mapping[str, DataFingerprint] = field(default_factory=dict)
+    lighter: str = "a smaller batch_size, a smaller image_size, fewer workers"
 
 
 class TrainingStopped(RuntimeError):

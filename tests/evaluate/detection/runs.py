@@ -73,6 +73,7 @@ def run_few_weights(
         fabric,
         optimizer=optimizer,
         rate_at=lambda step: 0.5 / (1 + step),
+        images=images,
         total_steps=total_steps,
     )
     with closing(loader):

@@ -41,7 +41,7 @@ def random_set(seed: int, *, crowds: bool = True) -> DetectionSet:
             instances.append(Instance(int(rng.integers(0, 3)), box, area, crowd=bool(crowd), segmentation=drawn(box)))
         images.append(AnnotatedImage(1000 + index, Path(f"{index}.jpg"), HEIGHT, WIDTH, tuple(instances)))
     return DetectionSet(
-        kind="coco", split="val", categories=["a", "b", "c", "never"], category_keys=[2, 4, 5, 9], images=images
+        kind="coco", split="val", categories=("a", "b", "c", "never"), category_keys=(2, 4, 5, 9), images=tuple(images)
     )
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sslight.config import DetectSettings
-from sslight.data import DetectionBatch
+from sslight.data import DetectionBatch, Source, data_fingerprint
 from sslight.evaluate.detection.detector import L1BoxLoss
 from sslight.optim import set_rates
 from sslight.train import Output, RunOptions, Task
@@ -23,6 +23,7 @@ def build_detection_task(
     optimizer: Optimizer,
     rate_at: Callable[[int], float],
     total_steps: int,
+    images: Source,
 ) -> tuple[Task, RunOptions]:
     """What the loop needs to train a detector.
 
@@ -33,6 +34,7 @@ def build_detection_task(
         optimizer: Of the detector.
         rate_at: Learning rate of a step, counted from 0.
         total_steps: Length of the run.
+        images: Of the training set; a resumed run must find the same ones.
     """
 
     def set_scheduled(step: int) -> dict[str, float]:
@@ -70,5 +72,7 @@ def build_detection_task(
         every_steps=settings.checkpoint_every_steps,
         every_minutes=settings.checkpoint_every_minutes,
         placement=f"training a detector on {fabric.world_size} process(es)",
+        data={"data": data_fingerprint(images)},
+        lighter="a smaller batch_size, precision=bf16, smaller images (train_sizes, max_size), fewer workers",
     )
     return task, options

@@ -22,7 +22,7 @@ from sslight.train.distributed import own_share, rank_and_size, sum_over_process
 PUBLISHED_BATCH = 1024
 """Images in a step of the published protocol (8 GPUs)."""
 
-_FEW_LABELS = 0.05
+_FEW_LABELS, _FEW_STEPS = 0.05, 300  # a share; the published run of 1 % of the labels has 720 steps
 
 
 def published_epochs(share: float) -> int:
@@ -57,11 +57,17 @@ def measure_semi(evaluation: Evaluation) -> Measurement | None:
     epochs = settings.epochs or published_epochs(sets.train_share)
     batch_size = settings.batch_size or min(PUBLISHED_BATCH, len(sets.train) // 4)
     batch_size = max(2 * processes, batch_size)  # batch norm needs two images in each process
+    notes = []
+    if (steps := epochs * max(1, len(sets.train) // batch_size)) < _FEW_STEPS:
+        notes.append(
+            f"only {steps} steps of {batch_size} images: too few to fine-tune a network to its end, so that the "
+            "accuracy says more of the schedule than of the weights; set a smaller semi.batch_size or more semi.epochs."
+        )
+        evaluation.progress.say(notes[0])
     _fine_tune(evaluation, classifier, epochs, batch_size)
     ranks, rows = _ranks(evaluation, classifier)
     if rank_and_size()[0] > 0:
         return None
-    notes = []
     if projection is None and settings.head == "auto" and not is_timm(evaluation.settings.checkpoint):
         notes.append(
             "the checkpoint has no DINO projection head with batch norm, so the classifier is one new linear layer; "
