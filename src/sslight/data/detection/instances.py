@@ -1,5 +1,6 @@
 """Images with boxes and masks: what detectors are trained and measured on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,9 @@ class DetectionSet:
 
     kind: str
     split: str
-    categories: tuple[str, ...]
-    category_keys: tuple[int, ...]
-    images: tuple[AnnotatedImage, ...]
+    categories: Sequence[str]
+    category_keys: Sequence[int]
+    images: Sequence[AnnotatedImage]
     classes: tuple[str, ...] | None = None
     labels: npt.NDArray[np.int64] | None = None
 
@@ -106,7 +107,7 @@ class DetectionSet:
 
     def trainable(self) -> "DetectionSet":
         """Only the images with at least one object to learn from, as detectors are trained by custom."""
-        return replace(self, images=tuple(image for image in self.images if usable_instances(image)))
+        return replace(self, images=[image for image in self.images if usable_instances(image)])
 
 
 def _as_stored(pixels: Tensor, encoded: bytes) -> Tensor:
@@ -139,18 +140,10 @@ def _within(instance: Instance, image: AnnotatedImage) -> tuple[float, float, fl
 
 
 def targets_at(image: AnnotatedImage, height: int, width: int, *, flip: bool, masks: bool) -> dict[str, Tensor]:
-    """What a detector should find in an image that was resized and perhaps mirrored.
+    """What a detector should find in an image that was resized to ``height`` × ``width`` px and perhaps mirrored.
 
-    Args:
-        image: With its objects.
-        height: In px after resizing.
-        width: The same.
-        flip: Mirrored left to right.
-        masks: Give masks, too.
-
-    Returns:
-        ``boxes`` float32 [N, 4] as left, top, right, bottom in px; ``labels`` int64 [N], counted from 1
-        (0 is the background); with masks, ``masks`` uint8 [N, height, width].
+    ``boxes`` float32 [N, 4] as left, top, right, bottom in px; ``labels`` int64 [N], counted from 1 (0 is the
+    background); with masks, ``masks`` uint8 [N, height, width].
     """
     usable = usable_instances(image)
     corners = [corners for each in usable if (corners := _within(each, image)) is not None]

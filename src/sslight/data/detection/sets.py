@@ -12,17 +12,10 @@ _VOC_TRAIN, _VOC_VAL = ["2007_trainval", "2012_trainval"], ["2007_test"]
 def open_detection_sets(
     data: str, *, train_split: list[str], val_split: list[str], masks: bool
 ) -> tuple[DetectionSet, DetectionSet]:
-    """The sets to train on and to measure on, in a COCO or Pascal VOC folder.
+    """The sets to train on and to measure on, in a COCO or Pascal VOC folder; empty lists mean the usual splits.
 
-    Args:
-        data: The folder.
-        train_split: Names of splits; empty for the usual ones.
-        val_split: The same.
-        masks: Read masks, too.
-
-    Raises:
-        ValueError: the folder is neither, splits are missing or several fit, annotations are wrong, or the two
-            sets have different categories.
+    Raises ValueError if the folder is neither, splits are missing or several fit, annotations are wrong, or the two
+    sets have different categories.
     """
     root = Path(data).expanduser()
     if (root / "annotations").is_dir():

@@ -20,16 +20,12 @@ _SHOWN = 3
 def read_voc(root: Path, splits: list[str], *, categories: Sequence[str] | None = None) -> DetectionSet:
     """The images of some splits of VOC folders.
 
-    The categories are VOC's, or, where a name is none of them, all names that are found, sorted.
+    ``root`` has ``VOC2007`` and the like in it, each with ``Annotations``, ``ImageSets/Main`` and ``JPEGImages``;
+    splits are year and name, such as ``2007_trainval``. The categories are those given (of the set that is trained
+    on), else VOC's, or, where a name is none of them, all names that are found, sorted.
 
-    Args:
-        root: With ``VOC2007`` and the like in it, each with ``Annotations``, ``ImageSets/Main`` and ``JPEGImages``.
-        splits: Year and name, such as ``2007_trainval``.
-        categories: Those of the set that is trained on; there must be no others.
-
-    Raises:
-        ValueError: a split, image or annotation is missing, damaged or has a category that ``categories`` lack;
-            with the number of cases and the first few.
+    Raises ValueError if a split, image or annotation is missing, damaged or has a category that ``categories`` lack;
+    with the number of cases and the first few.
     """
     images: list[AnnotatedImage] = []
     found: list[str] = []

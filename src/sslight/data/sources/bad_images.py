@@ -77,7 +77,7 @@ class BadImageLog:
         if len(self._found) > (max(HANDFUL, accepted) if self._max_share else 0):
             raise ValueError(
                 f"{len(self._found)} of {seen} images seen are unreadable, more than "
-                f"{self._setting}={self._max_share:g} allows: {self._first()}; repair or remove them, "
+                f"{self._setting}={self._max_share:g} allows: {describe(self.images)}; repair or remove them, "
                 f"or raise {self._setting}"
             )
 
@@ -91,9 +91,6 @@ class BadImageLog:
         """Raise ValueError because not one of many images drawn could be read."""
         self._found.update((image.index, image) for image in bad)
         raise ValueError(no_readable_image(self.images))
-
-    def _first(self) -> str:
-        return describe(self.images)
 
 
 def merge_bad_images(states: Iterable[dict[str, Any]]) -> list[BadImage]:

@@ -17,7 +17,7 @@ class ConcatSource:
 
     def __init__(self, sources: Sequence[Source], prefixes: Sequence[str]) -> None:
         assert len(sources) == len(prefixes) == len(set(prefixes)) > 0
-        self._sources = tuple(sources)
+        self.parts = tuple(sources)
         self._prefixes = tuple(prefixes)
         self._ends = np.cumsum([len(source) for source in sources])
         self.classes: tuple[str, ...] | None = None
@@ -26,28 +26,23 @@ class ConcatSource:
         if len(parts) == len(sources):
             self.classes, self.labels = joined_labels(parts)
 
-    @property
-    def parts(self) -> tuple[Source, ...]:
-        """The joined sources."""
-        return self._sources
-
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def read(self, index: int) -> bytes:
         """The encoded image, from the part that holds it."""
         part, within = self._part(index)
-        return self._sources[part].read(within)
+        return self.parts[part].read(within)
 
     def name(self, index: int) -> str:
         """Prefix of the part, ``/`` and the name there."""
         part, within = self._part(index)
-        return f"{self._prefixes[part]}/{self._sources[part].name(within)}"
+        return f"{self._prefixes[part]}/{self.parts[part].name(within)}"
 
     def locate(self, index: int) -> str:
         """Where the image lies, as its part says it."""
         part, within = self._part(index)
-        return self._sources[part].locate(within)
+        return self.parts[part].locate(within)
 
     def _part(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
@@ -62,27 +57,22 @@ class SubsetSource:
     def __init__(self, source: Source, indices: npt.NDArray[np.int64]) -> None:
         assert indices.ndim == 1
         assert np.all((indices >= 0) & (indices < len(source)))
-        self._source = source
+        self.whole = source
         self._indices = indices
         self.classes = source.classes
         self.labels: npt.NDArray[np.int64] | None = None if source.labels is None else source.labels[indices]
-
-    @property
-    def whole(self) -> Source:
-        """The source of which this is a part."""
-        return self._source
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def read(self, index: int) -> bytes:
         """The encoded image."""
-        return self._source.read(int(self._indices[index]))
+        return self.whole.read(int(self._indices[index]))
 
     def name(self, index: int) -> str:
         """The name in the whole source."""
-        return self._source.name(int(self._indices[index]))
+        return self.whole.name(int(self._indices[index]))
 
     def locate(self, index: int) -> str:
         """Where the image lies in the whole source."""
-        return self._source.locate(int(self._indices[index]))
+        return self.whole.locate(int(self._indices[index]))
