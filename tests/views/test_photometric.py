@@ -52,7 +52,7 @@ def jitter(image: UInt8Array, operation: int, factor: float) -> UInt8Array:
 def arguments_of(operation: dict[str, Any]) -> dict[str, Any]:
     match operation["op"]:
         case "grayscale":
-            return {"grey": True}
+            return {"gray": True}
         case "blur":
             return {"blur_sigma": operation["radius"]}
         case "solarise":

@@ -1,6 +1,7 @@
 """Settings typed as ``key=value`` or given as keyword arguments, and how they are laid over a recipe."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,7 +66,7 @@ def _parse_value(key: str, text: str, kinds: Sequence[type[Section]]) -> Any:
     fields = [field for field in (field_of(key, kind) for kind in kinds) if field is not None]
     types = leaf_types(fields[0].annotation) if fields else set()
     is_text = bool(types & {str, Path})
-    is_list = text.startswith("[") and text.endswith("]") and not Path(text).exists()
+    is_list = text.startswith("[") and text.endswith("]") and not os.path.exists(text)  # noqa: PTH110 - never raises
     if is_text and not types & {int, float, bool} and text != "null" and not is_list:
         return text
     try:
