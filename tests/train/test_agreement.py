@@ -13,6 +13,7 @@ from sslight.train import AnotherProcessFailed, RunFolder, check_agreement, endi
 from tests.conftest import TINY
 from tests.processes import in_two
 
+
 def one_of_two(folder: Path) -> None:
     dist.init_process_group("gloo")
     rank = dist.get_rank()
