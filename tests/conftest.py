@@ -14,6 +14,15 @@ from sslight.config import PretrainSettings, load_recipe
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole suite, and none beside this one for files that are named: it starts sooner."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        return 2
+    config.option.dist = "no"
+    return 0
+
+
 TINY = {
     "backbone": "test_resnet",
     "data.train": ["synthetic:40"],
