@@ -1,6 +1,7 @@
 """The original's backbones as ours: weights and images of the recorded runs."""
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,14 @@ _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
+@cache
+def _spellings(name: str) -> list[dict[str, str]]:
+    return [*other_names(timm_name(name), list(build_backbone(name).state_dict()))]
+
+
 def to_timm_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename entries of a backbone of the original, such as ``encoder.0.0.weight``, to timm's names."""
-    spellings = [*other_names(timm_name(name), list(build_backbone(name).state_dict()))]
+    spellings = _spellings(name)
     if len(spellings) == 1:  # ViTs
         return dict(state)
     return {spellings[-1][key.removeprefix("encoder.")]: value for key, value in state.items()}

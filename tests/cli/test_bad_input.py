@@ -51,10 +51,6 @@ def tiny_words(changes: dict[str, str]) -> list[str]:
         ({"resume": "true"}, "resume=true, but"),
         ({"data.subset": "{tmp}/list.txt"}, "nobody.jpg"),
         (
-            {"data.val": "synthetic:20:val", "data.train": "{tmp}/flat"},
-            "flat has 12 of 12 images outside any sub-folder",
-        ),
-        (
             {"probe.linear": "true", "data.train": "{tmp}/flat"},
             "flat has 12 of 12 images outside any sub-folder",
         ),

@@ -56,7 +56,7 @@ def arguments_of(operation: dict[str, Any]) -> dict[str, Any]:
         case "blur":
             return {"blur_sigma": operation["radius"]}
         case "solarise":
-            return {"solarise": True}
+            return {"solarize": True}
         case "jitter_chain":
             order = [NAMES.index(name) for name in operation["order"]]
             factors = np.empty(4)

@@ -80,12 +80,12 @@ def compare_view(draws: dict[str, Array], recorded: dict[str, Any]) -> dict[str,
     p = {
         "flip": share(draws["flip"].sum(), recorded["flip"]),
         "jitter": share(jitter.sum(), recorded["colour_jitter"]),
-        "grey": share(draws["grey"].sum(), recorded["grayscale"]),
+        "grey": share(draws["gray"].sum(), recorded["grayscale"]),
         "blur": share(blurred.sum(), recorded["blur"]),
-        "solarise": share(draws["solarise"].sum(), recorded["solarise"]),
-        "jitter and grey": share((jitter & draws["grey"]).sum(), recorded["jitter_and_grayscale"]),
+        "solarise": share(draws["solarize"].sum(), recorded["solarise"]),
+        "jitter and grey": share((jitter & draws["gray"]).sum(), recorded["jitter_and_grayscale"]),
     }
-    radius = recorded["blur_sigma"]["hist"]
+    radius = recorded["blur_radius"]["hist"]
     p["radius"] = chi_square(histogram(draws["blur_sigma"][blurred], radius), radius["counts"])
     for k, name in enumerate(FACTORS):
         factor = recorded[name]["hist"]
@@ -99,7 +99,7 @@ def compare_view(draws: dict[str, Array], recorded: dict[str, Any]) -> dict[str,
 def rows(parameters: list[ViewParameters], views: slice) -> dict[str, Array]:
     return {
         name: np.concatenate([getattr(drawn, name)[views] for drawn in parameters])
-        for name in ("boxes", "flip", "jitter", "jitter_order", "jitter_factors", "grey", "blur_sigma", "solarise")
+        for name in ("boxes", "flip", "jitter", "jitter_order", "jitter_factors", "gray", "blur_sigma", "solarize")
     }
 
 

@@ -34,9 +34,9 @@ class ViewParameters:
         jitter: [V] bool, whether there is colour jitter.
         jitter_order: [V, 4] int64, the order of brightness (0), contrast (1), saturation (2) and hue (3).
         jitter_factors: [V, 4] float64, the factor of operation k in column k; hue in turns.
-        grey: [V] bool.
+        gray: [V] bool.
         blur_sigma: [V] float64, standard deviation in px of the view; 0 means no blur.
-        solarise: [V] bool.
+        solarize: [V] bool.
     """
 
     boxes: Int64Array
