@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/.installed
 	$(BIN)/sslight pretrain quickstart output=runs/quickstart-$$(date +%Y%m%d-%H%M%S)
 
-## The default tests (under five minutes on two cores).
+## The default tests, in two processes.
 test: $(VENV)/.developing
 	$(BIN)/python -m pytest
 
