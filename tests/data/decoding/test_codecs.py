@@ -1,7 +1,6 @@
 """The program decodes with torchvision while it has decoders, then with torchcodec: the pixels are the same."""
 
 import builtins
-import importlib.util
 from typing import Any
 
 import pytest
@@ -10,8 +9,6 @@ from PIL import Image
 
 from sslight.data.decoding import codecs
 from tests.data.pictures import encode, jpeg, smooth_pixels
-
-needs_torchcodec = pytest.mark.skipif(importlib.util.find_spec("torchcodec") is None, reason="needs torchcodec")
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
@@ -32,7 +29,6 @@ def test_without_any_decoder_of_jpeg_the_error_says_what_to_install(monkeypatch:
         codecs._decoders()
 
 
-@needs_torchcodec
 def test_where_torchvision_has_no_decoders_torchcodec_gives_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = Image.fromarray(smooth_pixels())
     files = [jpeg(), jpeg(height=17, width=33), encode(picture, "JPEG", progressive=True), encode(picture, "WEBP")]
