@@ -36,7 +36,10 @@ from sslight.backbones import (
 )
 from sslight.config import load_recipe
 from sslight.data import Source, SubsetSource, build_source, labels_in, select_subset
-from sslight.evaluate import EvalTransform, cached_features, fit_logistic_regression, knn_classify
+from sslight.evaluate import knn_classify
+from sslight.evaluate.classifiers.logistic import fit_logistic_regression
+from sslight.evaluate.features.cache import cached_features
+from sslight.evaluate.features.extract import EvalTransform
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
 from sslight.methods import build_method

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sslight.evaluate import DetectionResult, Embeddings, EvaluationResult, embed, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
-    from sslight.report import PageResult
+    from sslight.report.page import PageResult
     from sslight.views import MultiCrop
 
 _HOMES = {
@@ -32,7 +32,7 @@ _HOMES = {
     "EvaluationResult": "sslight.evaluate",
     "LARS": "sslight.optim",
     "MultiCrop": "sslight.views",
-    "PageResult": "sslight.report",
+    "PageResult": "sslight.report.page",
     "PretrainResult": "sslight.api.pretrain",
     "cosine_schedule": "sslight.optim",
     "detect": "sslight.api.detect",

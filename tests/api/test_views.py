@@ -14,7 +14,8 @@ import sslight
 from sslight.cli.main import main
 from sslight.config import build_shown_recipes
 from sslight.data import SyntheticSource, build_source, decode
-from sslight.report import views_page, views_table
+from sslight.report.views.page import views_page
+from sslight.report.views.table import views_table
 from sslight.views import build_multi_crop
 
 FEW: dict[str, Any] = {"images": 2, "draws": 200}

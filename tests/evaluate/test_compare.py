@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from sslight.config import read_recipe, recipe_names
-from sslight.evaluate import compare_files, compare_results, read_result
-from sslight.evaluate.compare import Comparison, published_rows
-from sslight.evaluate.results import write_ranks
+from sslight.evaluate.compare import Comparison, compare_files, compare_results, published_rows
+from sslight.evaluate.results import read_result, write_ranks
 
 
 def result(**changes: Any) -> dict[str, Any]:

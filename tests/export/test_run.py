@@ -18,9 +18,10 @@ from torch import nn
 
 import sslight
 from sslight.backbones import BackboneInfo, build_backbone, load_backbone, save_backbone
-from sslight.export import ExportResult, weights_file
 from sslight.export import run as export_run
+from sslight.export import weights_file
 from sslight.export.network import prepare
+from sslight.export.task import ExportResult
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxscript", "ignore::DeprecationWarning:torch")
 

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from sslight.config import ViewSettings, load_recipe
-from sslight.preview import RATIO_EDGES, SHARE_EDGES, measure_views
-from sslight.preview.diagnostics import common_areas
+from sslight.preview.diagnostics import RATIO_EDGES, SHARE_EDGES, common_areas, measure_views
 from sslight.views import build_multi_crop
 
 Boxes = npt.NDArray[np.int64]

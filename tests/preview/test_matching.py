@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sslight.config import load_recipe, parse_assignments, recipe_names
-from sslight.preview import Mismatch, find_mismatches, measure_views
+from sslight.preview.diagnostics import measure_views
+from sslight.preview.matching import Mismatch, find_mismatches
 
 PHOTOGRAPHS = [[375, 500]] * 3 + [[500, 375], [400, 400]]
 SMALL = [[64, 64]]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sslight.config import load_recipe
 from sslight.methods import StepValues, build_method
 from sslight.methods.pairs import PairMeans
-from sslight.preview import measure_workload
+from sslight.preview.workload import measure_workload
 
 
 @pytest.mark.parametrize("method", ["dino", "swav", "moco"])

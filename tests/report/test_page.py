@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslight.report import check_page_file, check_page_folder
-from sslight.report.page import Html, element, holds_page_of, page, picture, table
+from sslight.report.page import Html, check_page_file, check_page_folder, element, holds_page_of, page, picture, table
 from sslight.report.views.page import histogram
 
 HOSTILE = '"><script>alert(1)</script>&amp;'

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sslight.config import EvaluateSettings, build_evaluate_settings
-from sslight.evaluate import run_evaluation
 from sslight.evaluate.classifiers.linear_probe import LinearProbes, new_linear
+from sslight.evaluate.run import run_evaluation
 from sslight.train import place
 from tests.processes import in_two
 

@@ -8,7 +8,10 @@ from typing import Any
 from sslight.api.evaluate import evaluation_workers
 from sslight.config import DetectSettings, build_detect_settings
 from sslight.data import DetectionLoader, ReadLimits
-from sslight.evaluate import DetectionResult, detection_optimizer, measure_detection, prepare_detection
+from sslight.evaluate import DetectionResult
+from sslight.evaluate.detection.measure import measure_detection
+from sslight.evaluate.detection.schedule import detection_optimizer
+from sslight.evaluate.detection.task import prepare_detection
 from sslight.evaluate.detection.training import build_detection_task
 from sslight.evaluate.results import remark_on
 from sslight.train import RunFolder, build_fabric, place, train, weights_in

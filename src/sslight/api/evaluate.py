@@ -6,7 +6,8 @@ from typing import Any
 
 from sslight.config import DetectSettings, EvaluateSettings, build_evaluate_settings
 from sslight.data import available_cores
-from sslight.evaluate import EvaluationResult, check_evaluation, run_evaluation
+from sslight.evaluate import EvaluationResult
+from sslight.evaluate.run import check_evaluation, run_evaluation
 from sslight.train import Placement, build_fabric, place, weights_in
 from sslight.train.progress import Progress
 

@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from sslight.config import ExportSettings, build_export_settings
-from sslight.evaluate import knn_classify, nearest_neighbors
-from sslight.export import ExportResult, run_export
+from sslight.evaluate import knn_classify
+from sslight.evaluate.classifiers.knn import nearest_neighbors
+from sslight.export.run import run_export
+from sslight.export.task import ExportResult
 
 
 def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> ExportResult:

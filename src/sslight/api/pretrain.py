@@ -31,9 +31,7 @@ from sslight.data import (
     select_subset,
     source_notice,
 )
-from sslight.evaluate import (
-    LabeledProbe,
-)
+from sslight.evaluate.online import LabeledProbe
 from sslight.methods import Method, build_method
 from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.schedule import run_length

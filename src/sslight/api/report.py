@@ -25,38 +25,20 @@ from sslight.data import (
     image_batches,
     readable_images,
 )
-from sslight.evaluate import (
-    compare_detections,
-    compare_results,
-    extract_features,
-    nearest_neighbors,
-    published_note,
-    read_result,
-)
+from sslight.evaluate.classifiers.knn import nearest_neighbors
+from sslight.evaluate.compare import compare_detections, compare_results, published_note
+from sslight.evaluate.features.extract import extract_features
+from sslight.evaluate.results import read_result
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
 from sslight.pretraining.health import HealthWatch, healthy_ranges
-from sslight.report import (
-    PageResult,
-    Pictures,
-    Results,
-    Run,
-    SampledFeatures,
-    Sheet,
-    check_page_file,
-    classes_part,
-    differences,
-    drawn_queries,
-    find_runs,
-    is_run_folder,
-    read_run,
-    registry_page,
-    run_page,
-    run_summary,
-    spread_sample,
-    thumbnail,
-    used_gpus,
-)
+from sslight.report.page import PageResult, check_page_file
+from sslight.report.run.feature_space import SampledFeatures, drawn_queries, spread_sample, thumbnail
+from sslight.report.run.files import Run, is_run_folder, read_run
+from sslight.report.run.page import Pictures, Results, Sheet, run_page
+from sslight.report.run.registry import differences, find_runs, registry_page
+from sslight.report.run.summary import run_summary, used_gpus
+from sslight.report.run.tables import classes_part
 from sslight.views import build_multi_crop
 
 _MOST_RUNS = 6  # colors that are told apart

@@ -16,15 +16,12 @@ from sslight.config import ShownRecipe, ViewsPageSettings, build_page_settings, 
 from sslight.config.overrides import parse_words
 from sslight.data import BadImage, ReadLimits, build_source, readable_images
 from sslight.files import write_whole
-from sslight.preview import (
-    RATIO_EDGES,
-    SHARE_EDGES,
-    describe_match,
-    find_mismatches,
-    measure_views,
-    measure_workload,
-)
-from sslight.report import PageResult, ShownImage, ShownView, check_page_folder, views_page
+from sslight.preview.diagnostics import RATIO_EDGES, SHARE_EDGES, measure_views
+from sslight.preview.matching import describe_match, find_mismatches
+from sslight.preview.workload import measure_workload
+from sslight.report.page import PageResult, check_page_folder
+from sslight.report.views.page import views_page
+from sslight.report.views.sheet import ShownImage, ShownView
 from sslight.views import MultiCrop, build_multi_crop
 
 _MEASURED = 64

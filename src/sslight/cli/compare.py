@@ -30,7 +30,7 @@ def compare(
         sides = [results[:at], results[at + 1 :]]
     if not all(sides) or _BETWEEN in sides[-1]:
         raise ValueError(f"{' '.join(results)}: name results on both sides of one {_BETWEEN}, as in A1 A2 vs B1 B2.")
-    from sslight.evaluate import compare_files
+    from sslight.evaluate.compare import compare_files
 
     found = compare_files([[Path(path).expanduser() for path in side] for side in sides])
     if as_json:

@@ -7,7 +7,7 @@ from sslight.config import DetectSettings, build_detect_settings, parse_assignme
 
 if TYPE_CHECKING:
     from sslight.evaluate import DetectionResult
-    from sslight.evaluate.detection import AveragePrecision
+    from sslight.evaluate.detection.average_precision import AveragePrecision
 
 
 def detect(checkpoint: str, settings: list[str], *, as_json: bool) -> None:

@@ -11,7 +11,8 @@ from sslight.config import EvaluateSettings, build_evaluate_settings, parse_assi
 from sslight.config.evaluate_settings import PROTOCOLS
 
 if TYPE_CHECKING:
-    from sslight.evaluate import Accuracy, EvaluationResult
+    from sslight.evaluate import EvaluationResult
+    from sslight.evaluate.classifiers.metrics import Accuracy
 
 
 def evaluate(

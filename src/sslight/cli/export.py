@@ -9,7 +9,7 @@ from sslight.cli.terminal import AsJson, columns, say, show
 from sslight.config import ExportSettings, build_export_settings, parse_assignments
 
 if TYPE_CHECKING:
-    from sslight.export import ExportedFile, ExportResult
+    from sslight.export.task import ExportedFile, ExportResult
 
 
 def export(

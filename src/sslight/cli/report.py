@@ -37,7 +37,7 @@ def report(
 
 
 def _print_result(content: Mapping[str, Any]) -> None:
-    from sslight.report import registry_table
+    from sslight.report.run.registry import registry_table
 
     runs = content["runs"]
     if "differs" in runs[0]:

@@ -10,7 +10,7 @@ from sslight.cli.terminal import AsJson, columns, say, show
 from sslight.config import build_views_page, parse_assignments
 
 if TYPE_CHECKING:
-    from sslight.report import PageResult
+    from sslight.report.page import PageResult
 
 
 def views(
@@ -44,7 +44,7 @@ def views(
 
 
 def _print_result(result: "PageResult") -> None:
-    from sslight.report import footnote, views_table
+    from sslight.report.views.table import footnote, views_table
 
     recipes = result.content["recipes"]
     names = ["\n".join([*_better(recipe), recipe["name"], *recipe["changes"]]) for recipe in recipes]

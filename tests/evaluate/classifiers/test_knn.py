@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 
-from sslight.evaluate import knn_classify, nearest_neighbors
+from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers import knn
-from sslight.evaluate.classifiers.knn import knn_ranks
+from sslight.evaluate.classifiers.knn import knn_ranks, nearest_neighbors
 from sslight.evaluate.classifiers.metrics import label_ranks
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "knn"

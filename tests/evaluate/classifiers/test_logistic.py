@@ -7,8 +7,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from sslight.evaluate import fit_logistic_regression
 from sslight.evaluate.classifiers import logistic
+from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 
 
 def blobs(num: int, seed: int, num_classes: int = 6, dim: int = 20) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sslight.data import AnnotatedImage, DetectionSet, Instance, encode_mask
-from sslight.evaluate.detection import Prediction, coco_average_precision, voc_average_precision
+from sslight.evaluate.detection.average_precision import Prediction, coco_average_precision, voc_average_precision
 from sslight.evaluate.detection.predict import write_predictions
 
 HEIGHT, WIDTH = 150, 200

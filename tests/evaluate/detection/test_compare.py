@@ -1,7 +1,6 @@
 from typing import Any
 
-from sslight.evaluate import compare_detections
-from sslight.evaluate.compare import Comparison
+from sslight.evaluate.compare import Comparison, compare_detections
 
 
 def result(backbone: str, *, masks: bool) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from torch import nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from sslight.backbones import build_backbone
-from sslight.evaluate.detection import build_detector, detection_optimizer
-from sslight.evaluate.detection.detector import L1BoxLoss, anchors
+from sslight.evaluate.detection.detector import L1BoxLoss, anchors, build_detector
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid, find_feature_maps
+from sslight.evaluate.detection.schedule import detection_optimizer
 
 
 def detector(name: str = "test_resnet", *, masks: bool = False, strides: list[int] | None = None) -> nn.Module:

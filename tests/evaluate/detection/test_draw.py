@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from sslight.data import encode_mask, open_detection_sets
-from sslight.evaluate.detection import Prediction
+from sslight.evaluate.detection.average_precision import Prediction
 from sslight.evaluate.detection.draw import draw_sample, sampled
 from tests.data.detection_files import coco_folder
 

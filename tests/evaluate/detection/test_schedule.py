@@ -1,7 +1,7 @@
 import pytest
 
 from sslight.config import build_detect_settings
-from sslight.evaluate.detection import DetectionSchedule, detection_schedule
+from sslight.evaluate.detection.schedule import DetectionSchedule, detection_schedule
 
 
 def schedule(kind: str = "coco", **changes: object) -> DetectionSchedule:

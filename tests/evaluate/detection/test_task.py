@@ -5,8 +5,8 @@ import torch
 
 from sslight.backbones import build_backbone, save_backbone
 from sslight.config import build_detect_settings
-from sslight.evaluate.detection import DetectionTask, prepare_detection
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid
+from sslight.evaluate.detection.task import DetectionTask, prepare_detection
 from tests.data.detection_files import coco_content, coco_folder, write_coco
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sslight.data import Source, SubsetSource, build_source, decode
-from sslight.evaluate import CachedFeatures, EvalTransform, cached_features
+from sslight.evaluate.features.cache import CachedFeatures, cached_features
+from sslight.evaluate.features.extract import EvalTransform
 from sslight.views import center_view, normalize
 from tests.evaluate.pooled import Pooled
 

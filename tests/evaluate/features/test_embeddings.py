@@ -9,7 +9,8 @@ import torch
 import sslight
 from sslight.backbones import build_backbone, save_backbone
 from sslight.data import FolderSource
-from sslight.evaluate import embed, extract_features
+from sslight.evaluate import embed
+from sslight.evaluate.features.extract import extract_features
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 

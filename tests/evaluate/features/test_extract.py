@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from sslight.data import build_source, decode
-from sslight.evaluate import extract_features
+from sslight.evaluate.features.extract import extract_features
 from sslight.views import center_view, normalize
 from tests.evaluate.pooled import Pooled
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sslight.report import Run, is_run_folder, read_run, run_summary
+from sslight.report.run.files import Run, is_run_folder, read_run
+from sslight.report.run.summary import run_summary
 from tests.report.run.run_folders import two_epochs, write_metrics, write_run
 
 

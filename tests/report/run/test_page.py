@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sslight.report import Pictures, Results, Run, SampledFeatures, read_run, run_summary
-from sslight.report.run.page import run_page
+from sslight.report.run.feature_space import SampledFeatures
+from sslight.report.run.files import Run, read_run
+from sslight.report.run.page import Pictures, Results, run_page
+from sslight.report.run.summary import run_summary
 from tests.report.run.run_folders import two_epochs, write_run
 from tests.report.test_page import HOSTILE, Balance
 
