@@ -39,7 +39,7 @@ from sslight.data import Source, SubsetSource, build_source, labels_in, select_s
 from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.evaluate.features.cache import cached_features
-from sslight.evaluate.features.extract import EvalTransform
+from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
 from sslight.methods import build_method
@@ -215,8 +215,8 @@ def _features(file: Path, source: Source, folder: Path, resize: int | None) -> T
     about = read_backbone_info(file)
     transform = EvalTransform(about.image_size, about.mean, about.std, resize)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    place: dict[str, Any] = {"folder": folder / "features", "batch_size": 256, "workers": 0, "device": device}
-    found = cached_features(load_backbone(file).to(device), source, transform, **place)
+    backbone = load_backbone(file).to(device)
+    found = cached_features(backbone, source, transform, Extraction(device), folder=folder / "features")
     if found.num_unreadable:
         raise ValueError(f"{found.num_unreadable} images of {source} cannot be read: repair or remove them.")
     return found.features.clone()

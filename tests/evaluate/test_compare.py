@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sslight.config import read_recipe, recipe_names
-from sslight.evaluate.compare import Comparison, compare_files, compare_results, published_rows
+from sslight.evaluate.compare import Comparison, compare_files, compare_results, published_content
 from sslight.evaluate.results import read_result, write_ranks
 
 
@@ -26,7 +26,7 @@ def result(**changes: Any) -> dict[str, Any]:
     return content | changes
 
 
-def test_a_measured_row_is_followed_by_the_published_rows_of_its_network_and_protocol() -> None:
+def test_a_measured_row_is_followed_by_the_published_content_of_its_network_and_protocol() -> None:
     rows = compare_results([result()])
     assert [row.origin for row in rows] == ["measured"] + 6 * ["published"]
     assert rows[0].top1 == 61.25
@@ -74,7 +74,7 @@ def test_results_of_other_images_say_so() -> None:
     assert "set A" not in table(result(data=sets[0]), result(data=sets[0]))
 
 
-def test_timm_names_find_their_published_rows_and_other_networks_have_none() -> None:
+def test_timm_names_find_their_published_content_and_other_networks_have_none() -> None:
     timm_row = compare_results(
         [result(checkpoint={"path": "timm:vit_tiny_patch16_224", "backbone": "vit_tiny_patch16_224"})]
     )
@@ -96,7 +96,7 @@ def test_knn_has_no_published_row() -> None:
 
 
 def test_published_numbers_are_those_of_the_recipes() -> None:
-    linear = [row for row in published_rows() if row["protocol"] == "linear"]
+    linear = [row for row in published_content()["rows"] if row["protocol"] == "linear"]
     in_recipes = []
     for name in recipe_names():
         if name.endswith("_64") or name == "quickstart":

@@ -10,9 +10,7 @@ from sslight.config import DetectSettings, build_detect_settings
 from sslight.data import DetectionLoader, ReadLimits
 from sslight.evaluate import DetectionResult
 from sslight.evaluate.detection.measure import measure_detection
-from sslight.evaluate.detection.schedule import detection_optimizer
-from sslight.evaluate.detection.task import prepare_detection
-from sslight.evaluate.detection.training import build_detection_task
+from sslight.evaluate.detection.task import build_detection_task, prepare_detection
 from sslight.evaluate.results import remark_on
 from sslight.train import RunFolder, build_fabric, place, train, weights_in
 from sslight.train.devices import synchronize_batch_norm
@@ -77,15 +75,7 @@ def detect_with(settings: DetectSettings) -> DetectionResult | None:
         run.create(settings)
     fabric.barrier()
     synchronize_batch_norm(prepared.detector.get_submodule("backbone"), fabric)
-    task, options = build_detection_task(
-        settings,
-        prepared.detector,
-        fabric,
-        optimizer=detection_optimizer(prepared.detector, settings.weight_decay),
-        rate_at=prepared.schedule.rate_at,
-        total_steps=prepared.schedule.total_steps,
-        images=prepared.train,
-    )
+    task, options = build_detection_task(prepared, fabric)
     with closing(loader):
         training = train(task, fabric=fabric, loader=loader, run=run, options=options)
     figures = {"loss": training.metrics["loss"], "training_seconds": round(training.seconds, 1)}

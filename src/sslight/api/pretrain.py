@@ -31,6 +31,7 @@ from sslight.data import (
     select_subset,
     source_notice,
 )
+from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.evaluate.online import LabeledProbe
 from sslight.methods import Method, build_method
 from sslight.pretraining.online_probe import MethodWithProbe
@@ -244,13 +245,12 @@ def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, 
         num_classes=len(bank.classes),
         k=probe.knn_k,
         temperature=probe.knn_temperature,
-        image_size=settings.views.global_size,
-        mean=settings.views.mean,
-        std=settings.views.std,
-        batch_size=256,
-        workers=0 if placement.accelerator == "cpu" else loader_workers(settings, placement.processes_per_node),
+        transform=EvalTransform(settings.views.global_size, settings.views.mean, settings.views.std),
+        how=Extraction(
+            workers=0 if placement.accelerator == "cpu" else loader_workers(settings, placement.processes_per_node),
+            limits=ReadLimits(data.max_pixels, data.read_timeout),
+        ),
         seed=settings.seed,
-        limits=ReadLimits(data.max_pixels, data.read_timeout),
     )
 
 

@@ -27,7 +27,7 @@ from sslight.data import (
 )
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.evaluate.compare import compare_detections, compare_results, published_note
-from sslight.evaluate.features.extract import extract_features
+from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 from sslight.evaluate.results import read_result
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
@@ -283,9 +283,8 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
     sample = SubsetSource(source, spread_sample(source.labels, len(source), page.images, page.seed))
     info = read_backbone_info(run.path / weights)
     backbone = load_backbone(run.path / weights)
-    features, readable = extract_features(
-        backbone, sample, image_size=info.image_size, mean=info.mean, std=info.std, batch_size=64, limits=limits
-    )
+    transform, how = EvalTransform(info.image_size, info.mean, info.std), Extraction(batch_size=64, limits=limits)
+    features, readable = extract_features(backbone, sample, transform, how)
     kept = np.flatnonzero(readable.numpy())
     if len(kept) < 2:
         raise ValueError(f"{what} has fewer than two readable images")

@@ -48,6 +48,10 @@ class BackboneInfo:
     num_features: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
+    def to_build(self) -> dict[str, Any]:
+        """What :func:`save_backbone` takes of it."""
+        return {name: value for name, value in vars(self).items() if name != "num_features"}
+
 
 def save_backbone(
     backbone: nn.Module,

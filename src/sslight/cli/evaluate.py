@@ -5,14 +5,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sslight.cli.detect import detect
 from sslight.cli.terminal import AsJson, facts, say, show
-from sslight.config import EvaluateSettings, build_evaluate_settings, parse_assignments
+from sslight.config import (
+    DetectSettings,
+    EvaluateSettings,
+    build_detect_settings,
+    build_evaluate_settings,
+    parse_assignments,
+)
 from sslight.config.evaluate_settings import PROTOCOLS
 
 if TYPE_CHECKING:
-    from sslight.evaluate import EvaluationResult
+    from sslight.evaluate import DetectionResult, EvaluationResult
     from sslight.evaluate.classifiers.metrics import Accuracy
+    from sslight.evaluate.detection.average_precision import AveragePrecision
 
 
 def evaluate(
@@ -42,7 +48,7 @@ def evaluate(
                 f"data.train=... data.val=..."
             )
     if protocol == "detect":
-        detect(checkpoint, settings or [], as_json=as_json)
+        _detect(checkpoint, settings or [], as_json=as_json)
         return
     if protocol not in PROTOCOLS:
         near = get_close_matches(protocol, (*PROTOCOLS, "detect"), n=1)
@@ -74,8 +80,7 @@ def _print_result(result: "EvaluationResult") -> None:
             ("result", str(result.path)),
         ]
     )
-    for note in result.notes:
-        say(f"note: {note}")
+    _say_notes(result.notes)
 
 
 def _decided(details: dict[str, Any]) -> str:
@@ -89,3 +94,45 @@ def as_text(accuracy: "Accuracy") -> str:
     low, high = accuracy.top1_interval
     text = f"top-1 {accuracy.top1:.1f} % [{low:.1f}, {high:.1f}]"
     return text if accuracy.top5 is None else f"{text} · top-5 {accuracy.top5:.1f} %"
+
+
+def _say_notes(notes: list[str]) -> None:
+    for note in notes:
+        say(f"note: {note}")
+
+
+def _detect(checkpoint: str, settings: list[str], *, as_json: bool) -> None:
+    """Train a detector on a backbone and print its average precision."""
+    resolved = build_detect_settings(checkpoint, parse_assignments(settings, DetectSettings))
+    from sslight.api.detect import detect_with
+
+    result = detect_with(resolved)
+    if result is not None:  # None in all processes but the first
+        show(result, {**result.content, "path": result.path}, _print_detection, as_json=as_json)
+
+
+def _print_detection(result: "DetectionResult") -> None:
+    data, checkpoint, details = (result.content[name] for name in ("data", "checkpoint", "details"))
+    network = "Faster R-CNN" if result.masks is None else "Mask R-CNN"
+    train, val = data["train"], data["val"]
+    images = f"{train['num_images']:,} training ({train['split']}), {val['num_images']:,} validation ({val['split']})"
+    facts(
+        [
+            ("protocol", f"{network}, {details['total_steps']:,} steps, loss {details['loss']:.3f} at the end"),
+            ("backbone", f"{checkpoint['backbone']} ({checkpoint['notes']['weights']})"),
+            ("images", f"{images}, {data['num_categories']} categories"),
+            ("boxes", _precisions(result.boxes)),
+            ("masks", None if result.masks is None else _precisions(result.masks)),
+            ("sample", None if result.sample is None else str(result.sample)),
+            ("result", str(result.path)),
+        ]
+    )
+    _say_notes(result.content["notes"])
+
+
+def _precisions(value: "AveragePrecision") -> str:
+    """``AP 32.1 · AP50 51.9 · AP75 34.4 · small 17.0 · medium 34.9 · large 41.9``, in percent; – for none."""
+    names = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "small": "small", "medium": "medium", "large": "large"}
+    shown = names if value.ap is not None else {"ap50": "AP50 (11 points)"}
+    shares = ((label, getattr(value, name)) for name, label in shown.items())
+    return " · ".join(f"{label} {'–' if share is None else format(100 * share, '.1f')}" for label, share in shares)

@@ -38,16 +38,7 @@ def import_weights(
     info = weights.described()
     module, changes = weights.build(network)
     notes = {"source": weights.source, **info.notes, "network": network}
-    save_backbone(
-        module,
-        output,
-        name=info.name,
-        image_size=info.image_size,
-        patch_size=info.patch_size,
-        mean=info.mean,
-        std=info.std,
-        notes=notes,
-    )
+    save_backbone(module, output, **info.to_build() | {"notes": notes})
     result = {"backbone": info.name, "num_features": num_features(module), **notes}
     if as_json:
         say_json({**result, "output": output, "changes": changes})

@@ -1,18 +1,21 @@
 """Results side by side: with the published ones of the same network, and with each other on the same images."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sslight.backbones import ALIASES, is_public
 from sslight.config.fields import is_new_network
 from sslight.evaluate.classifiers.metrics import hits
 from sslight.evaluate.results import FILE_NAME, read_ranks, read_result
 from sslight.intervals import Difference, difference_of_means, mean_interval, paired_difference
+
+_Kind = TypeVar("_Kind")
+_Row = TypeVar("_Row")
 
 Content = Mapping[str, Any]
 """What a ``results.json`` holds."""
@@ -51,46 +54,41 @@ class DetectionRow:
 
 def compare_results(results: Sequence[Content]) -> list[Row]:
     """A row for each result, each kind followed by the published rows for it; sets that differ have letters."""
-    kinds: dict[tuple[str, str, float | None], list[Row]] = {}
-    for content, letter in zip(results, _letters(results), strict=True):
-        key = (paper_name(content["checkpoint"]["backbone"]), content["protocol"].split()[0], _labels(content))
-        kinds.setdefault(key, []).append(_measured(content, letter))
-    rows = []
-    for (backbone, protocol, labels), measured in kinds.items():
-        rows += measured
-        rows += [
-            Row(
-                origin="published",
-                backbone=backbone,
-                weights=row["method"],
-                protocol="linear (published)" if labels is None else f"{protocol}, {_percent(row['labels'])}",
-                data="ImageNet-1k at 224 px",
-                top1=row["top1"],
-            )
-            for row in published_rows()
-            if (row["backbone"], row["protocol"], row["labels"]) == (backbone, protocol, labels)
+
+    def published(kind: tuple[str, str, float | None]) -> list[Row]:
+        backbone, protocol, labels = kind
+        named = "linear (published)" if labels is None else f"{protocol}, {_percent(labels)}"
+        return [
+            Row("published", backbone, row["method"], named, "ImageNet-1k at 224 px", row["top1"])
+            for row in published_content()["rows"]
+            if (row["backbone"], row["protocol"], row["labels"]) == kind
         ]
-    return rows
+
+    kinds = [(paper_name(one["checkpoint"]["backbone"]), one["protocol"].split()[0], _labels(one)) for one in results]
+    return _by_kind(kinds, map(_measured, results, _letters(results)), published)
 
 
 def compare_detections(results: Sequence[Content]) -> list[DetectionRow]:
     """The same of detection results."""
-    by_backbone: dict[str, list[DetectionRow]] = {}
-    for content, letter in zip(results, _letters(results), strict=True):
-        measured = _measured_detection(content, letter)
-        by_backbone.setdefault(paper_name(measured.backbone), []).append(measured)
-    published = published_content()["detection"]
-    rows = []
-    for backbone, measured_rows in by_backbone.items():
-        rows += measured_rows
-        rows += [
-            DetectionRow(
-                "published", backbone, row["method"], published["data"], row["box_ap"], None, row["mask_ap"], None
-            )
-            for row in published["rows"]
+
+    def published(backbone: str) -> list[DetectionRow]:
+        known = published_content()["detection"]
+        return [
+            DetectionRow("published", backbone, row["method"], known["data"], row["box_ap"], None, row["mask_ap"], None)
+            for row in known["rows"]
             if row["backbone"] == backbone
         ]
-    return rows
+
+    backbones = [paper_name(str(content["checkpoint"]["backbone"])) for content in results]
+    return _by_kind(backbones, map(_measured_detection, results, _letters(results)), published)
+
+
+def _by_kind(kinds: Iterable[_Kind], rows: Iterable[_Row], published: Callable[[_Kind], list[_Row]]) -> list[_Row]:
+    """The measured rows of each kind and its published ones, kinds as they first come."""
+    measured: dict[_Kind, list[_Row]] = {}
+    for kind, row in zip(kinds, rows, strict=True):
+        measured.setdefault(kind, []).append(row)
+    return [row for kind, of_kind in measured.items() for row in [*of_kind, *published(kind)]]
 
 
 @dataclass(frozen=True)
@@ -116,17 +114,15 @@ class Comparison:
 def compare_files(sides: Sequence[Sequence[Path]]) -> Comparison:
     """Compare results; of two sides, the first with the second, protocol by protocol.
 
-    Args:
-        sides: Files ``results.json``, folders that hold one, or run folders, for all results of the run.
-
-    Raises:
-        ValueError: a result is missing, incomplete or of another program.
+    ``sides`` are files ``results.json``, folders that hold one, or run folders, for all results of the run. Raises
+    ValueError if a result is missing, incomplete or of another program.
     """
     read = [[(file.parent, _checked(file)) for path in side for file in _result_files(path)] for side in sides]
     contents = [content for side in read for _, content in side]
+    detections = [content for content in contents if content["protocol"] == "detect"]
     return Comparison(
-        compare_results([content for content in contents if content["protocol"] != "detect"]),
-        compare_detections([content for content in contents if content["protocol"] == "detect"]),
+        compare_results([content for content in contents if content not in detections]),
+        compare_detections(detections),
         _differences(*read) if len(read) == 2 else [],
     )
 
@@ -277,14 +273,11 @@ def paper_name(backbone: str) -> str:
     return next((name for name, timm_name in ALIASES.items() if backbone in (name, timm_name)), backbone)
 
 
-def published_rows() -> list[dict[str, Any]]:
-    """The published numbers: protocol, method, backbone, share of labels (None for all) and top-1 (%)."""
-    rows: list[dict[str, Any]] = published_content()["rows"]
-    return rows
-
-
 def published_content() -> dict[str, Any]:
-    """All of the published numbers, and where they come from."""
+    """The published numbers: where they come from, and in ``rows`` protocol, method, backbone, labels and top-1 (%).
+
+    ``labels`` is the share of labels, None for all.
+    """
     content: dict[str, Any] = json.loads((files("sslight.evaluate") / "published.json").read_text(encoding="utf-8"))
     return content
 

@@ -11,10 +11,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslight.config import EvaluateSettings
-from sslight.data import CropLoader, ReadLimits, Source, data_fingerprint
+from sslight.data import CropLoader, Source, data_fingerprint
 from sslight.evaluate.classifiers.metrics import Accuracy, accuracy_of_ranks
 from sslight.evaluate.features.cache import cached_features
-from sslight.evaluate.features.extract import EvalTransform
+from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.evaluate.model import EvaluatedModel
 from sslight.evaluate.sets import LabeledSets, check_unreadable
 from sslight.train import RunFolder, RunOptions, Task, train
@@ -24,29 +24,17 @@ from sslight.train.task import Loader
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a protocol found.
+    """What a protocol found on the N images of data.val that could be read."""
 
-    Attributes:
-        protocol: Its name in results.
-        accuracy: On data.val.
-        ranks: ``[N, 2]``, what ``accuracy`` counts, as :func:`label_ranks` gives them.
-        rows: ``[N]``, the positions of these images in data.val.
-        by_k: Of kNN: the accuracies for all k.
-        details: What was decided on the way, plain data.
-        notes: What a reader must know, a sentence each.
-        tensors: The trained classifier, to be saved beside the result.
-        fine_tuned: The backbone, if it was trained too.
-    """
-
-    protocol: str
+    protocol: str  # its name in results
     accuracy: Accuracy
-    ranks: Tensor
-    rows: Tensor
-    details: dict[str, Any]
-    by_k: dict[int, Accuracy] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    fine_tuned: nn.Module | None = None
+    ranks: Tensor  # [N, 2], what accuracy counts, as label_ranks gives them
+    rows: Tensor  # [N], positions in data.val
+    details: dict[str, Any]  # what was decided on the way, plain data
+    by_k: dict[int, Accuracy] = field(default_factory=dict)  # of kNN
+    notes: list[str] = field(default_factory=list)  # what a reader must know, a sentence each
+    tensors: dict[str, Tensor] = field(default_factory=dict)  # the trained classifier, to be saved beside the result
+    fine_tuned: nn.Module | None = None  # the backbone, if it was trained too
 
 
 class Features(NamedTuple):
@@ -65,21 +53,16 @@ class Evaluation:
     model: EvaluatedModel
     sets: LabeledSets
     transform: EvalTransform
+    how: Extraction
     cache: Path
     run: RunFolder
     fabric: Fabric
-    workers: int
     progress: Progress
 
     @property
     def device(self) -> torch.device:
         """Where this process computes."""
         return self.fabric.device
-
-    @property
-    def limits(self) -> ReadLimits:
-        """What reading and decoding one image may take."""
-        return ReadLimits(self.settings.data.max_pixels, self.settings.data.read_timeout)
 
     def crops(self, *, batch_size: int, part_size: int | None = None, smallest_step: int = 1) -> CropLoader:
         """Random crops of data.train for this process."""
@@ -92,21 +75,16 @@ class Evaluation:
             seed=self.settings.seed,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
-            workers=self.workers,
+            workers=self.how.workers,
             max_bad_share=self.settings.data.max_bad_share,
-            limits=self.limits,
+            limits=self.how.limits,
         )
 
     def train(self, task: Task, loader: Loader, *, placement: str) -> None:
         """Train a part of the protocol in the folder of the result; a second start goes on where the first ended."""
         settings = self.settings
-        options = RunOptions(
-            settings=settings,
-            seed=settings.seed,
-            precision=settings.precision,
-            resume=settings.resume,
-            log_every=settings.log_every,
-            logger=settings.logger,
+        options = RunOptions.of(
+            settings,
             every_steps=settings.checkpoint_every_steps,
             every_minutes=settings.checkpoint_every_minutes,
             placement=placement,
@@ -119,24 +97,11 @@ class Evaluation:
         train(task, fabric=self.fabric, loader=loader, run=self.run, options=options)
 
     def features(self, backbone: nn.Module, source: Source, labels: npt.NDArray[np.int64], setting: str) -> Features:
-        """The features of a set, on the CPU.
-
-        Raises:
-            ValueError: too many images are unreadable, or features are not finite.
-        """
+        """The features of a set, on the CPU; ValueError if too many images are unreadable, or any is not finite."""
         with self.progress:
             self.progress.stage(f"features of {setting}", len(source), unit="image")
             cached = cached_features(
-                backbone,
-                source,
-                self.transform,
-                folder=self.cache,
-                batch_size=self.settings.feature_batch_size,
-                workers=self.workers,
-                device=self.device,
-                precision=self.settings.precision,
-                limits=self.limits,
-                progress=self.progress.advance,
+                backbone, source, self.transform, self.how, folder=self.cache, progress=self.progress.advance
             )
         check_unreadable(cached.num_unreadable, len(source), setting, self.settings.data.max_bad_share)
         where = "from the cache" if cached.from_cache else "computed"

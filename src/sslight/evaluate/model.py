@@ -18,34 +18,21 @@ _TIMM = "timm:"
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A backbone in eval mode and what is known of it.
+    """A backbone in eval mode and what is known of it."""
 
-    Attributes:
-        backbone: ``x [B, 3, H, W]`` → ``[B, num_features]``.
-        info: Its name, sizes and normalisation.
-        notes: Where the weights come from, in words.
-        projection: The MLP of the DINO projection head that was trained with it, as in
-            :meth:`~sslight.backbones.WeightsFile.projection_head`; None where the file has none.
-    """
-
-    backbone: nn.Module
+    backbone: nn.Module  # x [B, 3, H, W] → [B, num_features]
     info: BackboneInfo
-    notes: str
-    projection: Mapping[str, Tensor] | None
+    notes: str  # where the weights come from, in words
+    projection: Mapping[str, Tensor] | None  # of the DINO head that was trained with it, as WeightsFile gives it
     untrained: bool = False
 
 
 def load_model(checkpoint: str, *, network: str, seed: int) -> EvaluatedModel:
     """The network that ``checkpoint`` names.
 
-    Args:
-        checkpoint: A file of weights; ``timm:NAME`` for a new network, ``timm:NAME@FILE`` for a file that does not
-            say its network; ``timm:NAME.TAG`` or ``hf-hub:OWNER/NAME`` for public weights.
-        network: ``student`` or ``teacher``.
-        seed: Of the weights of a new timm network.
-
-    Raises:
-        ValueError: there is no such file or network, it is damaged, or the weights are of another network.
+    A file of weights; ``timm:NAME`` for a new network (its weights are drawn with ``seed``), ``timm:NAME@FILE`` for a
+    file that does not say its network; ``timm:NAME.TAG`` or ``hf-hub:OWNER/NAME`` for public weights. ``network`` is
+    ``student`` or ``teacher``. ValueError if there is no such file or network, it is damaged, or of another network.
     """
     name, at, file = checkpoint.removeprefix(_TIMM).partition("@") if is_timm(checkpoint) else ("", "", "")
     if name and not at and "." not in name:

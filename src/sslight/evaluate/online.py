@@ -1,52 +1,37 @@
 """Accuracy with labels while a network trains: the same sets, the same transform, any number of times."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sslight.data import DEFAULT_LIMITS, ReadLimits, Source
+from sslight.data import Source
 from sslight.evaluate.classifiers.knn import knn_classify
 from sslight.evaluate.classifiers.logistic import fit_logistic_regression
-from sslight.evaluate.features.extract import extract_features
+from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 
 
 @dataclass(frozen=True)
 class LabeledProbe:
     """kNN and linear accuracy of a backbone: a labelled bank against validation queries.
 
-    Attributes:
-        bank: Labelled images.
-        bank_name: The setting that gives them.
-        bank_labels: ``[M]``, in ``0 .. num_classes - 1``.
-        queries: Validation images, or None: then the bank is classified by itself, each image left out
-            of its own vote, and the linear accuracy is measured on a held-out fifth.
-        query_labels: ``[N]``, in the same numbering, or None without queries.
-        num_classes: Classes of the bank.
-        k, temperature: As in :func:`knn_classify`; ``k`` is lowered to what the bank allows.
-        image_size, mean, std: The centre view and its normalisation.
-        batch_size, workers: Of the feature extraction.
-        seed: Seed of the held-out parts.
-        limits: What reading and decoding one image may take.
+    Without queries the bank is classified by itself, each image left out of its own vote, and the linear accuracy is
+    measured on a held-out fifth.
     """
 
     bank: Source
-    bank_name: str
-    bank_labels: npt.NDArray[np.int64]
+    bank_name: str  # the setting that gives it
+    bank_labels: npt.NDArray[np.int64]  # [M], in 0 .. num_classes - 1
     queries: Source | None
-    query_labels: npt.NDArray[np.int64] | None
+    query_labels: npt.NDArray[np.int64] | None  # [N], in the same numbering
     num_classes: int
-    k: int
+    k: int  # lowered to what the bank allows
     temperature: float
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    batch_size: int
-    workers: int
-    seed: int
-    limits: ReadLimits = DEFAULT_LIMITS
+    transform: EvalTransform
+    how: Extraction  # its device is that of the backbone
+    seed: int  # of the held-out parts
 
     @property
     def protocol(self) -> str:
@@ -87,12 +72,8 @@ class LabeledProbe:
             if alone:
                 order = torch.from_numpy(np.random.default_rng(self.seed).permutation(len(bank))).to(device)
                 test, train = order[: len(order) // 5], order[len(order) // 5 :]
-                bank, bank_labels, queries, query_labels = (
-                    bank[train],
-                    bank_labels[train],
-                    bank[test],
-                    bank_labels[test],
-                )
+                bank, queries = bank[train], bank[test]
+                bank_labels, query_labels = bank_labels[train], bank_labels[test]
             fitted = fit_logistic_regression(bank, bank_labels, num_classes=self.num_classes, seed=self.seed)
             result["linear_top1"] = _top1(fitted.logits(queries), query_labels)
         return result
@@ -100,17 +81,7 @@ class LabeledProbe:
     def _features(
         self, backbone: nn.Module, source: Source, labels: npt.NDArray[np.int64], device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        features, readable = extract_features(
-            backbone,
-            source,
-            image_size=self.image_size,
-            mean=self.mean,
-            std=self.std,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            device=device,
-            limits=self.limits,
-        )
+        features, readable = extract_features(backbone, source, self.transform, replace(self.how, device=device))
         return features[readable], torch.from_numpy(labels).to(device)[readable]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from torch import Tensor
 from sslight.backbones import num_features, weights_fingerprint
 from sslight.config import DetectSettings, EvaluateSettings
 from sslight.evaluate.classifiers.metrics import Accuracy
+from sslight.evaluate.evaluation import Measurement
 from sslight.evaluate.model import EvaluatedModel, default_folder
 from sslight.files import whole_file, write_whole
 
@@ -26,41 +27,22 @@ FILE_NAME = "results.json"
 _RANKS = "ranks.safetensors"
 # They say where and how fast, not what is measured.
 _NOT_IN_THE_NAME = {
-    "checkpoint",
-    "output",
-    "cache",
-    "devices",
-    "workers",
-    "feature_batch_size",
-    "resume",
-    "log_every",
-    "logger",
-    "sample",
-    "checkpoint_every_steps",
-    "checkpoint_every_minutes",
+    *("checkpoint", "output", "cache", "devices", "workers", "feature_batch_size", "resume", "log_every", "logger"),
+    *("sample", "checkpoint_every_steps", "checkpoint_every_minutes"),
 }
 _PACKAGES = ("sslight", "torch", "timm", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """A finished evaluation.
+    """A finished evaluation."""
 
-    Attributes:
-        path: Its ``results.json``.
-        protocol: ``knn``, ``linear (published)``, ``linear (trained)``, ``linear (fast)`` or ``semi``.
-        accuracy: On data.val; of kNN with k = 20, or with the k nearest to it that was measured.
-        by_k: Of kNN: the accuracies for all k.
-        notes: What a reader must know, a sentence each.
-        content: All that ``results.json`` holds.
-    """
-
-    path: Path
-    protocol: str
-    accuracy: Accuracy
-    by_k: dict[int, Accuracy]
-    notes: list[str]
-    content: dict[str, Any]
+    path: Path  # its results.json
+    protocol: str  # knn, linear (published), linear (trained), linear (fast) or semi
+    accuracy: Accuracy  # on data.val; of kNN with k = 20, or with the k nearest to it that was measured
+    by_k: dict[int, Accuracy]  # of kNN: for all k
+    notes: list[str]  # what a reader must know, a sentence each
+    content: dict[str, Any]  # all that results.json holds
 
 
 def checkpoint_facts(settings: EvaluateSettings | DetectSettings, model: EvaluatedModel) -> dict[str, Any]:
@@ -91,20 +73,20 @@ def remark_on(folder: Path) -> str | None:
     return f"the results go to {folder} in the folder that you are in; output=FOLDER chooses another"
 
 
-def write_result(
-    path: Path, *, protocol: str, accuracy: Accuracy, by_k: dict[int, Accuracy], notes: list[str], **more: Any
-) -> EvaluationResult:
+def write_result(path: Path, measured: Measurement, *, notes: list[str], **more: Any) -> EvaluationResult:
     """Write ``results.json`` whole; ``more`` are further parts of its content, plain data."""
+    accuracy, by_k = measured.accuracy, measured.by_k
     content = write_content(
         path,
-        protocol=protocol,
+        protocol=measured.protocol,
         accuracy=_without_classes(accuracy),
         **({"by_k": {str(k): _without_classes(value) for k, value in by_k.items()}} if by_k else {}),
         notes=notes,
+        details=measured.details,
         **more,
         per_class={name: {"accuracy": share, "images": n} for name, (share, n) in accuracy.per_class.items()},
     )
-    return EvaluationResult(path, protocol, accuracy, by_k, notes, content)
+    return EvaluationResult(path, measured.protocol, accuracy, by_k, notes, content)
 
 
 def write_content(path: Path, *, protocol: str, **parts: Any) -> dict[str, Any]:
@@ -124,11 +106,7 @@ def write_content(path: Path, *, protocol: str, **parts: Any) -> dict[str, Any]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """The content of a ``results.json``, or of the one in a folder.
-
-    Raises:
-        ValueError: there is none, or it is not of this program.
-    """
+    """The content of a ``results.json``, or of the one in a folder; ValueError if it is none of this program."""
     file = path / FILE_NAME if path.is_dir() else path
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -145,8 +123,14 @@ def write_ranks(folder: Path, ranks: Tensor, names: Iterable[str]) -> None:
     """Keep ``ranks [N, 2]`` (see :func:`label_ranks`), with the fingerprint of the N images' names in this order."""
     small = torch.int16 if not len(ranks) or int(ranks.max()) < 1 << 15 else torch.int32
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
-    with whole_file(folder / _RANKS, "wb") as file:
-        file.write(safetensors.torch.save({"ranks": ranks.cpu().to(small)}, metadata={"names_sha256": digest}))
+    write_tensors(folder / _RANKS, {"ranks": ranks.to(small)}, {"names_sha256": digest})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file whole or not at all; the host waits for the device."""
+    on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with whole_file(path, "wb") as file:
+        file.write(safetensors.torch.save(on_cpu, metadata))
 
 
 def read_ranks(folder: Path) -> tuple[str, Tensor] | None:

@@ -9,15 +9,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from lightning_fabric import Fabric
 
 from sslight.backbones import save_backbone, slow_precision, weights_fingerprint
 from sslight.config import EvaluateSettings
-from sslight.data import Source, check_readable, data_fingerprint, source_notice
+from sslight.data import ReadLimits, Source, check_readable, data_fingerprint, source_notice
 from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.evaluate.features.cache import check_cache, default_cache
-from sslight.evaluate.features.extract import EvalTransform
+from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.evaluate.model import choose_image_size, load_model
 from sslight.evaluate.protocols.knn import measure_knn
 from sslight.evaluate.protocols.linear import measure_linear_fast, measure_linear_trained
@@ -30,9 +29,10 @@ from sslight.evaluate.results import (
     result_folder,
     write_ranks,
     write_result,
+    write_tensors,
 )
 from sslight.evaluate.sets import build_sets
-from sslight.files import whole_file, write_whole
+from sslight.files import write_whole
 from sslight.train import RunFolder
 from sslight.train.memory import memory_in_words, peak_memory
 from sslight.train.progress import Progress
@@ -45,18 +45,10 @@ def run_evaluation(
 ) -> EvaluationResult | None:
     """Run one protocol and write its result.
 
-    All processes call this; the first one returns the result, the others None. Where something is trained, a second
-    start goes on from the last checkpoint of an interrupted one; with the result, checkpoints are removed.
-
-    Args:
-        settings: From :func:`~sslight.config.build_evaluate_settings`.
-        fabric: Launched Fabric: device and processes.
-        workers: Processes that decode images, 0 for none.
-        show_progress: Write progress to standard error (in the first process).
-
-    Raises:
-        ValueError: an input is wrong; except for images and weights that turn out to be broken, nothing
-            was computed or written then.
+    All processes call this, with a launched Fabric; the first one returns the result, the others None. Where something
+    is trained, a second start goes on from the last checkpoint of an interrupted one; with the result, checkpoints are
+    removed. ``workers`` processes decode images, 0 for none. ValueError if an input is wrong; except for images and
+    weights that turn out to be broken, nothing was computed or written then.
     """
     started = time.perf_counter()
     evaluation = prepare(settings, fabric=fabric, workers=workers, show_progress=show_progress)
@@ -86,11 +78,8 @@ def run_evaluation(
             write_ranks(folder, measured.ranks, map(sets.val.name, measured.rows.tolist()))
             result = write_result(
                 folder / FILE_NAME,
-                protocol=measured.protocol,
-                accuracy=measured.accuracy,
-                by_k=measured.by_k,
+                measured,
                 notes=[*sets.notes, *measured.notes],
-                details=measured.details,
                 **identity,
                 settings=settings.model_dump(mode="json", exclude={"knn", "linear", "semi"} - {settings.protocol}),
                 transform=asdict(evaluation.transform),
@@ -107,11 +96,7 @@ def run_evaluation(
 
 @contextmanager
 def _folder_for_results(folder: Path) -> Iterator[None]:
-    """Make the folder before the work, so that no result is lost for want of it; a failure leaves no empty one.
-
-    Raises:
-        ValueError: it cannot be made.
-    """
+    """Make the folder before the work (or ValueError), that no result is lost for it; a failure leaves no empty one."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -127,25 +112,12 @@ def _folder_for_results(folder: Path) -> Iterator[None]:
 def _write_what_belongs_to_it(evaluation: Evaluation, measured: Measurement, folder: Path) -> None:
     """What was trained, and the names of the training images if they are a part of a set."""
     if measured.tensors:
-        tensors = {name: value.detach().cpu().contiguous() for name, value in measured.tensors.items()}
-        with whole_file(folder / "classifier.safetensors", "wb") as file:
-            file.write(
-                safetensors.torch.save(
-                    tensors, metadata={"sslight": json.dumps(_classifier_facts(evaluation, measured))}
-                )
-            )
+        facts = {"sslight": json.dumps(_classifier_facts(evaluation, measured))}
+        write_tensors(folder / "classifier.safetensors", measured.tensors, facts)
     if measured.fine_tuned is not None:
-        info = evaluation.model.info
-        save_backbone(
-            measured.fine_tuned,
-            folder / "backbone.safetensors",
-            name=info.name,
-            image_size=info.image_size,
-            patch_size=info.patch_size,
-            mean=info.mean,
-            std=info.std,
-            notes={"source": f"fine-tuned with labels of {len(evaluation.sets.train)} images"},
-        )
+        notes = {"source": f"fine-tuned with labels of {len(evaluation.sets.train)} images"}
+        info = replace(evaluation.model.info, notes=notes)
+        save_backbone(measured.fine_tuned, folder / "backbone.safetensors", **info.to_build())
     if evaluation.settings.data.subset is not None:
         train = evaluation.sets.train
         write_whole(folder / "train_subset.txt", "".join(f"{train.name(index)}\n" for index in range(len(train))))
@@ -182,10 +154,16 @@ def prepare(settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_pr
         model=model,
         sets=sets,
         transform=EvalTransform(size, model.info.mean, model.info.std, settings.resize),
+        how=Extraction(
+            fabric.device,
+            settings.feature_batch_size,
+            workers,
+            settings.precision,
+            ReadLimits(settings.data.max_pixels, settings.data.read_timeout),
+        ),
         cache=(settings.cache or default_cache()).expanduser(),
         run=RunFolder(Path()),  # known when the sets are
         fabric=fabric,
-        workers=workers,
         progress=Progress(shown=show_progress and fabric.is_global_zero),
     )
     if model.untrained and size < model.info.image_size and settings.image_size is None:
@@ -197,7 +175,7 @@ def prepare(settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_pr
     else:
         check_cache(evaluation.cache)
     for source in (sets.train, sets.val):
-        check_readable(source, limits=evaluation.limits)
+        check_readable(source, limits=evaluation.how.limits)
     model.backbone.to(fabric.device)
     if not settings.trains and (warning := slow_precision(settings.precision, fabric.device)) is not None:
         evaluation.progress.say(warning)
@@ -209,11 +187,8 @@ def _measure(evaluation: Evaluation) -> Measurement | None:
         case "knn":
             return measure_knn(evaluation)
         case "linear":
-            return (
-                measure_linear_fast(evaluation)
-                if evaluation.settings.linear.mode == "fast"
-                else measure_linear_trained(evaluation)
-            )
+            fast = evaluation.settings.linear.mode == "fast"
+            return measure_linear_fast(evaluation) if fast else measure_linear_trained(evaluation)
         case "semi":
             return measure_semi(evaluation)
 

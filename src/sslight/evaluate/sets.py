@@ -12,31 +12,22 @@ from sslight.data import Source, SubsetSource, build_source, labels_in, select_s
 
 @dataclass(frozen=True)
 class LabeledSets:
-    """Training and validation images with labels in one numbering.
+    """Training and validation images, with labels that are positions in ``classes``."""
 
-    Attributes:
-        classes: Names of the classes of data.train.
-        train, val: The images.
-        train_labels, val_labels: ``[M]`` and ``[N]`` int64, positions in ``classes``.
-        train_share: Share of data.train that is used, 0–1.
-        notes: What a reader of the result must know, a sentence each.
-    """
-
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # of data.train
     train: Source
-    train_labels: npt.NDArray[np.int64]
+    train_labels: npt.NDArray[np.int64]  # [M]
     val: Source
-    val_labels: npt.NDArray[np.int64]
-    train_share: float
-    notes: list[str]
+    val_labels: npt.NDArray[np.int64]  # [N]
+    train_share: float  # share of data.train that is used, 0–1
+    notes: list[str]  # what a reader of the result must know, a sentence each
 
 
 def build_sets(settings: EvaluateSettings) -> LabeledSets:
     """The sets that the settings name.
 
-    Raises:
-        ValueError: a set is missing, has no labels, or one class only; classes of data.val are not in
-            data.train; there are fewer training images than neighbours.
+    ValueError if a set is missing, has no labels, or one class only; if classes of data.val are not in data.train; or
+    if there are fewer training images than neighbours.
     """
     data = settings.data
     for setting, paths in (("data.train", data.train), ("data.val", data.val)):

@@ -14,13 +14,22 @@ from torch import Tensor
 
 from sslight.backbones import load_backbone, read_backbone_info, weights_fingerprint
 from sslight.config import ExportSettings
-from sslight.data import Source, available_cores
+from sslight.config.export_settings import ExportDataSettings
+from sslight.data import (
+    BadImage,
+    ReadLimits,
+    Source,
+    available_cores,
+    build_source,
+    check_readable,
+    image_batches,
+    no_readable_image,
+)
 from sslight.export.agreement import Agreement, Classify, Nearest, check, compare
 from sslight.export.classifier import Classifier, read_classifier
 from sslight.export.cost import latencies
 from sslight.export.executorch_file import ExecuTorchRunner, write_executorch
 from sslight.export.facts import content_of, file_metadata, tolerance
-from sslight.export.images import open_images, read_images
 from sslight.export.network import Exportable, prepare
 from sslight.export.onnx_file import OnnxRunner, quantize, write_onnx
 from sslight.export.task import ExportedFile, ExportResult, Task
@@ -48,7 +57,7 @@ def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify
     ValueError if an input is wrong (nothing was computed then), or a file disagrees with the PyTorch network.
     """
     task = _prepare(settings)
-    check_images, labels = _read(task, task.images, "data.check", settings.data.num_check)
+    check_images, labels = _read_images(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
     before = _outputs(_torch_runner(task.exportable.network), task.exportable, check_images)
     files: list[ExportedFile] = []
@@ -102,8 +111,8 @@ def _prepare(settings: ExportSettings) -> Task:
         if form in WEIGHT_KEYS:
             check_weights(exportable, WEIGHT_KEYS[form])
     quantized = "onnx-int8" in settings.format
-    calibration = open_images(settings.data.calibration, "data.calibration", settings.data) if quantized else None
-    images = open_images(settings.data.check, "data.check", settings.data)
+    calibration = _open_images(settings.data.calibration, "data.calibration", settings.data) if quantized else None
+    images = _open_images(settings.data.check, "data.check", settings.data)
     return Task(settings, exportable, images, calibration, resize, output, fingerprint)
 
 
@@ -128,9 +137,47 @@ def _sizes(settings: ExportSettings, trained: int, classifier: Classifier | None
     return size, resize
 
 
-def _read(task: Task, source: Source, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
-    size = task.exportable.info.image_size
-    return read_images(source, setting, task.settings.data, number=number, size=size, resize=task.resize)
+def _open_images(paths: list[str], setting: str, data: ExportDataSettings) -> Source:
+    """A set, with labels if its folders are classes. Raises ValueError if it is missing or unreadable."""
+    try:
+        source = build_source(paths, labeled=True, setting=setting, tar_image=data.tar_image)
+        if len(source.classes or ()) < 2:
+            raise ValueError("one class is none")
+    except ValueError:  # no classes, or no images: then the second attempt says so
+        source = build_source(paths, labeled=False, setting=setting, tar_image=data.tar_image)
+    check_readable(source, setting=setting, limits=ReadLimits(data.max_pixels))
+    return source
+
+
+def _read_images(task: Task, source: Source, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
+    """At most ``number`` images, evenly spread: centre views as bytes ``[N, 3, S, S]``, and labels ``[N]`` or None.
+
+    Raises ValueError if too many images are unreadable, or fewer than two are readable.
+    """
+    data = task.settings.data
+    chosen = np.unique(np.linspace(0, len(source) - 1, number).astype(np.int64))
+    bad: list[BadImage] = []
+    batches = image_batches(
+        source,
+        size=task.exportable.info.image_size,
+        resize=task.resize,
+        batch_size=_BATCH,
+        workers=0,
+        indices=chosen,
+        bad=bad,
+        limits=ReadLimits(data.max_pixels),
+    )
+    parts = [(images.clone(), labels) for images, labels, _ in batches]  # their memory is used again
+    if sum(len(images) for images, _ in parts) < 2:
+        alone = f"{setting} has a single image: give at least two, better some hundred."
+        raise ValueError(no_readable_image(bad, setting=setting) if bad else alone)
+    if len(bad) > data.max_bad_share * len(chosen):
+        raise ValueError(
+            f"{len(bad)} of the {len(chosen)} images of {setting} are unreadable, more than "
+            f"data.max_bad_share={data.max_bad_share:g} allows: repair or remove them, or raise data.max_bad_share."
+        )
+    labels = [labels for _, labels in parts if labels is not None]
+    return torch.cat([images for images, _ in parts]), torch.cat(labels) if labels else None
 
 
 def _file_name(exportable: Exportable, form: str) -> str:
@@ -150,7 +197,7 @@ def _write(task: Task, form: str, path: Path, folder: Path) -> None:
             if not source.exists():
                 source = folder / "float32.onnx"
                 write_onnx(exportable, source, facts=facts)
-            images, _ = _read(task, task.calibration, "data.calibration", settings.data.num_calibration)
+            images, _ = _read_images(task, task.calibration, "data.calibration", settings.data.num_calibration)
             quantize(source, path, exportable.as_input(images), settings, facts=facts)
         case "executorch":
             write_executorch(exportable, path)

@@ -1,6 +1,7 @@
 """Files of weights for timm and torchvision, read back as those libraries do."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,18 +41,8 @@ def write_weights(exportable: Exportable, path: Path, *, keys: Keys) -> None:
     if classifier is not None:
         name = exportable.backbone.pretrained_cfg["classifier"]  # type: ignore[index]
         layer = {f"{name}.weight": classifier.weight, f"{name}.bias": classifier.bias}
-    save_backbone(
-        exportable.backbone,
-        path,
-        name=info.name,
-        image_size=info.image_size,
-        patch_size=info.patch_size,
-        mean=info.mean,
-        std=info.std,
-        notes=info.notes if classifier is None else {**info.notes, "classes": json.dumps(classifier.classes)},
-        classifier=layer,
-        keys=keys,
-    )
+        info = replace(info, notes={**info.notes, "classes": json.dumps(classifier.classes)})
+    save_backbone(exportable.backbone, path, **info.to_build(), classifier=layer, keys=keys)
 
 
 def open_weights(exportable: Exportable, path: Path, *, keys: Keys) -> nn.Module:

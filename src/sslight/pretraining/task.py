@@ -106,13 +106,8 @@ def build_pretraining_task(
         remedy=_remedy,
     )
     keep = settings.checkpoint
-    options = RunOptions(
-        settings=settings,
-        seed=settings.seed,
-        precision=settings.precision,
-        resume=settings.resume,
-        log_every=settings.log_every,
-        logger=settings.logger,
+    options = RunOptions.of(
+        settings,
         at_epoch_ends=True,
         every_steps=keep.every_steps,
         every_minutes=keep.every_minutes,

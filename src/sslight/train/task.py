@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -147,6 +147,12 @@ class RunOptions:
     placement: str = ""
     data: Mapping[str, DataFingerprint] = field(default_factory=dict)
     lighter: str = "a smaller batch_size, a smaller image_size, fewer workers"
+
+    @classmethod
+    def of(cls, settings: Section, **more: Any) -> Self:
+        """With the settings that all commands that train have under one name; ``more`` are the other options."""
+        named = {name: getattr(settings, name) for name in ("seed", "precision", "resume", "log_every", "logger")}
+        return cls(settings, **named, **more)
 
 
 class TrainingStopped(RuntimeError):

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from sslight.config import build_detect_settings
 from sslight.data import DetectionLoader, open_detection_sets
-from sslight.evaluate.detection.training import build_detection_task
+from sslight.evaluate.detection.schedule import DetectionSchedule
+from sslight.evaluate.detection.task import DetectionTask, build_detection_task
 from sslight.train import RunFolder, TrainingResult, build_fabric, place, train
 
 
@@ -64,18 +64,9 @@ def run_few_weights(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    optimizer = SGD(
-        [{"params": list(detector.parameters()), "lr_factor": 1.0, "weight_decay_factor": 1.0}], lr=0.0, momentum=0.9
-    )
-    task, options = build_detection_task(
-        settings,
-        detector,
-        fabric,
-        optimizer=optimizer,
-        rate_at=lambda step: 0.5 / (1 + step),
-        images=images,
-        total_steps=total_steps,
-    )
+    schedule = DetectionSchedule(total_steps, peak=0.5, milestones=(3,), warmup_steps=0, train_sizes=(32, 48))
+    detection = DetectionTask(settings, detector, {}, images, 0, images, schedule, output)
+    task, options = build_detection_task(detection, fabric)
     with closing(loader):
         result = train(task, fabric=fabric, loader=loader, run=run, options=options)
     return result, detector

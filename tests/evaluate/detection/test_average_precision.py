@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from sslight.data import AnnotatedImage, DetectionSet, Instance, encode_mask
 from sslight.evaluate.detection.average_precision import Prediction, coco_average_precision, voc_average_precision
-from sslight.evaluate.detection.predict import write_predictions
+from sslight.evaluate.detection.measure import write_predictions
 
 HEIGHT, WIDTH = 150, 200
 

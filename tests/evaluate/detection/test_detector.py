@@ -3,23 +3,20 @@ import torch
 from torch import nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from sslight.backbones import build_backbone
+from sslight.backbones import BackboneInfo, build_backbone
+from sslight.config import build_detect_settings
 from sslight.evaluate.detection.detector import L1BoxLoss, anchors, build_detector
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid, find_feature_maps
 from sslight.evaluate.detection.schedule import detection_optimizer
 
 
 def detector(name: str = "test_resnet", *, masks: bool = False, strides: list[int] | None = None) -> nn.Module:
-    return build_detector(
-        build_backbone(name),
-        name=name,
-        num_categories=3,
-        masks=masks,
-        strides=strides,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-        seed=0,
-    )
+    return built(build_backbone(name), name, masks=masks, strides=strides)
+
+
+def built(backbone: nn.Module, name: str, **settings: object) -> nn.Module:
+    info = BackboneInfo(name, 64, None, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    return build_detector(backbone, info, build_detect_settings("timm:test_resnet", settings), num_categories=3)
 
 
 def test_mobilenet_v2_gives_its_two_deepest_stages_the_last_with_1280_channels() -> None:
@@ -167,12 +164,7 @@ def test_the_seed_decides_the_new_layers_and_leaves_the_stream_alone() -> None:
     state = torch.get_rng_state()
     backbones = [build_backbone("test_resnet") for _ in range(2)]
     torch.set_rng_state(state)
-    models = [
-        build_detector(
-            b, name="test_resnet", num_categories=2, masks=False, strides=None, mean=(0, 0, 0), std=(1, 1, 1), seed=4
-        )
-        for b in backbones
-    ]
+    models = [built(backbone, "test_resnet", seed=4) for backbone in backbones]
     assert torch.equal(torch.get_rng_state(), state)
     a, b = (model.roi_heads.box_predictor.state_dict() for model in models)  # type: ignore[union-attr]
     assert all(torch.equal(a[name], b[name]) for name in a)

@@ -10,7 +10,7 @@ import torch
 
 from sslight.data import Source, SubsetSource, build_source, decode
 from sslight.evaluate.features.cache import CachedFeatures, cached_features
-from sslight.evaluate.features.extract import EvalTransform
+from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.views import center_view, normalize
 from tests.evaluate.pooled import Pooled
 
@@ -24,7 +24,7 @@ def source(image_folder: Callable[..., Path]) -> Source:
 
 def features(backbone: Pooled, source: Source, folder: Path, **changes: Any) -> CachedFeatures:
     transform = replace(TRANSFORM, **changes)
-    return cached_features(backbone, source, transform, folder=folder, batch_size=5, workers=0, device="cpu")
+    return cached_features(backbone, source, transform, Extraction(batch_size=5), folder=folder)
 
 
 def one_by_one(backbone: Pooled, source: Source) -> torch.Tensor:

@@ -10,7 +10,7 @@ import sslight
 from sslight.backbones import build_backbone, save_backbone
 from sslight.data import FolderSource
 from sslight.evaluate import embed
-from sslight.evaluate.features.extract import extract_features
+from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -32,7 +32,9 @@ def test_features_of_a_folder_are_those_of_the_evaluation_with_the_checkpoints_s
     folder = image_folder("images", classes=("a", "b"), each=3)
     result = sslight.embed(folder, checkpoint)
     source = FolderSource(folder, labeled=False)
-    expected, _ = extract_features(sslight.load_backbone(checkpoint), source, image_size=32, mean=MEAN, std=STD)
+    expected, _ = extract_features(
+        sslight.load_backbone(checkpoint), source, EvalTransform(32, MEAN, STD), Extraction()
+    )
     assert torch.equal(result.features, expected)
     assert result.names == tuple(source.name(index) for index in range(6))
     assert result.unreadable == ()

@@ -1,6 +1,7 @@
 """Weighted k-nearest-neighbour classification (Wu et al., CVPR 2018, section 3.4), as DINO and SSLight use it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -59,10 +60,7 @@ def nearest_neighbors(
 
 
 def neighbor_votes(similarity: Tensor, labels: Tensor, *, k: int, temperature: float, num_classes: int) -> Tensor:
-    """Class scores ``[N, C]`` of the first k of sorted neighbours, each voting exp(similarity / temperature).
-
-    ``similarity`` and ``labels`` are ``[N, K]``, K at least k.
-    """
+    """Class scores ``[N, C]`` of the first k of sorted neighbours, from their similarities and labels ``[N, K]``."""
     votes = (similarity[:, :k] / temperature).exp()
     scores = votes.new_zeros(len(votes), num_classes)
     return scores.scatter_add_(1, labels[:, :k], votes)
@@ -78,22 +76,10 @@ def knn_classify(
     num_classes: int,
     leave_one_out: bool = False,
 ) -> Tensor:
-    """Class scores from the k nearest training features, each voting exp(cosine / temperature).
+    """Class scores ``[N, C]`` from the k nearest training features, each voting exp(cosine / temperature).
 
-    Args:
-        train_features: ``[M, D]``, the bank; normalised here.
-        train_labels: ``[M]`` integers in ``0 .. num_classes - 1``.
-        test_features: ``[N, D]``, the queries; normalised here.
-        k: Neighbours that vote; at most ``M`` (``M - 1`` with ``leave_one_out``).
-        temperature: Temperature of the votes, in units of cosine similarity.
-        num_classes: Number of classes C.
-        leave_one_out: The queries are the bank itself, row by row; no image votes for itself.
-
-    Returns:
-        Scores ``[N, C]``; the largest is the predicted class.
-
-    Raises:
-        ValueError: ``k`` is larger than the bank, or ``leave_one_out`` with sets of different size.
+    Features, ``k`` and ``leave_one_out`` (no image votes for itself) are as for :func:`nearest_neighbors`, whose
+    errors it has; ``train_labels`` are ``[M]`` integers in ``0 .. num_classes - 1``.
     """
     similarity, rows = nearest_neighbors(train_features, test_features, k=k, leave_one_out=leave_one_out)
     labels = train_labels.to(rows.device)[rows]
@@ -113,21 +99,14 @@ def knn_ranks(
     """For each k, the ranks of the right class (``[N, 2]``, see :func:`label_ranks`), in one search.
 
     Arguments as for :func:`knn_classify`; the scores of all images at once are never held.
-
-    Raises:
-        ValueError: the largest k is larger than the bank.
     """
     similarity, rows = nearest_neighbors(train_features, test_features, k=max(ks))
     labels = train_labels.to(rows.device)[rows]
     wanted = test_labels.to(rows.device)
-    ranks: dict[int, Tensor] = {}
-    for k in ks:
-        parts = []
-        for start in range(0, len(labels), _QUERY_BLOCK):
-            part = slice(start, start + _QUERY_BLOCK)
-            scores = neighbor_votes(
-                similarity[part], labels[part], k=k, temperature=temperature, num_classes=num_classes
-            )
-            parts.append(label_ranks(scores, wanted[part]))
-        ranks[k] = torch.cat(parts)
-    return ranks
+    parts = list(zip(*(torch.split(each, _QUERY_BLOCK) for each in (similarity, labels, wanted)), strict=True))
+
+    def ranks(k: int) -> Tensor:
+        votes = partial(neighbor_votes, k=k, temperature=temperature, num_classes=num_classes)
+        return torch.cat([label_ranks(votes(near, voters), right) for near, voters, right in parts])
+
+    return {k: ranks(k) for k in ks}

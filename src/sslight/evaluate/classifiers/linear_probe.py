@@ -26,13 +26,9 @@ _MOMENTUM = 0.9
 def default_rates(optimizer: Literal["lars", "sgd"], *, image_passes: int) -> list[float]:
     """The learning rates for 256 images that are tried if none are given: the published one and larger ones.
 
-    With rates in proportion to the batch, what a run moves the weights by goes with its images times epochs.
-    The rates reach to ten times what makes up for having fewer than the published run, and at least to 30
-    times the published one.
-
-    Args:
-        optimizer: Its published rate is the smallest.
-        image_passes: Training images times epochs.
+    With rates in proportion to the batch, what a run moves the weights by goes with its images times epochs
+    (``image_passes``). The rates reach to ten times what makes up for having fewer than the published run, and at
+    least to 30 times the published one.
     """
     largest = max(_LEAST_SPAN, 10 * _PUBLISHED_PASSES / image_passes)
     return [round(factor * PUBLISHED_RATE[optimizer], 6) for factor in _RATE_FACTORS if factor <= largest]
@@ -58,12 +54,8 @@ class LinearProbes(nn.Module):
 
     For each rate there are two: ``final[i]`` learns from every image, and ``trial[i]`` from all but those that
     are held out, by which the rate is chosen. With one rate there is nothing to choose and no trial. All start as
-    copies of ``first``. LARS leaves biases alone; nothing decays.
-
-    Args:
-        rates: Peak learning rates as used (scaled with the batch).
-        first: A new classifier.
-        optimizer: Of all of them.
+    copies of ``first``; ``rates`` are peak learning rates as used (scaled with the batch). LARS leaves biases alone;
+    nothing decays.
     """
 
     def __init__(self, rates: Sequence[float], first: nn.Linear, *, optimizer: Literal["lars", "sgd"]) -> None:
@@ -77,12 +69,8 @@ class LinearProbes(nn.Module):
             for layer, rate in zip(layers, rates, strict=False)
             for group in parameter_groups(layer)
         ]
-        self.optimizer: Optimizer
-        match optimizer:
-            case "lars":
-                self.optimizer = LARS(groups, lr=0.0, momentum=_MOMENTUM)
-            case "sgd":
-                self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=_MOMENTUM)
+        kind = {"lars": LARS, "sgd": torch.optim.SGD}[optimizer]
+        self.optimizer: Optimizer = kind(groups, lr=0.0, momentum=_MOMENTUM)
 
     def set_rates(self, step: int, *, total_steps: int, min_lr: float) -> None:
         """The rates of the cosine schedule at a step; the original sets them at the first step of each epoch only."""
@@ -92,15 +80,10 @@ class LinearProbes(nn.Module):
     def forward(self, features: Tensor, labels: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropies of all classifiers; their mean over processes is that over the images of all of them.
 
-        The classifiers share nothing, so the gradient of the sum of all losses is each one's own.
-
-        Args:
-            features: ``[B, D]`` of this process, B may be 0 where another process has some.
-            labels: ``[B]``.
-            held_out: ``[B]`` bool, images from which the trials do not learn.
-
-        Returns:
-            Those of the final classifiers and of the trials, ``[rates]`` and ``[rates]`` or ``[0]``.
+        The classifiers share nothing, so the gradient of the sum of all losses is each one's own. Features are
+        ``[B, D]`` of this process (B may be 0 where another has some), labels ``[B]``, and ``held_out [B]`` says from
+        which images the trials do not learn. Returns the losses of the final classifiers ``[rates]`` and of the
+        trials, ``[rates]`` or ``[0]``.
         """
         with torch.autocast(features.device.type, enabled=False):
             counts = torch.stack([torch.tensor(len(labels), device=labels.device), (~held_out).sum()])
@@ -118,8 +101,6 @@ class LinearProbes(nn.Module):
 
         Of equals the smallest rate wins. A classifier that diverged (NaN) is never right.
         """
-        if not len(self.trial):
-            return 0, []
         accuracies = []
         for layer in self.trial:
             logits = layer(features)

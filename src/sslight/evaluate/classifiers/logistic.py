@@ -2,16 +2,24 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslight.evaluate.classifiers.held_out import draw_held_out
-
+_MOST_HELD_OUT = 10_000
 _L2_STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # from smooth to free: each fit starts from the one before
 _BLOCK = 1 << 14
 _TRIAL_ITERATIONS, _ITERATIONS = 30, 100
 _WORSE_IN_A_ROW = 2
+
+
+def draw_held_out(length: int, share: float, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Sorted rows that are held out, and all others: ``share`` of ``length`` rows, at least 1 and at most 10,000."""
+    order = np.random.default_rng(seed).permutation(length)
+    number = min(max(1, round(share * length)), _MOST_HELD_OUT, length - 1)
+    return np.sort(order[:number]), np.sort(order[number:])
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,8 @@ def fit_logistic_regression(
     Args:
         features: ``[M, D]``, M at least 2; read a block at a time. What is not held out is copied once for the choice.
         labels: ``[M]`` integers in ``0 .. num_classes - 1``.
-        num_classes: Number of classes C.
-        l2: Strength of the penalty; None chooses it from 1e-5 to 1 on a held-out part of these
-            features (never on others), and then fits to all of them.
-        held_out_share: Share that is held out for the choice.
-        seed: Seed of the draw of the held-out part.
+        l2: Strength of the penalty; None chooses it from 1e-5 to 1 on a share ``held_out_share`` of these features,
+            drawn with ``seed`` (never on others), and then fits to all of them.
     """
     mean, std = features.mean(0), features.std(0)
     std = torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))  # constant features carry nothing
@@ -80,11 +85,7 @@ def fit_logistic_regression(
 def _fit(features: Tensor, labels: Tensor, start: LogisticRegression, l2: float, iterations: int) -> LogisticRegression:
     weight, bias = start.weight.clone().requires_grad_(), start.bias.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=iterations,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-6,
-        line_search_fn="strong_wolfe",
+        [weight, bias], max_iter=iterations, tolerance_grad=1e-5, tolerance_change=1e-6, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:

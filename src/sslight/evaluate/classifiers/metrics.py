@@ -13,30 +13,22 @@ from sslight.intervals import wilson_interval
 class Accuracy:
     """Accuracies in percent.
 
-    Attributes:
-        top1: Share of images whose class has the largest score; classes that tie share an image.
-        top1_interval: 95 % Wilson interval of ``top1`` for images drawn independently; it does not cover what
-            another seed of training would change.
-        top5: Share of images whose class is among the five largest scores; None for five classes or fewer.
-        num_images: Images that were classified.
-        per_class: Class name → its accuracy and its number of images, for classes that have images.
+    ``top1_interval`` is the 95 % Wilson interval for images drawn independently; it does not cover what another seed
+    of training would change.
     """
 
-    top1: float
+    top1: float  # images whose class has the largest score; classes that tie share an image
     top1_interval: tuple[float, float]
-    top5: float | None
+    top5: float | None  # images whose class is among the five largest scores; None for five classes or fewer
     num_images: int
-    per_class: dict[str, tuple[float, int]]
+    per_class: dict[str, tuple[float, int]]  # name → accuracy and number of images, for classes that have images
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
     """The rank of the right class: how many others score more, and how many as much, ``[N, 2]`` int64.
 
-    What is no number (NaN) is ahead of the right class, and all is ahead of a right class without a number.
-
-    Args:
-        scores: ``[N, C]``; in float32, since rounded ones tie.
-        labels: ``[N]`` in ``0 .. C - 1``.
+    ``scores [N, C]`` are float32, since rounded ones tie; ``labels [N]`` are in ``0 .. C - 1``. What is no number
+    (NaN) is ahead of the right class, and all is ahead of a right class without a number.
     """
     own = scores.gather(1, labels[:, None])
     behind, tied = (scores < own).sum(1), (scores == own).sum(1)

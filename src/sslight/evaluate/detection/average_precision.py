@@ -1,14 +1,15 @@
 """Average precision of predicted boxes and masks, by COCO's rules and by Pascal VOC's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval.core import mask
 
-from sslight.data import DetectionSet
+from sslight.data import DetectionSet, Instance
 
 Floats = npt.NDArray[np.float64]
 
@@ -17,21 +18,13 @@ _VOC_RECALLS = np.linspace(0.0, 1.0, 11)
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One predicted object.
+    """One predicted object."""
 
-    Attributes:
-        image: Position of its image in the set.
-        label: Position of its category in the set's categories.
-        box: Left, top, width and height in px of the annotated image.
-        score: The higher, the surer.
-        mask: Run lengths as in :data:`~sslight.data.Segmentation`, or None.
-    """
-
-    image: int
-    label: int
-    box: tuple[float, float, float, float]
-    score: float
-    mask: dict[str, Any] | None = None
+    image: int  # position in the set
+    label: int  # position of its category in the set's categories
+    box: tuple[float, float, float, float]  # left, top, width, height in px of the annotated image
+    score: float  # the higher, the surer
+    mask: dict[str, Any] | None = None  # run lengths as in sslight.data.Segmentation
 
 
 @dataclass(frozen=True)
@@ -59,17 +52,21 @@ def coco_average_precision(
 ) -> AveragePrecision:
     """By COCO's rules: 101 recalls, up to 100 predictions an image, crowds neither right nor wrong.
 
-    A prediction of a category that its image does not have is wrong; categories that no image has do not
-    count.
-
-    Args:
-        images: The annotated images, all of them.
-        predictions: In any order.
-        masks: Compare masks instead of boxes.
+    A prediction of a category that its image does not have is wrong; categories that no image has do not count.
+    ``masks`` compares masks instead of boxes.
     """
-    truth = _coco_truth(images, masks=masks)
-    found = truth.loadRes([_coco_result(each, masks=masks) for each in predictions])
-    evaluation = COCOeval_faster(truth, found, "segm" if masks else "bbox", print_function=_silent)
+    truth = COCO()
+    truth.dataset = _annotations(images, masks=masks)
+    truth.createIndex()
+    found = truth.loadRes(
+        [
+            # One of the two only: the area by which predictions count as small or large follows from it.
+            {"image_id": each.image, "category_id": each.label, "score": each.score}
+            | ({"segmentation": each.mask} if masks else {"bbox": list(each.box)})
+            for each in predictions
+        ]
+    )
+    evaluation = COCOeval_faster(truth, found, "segm" if masks else "bbox", print_function=lambda *_: None)
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -83,49 +80,28 @@ def coco_average_precision(
     return AveragePrecision(ap50, ap, ap75, small, medium, large, per_category)
 
 
-def _silent(*_: object) -> None:
-    pass
-
-
-def _coco_truth(images: DetectionSet, *, masks: bool) -> COCO:
-    annotations: list[dict[str, Any]] = []
-    for position, image in enumerate(images.images):
-        for each in image.instances:
-            annotation: dict[str, Any] = {
-                "id": len(annotations) + 1,
+def _annotations(images: DetectionSet, *, masks: bool) -> dict[str, Any]:
+    """The set as COCO's annotation file has it, by positions; with boxes, or with masks too."""
+    instances = [(position, each) for position, image in enumerate(images.images) for each in image.instances]
+    return {
+        "images": [
+            {"id": position, "height": image.height, "width": image.width}
+            for position, image in enumerate(images.images)
+        ],
+        "annotations": [
+            {
+                "id": number,
                 "image_id": position,
                 "category_id": each.label,
                 "bbox": list(each.box),
                 "area": each.area,
                 "iscrowd": int(each.crowd),
+                **({"segmentation": each.segmentation} if masks else {}),
             }
-            if masks:
-                annotation["segmentation"] = each.segmentation
-            annotations.append(annotation)
-    truth = COCO()
-    truth.dataset = {
-        "images": [
-            {"id": position, "height": image.height, "width": image.width}
-            for position, image in enumerate(images.images)
+            for number, (position, each) in enumerate(instances, 1)
         ],
-        "annotations": annotations,
         "categories": [{"id": label, "name": name} for label, name in enumerate(images.categories)],
     }
-    truth.createIndex()
-    return truth
-
-
-def _coco_result(prediction: Prediction, *, masks: bool) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "image_id": prediction.image,
-        "category_id": prediction.label,
-        "score": prediction.score,
-    }
-    # One of the two only: the area by which predictions count as small or large follows from it.
-    if masks:
-        assert prediction.mask is not None
-        return {**result, "segmentation": prediction.mask}
-    return {**result, "bbox": list(prediction.box)}
 
 
 def voc_average_precision(images: DetectionSet, predictions: Sequence[Prediction]) -> AveragePrecision:
@@ -137,44 +113,32 @@ def voc_average_precision(images: DetectionSet, predictions: Sequence[Prediction
     """
     per_category = {}
     for label, name in enumerate(images.categories):
-        value = _voc_category(images, [each for each in predictions if each.label == label], label)
-        if value is not None:
-            per_category[name] = value
+        objects = [[each for each in image.instances if each.label == label] for image in images.images]
+        if number := sum(not each.difficult for known in objects for each in known):
+            found = sorted((each for each in predictions if each.label == label), key=lambda each: -each.score)
+            right = np.array([known for known in _are_right(found, objects) if known is not None], bool)
+            num_right = np.cumsum(right)
+            recall, precision = num_right / number, num_right / np.arange(1, len(right) + 1)
+            # 1e-9, because a recall of 3 / 10 must reach the third level whatever rounding made of both.
+            best = [precision[recall >= level - 1e-9].max(initial=0.0) for level in _VOC_RECALLS]
+            per_category[name] = float(np.mean(best))
     mean = float(np.mean(list(per_category.values()))) if per_category else None
     return AveragePrecision(ap50=mean, per_category=per_category)
 
 
-def _voc_category(images: DetectionSet, predictions: list[Prediction], label: int) -> float | None:
-    """Average precision of one category; None if it has no object."""
-    objects = [[each for each in image.instances if each.label == label] for image in images.images]
-    num_objects = sum(not each.difficult for image in objects for each in image)
-    if not num_objects:
-        return None
-    taken = [[False] * len(image) for image in objects]
-    right, wrong = [], []
-    for each in sorted(predictions, key=lambda prediction: -prediction.score):
-        overlaps = [_overlap(each.box, known.box) for known in objects[each.image]]
-        best = int(np.argmax(overlaps)) if overlaps else -1
-        if best < 0 or overlaps[best] < 0.5:
-            right.append(0)
-            wrong.append(1)
-        elif not objects[each.image][best].difficult:
-            right.append(int(not taken[each.image][best]))
-            wrong.append(int(taken[each.image][best]))
-            taken[each.image][best] = True
-    if not right:
-        return 0.0
-    num_right, num_wrong = np.cumsum(right), np.cumsum(wrong)
-    recall = num_right / num_objects
-    precision = num_right / (num_right + num_wrong)
-    # 1e-9, because a recall of 3 / 10 must reach the third level whatever rounding made of both.
-    return float(np.mean([precision[recall >= level - 1e-9].max(initial=0.0) for level in _VOC_RECALLS]))
-
-
-def _overlap(box: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
-    """Intersection over union of two boxes given by left, top, width and height."""
-    width = min(box[0] + box[2], other[0] + other[2]) - max(box[0], other[0])
-    height = min(box[1] + box[3], other[1] + other[3]) - max(box[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    union = box[2] * box[3] + other[2] * other[3] - shared
-    return shared / union if union > 0 else 0.0
+def _are_right(predictions: list[Prediction], objects: list[list[Instance]]) -> Iterator[bool | None]:
+    """Whether each prediction, the surest first, is right; None if it is of a difficult object."""
+    taken = set()
+    for each in predictions:
+        known = objects[each.image]
+        overlaps = np.zeros(1)
+        if known:
+            overlaps = mask.iou(np.array([each.box]), np.array([one.box for one in known]), [0] * len(known))[0]
+        best = int(overlaps.argmax())
+        if overlaps[best] < 0.5:
+            yield False
+        elif known[best].difficult:
+            yield None
+        else:
+            yield (each.image, best) not in taken
+            taken.add((each.image, best))

@@ -12,6 +12,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
+from sslight.backbones import BackboneInfo
+from sslight.config import DetectSettings
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid
 
 _ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -20,41 +22,19 @@ _PAD_TO = 32
 
 
 def build_detector(
-    backbone: nn.Module,
-    *,
-    name: str,
-    num_categories: int,
-    masks: bool,
-    strides: list[int] | None,
-    proposals: int = 512,
-    mean: Sequence[float],
-    std: Sequence[float],
-    seed: int,
+    backbone: nn.Module, info: BackboneInfo, settings: DetectSettings, *, num_categories: int
 ) -> nn.Module:
-    """A detector whose backbone is pre-trained and whose other layers are new.
+    """A detector whose backbone is pre-trained (and used as it is) and whose other layers are new.
 
     In training mode it takes a list of images ``[3, h, w]`` of 0–1 and their targets, and gives its losses by
     name. In eval mode it takes images only, and gives for each ``boxes [N, 4]`` (left, top, right, bottom in
     px of the image given), ``labels [N]`` from 1, ``scores [N]`` and with masks ``masks [N, 1, 28, 28]``:
-    probabilities within the box.
-
-    Args:
-        backbone: A timm module without classifier; used as it is.
-        name: Its name.
-        num_categories: Without the background.
-        masks: Mask R-CNN instead of Faster R-CNN.
-        strides: As for :class:`BackboneWithPyramid`.
-        proposals: Boxes of an image on which the heads are trained in a step.
-        mean: Of the channels, of 0–1, which the backbone was trained with.
-        std: The same.
-        seed: Of the new layers.
-
-    Raises:
-        ValueError: the backbone does not give the feature maps.
+    probabilities within the box. ``num_categories`` is without the background.
+    ValueError if the backbone does not give feature maps at the strides that are set.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        pyramid = BackboneWithPyramid(backbone, name=name, strides=strides)
+        torch.manual_seed(settings.seed)
+        pyramid = BackboneWithPyramid(backbone, name=info.name, strides=settings.strides)
         levels = [str(level) for level in range(len(pyramid.strides))]
         few = len(levels) + 1 < _FEW_LEVELS
         arguments = {
@@ -62,18 +42,19 @@ def build_detector(
             "rpn_anchor_generator": AnchorGenerator(*anchors(pyramid.strides)),
             "rpn_post_nms_top_n_train": 2000 if few else 1000,
             "rpn_post_nms_top_n_test": 1000,
-            "box_batch_size_per_image": proposals,
+            "box_batch_size_per_image": settings.proposals,
             "box_roi_pool": MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=0),
         }
-        if masks:
+        if settings.masks:
             pool = MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=0)
             detector: nn.Module = MaskRCNN(pyramid, mask_roi_pool=pool, **arguments)
         else:
             detector = FasterRCNN(pyramid, **arguments)
         _initialize(detector)
-    for part in ("backbone", "rpn.head", "roi_heads.box_predictor", *(("roi_heads.mask_predictor",) if masks else ())):
+    mask_parts = ("roi_heads.mask_predictor",) if settings.masks else ()
+    for part in ("backbone", "rpn.head", "roi_heads.box_predictor", *mask_parts):
         detector.get_submodule(part).register_forward_hook(_in_float32)
-    detector.transform = _NormalizeAndPad(0, 0, list(mean), list(std), size_divisible=_PAD_TO)
+    detector.transform = _NormalizeAndPad(0, 0, list(info.mean), list(info.std), size_divisible=_PAD_TO)
     return detector
 
 

@@ -1,13 +1,17 @@
 """A trained detector measured on the validation images, and the files that remain."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import numpy as np
 import torch
+from torch import Tensor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from sslight.data import BadImage, ReadLimits, data_fingerprint
+from sslight.data import BadImage, DetectionSet, ReadLimits, data_fingerprint, encode_mask, measured_images
 from sslight.data.sources.bad_images import describe
 from sslight.evaluate.detection.average_precision import (
     AveragePrecision,
@@ -16,13 +20,15 @@ from sslight.evaluate.detection.average_precision import (
     voc_average_precision,
 )
 from sslight.evaluate.detection.draw import draw_sample, sampled
-from sslight.evaluate.detection.predict import predict, write_predictions
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid
 from sslight.evaluate.detection.task import DetectionTask
-from sslight.evaluate.results import FILE_NAME, write_content
-from sslight.files import whole_file
-from sslight.train.distributed import gathered, rank_and_size
+from sslight.evaluate.features.extract import eval_mode
+from sslight.evaluate.results import FILE_NAME, write_content, write_tensors
+from sslight.files import write_whole
+from sslight.train.distributed import gathered, own_share, rank_and_size
 from sslight.train.progress import Progress
+
+_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -41,14 +47,8 @@ def measure_detection(
 ) -> DetectionResult | None:
     """Predict, compare and write the results; None in all processes but the first.
 
-    Args:
-        task: With the trained detector, which is on ``device``.
-        device: Where this process computes.
-        workers: Processes that decode images, 0 for none.
-        training: What to say of the training, plain data.
-
-    Raises:
-        ValueError: too many images are unreadable.
+    The trained detector is on ``device``; ``training`` is what to say of its training, plain data. ValueError if too
+    many images are unreadable.
     """
     settings, images = task.settings, task.val
     rank, size = rank_and_size()
@@ -56,18 +56,7 @@ def measure_detection(
     bad: list[BadImage] = []
     with progress:
         progress.stage("predictions", -(-len(images) // size))
-        own = predict(
-            task.detector,
-            images,
-            size=settings.test_size,
-            longest=settings.max_size,
-            precision=settings.precision,
-            device=device,
-            workers=workers,
-            bad=bad,
-            limits=ReadLimits(settings.max_pixels, settings.read_timeout),
-            progress=progress.advance,
-        )
+        own = _predict(task, device, workers, bad, progress)
     predictions = [each for part in gathered(own) for each in part]
     num_unreadable = sum(gathered(len(bad)))
     if num_unreadable > settings.max_bad_share * len(images):
@@ -82,15 +71,78 @@ def measure_detection(
     return _write(task, predictions, {**training, "unreadable_val": num_unreadable})
 
 
+@torch.no_grad()
+def _predict(
+    task: DetectionTask, device: torch.device, workers: int, bad: list[BadImage], progress: Progress
+) -> list[Prediction]:
+    """The predictions of this process's share of the images; unreadable ones are added to ``bad``."""
+    settings, images = task.settings, task.val
+    found: list[Prediction] = []
+    kind = torch.float16 if settings.precision == "16" else torch.bfloat16
+    with eval_mode(task.detector):
+        for batch in measured_images(
+            images,
+            size=settings.test_size,
+            longest=settings.max_size,
+            indices=own_share(np.arange(len(images))),
+            workers=workers,
+            bad=bad,
+            limits=ReadLimits(settings.max_pixels, settings.read_timeout),
+        ):
+            pixels = batch.to(device).images[0].float() / 255
+            with torch.autocast(device.type, dtype=kind, enabled=settings.precision != "32"):
+                output = task.detector([pixels])[0]
+            found += _predictions(output, images, int(batch.indices[0]), pixels.shape[1:])
+            progress.advance(1)
+    return found
+
+
+def _predictions(output: dict[str, Tensor], images: DetectionSet, index: int, size: Sequence[int]) -> list[Prediction]:
+    """The detector's output for one image, mapped to the annotated image; the host waits for the device."""
+    image = images.images[index]
+    scale = torch.tensor([image.width / size[1], image.height / size[0]] * 2, device=output["boxes"].device)
+    corners = (output["boxes"].float() * scale).cpu()
+    masks: list[dict[str, object]] | list[None] = [None] * len(corners)
+    if "masks" in output:
+        probabilities = output["masks"].float().cpu()
+        masks = [
+            encode_mask((paste_masks_in_image(mask[None], box[None], (image.height, image.width))[0, 0] >= 0.5).numpy())
+            for mask, box in zip(probabilities, corners, strict=True)
+        ]
+    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).double().numpy()
+    # Rounded, so that what is written is what is measured.
+    boxes = boxes.round(_DECIMALS).tolist()
+    return [
+        Prediction(index, label - 1, (box[0], box[1], box[2], box[3]), score, mask)
+        for box, label, score, mask in zip(
+            boxes, output["labels"].tolist(), output["scores"].double().tolist(), masks, strict=True
+        )
+    ]
+
+
+def write_predictions(path: Path, images: DetectionSet, predictions: Sequence[Prediction]) -> None:
+    """Write predictions as COCO's result format, with the ids of the annotation files."""
+    results = []
+    for each in predictions:
+        result: dict[str, Any] = {
+            "image_id": images.images[each.image].key,
+            "category_id": images.category_keys[each.label],
+            "bbox": list(each.box),
+            "score": each.score,
+        }
+        if each.mask is not None:
+            result["segmentation"] = {"size": each.mask["size"], "counts": each.mask["counts"].decode("ascii")}
+        results.append(result)
+    write_whole(path, json.dumps(results) + "\n")
+
+
 def _write(task: DetectionTask, predictions: list[Prediction], training: dict[str, Any]) -> DetectionResult:
     settings, images, folder = task.settings, task.val, task.folder
     boxes = coco_average_precision(images, predictions) if images.kind == "coco" else None
     boxes = boxes or voc_average_precision(images, predictions)
     masks = coco_average_precision(images, predictions, masks=True) if settings.masks else None
     write_predictions(folder / "predictions.json", images, predictions)
-    with whole_file(folder / "detector.safetensors", "wb") as file:
-        state = {name: value.detach().cpu().contiguous() for name, value in task.detector.state_dict().items()}
-        file.write(safetensors.torch.save(state))
+    write_tensors(folder / "detector.safetensors", task.detector.state_dict())
     sample = None
     if settings.sample:
         sample = folder / "sample.png"
@@ -107,11 +159,7 @@ def _write(task: DetectionTask, predictions: list[Prediction], training: dict[st
             "kind": images.kind,
             "path": settings.data,
             "train": {"split": task.train.split, "num_images": len(task.train)},
-            "val": {
-                "split": images.split,
-                "num_images": len(images),
-                "sha256": data_fingerprint(images).sha256,
-            },
+            "val": {"split": images.split, "num_images": len(images), "sha256": data_fingerprint(images).sha256},
             "num_categories": len(images.categories),
         },
         notes=_notes(task, training),

@@ -30,15 +30,8 @@ class BackboneWithPyramid(nn.Module):
 
     The deepest map is what the backbone passes on to its pooling: in MobileNetV2 that is the last 1 × 1
     convolution with 1280 channels, as in the original. Parameters behind it are frozen, since they get no
-    gradients.
-
-    Args:
-        backbone: From :func:`~sslight.backbones.build_backbone`; used as it is, not copied.
-        name: Of the backbone, for messages and for the usual strides.
-        strides: Of the maps to use in px, rising; None for the usual ones.
-
-    Raises:
-        ValueError: the backbone gives no feature maps, or not at these strides.
+    gradients. ``strides`` are those of the maps to use in px, rising; None for the usual ones. The backbone is used as
+    it is, not copied; ValueError if it gives no feature maps, or not at these strides.
     """
 
     def __init__(self, backbone: nn.Module, *, name: str, strides: list[int] | None = None) -> None:
@@ -83,8 +76,7 @@ def _all_maps(backbone: nn.Module, images: Tensor) -> list[Tensor]:
 def find_feature_maps(backbone: nn.Module, name: str) -> FeatureMaps:
     """Pass a blank image through a backbone, in eval mode, to see what it gives.
 
-    Raises:
-        ValueError: it gives no feature maps, or takes images of one size only.
+    ValueError if it gives no feature maps, or takes images of one size only.
     """
     parameter = next(backbone.parameters())
     blank = torch.zeros(1, 3, _PROBE_SIDE, _PROBE_SIDE, device=parameter.device, dtype=parameter.dtype)

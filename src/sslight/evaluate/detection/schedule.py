@@ -31,21 +31,13 @@ _PUBLISHED = {
 
 @dataclass(frozen=True)
 class DetectionSchedule:
-    """The learning rate at every step, and the sizes of the images.
-
-    Attributes:
-        total_steps: Length of the run.
-        peak: Learning rate after the warm-up.
-        milestones: Steps at which it falls to a tenth.
-        warmup_steps: Length of the linear warm-up.
-        train_sizes: Lengths of the shorter side in px.
-    """
+    """The learning rate at every step, and the sizes of the images."""
 
     total_steps: int
-    peak: float
-    milestones: tuple[int, ...]
+    peak: float  # learning rate after the linear warm-up
+    milestones: tuple[int, ...]  # steps at which it falls to a tenth
     warmup_steps: int
-    train_sizes: tuple[int, ...]
+    train_sizes: tuple[int, ...]  # of the shorter side, px
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -60,11 +52,7 @@ class DetectionSchedule:
 
 
 def detection_schedule(settings: DetectSettings, kind: str) -> DetectionSchedule:
-    """The schedule that the settings ask for on a ``coco`` or ``voc`` set.
-
-    Raises:
-        ValueError: the warm-up is not shorter than the run.
-    """
+    """The schedule for a ``coco`` or ``voc`` set; ValueError if the warm-up is not shorter than the run."""
     published = _PUBLISHED[kind]
     times = 1 if settings.schedule == "1x" else 2
     total = settings.steps or round(times * published.steps * _PUBLISHED_BATCH / settings.batch_size)
@@ -86,12 +74,8 @@ def detection_schedule(settings: DetectSettings, kind: str) -> DetectionSchedule
 
 def detection_optimizer(detector: nn.Module, weight_decay: float) -> Optimizer:
     """SGD with momentum 0.9; norm layers do not decay, all else does, biases included."""
-    norms = {
-        parameter
-        for module in detector.modules()
-        if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
-        for parameter in module.parameters(recurse=False)
-    }
+    norm_layers = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm
+    norms = {p for module in detector.modules() if isinstance(module, norm_layers) for p in module.parameters(False)}
     trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p not in norms], "lr_factor": 1.0, "weight_decay_factor": 1.0},

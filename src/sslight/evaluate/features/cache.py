@@ -15,29 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from sslight.backbones import num_features, weights_fingerprint
-from sslight.data import DEFAULT_LIMITS, BadImage, ReadLimits, Source, data_fingerprint, no_readable_image
-from sslight.evaluate.features.extract import EvalTransform, eval_mode, feature_batches
+from sslight.data import BadImage, Source, data_fingerprint, no_readable_image
+from sslight.evaluate.features.extract import EvalTransform, Extraction, eval_mode, feature_batches
 from sslight.files import write_whole
-from sslight.train.distributed import barrier, from_first, gathered, own_share, rank_and_size
+from sslight.train.distributed import barrier, from_first, gathered, rank_and_size
 
 _VERSION = 1  # raise it when the same image would give other features
 
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Features of a set.
+    """Features of the readable images of a set, in its order."""
 
-    Attributes:
-        features: ``[N, D]`` float32 of the readable images in the order of the source, mapped from the disk.
-        indices: ``[N]`` int64, the position of each in the source.
-        num_unreadable: Images of the source that could not be read.
-        from_cache: Whether the backbone did not have to run.
-    """
-
-    features: Tensor
-    indices: npt.NDArray[np.int64]
+    features: Tensor  # [N, D] float32, mapped from the disk
+    indices: npt.NDArray[np.int64]  # [N], their positions in the source
     num_unreadable: int
-    from_cache: bool
+    from_cache: bool  # whether the backbone did not have to run
 
 
 def default_cache() -> Path:
@@ -57,31 +50,19 @@ def cached_features(
     backbone: nn.Module,
     source: Source,
     transform: EvalTransform,
+    how: Extraction,
     *,
     folder: Path,
-    batch_size: int,
-    workers: int,
-    device: torch.device | str,
-    precision: str = "32",
-    limits: ReadLimits = DEFAULT_LIMITS,
     progress: Callable[[int], None] = lambda images: None,
 ) -> CachedFeatures:
     """The features of a source, from the cache in ``folder`` or computed and put there.
 
-    Under torch.distributed every process computes a contiguous part, without padding, and all get the
-    whole; ``folder`` must then be one that all see. The key covers all weights, the fingerprint of the
-    data (see :func:`data_fingerprint`), the transform, the precision, the largest accepted image and the
-    version of this code; the device is not part of it. Processes that compute the same at the same time do
-    not disturb each other.
-
-    Args:
-        progress: Called with the number of images that this process has done since its last call.
-
-    Raises:
-        ValueError: no image can be read, or the backbone gives numbers that are not finite.
-        OSError: the folder is full or cannot be written.
+    All processes get the whole, and must see ``folder``. Processes that compute the same at the same time do not
+    disturb each other. ``progress`` is called with the number of images that this process has done since its last call.
+    ValueError if no image can be read, or the backbone gives numbers that are not finite; OSError if the folder is full
+    or cannot be written.
     """
-    place = folder / _key(backbone, source, transform, precision, limits)
+    place = folder / _key(backbone, source, transform, how)
     first = rank_and_size()[0] == 0
     if from_first(first and _is_intact(place)):
         return _load(place, from_cache=True)
@@ -93,18 +74,7 @@ def cached_features(
     try:
         barrier()
         bad: list[BadImage] = []
-        batches = feature_batches(
-            backbone,
-            source,
-            transform,
-            indices=own_share(np.arange(len(source))),
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            bad=bad,
-            precision=precision,
-            limits=limits,
-        )
+        batches = feature_batches(backbone, source, transform, how, bad=bad)
         with eval_mode(backbone):
             readable = _fill(partial / "features.npy", batches, source, bad, progress)
         if first:
@@ -117,15 +87,15 @@ def cached_features(
     return _load(place, from_cache=False)
 
 
-def _key(backbone: nn.Module, source: Source, transform: EvalTransform, precision: str, limits: ReadLimits) -> str:
+def _key(backbone: nn.Module, source: Source, transform: EvalTransform, how: Extraction) -> str:
     parts = {
         "version": _VERSION,
         "backbone": [type(backbone).__name__, num_features(backbone)],
         "weights": weights_fingerprint(backbone),
         "data": data_fingerprint(source).sha256,
         "transform": asdict(transform),
-        "precision": precision,
-        "max_pixels": limits.max_pixels,
+        "precision": how.precision,
+        "max_pixels": how.limits.max_pixels,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 

@@ -9,24 +9,18 @@ import torch
 from torch import Tensor
 
 from sslight.data import BadImage, available_cores, build_image_source
-from sslight.evaluate.features.extract import extract_features
+from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 from sslight.evaluate.model import choose_image_size, load_model
 from sslight.train import weights_in
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Features of images, row by row.
+    """Features of images, row by row."""
 
-    Attributes:
-        features: ``[N, D]`` float32, on the CPU (``.numpy()`` gives an array without a copy).
-        names: The N images: paths relative to the folder that was given, or image files' paths as given.
-        unreadable: The images that are left out, with the reason for each.
-    """
-
-    features: Tensor
-    names: tuple[str, ...]
-    unreadable: tuple[BadImage, ...]
+    features: Tensor  # [N, D] float32, on the CPU (.numpy() gives an array without a copy)
+    names: tuple[str, ...]  # [N] paths relative to the folder that was given, or image files' paths as given
+    unreadable: tuple[BadImage, ...]  # the images that are left out, with the reason for each
 
 
 def embed(
@@ -63,18 +57,9 @@ def embed(
     size = choose_image_size(model, image_size)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     bad: list[BadImage] = []
-    features, readable = extract_features(
-        model.backbone.to(place),
-        source,
-        image_size=size,
-        mean=model.info.mean,
-        std=model.info.std,
-        batch_size=batch_size,
-        workers=(0 if place.type == "cpu" else available_cores()) if workers is None else workers,
-        device=place,
-        bad=bad,
-        setting="images",
-    )
+    workers = (0 if place.type == "cpu" else available_cores()) if workers is None else workers
+    transform, how = EvalTransform(size, model.info.mean, model.info.std), Extraction(place, batch_size, workers)
+    features, readable = extract_features(model.backbone.to(place), source, transform, how, bad=bad, setting="images")
     names = (source.name(index) for index in readable.nonzero()[:, 0].tolist())
     result = Embeddings(features[readable].cpu(), tuple(names), tuple(bad))
     finite = result.features.isfinite().all(dim=1)

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +30,17 @@ class EvalTransform:
     resize: int | None = None
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """Where and how features are computed; they depend on ``precision`` (``32`` or ``bf16``) and ``limits`` alone."""
+
+    device: torch.device | str = "cpu"
+    batch_size: int = 256
+    workers: int = 0
+    precision: str = "32"
+    limits: ReadLimits = DEFAULT_LIMITS
+
+
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Within, the module is in eval mode; afterwards in the mode that it had."""
@@ -43,59 +53,46 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
+def features_of(backbone: nn.Module, images: Tensor, transform: EvalTransform, how: Extraction) -> Tensor:
+    """Bytes ``[B, 3, S, S]`` → float32 features ``[B, D]``, on the device of the backbone."""
+    views = normalize(images.to(how.device, non_blocking=True)[None], transform.mean, transform.std)
+    with torch.autocast(torch.device(how.device).type, dtype=torch.bfloat16, enabled=how.precision == "bf16"):
+        features: Tensor = backbone(views)
+    return features.float()
+
+
 def feature_batches(
-    backbone: nn.Module,
-    source: Source,
-    transform: EvalTransform,
-    *,
-    indices: npt.NDArray[np.int64],
-    batch_size: int,
-    workers: int,
-    device: torch.device | str,
-    bad: list[BadImage],
-    precision: str = "32",
-    limits: ReadLimits = DEFAULT_LIMITS,
+    backbone: nn.Module, source: Source, transform: EvalTransform, how: Extraction, *, bad: list[BadImage]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Indices ``[B]`` (on the CPU) and float32 features ``[B, D]`` of the images at ``indices``, in order.
+    """Indices ``[B]`` (on the CPU) and float32 features ``[B, D]`` of this process's share of the images, in order.
 
     The backbone must be in eval mode. Unreadable images are left out and added to ``bad``; the last
     batch may be smaller.
     """
-    kind = torch.device(device).type
     for images, _, rows in image_batches(
         source,
         size=transform.image_size,
         resize=transform.resize,
-        batch_size=batch_size,
-        workers=workers,
-        indices=indices,
+        batch_size=how.batch_size,
+        workers=how.workers,
+        indices=own_share(np.arange(len(source))),
         bad=bad,
-        limits=limits,
+        limits=how.limits,
     ):
-        views = normalize(images.to(device)[None], transform.mean, transform.std)
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            features = backbone(views)
-        yield rows, features.float()
+        yield rows, features_of(backbone, images, transform, how)
 
 
-@torch.no_grad()
 def extract_features(
     backbone: nn.Module,
     source: Source,
+    transform: EvalTransform,
+    how: Extraction,
     *,
-    image_size: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    batch_size: int = 256,
-    workers: int = 0,
-    device: torch.device | str = "cpu",
-    limits: ReadLimits = DEFAULT_LIMITS,
     bad: list[BadImage] | None = None,
     setting: str = "data.train",
 ) -> tuple[Tensor, Tensor]:
-    """Features in the order of the source, from the backbone in eval mode, and which images could be read.
+    """Features in the order of the source, and which images could be read; all processes get the whole.
 
-    Under torch.distributed every process computes a contiguous part and all processes get the whole.
     The backbone's training mode is put back afterwards. Unreadable images of this process are added to ``bad``.
 
     Returns:
@@ -104,23 +101,12 @@ def extract_features(
     Raises:
         ValueError: no image can be read.
     """
-    features = torch.zeros(len(source), num_features(backbone), device=device)
-    readable = torch.zeros(len(source), device=device)
+    features = torch.zeros(len(source), num_features(backbone), device=how.device)
+    readable = torch.zeros(len(source), device=how.device)
     bad = [] if bad is None else bad
-    transform = EvalTransform(image_size, mean, std)
     with eval_mode(backbone):
-        for indices, values in feature_batches(
-            backbone,
-            source,
-            transform,
-            indices=own_share(np.arange(len(source))),
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            bad=bad,
-            limits=limits,
-        ):
-            rows = indices.to(device)
+        for indices, values in feature_batches(backbone, source, transform, how, bad=bad):
+            rows = indices.to(how.device)
             features[rows] = values
             readable[rows] = 1
     for rows_of_all in (features, readable):  # each row is non-zero in one process only

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from sslight.backbones import PUBLISHED_BLOCKS, LastBlocks, has_class_token, num_features
 from sslight.config import EvaluateSettings
 from sslight.data import CropBatch, CropLoader, SubsetSource
-from sslight.evaluate.classifiers.held_out import draw_held_out
 from sslight.evaluate.classifiers.linear_probe import (
     PUBLISHED_RATE,
     LinearProbes,
@@ -18,13 +17,12 @@ from sslight.evaluate.classifiers.linear_probe import (
     new_linear,
     published_batch,
 )
-from sslight.evaluate.classifiers.logistic import fit_logistic_regression
+from sslight.evaluate.classifiers.logistic import draw_held_out, fit_logistic_regression
 from sslight.evaluate.classifiers.metrics import label_ranks
 from sslight.evaluate.evaluation import Evaluation, Features, Measurement
-from sslight.evaluate.features.extract import eval_mode
+from sslight.evaluate.features.extract import eval_mode, features_of
 from sslight.train import Output, Task
 from sslight.train.distributed import rank_and_size
-from sslight.views import normalize
 
 
 def _represented(evaluation: Evaluation) -> tuple[nn.Module, int | None]:
@@ -61,14 +59,11 @@ def measure_linear_fast(evaluation: Evaluation) -> Measurement | None:
 
 
 def measure_linear_trained(evaluation: Evaluation) -> Measurement | None:
-    """Classifiers trained on random crops, the best rate chosen on held-out training images.
-
-    None in all processes but the first.
-    """
+    """Classifiers trained on random crops, the rate chosen on held-out training images; None in all but the first."""
     settings, sets, seed = evaluation.settings.linear, evaluation.sets, evaluation.settings.seed
     represented, blocks = _represented(evaluation)
     represented = represented.to(evaluation.device)
-    kind = settings.optimizer or _published_optimizer(evaluation)
+    kind = settings.optimizer or _published_optimizer(evaluation.model.backbone)
     batch_size = settings.batch_size or published_batch(kind, len(sets.train))
     base_rates = [PUBLISHED_RATE[kind]] if settings.mode == "published" else settings.lr
     base_rates = base_rates or default_rates(kind, image_passes=settings.epochs * len(sets.train))
@@ -80,11 +75,9 @@ def measure_linear_trained(evaluation: Evaluation) -> Measurement | None:
     if rank_and_size()[0] > 0:
         return None
     device = evaluation.device
-    best, tried = (
-        (0, [])
-        if held_out_set is None
-        else probes.choose(held_out_set.values.to(device), held_out_set.labels.to(device))
-    )
+    best, tried = 0, list[float]()
+    if held_out_set is not None:
+        best, tried = probes.choose(held_out_set.values.to(device), held_out_set.labels.to(device))
     layer = probes.final[best]
     with torch.no_grad():
         ranks = label_ranks(layer(val.values.to(device)), val.labels.to(device))
@@ -103,32 +96,29 @@ def measure_linear_trained(evaluation: Evaluation) -> Measurement | None:
         "num_features": val.values.shape[1],
         "unreadable_train": num_unreadable,
     }
-    name = "linear (published)" if _is_published(evaluation, details) else "linear (trained)"
+    published = _is_published(evaluation, (kind, batch_size, base_rates, blocks))
+    name = "linear (published)" if published else "linear (trained)"
     return evaluation.measured(
         name, ranks, val.labels, val.rows, details, notes=notes, tensors=dict(layer.state_dict())
     )
 
 
-def _published_optimizer(evaluation: Evaluation) -> Literal["lars", "sgd"]:
-    return "sgd" if has_class_token(evaluation.model.backbone) else "lars"
+def _published_optimizer(backbone: nn.Module) -> Literal["lars", "sgd"]:
+    return "sgd" if has_class_token(backbone) else "lars"
 
 
-def _is_published(evaluation: Evaluation, details: dict[str, Any]) -> bool:
-    """Whether all is as published, whatever the mode is called; the batch is scaled to small sets as documented."""
-    settings, kind = evaluation.settings, _published_optimizer(evaluation)
+def _is_published(evaluation: Evaluation, trained: tuple[object, ...]) -> bool:
+    """Whether all is as published, whatever the mode is called; the batch is scaled to small sets as documented.
+
+    ``trained``: optimizer, batch, rates and last blocks of the run.
+    """
+    settings, backbone = evaluation.settings, evaluation.model.backbone
+    kind, blocks = _published_optimizer(backbone), PUBLISHED_BLOCKS if has_class_token(backbone) else None
     plain = EvaluateSettings(protocol="linear", checkpoint=settings.checkpoint)
-    published = {
-        "optimizer": kind,
-        "epochs": plain.linear.epochs,
-        "batch_size": published_batch(kind, len(evaluation.sets.train)),
-        "lr_tried": [PUBLISHED_RATE[kind]],
-        "last_blocks": PUBLISHED_BLOCKS if has_class_token(evaluation.model.backbone) else None,
-    }
-    same_settings = all(getattr(settings, name) == getattr(plain, name) for name in ("network", "precision", "resize"))
     return (
-        same_settings
-        and details | published == details
-        and settings.linear.min_lr == plain.linear.min_lr
+        trained == (kind, published_batch(kind, len(evaluation.sets.train)), [PUBLISHED_RATE[kind]], blocks)
+        and all(getattr(settings, name) == getattr(plain, name) for name in ("network", "precision", "resize"))
+        and all(getattr(settings.linear, name) == getattr(plain.linear, name) for name in ("epochs", "min_lr"))
         and settings.data.subset is None
         and evaluation.transform.image_size == evaluation.model.info.image_size
     )
@@ -225,13 +215,7 @@ class WholeSteps:
             yield CropStep(parts)
 
 
-@torch.no_grad()
 def _frozen_features(evaluation: Evaluation, represented: nn.Module, images: Tensor) -> Tensor:
     if not len(images):
         return torch.zeros(0, num_features(represented), device=evaluation.device)
-    transform = evaluation.transform
-    views = normalize(images.to(evaluation.device, non_blocking=True)[None], transform.mean, transform.std)
-    precision = evaluation.settings.precision
-    with torch.autocast(evaluation.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        features: Tensor = represented(views)
-    return features.float()
+    return features_of(represented, images, evaluation.transform, evaluation.how)

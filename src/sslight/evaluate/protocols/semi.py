@@ -4,7 +4,6 @@ import copy
 from collections.abc import Mapping
 from contextlib import closing
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +16,7 @@ from sslight.evaluate.model import is_timm
 from sslight.evaluate.sets import check_unreadable
 from sslight.finetuning.classifier import Classifier, carries_over
 from sslight.finetuning.task import build_fine_tuning_task
-from sslight.train.distributed import own_share, rank_and_size, sum_over_processes
+from sslight.train.distributed import rank_and_size, sum_over_processes
 
 PUBLISHED_BATCH = 1024
 """Images in a step of the published protocol (8 GPUs)."""
@@ -118,18 +117,8 @@ def _ranks(evaluation: Evaluation, classifier: Classifier) -> tuple[Tensor, Tens
     found = torch.zeros(len(labels), 3, dtype=torch.int64, device=evaluation.device)  # the rank, and whether it is one
     bad: list[BadImage] = []
     with eval_mode(classifier):
-        for indices, features in feature_batches(
-            classifier.backbone,
-            sets.val,
-            evaluation.transform,
-            indices=own_share(np.arange(len(sets.val))),
-            batch_size=evaluation.settings.feature_batch_size,
-            workers=evaluation.workers,
-            device=evaluation.device,
-            bad=bad,
-            precision=evaluation.settings.precision,
-            limits=evaluation.limits,
-        ):
+        batches = feature_batches(classifier.backbone, sets.val, evaluation.transform, evaluation.how, bad=bad)
+        for indices, features in batches:
             rows = indices.to(evaluation.device)
             with torch.no_grad():
                 found[rows] = F.pad(label_ranks(classifier.head(features), labels[rows]), (0, 1), value=1)
