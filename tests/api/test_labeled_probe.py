@@ -45,7 +45,7 @@ def test_a_pool_without_labels_is_watched_with_the_labels_that_there_are(
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("training with ")
     assert first.endswith(f"; 16 images; kNN: {protocol}")
-    assert result.training.measurements[-1].keys() == {"step", "knn_top1", "linear_top1"}
+    assert result.training.measurements[-1].keys() == {"step", "knn_top1", "knn_images", "linear_top1"}
     assert (result.output / "checkpoints" / "best.pt").exists()
 
 

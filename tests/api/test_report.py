@@ -120,6 +120,21 @@ def test_states_that_the_run_did_not_note_are_found_from_its_figures(tmp_path: P
     assert health["shares"]["early"] == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(("images", "verdict"), [(50, "healthy"), (50_000, "watch")])
+def test_accuracies_are_judged_with_the_number_of_images_that_the_run_recorded(
+    tmp_path: Path, images: int, verdict: str
+) -> None:
+    well = {"target_spread": 0.9, "divergence": 0.5, "teacher_temp": 0.04, "teacher_entropy": 0.3}
+    well |= {"effective_rank": 30.0, "data_wait_share": 0.0}
+    lines = [line | {"step": 10 * line["step"]} for line in two_epochs()]
+    lines = [line | (well if "loss" in line else {"knn_images": images}) for line in lines]
+    lines.append({"step": 201, "epoch": 1, "knn_top1": 18.0, "knn_images": images})
+    path = write_run(tmp_path / "run", lines=lines, epochs=3)
+    result = sslight.report_runs(path, images=0)
+    assert result.content["runs"][0]["health"]["state"] == verdict
+    assert "knn_images" not in result.page.read_text(encoding="utf-8")
+
+
 def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path) -> None:
     path = write_run(tmp_path / "first")
     result = {

@@ -68,6 +68,11 @@ def test_the_result_file_says_what_how_on_what_and_when(tmp_path: Path) -> None:
     assert content["data"]["train"]["num_images"] == 30
     assert len(content["checkpoint"]["weights_sha256"]) == len(content["data"]["val"]["sha256"]) == 64
     assert sum(each["images"] for each in content["per_class"].values()) == 30
+    assert len(content["confusions"]) <= 10
+    for each in content["confusions"]:
+        assert each["class"] != each["taken_for"]
+        assert {each["class"], each["taken_for"]} <= set(result.accuracy.per_class)
+        assert each["images"] <= content["per_class"][each["class"]]["images"]
     assert content["versions"]["torch"] == torch.__version__.split("+")[0]
     assert content["seconds"] >= 0
     names = (tmp_path / "result" / "train_subset.txt").read_text(encoding="utf-8").split()

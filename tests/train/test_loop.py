@@ -177,8 +177,8 @@ def test_accuracies_come_from_the_bank_and_the_queries(tiny: Settings) -> None:
     result = run_pretraining(tiny(data__train=["synthetic:16"], data__val=["synthetic:20:val"]))
     assert result.protocol == "20 validation images against 16 training images"
     assert [m["step"] for m in result.training.measurements] == [0, 2, 4]
-    assert set(result.training.measurements[0]) == {"step", "knn_top1", "linear_top1"}
-    assert set(result.training.measurements[1]) == {"step", "knn_top1"}
+    assert set(result.training.measurements[0]) == {"step", "knn_top1", "knn_images", "linear_top1"}
+    assert set(result.training.measurements[1]) == {"step", "knn_top1", "knn_images"}
     assert all(0 <= m["knn_top1"] <= 100 for m in result.training.measurements)
 
 

@@ -180,7 +180,8 @@ def _judged(run: Run) -> Run:
     """
     if run.pretraining is None:
         return run
-    watch = HealthWatch(run.pretraining, rows=_rows(run, run.pretraining))
+    rows, number = _rows(run, run.pretraining), run.measured_images
+    watch = HealthWatch(run.pretraining, rows=rows, **({} if number is None else {"measured": number}))
     figures: dict[int, dict[str, float]] = {}
     for name, series in run.series.items():
         for step, value in series:
@@ -203,8 +204,8 @@ def _with_references(run: Run, page: ReportSettings) -> Run:
     settings = run.pretraining
     if settings is None:
         return run
-    number = 0
-    if page.images and settings.data.val:
+    number = (run.measured_images or 0) if settings.data.val else 0
+    if page.images and settings.data.val and not number:
         with suppress(ValueError, OSError):
             number = len(build_source(settings.data.val, labeled=True, setting="data.val"))
     intervals = {

@@ -64,8 +64,9 @@ def compare_results(results: Sequence[Content]) -> list[Row]:
             if (row["backbone"], row["protocol"], row["labels"]) == kind
         ]
 
+    letters = _letters(results)
     kinds = [(paper_name(one["checkpoint"]["backbone"]), one["protocol"].split()[0], _labels(one)) for one in results]
-    return _by_kind(kinds, map(_measured, results, _letters(results)), published)
+    return _by_kind(kinds, map(_measured, results, letters), published)
 
 
 def compare_detections(results: Sequence[Content]) -> list[DetectionRow]:
@@ -79,8 +80,9 @@ def compare_detections(results: Sequence[Content]) -> list[DetectionRow]:
             if row["backbone"] == backbone
         ]
 
+    letters = _letters(results)
     backbones = [paper_name(str(content["checkpoint"]["backbone"])) for content in results]
-    return _by_kind(backbones, map(_measured_detection, results, _letters(results)), published)
+    return _by_kind(backbones, map(_measured_detection, results, letters), published)
 
 
 def _by_kind(kinds: Iterable[_Kind], rows: Iterable[_Row], published: Callable[[_Kind], list[_Row]]) -> list[_Row]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sslight.config import EvaluateSettings
 from sslight.data import CropLoader, Source, data_fingerprint
-from sslight.evaluate.classifiers.metrics import Accuracy, accuracy_of_ranks
+from sslight.evaluate.classifiers.metrics import Accuracy, accuracy_of_ranks, largest_confusions
 from sslight.evaluate.features.cache import cached_features
 from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.evaluate.model import EvaluatedModel
@@ -28,6 +28,7 @@ class Measurement:
 
     protocol: str  # its name in results
     accuracy: Accuracy
+    confusions: list[dict[str, Any]]  # as largest_confusions gives them
     ranks: Tensor  # [N, 2], what accuracy counts, as label_ranks gives them
     rows: Tensor  # [N], positions in data.val
     details: dict[str, Any]  # what was decided on the way, plain data
@@ -118,7 +119,9 @@ class Evaluation:
         )
 
     def measured(
-        self, protocol: str, ranks: Tensor, labels: Tensor, rows: Tensor, details: dict[str, Any], **more: Any
+        self, protocol: str, answers: Tensor, labels: Tensor, rows: Tensor, details: dict[str, Any], **more: Any
     ) -> Measurement:
-        """What a protocol found, from the ranks of the images of data.val at ``rows``, whose labels are ``labels``."""
-        return Measurement(protocol, accuracy_of_ranks(ranks, labels, self.sets.classes), ranks, rows, details, **more)
+        """What a protocol found, from :func:`label_answers` for the images of data.val at ``rows`` with ``labels``."""
+        accuracy = accuracy_of_ranks(answers, labels, self.sets.classes)
+        confusions = largest_confusions(answers, labels, self.sets.classes)
+        return Measurement(protocol, accuracy, confusions, answers[:, :2], rows, details, **more)

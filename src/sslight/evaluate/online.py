@@ -52,7 +52,7 @@ class LabeledProbe:
         return len(self.queries or self.bank)
 
     def measure(self, backbone: nn.Module, device: torch.device, *, linear: bool) -> dict[str, float]:
-        """``{"knn_top1": %, "linear_top1": %}`` of the backbone in eval mode; linear only if asked for."""
+        """``{"knn_top1": %, "knn_images": of so many, "linear_top1": %}`` in eval mode; linear only if asked for."""
         bank, bank_labels = self._features(backbone, self.bank, self.bank_labels, device)
         alone = self.queries is None or self.query_labels is None
         queries, query_labels = bank, bank_labels
@@ -67,7 +67,7 @@ class LabeledProbe:
             num_classes=self.num_classes,
             leave_one_out=alone,
         )
-        result = {"knn_top1": _top1(scores, query_labels)}
+        result = {"knn_top1": _top1(scores, query_labels), "knn_images": float(len(queries))}
         if linear and len(bank) >= 5:  # fewer cannot be split
             if alone:
                 order = torch.from_numpy(np.random.default_rng(self.seed).permutation(len(bank))).to(device)

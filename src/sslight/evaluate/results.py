@@ -85,6 +85,7 @@ def write_result(path: Path, measured: Measurement, *, notes: list[str], **more:
         details=measured.details,
         **more,
         per_class={name: {"accuracy": share, "images": n} for name, (share, n) in accuracy.per_class.items()},
+        confusions=measured.confusions,
     )
     return EvaluationResult(path, measured.protocol, accuracy, by_k, notes, content)
 

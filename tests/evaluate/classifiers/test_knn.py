@@ -11,8 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers import knn
-from sslight.evaluate.classifiers.knn import knn_ranks, nearest_neighbors
-from sslight.evaluate.classifiers.metrics import label_ranks
+from sslight.evaluate.classifiers.knn import knn_answers, nearest_neighbors
+from sslight.evaluate.classifiers.metrics import label_answers
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "knn"
 CASES = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))
@@ -94,11 +94,11 @@ def test_all_ks_at_once_are_each_by_itself() -> None:
     bank, queries = unit_vectors(90, 0), unit_vectors(40, 1)
     labels, wanted = torch.arange(90) % 7, torch.arange(40) % 7
     ks = [1, 10, 20, 80]
-    together = knn_ranks(bank, labels, queries, wanted, ks=ks, temperature=0.07, num_classes=7)
+    together = knn_answers(bank, labels, queries, wanted, ks=ks, temperature=0.07, num_classes=7)
     assert list(together) == ks
     for k in ks:
         alone = knn_classify(bank, labels, queries, k=k, temperature=0.07, num_classes=7)
-        assert torch.equal(together[k], label_ranks(alone, wanted))
+        assert torch.equal(together[k], label_answers(alone, wanted))
 
 
 def test_neighbours_are_the_recorded_ones_nearest_first() -> None:

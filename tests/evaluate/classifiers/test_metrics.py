@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, hits, label_ranks
+from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, hits, label_answers, label_ranks, largest_confusions
 
 
 def ranks(*ahead: int) -> torch.Tensor:
@@ -47,3 +47,21 @@ def test_top_1_top_5_and_classes() -> None:
 
 def test_five_classes_have_no_top_5() -> None:
     assert accuracy_of_ranks(ranks(0, 1), torch.tensor([0, 1]), list("abcde")).top5 is None
+
+
+def test_the_largest_confusions_are_counted_and_ties_are_none() -> None:
+    labels = torch.tensor([0] * 5 + [1] * 3 + [2] * 2)
+    taken_for = [1, 1, 1, 2, 0, 0, 0, 1, 0, 2]
+    scores = torch.eye(3)[taken_for]
+    scores[8] = torch.tensor([1.0, 0.0, 1.0])  # a tie for the first place
+    found = largest_confusions(label_answers(scores, labels), labels, ["ant", "bee", "cat"])
+    assert found == [
+        {"class": "ant", "taken_for": "bee", "images": 3},
+        {"class": "bee", "taken_for": "ant", "images": 2},
+        {"class": "ant", "taken_for": "cat", "images": 1},
+    ]
+    everything = torch.cartesian_prod(torch.arange(5), torch.arange(5))
+    answers = label_answers(torch.eye(5)[everything[:, 1]], everything[:, 0])
+    assert len(largest_confusions(answers, everything[:, 0], list("abcde"))) == 10
+    right = torch.arange(3)
+    assert largest_confusions(label_answers(torch.eye(3), right), right, ["ant", "bee", "cat"]) == []

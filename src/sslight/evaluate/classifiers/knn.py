@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslight.evaluate.classifiers.metrics import label_ranks
+from sslight.evaluate.classifiers.metrics import label_answers
 
 # Both bound the memory whatever the sizes of the sets: 128 MiB of float32 similarities at a time.
 _BANK_BLOCK = 16384
@@ -86,7 +86,7 @@ def knn_classify(
     return neighbor_votes(similarity, labels, k=k, temperature=temperature, num_classes=num_classes)
 
 
-def knn_ranks(
+def knn_answers(
     train_features: Tensor,
     train_labels: Tensor,
     test_features: Tensor,
@@ -96,7 +96,7 @@ def knn_ranks(
     temperature: float,
     num_classes: int,
 ) -> dict[int, Tensor]:
-    """For each k, the ranks of the right class (``[N, 2]``, see :func:`label_ranks`), in one search.
+    """For each k, the ranks and the classes that score most (``[N, 3]``, :func:`label_answers`), in one search.
 
     Arguments as for :func:`knn_classify`; the scores of all images at once are never held.
     """
@@ -105,8 +105,8 @@ def knn_ranks(
     wanted = test_labels.to(rows.device)
     parts = list(zip(*(torch.split(each, _QUERY_BLOCK) for each in (similarity, labels, wanted)), strict=True))
 
-    def ranks(k: int) -> Tensor:
+    def answers(k: int) -> Tensor:
         votes = partial(neighbor_votes, k=k, temperature=temperature, num_classes=num_classes)
-        return torch.cat([label_ranks(votes(near, voters), right) for near, voters, right in parts])
+        return torch.cat([label_answers(votes(near, voters), right) for near, voters, right in parts])
 
-    return {k: ranks(k) for k in ks}
+    return {k: answers(k) for k in ks}

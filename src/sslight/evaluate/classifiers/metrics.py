@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sslight.intervals import wilson_interval
+
+_CONFUSIONS = 10
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,26 @@ def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
     own = scores.gather(1, labels[:, None])
     behind, tied = (scores < own).sum(1), (scores == own).sum(1)
     return torch.stack([scores.shape[1] - behind - tied.clamp(min=1), (tied - 1).clamp(min=0)], 1)
+
+
+def label_answers(scores: Tensor, labels: Tensor) -> Tensor:
+    """:func:`label_ranks` and, third, the class that scores most, ``[N, 3]``."""
+    return torch.cat([label_ranks(scores, labels), scores.argmax(1, keepdim=True)], 1)
+
+
+def largest_confusions(answers: Tensor, labels: Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Of which class most images are taken for which other, the ten most frequent, from :func:`label_answers`.
+
+    An image whose class ties for the first place is not taken for another.
+    """
+    answers, labels = answers.cpu(), labels.cpu()
+    wrong = answers[:, 0] > 0
+    pairs, numbers = torch.stack([labels, answers[:, 2]], 1)[wrong].unique(dim=0, return_counts=True)
+    largest = numbers.argsort(descending=True, stable=True)[:_CONFUSIONS]
+    return [
+        {"class": classes[one], "taken_for": classes[other], "images": number}
+        for (one, other), number in zip(pairs[largest].tolist(), numbers[largest].tolist(), strict=True)
+    ]
 
 
 def hits(ranks: Tensor, k: int = 1) -> Tensor:

@@ -1,6 +1,6 @@
 """Weighted k-nearest-neighbour classification as a protocol."""
 
-from sslight.evaluate.classifiers.knn import knn_ranks
+from sslight.evaluate.classifiers.knn import knn_answers
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks
 from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.train.distributed import rank_and_size
@@ -20,7 +20,7 @@ def measure_knn(evaluation: Evaluation) -> Measurement | None:
         raise ValueError(f"knn.k={ks[-1]} is more than the {most} readable training images: lower it.")
     left_out = [str(k) for k in _KS if k > most] if settings.k is None else []
     evaluation.progress.say(f"searching the neighbours of {len(val.labels):,} images among {most:,}")
-    ranks = knn_ranks(
+    answers = knn_answers(
         train.values,
         train.labels,
         val.values.to(evaluation.device),
@@ -32,10 +32,10 @@ def measure_knn(evaluation: Evaluation) -> Measurement | None:
     default = min(ks, key=lambda k: (abs(k - _DEFAULT_K), k))
     return evaluation.measured(
         "knn",
-        ranks[default],
+        answers[default],
         val.labels,
         val.rows,
         {"k": default},
-        by_k={k: accuracy_of_ranks(rank, val.labels, classes) for k, rank in ranks.items()},
+        by_k={k: accuracy_of_ranks(each, val.labels, classes) for k, each in answers.items()},
         notes=[f"k = {' and '.join(left_out)} left out: there are {most} training images only."] * bool(left_out),
     )

@@ -18,7 +18,7 @@ from sslight.evaluate.classifiers.linear_probe import (
     published_batch,
 )
 from sslight.evaluate.classifiers.logistic import draw_held_out, fit_logistic_regression
-from sslight.evaluate.classifiers.metrics import label_ranks
+from sslight.evaluate.classifiers.metrics import label_answers
 from sslight.evaluate.evaluation import Evaluation, Features, Measurement
 from sslight.evaluate.features.extract import eval_mode, features_of
 from sslight.train import Output, Task
@@ -50,7 +50,7 @@ def measure_linear_fast(evaluation: Evaluation) -> Measurement | None:
     )
     return evaluation.measured(
         "linear (fast)",
-        label_ranks(fitted.logits(val.values.to(device)), val.labels.to(device)),
+        label_answers(fitted.logits(val.values.to(device)), val.labels.to(device)),
         val.labels,
         val.rows,
         {"l2": fitted.l2, "last_blocks": blocks, "num_features": train.values.shape[1]},
@@ -80,7 +80,7 @@ def measure_linear_trained(evaluation: Evaluation) -> Measurement | None:
         best, tried = probes.choose(held_out_set.values.to(device), held_out_set.labels.to(device))
     layer = probes.final[best]
     with torch.no_grad():
-        ranks = label_ranks(layer(val.values.to(device)), val.labels.to(device))
+        answers = label_answers(layer(val.values.to(device)), val.labels.to(device))
     notes = []
     if len(base_rates) > 1 and best in (0, len(base_rates) - 1):
         end = "smallest" if best == 0 else "largest"
@@ -99,7 +99,7 @@ def measure_linear_trained(evaluation: Evaluation) -> Measurement | None:
     published = _is_published(evaluation, (kind, batch_size, base_rates, blocks))
     name = "linear (published)" if published else "linear (trained)"
     return evaluation.measured(
-        name, ranks, val.labels, val.rows, details, notes=notes, tensors=dict(layer.state_dict())
+        name, answers, val.labels, val.rows, details, notes=notes, tensors=dict(layer.state_dict())
     )
 
 

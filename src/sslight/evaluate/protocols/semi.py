@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslight.data import BadImage
-from sslight.evaluate.classifiers.metrics import label_ranks
+from sslight.evaluate.classifiers.metrics import label_answers
 from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.evaluate.features.extract import eval_mode, feature_batches
 from sslight.evaluate.model import is_timm
@@ -64,7 +64,7 @@ def measure_semi(evaluation: Evaluation) -> Measurement | None:
         )
         evaluation.progress.say(notes[0])
     _fine_tune(evaluation, classifier, epochs, batch_size)
-    ranks, rows = _ranks(evaluation, classifier)
+    answers, rows = _answers(evaluation, classifier)
     if rank_and_size()[0] > 0:
         return None
     if projection is None and settings.head == "auto" and not is_timm(evaluation.settings.checkpoint):
@@ -74,7 +74,7 @@ def measure_semi(evaluation: Evaluation) -> Measurement | None:
         )
     return evaluation.measured(
         "semi",
-        ranks,
+        answers,
         torch.from_numpy(sets.val_labels)[rows],
         rows,
         {
@@ -110,20 +110,20 @@ def _fine_tune(evaluation: Evaluation, classifier: Classifier, epochs: int, batc
         evaluation.train(task, loader, placement=f"fine-tuning on {len(evaluation.sets.train):,} images")
 
 
-def _ranks(evaluation: Evaluation, classifier: Classifier) -> tuple[Tensor, Tensor]:
-    """The ranks of the readable images of data.val, and their positions; the head computes in float32."""
+def _answers(evaluation: Evaluation, classifier: Classifier) -> tuple[Tensor, Tensor]:
+    """:func:`label_answers` for the readable images of data.val, and their positions; the head computes in float32."""
     sets = evaluation.sets
     labels = torch.from_numpy(sets.val_labels).to(evaluation.device)
-    found = torch.zeros(len(labels), 3, dtype=torch.int64, device=evaluation.device)  # the rank, and whether it is one
+    found = torch.zeros(len(labels), 4, dtype=torch.int64, device=labels.device)  # the answer, and whether it is one
     bad: list[BadImage] = []
     with eval_mode(classifier):
         batches = feature_batches(classifier.backbone, sets.val, evaluation.transform, evaluation.how, bad=bad)
         for indices, features in batches:
             rows = indices.to(evaluation.device)
             with torch.no_grad():
-                found[rows] = F.pad(label_ranks(classifier.head(features), labels[rows]), (0, 1), value=1)
+                found[rows] = F.pad(label_answers(classifier.head(features), labels[rows]), (0, 1), value=1)
     sum_over_processes(found)  # each row is non-zero in one process only
     found = found.cpu()
-    kept = found[:, 2].nonzero()[:, 0]
+    kept = found[:, 3].nonzero()[:, 0]
     check_unreadable(len(found) - len(kept), len(found), "data.val", evaluation.settings.data.max_bad_share)
-    return found[kept, :2], kept
+    return found[kept, :3], kept

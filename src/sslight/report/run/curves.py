@@ -44,7 +44,7 @@ SPEED = {
     "images_per_second": Figure("throughput [images/s]"),
     "data_wait_share": Figure("waiting for data", "share of the time", percent=True),
 }
-_KNOWN = {*PROBES, *_LOSSES, *INDICATORS, *_OPTIMIZATION, *_SCHEDULED, *SPEED}
+_KNOWN = {"knn_images", *PROBES, *_LOSSES, *INDICATORS, *_OPTIMIZATION, *_SCHEDULED, *SPEED}
 
 _CHANCE = {
     "dino": ("ln K", "dino.head_output_dim", 0),

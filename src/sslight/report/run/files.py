@@ -60,6 +60,12 @@ class Run:
         return None
 
     @property
+    def measured_images(self) -> int | None:
+        """Images of which the kNN accuracy is; None if the run did not record it."""
+        recorded = [value for _, value in self.series.get("knn_images", []) if value >= 1]
+        return int(recorded[-1]) if recorded else None
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return self.exported and (self.total_steps is None or self.step >= self.total_steps)
