@@ -28,7 +28,7 @@ from sslight.data import (
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.evaluate.compare import compare_detections, compare_results, published_note
 from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
-from sslight.evaluate.results import read_result
+from sslight.evaluate.results import read_result, result_files
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
 from sslight.pretraining.health import HealthWatch, healthy_ranges
@@ -150,15 +150,11 @@ def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path], bool]:
 def _evaluations(run: Run) -> list[dict[str, Any]]:
     """Protocol and top-1 of the run's evaluations; damaged ones are left out."""
     found = []
-    for path in _result_files(run.path):
+    for path in result_files(run.path):
         with suppress(ValueError, KeyError, TypeError):
             content = read_result(path)
             found.append({"protocol": content["protocol"], "top1": float(content["accuracy"]["top1"])})
     return found
-
-
-def _result_files(folder: Path) -> list[Path]:
-    return [*sorted(folder.glob("results.json")), *sorted(folder.glob("evaluation/*/results.json"))]
 
 
 def _link(page: Path, run: Run) -> str | None:
@@ -220,7 +216,7 @@ def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
     """Results that are named (whose faults are errors) and those in the run folders (whose faults are noted)."""
     missing: list[str] = []
     contents = {(path / "results.json" if path.is_dir() else path).resolve(): read_result(path) for path in files}
-    for path in (path for folder in folders for path in _result_files(folder)):
+    for path in (path for folder in folders for path in result_files(folder)):
         try:
             contents.setdefault(path.resolve(), read_result(path))
         except ValueError as error:

@@ -1,13 +1,12 @@
 """``sslight config``: what a setting means."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sslight.cli.terminal import AsJson, columns, say, say_json
+from sslight.cli.terminal import AsJson, as_typed, columns, say, say_json
 from sslight.config import (
     DetectSettings,
     EvaluateSettings,
@@ -76,16 +75,12 @@ def _print_one(setting: Explanation) -> None:
     say(
         f"  {setting.meaning}\n"
         f"  unit:    {setting.unit}\n"
-        f"  default: {_as_typed(setting.default)}   (a recipe may set another)\n"
+        f"  default: {as_typed(setting.default)}   (a recipe may set another)\n"
         f"  try:     {setting.advice}"
     )
 
 
 def _print_table(settings: list[Explanation]) -> None:
-    rows = [(s.key, _as_typed(s.default), s.meaning.split(";")[0].split(". ")[0].rstrip(".")) for s in settings]
+    rows = [(s.key, as_typed(s.default), s.meaning.split(";")[0].split(". ")[0].rstrip(".")) for s in settings]
     say(columns(("setting", "default", "meaning"), rows))
     say("\n`sslight config KEY` explains one in full; a recipe may set another default.")
-
-
-def _as_typed(value: Any) -> str:
-    return json.dumps(value, default=str).strip('"')

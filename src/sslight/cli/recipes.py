@@ -1,11 +1,11 @@
 """``sslight recipes``: what recipes there are, and what one holds."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sslight.cli.terminal import AsJson, columns, say, say_json
+from sslight.cli.terminal import AsJson, as_typed, columns, say, say_json
 from sslight.config import read_recipe, recipe_names
 
 _COMPARED = {
@@ -46,11 +46,7 @@ def recipes(
         if recipe.inherits is not None:
             changes = " · ".join(f"{key}={json.dumps(value)}" for key, value in recipe.changes.items())
             say(f"  differs:  from {recipe.inherits} in {changes}")
-    rows = [(recipe.name, *(_as_typed(recipe.values.get(key)) for key in _COMPARED)) for recipe in found]
+    rows = [(recipe.name, *(as_typed(recipe.values.get(key), null="mean") for key in _COMPARED)) for recipe in found]
     say()
     say(columns(("recipe", *_COMPARED.values()), rows, no_wrap=True))
     say("\n`sslight recipes NAME` prints one; `sslight pretrain NAME key=value ...` runs it.")
-
-
-def _as_typed(value: Any) -> str:
-    return "mean" if value is None else json.dumps(value).strip('"')

@@ -63,6 +63,11 @@ def say(*parts: object, style: str | None = None, stderr: bool = False, narrowes
     console.print(*parts, style=style, markup=False)
 
 
+def as_typed(value: object, *, null: str = "null") -> str:
+    """A value as it is typed for a setting."""
+    return null if value is None else json.dumps(value, default=str).strip('"')
+
+
 def say_json(content: object) -> None:
     """Print plain data; paths in it become texts."""
     print(json.dumps(content, default=str))

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from sslight.backbones import ALIASES, is_public
 from sslight.config.fields import is_new_network
 from sslight.evaluate.classifiers.metrics import hits
-from sslight.evaluate.results import FILE_NAME, read_ranks, read_result
+from sslight.evaluate.results import FILE_NAME, read_ranks, read_result, result_files
 from sslight.intervals import Difference, difference_of_means, mean_interval, paired_difference
 
 _Kind = TypeVar("_Kind")
@@ -132,7 +132,7 @@ def compare_files(sides: Sequence[Sequence[Path]]) -> Comparison:
 def _result_files(path: Path) -> list[Path]:
     """The results that a path means."""
     if path.is_dir() and not (path / FILE_NAME).exists() and (path / "config.yaml").exists():
-        if found := sorted(path.glob(f"evaluation/*/{FILE_NAME}")):
+        if found := result_files(path):
             return found
         raise ValueError(f"{path} is a run without results: measure it with `sslight evaluate knn {path} ...`.")
     return [path / FILE_NAME if path.is_dir() else path]

@@ -120,6 +120,11 @@ def read_result(path: Path) -> dict[str, Any]:
     return content
 
 
+def result_files(folder: Path) -> list[Path]:
+    """The results in a folder and in ``evaluation`` below it, where those of a run are."""
+    return [*sorted(folder.glob(FILE_NAME)), *sorted(folder.glob(f"evaluation/*/{FILE_NAME}"))]
+
+
 def write_ranks(folder: Path, ranks: Tensor, names: Iterable[str]) -> None:
     """Keep ``ranks [N, 2]`` (see :func:`label_ranks`), with the fingerprint of the N images' names in this order."""
     small = torch.int16 if not len(ranks) or int(ranks.max()) < 1 << 15 else torch.int32

@@ -17,22 +17,12 @@ _QUERY_BLOCK = 2048
 def nearest_neighbors(
     train_features: Tensor, test_features: Tensor, *, k: int, leave_one_out: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The k training features of largest cosine similarity for each test feature, nearest first.
+    """Cosine similarities ``[N, k]`` and rows ``[N, k]`` int64 of the k nearest training features of each test feature.
 
-    The bank is read once, a block at a time (it may be mapped from a disk, and lie elsewhere than the
-    queries), so that memory beyond the queries and the result is bounded.
-
-    Args:
-        train_features: ``[M, D]``, the bank; normalised here.
-        test_features: ``[N, D]``, the queries; normalised here. Work is done on their device.
-        k: Neighbours; at most ``M`` (``M - 1`` with ``leave_one_out``).
-        leave_one_out: The queries are the bank itself, row by row; no image is its own neighbour.
-
-    Returns:
-        Similarities ``[N, k]`` and rows of the bank ``[N, k]`` int64.
-
-    Raises:
-        ValueError: ``k`` is larger than the bank, or ``leave_one_out`` with sets of different size.
+    The nearest comes first. The bank ``[M, D]`` is read once, a block at a time (it may be mapped from a disk, and lie
+    elsewhere than the queries ``[N, D]``, on whose device the work is done), so that memory beyond the queries and the
+    result is bounded. Both are normalised here. With ``leave_one_out`` the queries are the bank itself, row by row, and
+    no image is its own neighbour. ValueError if ``k`` is larger than the bank, or the sets differ in size then.
     """
     candidates = len(train_features) - leave_one_out
     if not 1 <= k <= candidates:

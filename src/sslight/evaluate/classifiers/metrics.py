@@ -1,5 +1,6 @@
 """How often the right class was found, and how sure that is."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,11 +51,10 @@ def largest_confusions(answers: Tensor, labels: Tensor, classes: Sequence[str]) 
     """
     answers, labels = answers.cpu(), labels.cpu()
     wrong = answers[:, 0] > 0
-    pairs, numbers = torch.stack([labels, answers[:, 2]], 1)[wrong].unique(dim=0, return_counts=True)
-    largest = numbers.argsort(descending=True, stable=True)[:_CONFUSIONS]
+    taken = Counter(zip(labels[wrong].tolist(), answers[wrong, 2].tolist(), strict=True))
     return [
         {"class": classes[one], "taken_for": classes[other], "images": number}
-        for (one, other), number in zip(pairs[largest].tolist(), numbers[largest].tolist(), strict=True)
+        for (one, other), number in taken.most_common(_CONFUSIONS)
     ]
 
 

@@ -29,22 +29,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """Average precision, a share between 0 and 1 each; None where a set has no object to measure it by.
+    """Average precision, a share between 0 and 1 each; None where a set has no object to measure it by, or for VOC."""
 
-    Attributes:
-        ap: Mean over IoU thresholds 0.5, 0.55, ... 0.95 and categories (COCO only).
-        ap50, ap75: At one threshold (VOC: 0.5 only).
-        small, medium, large: Objects below 32², below 96² and from 96² px² on (COCO only).
-        per_category: By name, ``ap`` of COCO and ``ap50`` of VOC, for the categories that the set has.
-    """
-
-    ap50: float | None
-    ap: float | None = None
+    ap50: float | None  # at the IoU threshold 0.5
+    ap: float | None = None  # mean over the thresholds 0.5, 0.55, ... 0.95 and categories
     ap75: float | None = None
-    small: float | None = None
-    medium: float | None = None
-    large: float | None = None
-    per_category: dict[str, float] | None = None
+    small: float | None = None  # objects below 32² px²
+    medium: float | None = None  # below 96² px²
+    large: float | None = None  # from 96² px² on
+    per_category: dict[str, float] | None = None  # ap of COCO, ap50 of VOC, by name
 
 
 def coco_average_precision(

@@ -16,18 +16,12 @@ from sslight.views import normalize
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """How an image becomes the input of a backbone.
+    """How an image becomes the input of a backbone."""
 
-    Attributes:
-        image_size: Side of the centre crop in px.
-        resize: Shorter side before the crop in px; None for 256 / 224 of ``image_size``.
-        mean, std: Of the channels (of 0–1), for the normalisation on the device.
-    """
-
-    image_size: int
-    mean: tuple[float, float, float]
+    image_size: int  # side of the centre crop, px
+    mean: tuple[float, float, float]  # of the channels (of 0–1), for the normalisation on the device
     std: tuple[float, float, float]
-    resize: int | None = None
+    resize: int | None = None  # shorter side before the crop, px; None for 256 / 224 of image_size
 
 
 @dataclass(frozen=True)
@@ -91,15 +85,10 @@ def extract_features(
     bad: list[BadImage] | None = None,
     setting: str = "data.train",
 ) -> tuple[Tensor, Tensor]:
-    """Features in the order of the source, and which images could be read; all processes get the whole.
+    """Float32 features ``[N, D]`` in the order of the source, zero for unreadable images, and a mask of readable ones.
 
-    The backbone's training mode is put back afterwards. Unreadable images of this process are added to ``bad``.
-
-    Returns:
-        Features ``[N, num_features]`` in float32, zero for unreadable images; a mask ``[N]``, true for readable.
-
-    Raises:
-        ValueError: no image can be read.
+    All processes get the whole. The backbone's training mode is put back afterwards. Unreadable images of this process
+    are added to ``bad``. ValueError if no image can be read.
     """
     features = torch.zeros(len(source), num_features(backbone), device=how.device)
     readable = torch.zeros(len(source), device=how.device)
