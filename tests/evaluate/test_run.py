@@ -15,7 +15,7 @@ from sslight.backbones.class_tokens import LastBlocks
 from sslight.config import PretrainSettings
 from sslight.data import build_source, decode
 from sslight.evaluate import EvaluationResult, knn_classify
-from sslight.evaluate.classifiers.metrics import hits, label_ranks
+from sslight.evaluate.classifiers.metrics import hits, label_answers
 from sslight.evaluate.model import load_model
 from sslight.evaluate.results import read_ranks
 from sslight.intervals import wilson_interval
@@ -174,11 +174,11 @@ def test_every_rank_is_kept_with_the_names_of_the_images(tmp_path: Path, image_f
 def test_the_head_computes_in_float32_where_ranks_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
-    def ranks(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def answers(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         seen.append(scores)
-        return label_ranks(scores, labels)
+        return label_answers(scores, labels)
 
-    monkeypatch.setattr("sslight.evaluate.protocols.semi.label_ranks", ranks)
+    monkeypatch.setattr("sslight.evaluate.protocols.semi.label_answers", answers)
     evaluate("semi", "timm:test_resnet", tmp_path, semi__epochs=1, precision="bf16")
     scores = torch.cat(seen)
     assert scores.dtype == torch.float32
