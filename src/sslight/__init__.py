@@ -27,59 +27,31 @@ if TYPE_CHECKING:
     from sslight.views import MultiCrop
 
 _HOMES = {
-    "DetectionResult": "sslight.evaluate",
-    "Embeddings": "sslight.evaluate",
-    "EvaluationResult": "sslight.evaluate",
-    "LARS": "sslight.optim",
-    "MultiCrop": "sslight.views",
-    "PageResult": "sslight.report.page",
-    "PretrainResult": "sslight.api.pretrain",
-    "cosine_schedule": "sslight.optim",
-    "detect": "sslight.api.detect",
-    "dino_loss": "sslight.methods",
-    "embed": "sslight.evaluate",
-    "evaluate_backbone": "sslight.api.evaluate",
-    "export_backbone": "sslight.api.export",
-    "knn_classify": "sslight.evaluate",
-    "load_backbone": "sslight.backbones",
-    "moco_loss": "sslight.methods",
-    "pretrain": "sslight.api.pretrain",
-    "report_runs": "sslight.api.report",
-    "show_views": "sslight.api.views",
-    "sinkhorn": "sslight.methods",
-    "swav_loss": "sslight.methods",
-    "update_center": "sslight.methods",
+    "sslight.api.detect": ["detect"],
+    "sslight.api.evaluate": ["evaluate_backbone"],
+    "sslight.api.export": ["export_backbone"],
+    "sslight.api.pretrain": ["PretrainResult", "pretrain"],
+    "sslight.api.report": ["report_runs"],
+    "sslight.api.views": ["show_views"],
+    "sslight.backbones": ["load_backbone"],
+    "sslight.evaluate": ["DetectionResult", "Embeddings", "EvaluationResult", "embed", "knn_classify"],
+    "sslight.methods": ["dino_loss", "moco_loss", "sinkhorn", "swav_loss", "update_center"],
+    "sslight.optim": ["LARS", "cosine_schedule"],
+    "sslight.report.page": ["PageResult"],
+    "sslight.views": ["MultiCrop"],
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "LARS",
-    "DetectionResult",
-    "Embeddings",
-    "EvaluationResult",
-    "MultiCrop",
-    "PageResult",
-    "PretrainResult",
-    "__version__",
-    "cosine_schedule",
-    "detect",
-    "dino_loss",
-    "embed",
-    "evaluate_backbone",
-    "export_backbone",
-    "knn_classify",
-    "load_backbone",
-    "moco_loss",
-    "pretrain",
-    "report_runs",
-    "show_views",
-    "sinkhorn",
-    "swav_loss",
+    "LARS", "DetectionResult", "Embeddings", "EvaluationResult", "MultiCrop", "PageResult", "PretrainResult",
+    "__version__", "cosine_schedule", "detect", "dino_loss", "embed", "evaluate_backbone", "export_backbone",
+    "knn_classify", "load_backbone", "moco_loss", "pretrain", "report_runs", "show_views", "sinkhorn", "swav_loss",
     "update_center",
-]
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
+    home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'sslight' has no attribute {name!r}")
     return getattr(import_module(home), name)

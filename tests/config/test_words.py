@@ -136,12 +136,10 @@ def test_a_tilde_is_the_home_in_every_path(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_every_path_of_every_command_is_of_a_kind_that_expands_it() -> None:
     """A new setting that is a bare Path, or text that its docstring calls a path, fails here."""
     from sslight.config import DetectSettings, PackSettings, ReportSettings, ViewsPageSettings
-    from sslight.config.explain import field_of, setting_keys
+    from sslight.config.explain import fields_of
 
     for kind in (PretrainSettings, EvaluateSettings, DetectSettings, ExportSettings, ReportSettings, ViewsPageSettings):
-        for key in setting_keys(kind):
-            field = field_of(key, kind)
-            assert field is not None
+        for key, field in fields_of(kind).items():
             text = f"{field.annotation} {field.metadata}"
             if "pathlib.Path" in text or "Unit: path" in (field.description or ""):
                 assert "AfterValidator" in text, f"{kind.__name__}.{key}"

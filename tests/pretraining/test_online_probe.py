@@ -6,9 +6,9 @@ import torch
 
 from sslight.config import PretrainSettings
 from sslight.methods import StepValues, build_method
-from sslight.pretraining.online_probe import MethodWithProbe, step_values
+from sslight.pretraining.online_probe import MethodWithProbe
 
-VALUES = step_values(StepValues(momentum=0.99, teacher_temp=0.04, freeze_last_layer=False, use_queue=False))
+VALUES = StepValues(momentum=0.99, teacher_temp=0.04, freeze_last_layer=False, use_queue=False)
 
 
 def test_the_probe_learns_to_tell_images_apart_by_their_features(tiny: Callable[..., PretrainSettings]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sslight.config import PretrainSettings, load_recipe
-from sslight.data import BadImage
+from sslight.data import BadImage, write_bad_images
 from sslight.train import RunFolder
 
 Settings = Callable[..., PretrainSettings]
@@ -36,7 +36,7 @@ def test_resume_accepts_other_machines_and_refuses_other_mathematics(tiny: Setti
 def test_metrics_after_a_checkpoint_are_dropped_with_a_line_cut_short(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for step in (10, 20, 30):
-        run.append_metrics({"step": step, "loss": 1.0})
+        run.append(run.metrics, {"step": step, "loss": 1.0})
     with run.metrics.open("a", encoding="utf-8") as file:
         file.write('{"step": 40, "lo')
     run.drop_metrics_after(20)
@@ -45,7 +45,8 @@ def test_metrics_after_a_checkpoint_are_dropped_with_a_line_cut_short(tmp_path: 
 
 def test_bad_images_are_a_table(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.write_bad_images([BadImage(index=3, name='odd, "name".jpg', location="x", reason="truncated", count=2)])
+    bad = BadImage(index=3, name='odd, "name".jpg', location="x", reason="truncated", count=2)
+    write_bad_images(run.bad_images, [bad])
     assert run.bad_images.read_text(encoding="utf-8") == 'index,name,reason,count\n3,"odd, ""name"".jpg",truncated,2\n'
 
 
@@ -67,7 +68,7 @@ def test_auto_starts_continues_and_starts_again_what_was_killed_before_its_first
     run.check(settings)
     assert not run.continues
     run.create(settings)
-    run.append_metrics({"step": 1})
+    run.append(run.metrics, {"step": 1})
     (run.path / ".environment.json.123.partial").touch()
 
     again = RunFolder(run.path)

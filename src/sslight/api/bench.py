@@ -5,6 +5,7 @@ import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from sslight.config import CheckpointSettings, PretrainSettings
 from sslight.data import (
     ReadLimits,
     Source,
+    ViewLoader,
     available_cores,
     build_view_loader,
     check_readable,
@@ -73,23 +75,13 @@ class StepSpeed:
 
 
 def bench_loader(settings: PretrainSettings, *, seconds: float) -> LoaderSpeed:
-    """How fast the loader is alone on the data and settings of a run.
-
-    Raises:
-        ValueError: a setting or the data is wrong.
-    """
-    source = _images(settings)
-    return loader_speed(settings, source, seconds=seconds)
+    """How fast the loader is alone on the data and settings of a run. Raises ValueError if these are wrong."""
+    return loader_speed(settings, _images(settings), seconds=seconds)
 
 
 def bench_step(settings: PretrainSettings, *, steps: int) -> StepSpeed:
-    """How fast a training step is on the data and settings of a run, and its parts.
-
-    Raises:
-        ValueError: a setting or the data is wrong.
-    """
-    source = _images(settings)
-    return step_speed(settings, source, steps=steps)
+    """How fast a training step is on them, and its parts. Raises ValueError if these are wrong."""
+    return step_speed(settings, _images(settings), steps=steps)
 
 
 def _images(settings: PretrainSettings) -> Source:
@@ -98,21 +90,19 @@ def _images(settings: PretrainSettings) -> Source:
     return source
 
 
+def _loader(settings: PretrainSettings, source: Source, *, pin_memory: bool = False) -> ViewLoader:
+    """Of the only training process."""
+    views = build_multi_crop(settings.views)
+    return build_view_loader(settings, source, views, rank=0, world_size=1, local_world_size=1, pin_memory=pin_memory)
+
+
 def loader_speed(settings: PretrainSettings, source: Source, *, seconds: float) -> LoaderSpeed:
     """Load batches for so long, with nothing else to do, after timing the parts of one image alone.
 
     The decoding limit is what the same cores would do if they only read and decoded.
     """
     reading, decoding, views = _parts_of_an_image(settings, source, seconds=seconds / 3)
-    loader = build_view_loader(
-        settings,
-        source,
-        build_multi_crop(settings.views),
-        rank=0,
-        world_size=1,
-        local_world_size=1,
-        pin_memory=False,
-    )
+    loader = _loader(settings, source)
     images = 0
     with closing(loader):
         begun: float | None = None
@@ -160,7 +150,7 @@ def _parts_of_an_image(settings: PretrainSettings, source: Source, *, seconds: f
         marks.append(time.perf_counter())
         multi_crop(image, (settings.seed, 0, index))
         marks.append(time.perf_counter())
-        totals = [total + later - mark for total, mark, later in zip(totals, marks, marks[1:], strict=False)]
+        totals = [total + later - mark for total, (mark, later) in zip(totals, pairwise(marks), strict=True)]
         count += 1
         if marks[-1] > end:
             break
@@ -200,6 +190,7 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
     placement = place(settings.devices if settings.devices in ("cpu", "auto") else "1")
     fabric = build_fabric(settings, placement)
     fabric.launch()
+    on_gpu = fabric.device.type == "cuda"
     torch.manual_seed(settings.seed)
     method = build_method(settings, placement.accelerator)
     classes = len(source.classes) if settings.probe.linear and source.classes is not None else None
@@ -208,16 +199,8 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
     for network in method.children():
         learns = any(p.requires_grad for p in network.parameters())
         clock.watch(network, "student forward" if learns else "teacher forward")
-    loader = build_view_loader(
-        settings,
-        source,
-        build_multi_crop(settings.views),
-        rank=0,
-        world_size=1,
-        local_world_size=1,
-        pin_memory=fabric.device.type == "cuda",
-    )
-    if fabric.device.type == "cuda":
+    loader = _loader(settings, source, pin_memory=on_gpu)
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     with closing(loader), tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
@@ -225,11 +208,10 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
         task, options = build_pretraining_task(settings, model, loader, fabric, clock=clock)
         train(task, fabric=fabric, loader=loader, run=run, options=options, clock=clock)
     counted = clock.steps[-steps:]
-    names = sorted({name for step in counted for name in step} - {"whole"}, key=_PARTS.index)
+    names = sorted({name for step in counted for name in step} - {"whole"}, key=list(_PARTS).index)
     parts = {name: 1000 * statistics.median(step.get(name, 0.0) for step in counted) for name in names}
     whole = 1000 * statistics.median(step["whole"] for step in counted)
     parts["rest"] = max(0.0, whole - sum(parts.values()))
-    on_gpu = fabric.device.type == "cuda"
     workers = loader_workers(settings, 1)
     return StepSpeed(
         steps=len(counted),
@@ -244,16 +226,17 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
     )
 
 
-_PARTS = [
-    "data wait",
-    "normalisation",
-    "teacher forward",
-    "student forward",
-    "loss",
-    "backward",
-    "optimizer",
-    "teacher update",
-]
+_PARTS = {
+    "data wait": "waiting for data",
+    "normalisation": "normalisation",
+    "teacher forward": "the teacher's forward pass",
+    "student forward": "the student's forward pass",
+    "loss": "the loss",
+    "backward": "the backward pass",
+    "optimizer": "the optimiser",
+    "teacher update": "the teacher's update",
+}
+"""The parts of a step in their order, and what they are called in a sentence."""
 
 
 def step_bottleneck(parts: dict[str, float], *, workers: int, on_gpu: bool, precision: str) -> str:
@@ -265,19 +248,9 @@ def step_bottleneck(parts: dict[str, float], *, workers: int, on_gpu: bool, prec
     if waiting is not None:
         return f"the loader: {waiting}"
     largest = max((name for name in parts if name != "data wait"), key=lambda name: parts[name])
-    said = f"{_IN_WORDS.get(largest, largest)} ({parts[largest] / whole:.0%} of the step)"
+    said = f"{_PARTS.get(largest, largest)} ({parts[largest] / whole:.0%} of the step)"
     if largest in ("optimizer", "teacher update"):
         return f"{said}: its cost does not depend on the batch; a larger batch_size helps."
     gains = precision == "32" and (on_gpu or bf16_is_fast_on_cpu())
     faster = "precision=bf16, " if gains else ""
     return f"{said}: {faster}fewer or smaller views (views.num_local, views.local_size) or a smaller backbone help."
-
-
-_IN_WORDS = {
-    "teacher forward": "the teacher's forward pass",
-    "student forward": "the student's forward pass",
-    "backward": "the backward pass",
-    "loss": "the loss",
-    "optimizer": "the optimiser",
-    "teacher update": "the teacher's update",
-}

@@ -13,10 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from sslight.backbones import find_public, is_public, load_backbone_weights, num_features, save_backbone
-from sslight.config import (
-    PretrainSettings,
-    load_recipe,
-)
+from sslight.config import PretrainSettings, load_recipe
 from sslight.data import (
     ReadLimits,
     Source,
@@ -30,6 +27,7 @@ from sslight.data import (
     loader_workers,
     select_subset,
     source_notice,
+    write_bad_images,
 )
 from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.evaluate.online import LabeledProbe
@@ -174,7 +172,7 @@ def _pretrain_together(
         except ValueError:
             if loader.bad_images:  # perhaps too many: then their list is wanted most
                 with suppress(OSError):
-                    run.write_bad_images(loader.bad_images)
+                    write_bad_images(run.bad_images, loader.bad_images)
             raise
     if fabric.is_global_zero:
         save_backbone(

@@ -37,7 +37,8 @@ class Explanation:
 
 
 @cache
-def _fields(of: type[Section]) -> dict[str, FieldInfo]:
+def fields_of(of: type[Section] = PretrainSettings) -> dict[str, FieldInfo]:
+    """The fields of all settings by their dotted names, in the order in which they are declared."""
     fields: dict[str, FieldInfo] = {}
     for name, field in of.model_fields.items():
         section = field.annotation
@@ -48,19 +49,14 @@ def _fields(of: type[Section]) -> dict[str, FieldInfo]:
     return fields
 
 
-def field_of(key: str, of: type[Section] = PretrainSettings) -> FieldInfo | None:
-    """The field of a setting by its dotted name; None if there is no such setting."""
-    return _fields(of).get(key)
-
-
 def setting_keys(of: type[Section] = PretrainSettings) -> list[str]:
     """Dotted names of all settings, in the order in which they are declared."""
-    return list(_fields(of))
+    return list(fields_of(of))
 
 
 def section_keys(section: str, of: type[Section] = PretrainSettings) -> list[str]:
     """Dotted names of the settings in one section such as ``views``; empty if there is no such section."""
-    return [key for key in _fields(of) if key.startswith(f"{section}.")]
+    return [key for key in fields_of(of) if key.startswith(f"{section}.")]
 
 
 def unknown_key(key: str, of: type[Section] = PretrainSettings) -> ValueError:
@@ -86,7 +82,7 @@ def explain(key: str, of: type[Section] = PretrainSettings) -> Explanation:
     Raises:
         ValueError: ``key`` is not a setting; the nearest names are listed.
     """
-    field = field_of(key, of)
+    field = fields_of(of).get(key)
     if field is None:
         raise unknown_key(key, of)
     parts = _DOCSTRING.fullmatch(" ".join((field.description or "").split()))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
-from sslight.config.explain import RENAMED, field_of, section_keys, setting_keys, unknown_key
+from sslight.config.explain import RENAMED, fields_of, section_keys, setting_keys, unknown_key
 from sslight.config.export_settings import ExportSettings
 from sslight.config.fields import Section, leaf_types
 from sslight.config.plain_yaml import parse_yaml, shown
@@ -63,8 +63,8 @@ def _mistyped(words: Sequence[str], number: int, kinds: Sequence[type[Section]])
 
 
 def _parse_value(key: str, text: str, kinds: Sequence[type[Section]]) -> Any:
-    fields = [field for field in (field_of(key, kind) for kind in kinds) if field is not None]
-    types = leaf_types(fields[0].annotation) if fields else set()
+    field = next((fields_of(kind)[key] for kind in kinds if key in fields_of(kind)), None)
+    types = set() if field is None else leaf_types(field.annotation)
     is_text = bool(types & {str, Path})
     is_list = text.startswith("[") and text.endswith("]") and not os.path.exists(text)  # noqa: PTH110 - never raises
     if is_text and not types & {int, float, bool} and text != "null" and not is_list:
@@ -95,7 +95,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "", of: type[Section] = Pre
             flat |= flatten(value, prefix=f"{key}.", of=of)
         elif group:
             raise ValueError(f"{key} is a group of settings: set one of {', '.join(group)}.")
-        elif field_of(key, of) is None:
+        elif key not in fields_of(of):
             raise unknown_key(key, of)
         else:
             flat[key] = _plain(value)
@@ -183,7 +183,7 @@ def _sentences(error: ValidationError, of: type[Section]) -> Iterable[str]:
         if not name:
             yield f"{rule}."
             continue
-        field, value = field_of(name, of), shown(detail["input"])
+        field, value = fields_of(of).get(name), shown(detail["input"])
         if field is not None and detail["type"] in _NOT_THE_LIST and not field.is_required():
             example = f"[{value}]" if "," in value and value[0] not in "[(" else json.dumps(field.default or [60, 80])
             rule = f"must be a list such as {example}, with brackets, and in a shell with quotes: '{name}={example}'"

@@ -84,8 +84,8 @@ class Evaluation:
     def train(self, task: Task, loader: Loader, *, placement: str) -> None:
         """Train a part of the protocol in the folder of the result; a second start goes on where the first ended."""
         settings = self.settings
-        options = RunOptions.of(
-            settings,
+        options = RunOptions(
+            settings=settings,
             every_steps=settings.checkpoint_every_steps,
             every_minutes=settings.checkpoint_every_minutes,
             placement=placement,

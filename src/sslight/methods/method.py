@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
-class StepValues:
+class StepValues(NamedTuple):  # which Fabric passes through a wrapped module unchanged
     """The scheduled values of one optimiser step; a value that the method has no part for is left out.
 
     ``momentum``: share of the teacher (DINO) or key network (MoCo) kept, 0 to 1; ``teacher_temp``: temperature of the

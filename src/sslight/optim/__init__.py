@@ -7,14 +7,6 @@ from sslight.optim.lars import LARS
 from sslight.optim.schedules import cosine_schedule, multistep_schedule, teacher_temperature
 
 __all__ = [
-    "LARS",
-    "ParameterGroup",
-    "build_optimizer",
-    "classification_groups",
-    "clip_gradients",
-    "cosine_schedule",
-    "multistep_schedule",
-    "parameter_groups",
-    "set_rates",
-    "teacher_temperature",
-]
+    "LARS", "ParameterGroup", "build_optimizer", "classification_groups", "clip_gradients", "cosine_schedule",
+    "multistep_schedule", "parameter_groups", "set_rates", "teacher_temperature",
+]  # fmt: skip

@@ -1,6 +1,5 @@
 """The method and, beside it, an optional linear classifier on its detached features."""
 
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ class MethodWithProbe(nn.Module):
             nn.init.zeros_(self.probe.bias)
 
     def forward(
-        self, global_views: Tensor, local_views: Tensor | None, labels: Tensor | None, values: dict[str, Any]
+        self, global_views: Tensor, local_views: Tensor | None, labels: Tensor | None, values: StepValues
     ) -> dict[str, Any]:
         """Loss to minimise and what to show.
 
@@ -35,7 +34,7 @@ class MethodWithProbe(nn.Module):
             ``loss`` (with the probe's cross-entropy, for backward), ``scalars`` (detached, on the
             device: ``loss`` of the method alone, and its indicators) and ``features`` ``[B, num_features]``.
         """
-        out = self.method(global_views, local_views, StepValues(**values))
+        out = self.method(global_views, local_views, values)
         scalars = {"loss": out.loss.detach(), **out.scalars}
         loss = out.loss
         if self.probe is not None:
@@ -47,8 +46,3 @@ class MethodWithProbe(nn.Module):
             scalars["probe_loss"] = probe_loss.detach()
             scalars["probe_top1"] = 100.0 * (logits.argmax(1) == labels).float().mean()
         return {"loss": loss, "scalars": scalars, "features": out.features}
-
-
-def step_values(values: StepValues) -> dict[str, Any]:
-    """The scheduled values as plain data, which Fabric passes through a wrapped module unchanged."""
-    return asdict(values)

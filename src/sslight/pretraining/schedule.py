@@ -1,6 +1,7 @@
 """Every scheduled value of a run as a function of its step."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sslight.config import PretrainSettings
 from sslight.methods import StepValues
@@ -13,11 +14,6 @@ class RunLength:
 
     steps_per_epoch: int
     total_steps: int
-
-    @property
-    def num_epochs(self) -> int:
-        """Epochs begun; the last one may be a part."""
-        return -(-self.total_steps // self.steps_per_epoch)
 
     def in_steps(self, epochs: float) -> int:
         """A length in epochs, whole or in parts, as steps."""
@@ -41,8 +37,7 @@ def run_length(settings: PretrainSettings, steps_per_epoch: int) -> RunLength:
     return length
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(NamedTuple):
     """Learning rate and weight decay of one step."""
 
     lr: float

@@ -11,7 +11,7 @@ from sslight.config import PretrainSettings
 from sslight.data import ViewLoader, available_cores, default_workers, loader_workers
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
 from sslight.pretraining.health import HealthWatch, health_line
-from sslight.pretraining.online_probe import MethodWithProbe, step_values
+from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.schedule import RunLength, rates_at, run_length, values_at
 from sslight.train.advice import waiting_advice
 from sslight.train.clock import StepClock
@@ -77,14 +77,10 @@ def build_pretraining_task(
         return lines
 
     def set_scheduled(number: int) -> dict[str, float]:
-        rates, values = rates_at(number, settings, length), values_at(number, settings, length)
-        set_rates(optimizer, lr=rates.lr, weight_decay=rates.weight_decay)
+        rates, values = rates_at(number, settings, length)._asdict(), values_at(number, settings, length)
+        set_rates(optimizer, **rates)
         shown = {"momentum": values.momentum, "teacher_temp": values.teacher_temp}
-        return {
-            "lr": rates.lr,
-            "weight_decay": rates.weight_decay,
-            **{name: value for name, value in shown.items() if value is not None},
-        }
+        return rates | {name: value for name, value in shown.items() if value is not None}
 
     task = Task(
         module=model,
@@ -106,8 +102,8 @@ def build_pretraining_task(
         remedy=_remedy,
     )
     keep = settings.checkpoint
-    options = RunOptions.of(
-        settings,
+    options = RunOptions(
+        settings=settings,
         at_epoch_ends=True,
         every_steps=keep.every_steps,
         every_minutes=keep.every_minutes,
@@ -141,7 +137,7 @@ class _Pretraining:
         with self._clock.part("normalisation"):  # into the views of the step before: its gradients are done
             self._inputs = normalized(batch, self._settings, memory=self._inputs)
         values = values_at(step, self._settings, self._length)
-        output = wrapped(*self._inputs, batch.labels, step_values(values))
+        output = wrapped(*self._inputs, batch.labels, values)
         self._health.features.add(output["features"])
         return Output(output["loss"], output["scalars"])
 

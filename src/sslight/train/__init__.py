@@ -10,23 +10,7 @@ from sslight.train.run_weights import weights_in
 from sslight.train.task import Output, RunOptions, Task, TrainingStopped, Verdict
 
 __all__ = [
-    "AnotherProcessFailed",
-    "Output",
-    "Placement",
-    "RunFolder",
-    "RunOptions",
-    "Task",
-    "TrainingResult",
-    "TrainingStopped",
-    "Verdict",
-    "batch_size_per_process",
-    "build_fabric",
-    "check_agreement",
-    "duration",
-    "ending_with_others",
-    "failing_together",
-    "load_checkpoint",
-    "place",
-    "train",
-    "weights_in",
-]
+    "AnotherProcessFailed", "Output", "Placement", "RunFolder", "RunOptions", "Task", "TrainingResult",
+    "TrainingStopped", "Verdict", "batch_size_per_process", "build_fabric", "check_agreement", "duration",
+    "ending_with_others", "failing_together", "load_checkpoint", "place", "train", "weights_in",
+]  # fmt: skip

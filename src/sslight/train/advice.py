@@ -9,7 +9,7 @@ def waiting_advice(share: float, *, workers: int, default: int, cores: int, on_g
     Args:
         share: Of the time, in which the device waited for data.
         workers: Worker processes of this training process.
-        usual: Their number if the setting is left out.
+        default: Their number if the setting is left out.
         cores: Of this machine, for each training process on it.
         on_gpu: Whether training leaves the cores to the workers.
     """

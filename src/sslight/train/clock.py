@@ -4,7 +4,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -136,15 +135,8 @@ class StepClock:
 
     def watch(self, module: nn.Module, name: str) -> None:
         """Count a module's forward passes towards ``name``."""
-
-        def begin(*_: Any) -> None:
-            self._begin(name)
-
-        def end(*_: Any) -> None:
-            self._end()
-
-        module.register_forward_pre_hook(begin)
-        module.register_forward_hook(end)
+        module.register_forward_pre_hook(lambda *_: self._begin(name))
+        module.register_forward_hook(lambda *_: self._end())
 
     def begin_step(self) -> None:
         """A step begins."""

@@ -16,8 +16,9 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
-from sslight.config import DetectSettings, EvaluateSettings, PretrainSettings
+from sslight.config import PretrainSettings
 from sslight.train.advice import counted
+from sslight.train.task import RunSettings
 
 _LARGEST_STEP = 0xFFFF_FFF0
 """SLURM counts the steps of srun up to it; numbers above are the batch script, the shell of salloc and others."""
@@ -157,7 +158,7 @@ def _cluster(placement: Placement) -> ClusterEnvironment:
             return LightningEnvironment()
 
 
-def build_fabric(settings: PretrainSettings | DetectSettings | EvaluateSettings, placement: Placement) -> Fabric:
+def build_fabric(settings: RunSettings, placement: Placement) -> Fabric:
     """Fabric for these settings, not yet launched.
 
     Raises:

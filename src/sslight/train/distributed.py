@@ -1,4 +1,4 @@
-"""The processes that evaluate together; without torch.distributed there is one."""
+"""The processes that work together; without torch.distributed there is one."""
 
 from typing import TypeVar
 

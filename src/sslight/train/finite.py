@@ -5,8 +5,9 @@ from collections import deque
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+
+from sslight.train.distributed import gathered
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ class FiniteWatch:
 
     def __init__(self, device: torch.device, *, world_size: int, scaled: bool) -> None:
         self._on_gpu = device.type == "cuda"
-        self._world_size = world_size
         self._look_at_loss = world_size == 1
         self._look_at_gradient = not scaled
         self._noted: deque[_Noted] = deque()
@@ -69,16 +69,9 @@ class FiniteWatch:
             else:
                 continue
             self._noted.clear()
-            return NotFinite(noted.step, what, self._from_all(noted.indices))
+            everyone = gathered(torch.cat(noted.indices).tolist())
+            return NotFinite(noted.step, what, [index for own in everyone for index in own])
         return None
-
-    def _from_all(self, indices: list[Tensor]) -> list[int]:
-        own = torch.cat(indices).tolist()
-        if self._world_size == 1:
-            return own
-        gathered: list[list[int]] = [[]] * self._world_size
-        dist.all_gather_object(gathered, own)
-        return [index for part in gathered for index in part]
 
 
 def all_finite(module: nn.Module) -> bool:
@@ -87,10 +80,3 @@ def all_finite(module: nn.Module) -> bool:
     tensors = [value for value in saved if value.is_floating_point() and value.numel()]
     norms = torch._foreach_norm(tensors)  # overflows, too, where weights are absurdly large
     return bool(torch.stack([norm.float() for norm in norms]).isfinite().all())
-
-
-def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """L2 norm of all gradients together."""
-    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
-    total: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
-    return total

@@ -4,16 +4,18 @@ import math
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch.nn.utils import get_total_norm
 
 from sslight.backbones import slow_precision
-from sslight.data import merge_bad_images
+from sslight.data import merge_bad_images, write_bad_images
 from sslight.train.checkpoints import CheckpointWriter
 from sslight.train.clock import StepClock, Throughput
-from sslight.train.finite import FiniteWatch, all_finite, gradient_norm
+from sslight.train.finite import FiniteWatch, all_finite
 from sslight.train.interrupts import stop_signals
 from sslight.train.memory import keep_freed_memory
 from sslight.train.prefetch import DeviceBatches
@@ -62,21 +64,22 @@ def train(
         ValueError: the checkpoint is damaged, or of another run or other images, or too many images are unreadable.
     """
     # ---- Set up ---------------------------------------------------------------------------------------------
+    settings = options.settings
     if fabric.device.type == "cpu":
         keep_freed_memory()
     clock = StepClock() if clock is None else clock
     optimizer = task.optimizer
     wrapped, optimizer_ = fabric.setup(task.module, optimizer)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
-    seed_all(options.seed + fabric.global_rank)  # from here on processes draw differently (drop path, proposals)
+    seed_all(settings.seed + fabric.global_rank)  # from here on processes draw differently (drop path, proposals)
 
     state = RunState(task, fabric, loader, options, run)
     log = RunLog(run, fabric, task, options, loader.steps_per_epoch)
     checkpoints = CheckpointWriter(run.checkpoints, keep_last=options.keep_last)
     passed_over = state.restore() if run.continues else []
-    if state.step >= task.total_steps and run.backbone.exists() and options.resume is True:
+    if state.step >= task.total_steps and run.backbone.exists() and settings.resume is True:
         raise ValueError(f"the run in {run.path} is complete ({state.step} steps): there is nothing to resume.")
-    watch = FiniteWatch(fabric.device, world_size=fabric.world_size, scaled=options.precision == "16")
+    watch = FiniteWatch(fabric.device, world_size=fabric.world_size, scaled=settings.precision == "16")
     throughput = Throughput(task.batch_size, fabric.device)
     last_checkpoint = time.perf_counter()
     batches: DeviceBatches[Any] | None = None
@@ -84,7 +87,7 @@ def train(
     # ---- Train ----------------------------------------------------------------------------------------------
     with closing(checkpoints), log, stop_signals() as stop, state.memory_in_words(clock):
         log.begin(state.step)
-        for sentence in (options.placement, *passed_over, slow_precision(options.precision, fabric.device)):
+        for sentence in (options.placement, *passed_over, slow_precision(settings.precision, fabric.device)):
             log.say(sentence)
         if task.measure is not None and state.step == 0:
             with throughput.paused(measuring=True), clock.part("measurement"):
@@ -130,11 +133,11 @@ def train(
             if not saving:  # or the loader's state in the checkpoint would be ahead of the step
                 with clock.part("data wait"), throughput.data_wait.measured():
                     batches.prefetch()
-            logging = not skipping and (saving or (step + 1) % options.log_every == 0)
+            logging = not skipping and (saving or (step + 1) % settings.log_every == 0)
             if not skipping:
                 fabric.strategy.precision.unscale_gradients(optimizer)
                 task.finish_gradients(step)
-                grad_norm = gradient_norm(parameters)
+                grad_norm = get_total_norm(p.grad for p in parameters if p.grad is not None)
                 if not task.may_diverge:
                     loss = torch.stack([output.loss.detach() for output in outputs]).mean()
                     watch.note(step, loss=loss, grad_norm=grad_norm, indices=indices)
@@ -162,7 +165,7 @@ def train(
                 metrics |= task.figures(metrics)
                 if not math.isfinite(metrics["loss"]) and not task.may_diverge:  # of another, with scaled gradients
                     raise TrainingStopped(
-                        f"the loss became {metrics['loss']} in the {options.log_every} steps before step {step + 1}: "
+                        f"the loss became {metrics['loss']} in the {settings.log_every} steps before step {step + 1}: "
                         f"{task.remedy(run.newest_checkpoint)}"
                     )
                 state.metrics = metrics | {"grad_norm": float(grad_norm)} | rates | throughput.look(step + 1)
@@ -194,14 +197,15 @@ def train(
                     content = state.state_dict()
                     if fabric.is_global_zero:
                         checkpoints.write(content, also_as=names)
-                        log.list_bad_images(merge_bad_images(each["loader"] for each in content["processes"]))
+                        bad_images = merge_bad_images(each["loader"] for each in content["processes"])
+                        log.attempt(partial(write_bad_images, run.bad_images, bad_images))
                     fabric.barrier()
                     if run_ends or asked_to_stop:
                         checkpoints.finish(fabric)
                     last_checkpoint = time.perf_counter()
             if asked_to_stop and not run_ends:
                 who = stop[0] if stop else "a signal to another process"
-                again = "the same command" if options.resume == "auto" else "the same command with resume=true"
+                again = "the same command" if settings.resume == "auto" else "the same command with resume=true"
                 raise TrainingStopped(
                     f"stopped by {who} after step {step + 1} of {task.total_steps}; everything is in "
                     f"{run.last_checkpoint}: {again} continues."

@@ -11,9 +11,10 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from sslight.config import DetectSettings, PretrainSettings
 from sslight.data import DataFingerprint, StoreUnavailable
+from sslight.train.distributed import gathered, rank_and_size
 from sslight.train.run_folder import RunFolder, changed_settings, package_versions
+from sslight.train.task import RunSettings
 
 _CONNECTION_LOST = re.compile(r"gloo|nccl|connection (closed|reset) by peer", re.IGNORECASE)
 _OWN_OF_A_PROCESS = ("output", "data.", "devices", "workers", "logger", "read_timeout")
@@ -39,14 +40,15 @@ def failing_together() -> Iterator[None]:
         yield
     except (ValueError, OSError, StoreUnavailable) as caught:
         error = caught
-    errors = _gathered(None if error is None else str(error))
+    errors = gathered(None if error is None else str(error))
     failed = [rank for rank, text in enumerate(errors) if text is not None]
     if not failed:
         return
-    if error is None or (dist.is_initialized() and dist.get_rank() != failed[0]):
+    rank, size = rank_and_size()
+    if error is None or rank != failed[0]:
         raise AnotherProcessFailed(f"process {failed[0]} failed: {errors[failed[0]]}") from error
     if isinstance(error, ValueError) and len(failed) < len(errors):
-        raise ValueError(f"{error} (process {_this_process()})") from error
+        raise ValueError(f"{error} (process {rank} of {size}, on {socket.gethostname()})") from error
     raise error
 
 
@@ -67,7 +69,7 @@ def ending_with_others() -> Iterator[None]:
         raise AnotherProcessFailed(f"another process ended ({str(error).splitlines()[0]})") from error
 
 
-def check_agreement(settings: PretrainSettings | DetectSettings, data: DataFingerprint, run: RunFolder) -> None:
+def check_agreement(settings: RunSettings, data: DataFingerprint, run: RunFolder) -> None:
     """Compare what every process sees with what the first one sees. To be called by all of them.
 
     Raises:
@@ -80,7 +82,7 @@ def check_agreement(settings: PretrainSettings | DetectSettings, data: DataFinge
         "data": data,
         "continues": run.continues,
     }
-    first, *others = _gathered(own)
+    first, *others = gathered(own)
     for rank, other in enumerate(others, start=1):
         difference = _difference(first, other, run)
         if difference is not None:
@@ -115,19 +117,6 @@ def data_difference(one: DataFingerprint, other: DataFingerprint) -> str | None:
     kinds = ("names", "labels", "contents")
     differing = next((kind for kind in kinds if getattr(one, kind) != getattr(other, kind)), None)
     return None if differing is None else f"{one.num_images} images with other {differing}"
-
-
-def _gathered(value: Any) -> list[Any]:
-    """The values of all processes, by rank."""
-    if not dist.is_initialized():
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def _this_process() -> str:
-    return f"{dist.get_rank()} of {dist.get_world_size()}, on {socket.gethostname()}"
 
 
 def mean_scalars(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -5,17 +5,17 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sslight.config import DetectSettings, EvaluateSettings, PretrainSettings, read_settings, to_yaml
-from sslight.data import BadImage, available_cores, write_bad_images
+from sslight.config import PretrainSettings, flat_settings, read_settings, to_yaml
+from sslight.data import available_cores
 from sslight.files import remove_partial_files, write_whole
 from sslight.train.checkpoints import LAST, kept_checkpoints
+from sslight.train.task import RunSettings
 
 _PACKAGES = (
     "sslight",
@@ -58,10 +58,6 @@ _FREE_TO_CHANGE = (
     "test_size",
     "checkpoint_every_",
 )
-
-
-RunSettings = PretrainSettings | DetectSettings | EvaluateSettings
-"""The settings of a run that trains."""
 
 
 class RunFolder:
@@ -161,16 +157,11 @@ class RunFolder:
         """The newest checkpoint that the run can go on from, or None."""
         return next(iter(kept_checkpoints(self.checkpoints)), None)
 
-    def append_metrics(self, record: dict[str, Any]) -> None:
-        """Add one line to ``metrics.jsonl``."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-            file.write(json.dumps(finite) + "\n")
-
-    def append_nonfinite(self, record: dict[str, Any]) -> None:
-        """Add one line to ``nonfinite.jsonl``."""
-        with self.nonfinite.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    def append(self, file: Path, record: dict[str, Any]) -> None:
+        """Add one line to ``metrics`` or ``nonfinite``."""
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(finite) + "\n")
 
     def drop_metrics_after(self, step: int) -> None:
         """Remove the lines of steps that a resumed run will do again."""
@@ -178,10 +169,6 @@ class RunFolder:
             lines = self.metrics.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _step_of(line) <= step]
             write_whole(self.metrics, "".join(f"{line}\n" for line in kept))
-
-    def write_bad_images(self, images: Iterable[BadImage]) -> None:
-        """Write ``bad_images.csv``: index, name, reason and how often each was met."""
-        write_bad_images(self.bad_images, images)
 
 
 def _step_of(line: str) -> float:
@@ -195,20 +182,13 @@ def changed_settings(
     before: RunSettings, now: RunSettings, *, free: tuple[str, ...] = _FREE_TO_CHANGE
 ) -> list[tuple[str, Any, Any]]:
     """Name and both values of each setting that differs, but for those that begin with one of ``free``."""
-    old, new = _flat(before), _flat(now)
+    old, new = (flat_settings(settings.model_dump(mode="json")) for settings in (before, now))
     return [(key, old[key], new[key]) for key in new if old[key] != new[key] and not key.startswith(free)]
 
 
 def package_versions() -> dict[str, str | None]:
     """Versions of the packages that a run's results may depend on."""
     return {name: _version(name) for name in _PACKAGES}
-
-
-def _flat(settings: RunSettings) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.model_dump(mode="json").items():
-        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
 
 
 def _environment() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a run writes down and says: metrics.jsonl, TensorBoard, the screen, and what could not be written."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -8,7 +8,6 @@ from typing import Self
 from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
-from sslight.data import BadImage
 from sslight.train.interrupts import failed_threads
 from sslight.train.progress import Progress, step_figures
 from sslight.train.run_folder import RunFolder
@@ -26,7 +25,7 @@ class RunLog:
         self.num_epochs = -(-task.total_steps // steps_per_epoch)
         self._judge = task.judge
         self._run, self._first, self._total = run, fabric.is_global_zero, task.total_steps
-        self._with_tensorboard = options.logger == "tensorboard"
+        self._with_tensorboard = options.settings.logger == "tensorboard"
         self._writer: SummaryWriter | None = None
         self._progress = Progress(shown=self._first)
         self._told: set[str] = set()
@@ -64,7 +63,7 @@ class RunLog:
             self.attempt(lambda: self._write(step, epoch, figures, words))
 
     def _write(self, step: int, epoch: int, figures: dict[str, float], words: dict[str, str]) -> None:
-        self._run.append_metrics({"step": step, "epoch": epoch, **figures, **words})
+        self._run.append(self._run.metrics, {"step": step, "epoch": epoch, **figures, **words})
         if self._writer is not None:
             for name, value in figures.items():
                 self._writer.add_scalar(name, value, step)
@@ -97,10 +96,6 @@ class RunLog:
             write()
         except OSError as error:
             self.tell(error)
-
-    def list_bad_images(self, images: Iterable[BadImage]) -> None:
-        """Write ``bad_images.csv``."""
-        self.attempt(lambda: self._run.write_bad_images(images))
 
     def _close_writer(self) -> None:
         if self._writer is not None:

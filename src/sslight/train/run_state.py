@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from sslight.data import DataFingerprint
 from sslight.train.checkpoints import load_newest
 from sslight.train.clock import StepClock
+from sslight.train.distributed import gathered
 from sslight.train.finite import NotFinite
 from sslight.train.memory import memory_in_words
 from sslight.train.processes import agree_on_buffers, data_difference
@@ -53,7 +53,7 @@ class RunState:
             "model": task.module.state_dict(),
             "optimizer": task.optimizer.state_dict(),
             "precision": self._fabric.strategy.precision.state_dict(),
-            "processes": self._gathered(own),
+            "processes": gathered(own),
             "measurements": self.measurements,
             "metrics": self.metrics,
             "skipped_steps": self.skipped_steps,
@@ -79,7 +79,7 @@ class RunState:
             restore_random_state(own["random"])
             self._loader.load_state_dict(own["loader"])
         else:
-            torch.manual_seed(self._options.seed + self.step + self._fabric.global_rank)
+            torch.manual_seed(self._options.settings.seed + self.step + self._fabric.global_rank)
             if self._fabric.is_global_zero:  # what the others had met is listed once more when they meet it
                 self._loader.load_state_dict(own["loader"])
 
@@ -98,7 +98,7 @@ class RunState:
             raise ValueError(
                 f"{checkpoint.path} does not belong to this run ({str(error).splitlines()[0]}): start a new run."
             ) from None
-        found = self._gathered((checkpoint.path.name, self.step))
+        found = gathered((checkpoint.path.name, self.step))
         if len(set(found)) > 1:
             raise ValueError(
                 f"the processes read different checkpoints in {self._run.checkpoints} ({found}): output must be a "
@@ -137,7 +137,7 @@ class RunState:
         if self._fabric.is_global_zero:
             action = "skipped" if skipping else "stopped"
             note = {"step": trouble.step + 1, "what": trouble.what, "action": action, "indices": trouble.indices}
-            log.attempt(lambda: run.append_nonfinite(note))
+            log.attempt(lambda: run.append(run.nonfinite, note))
         if not skipping:
             again = f", after {len(skipped) - 1} batch(es) had been skipped" if len(skipped) > 1 else ""
             remedy = self._task.remedy(newest)
@@ -177,14 +177,6 @@ class RunState:
             return f"try, in this order, {self._options.lighter}{kept}."
 
         return memory_in_words(self._fabric.device, lambda: f"step {self.step + 1} ({clock.doing})", remedy)
-
-    def _gathered(self, own: Any) -> list[Any]:
-        """The values of all processes, by rank."""
-        if self._fabric.world_size == 1:
-            return [own]
-        gathered: list[Any] = [None] * self._fabric.world_size
-        dist.all_gather_object(gathered, own)
-        return gathered
 
 
 def seed_all(seed: int) -> None:

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sslight.config.fields import Section
+from sslight.config import DetectSettings, EvaluateSettings, PretrainSettings
 from sslight.data import DataFingerprint
+
+RunSettings = PretrainSettings | DetectSettings | EvaluateSettings
+"""The settings of a run that trains."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,7 @@ class RunOptions:
     """When a run logs and saves, and what it bears.
 
     Attributes:
-        settings: Of the command, kept in every checkpoint.
-        seed: Of the random streams that the task draws from; each process adds its rank.
-        precision: ``32``, ``bf16`` or ``16``.
-        resume: As set; decides how a stopped run says that it is continued.
-        log_every: Steps from one record to the next.
-        logger: ``tensorboard`` or ``none``.
+        settings: Of the command, kept in every checkpoint; also seed, precision, resume, log_every and logger.
         at_epoch_ends, every_steps, every_minutes: When checkpoints are written, besides the end.
         every_epochs: Epochs from one kept checkpoint to the next.
         keep_last: Newest checkpoints that are kept.
@@ -131,12 +129,7 @@ class RunOptions:
         lighter: The settings that need less memory, the gentlest first.
     """
 
-    settings: Section
-    seed: int
-    precision: str = "32"
-    resume: bool | str = False
-    log_every: int = 10
-    logger: str = "none"
+    settings: RunSettings
     at_epoch_ends: bool = False
     every_steps: int | None = None
     every_minutes: float | None = None
@@ -147,12 +140,6 @@ class RunOptions:
     placement: str = ""
     data: Mapping[str, DataFingerprint] = field(default_factory=dict)
     lighter: str = "a smaller batch_size, a smaller image_size, fewer workers"
-
-    @classmethod
-    def of(cls, settings: Section, **more: Any) -> Self:
-        """With the settings that all commands that train have under one name; ``more`` are the other options."""
-        named = {name: getattr(settings, name) for name in ("seed", "precision", "resume", "log_every", "logger")}
-        return cls(settings, **named, **more)
 
 
 class TrainingStopped(RuntimeError):

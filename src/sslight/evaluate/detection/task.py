@@ -101,8 +101,8 @@ def build_detection_task(detection: DetectionTask, fabric: Fabric) -> tuple[Task
         figures=lambda losses: {"loss": math.fsum(losses.values())},
         remedy=remedy,
     )
-    options = RunOptions.of(
-        settings,
+    options = RunOptions(
+        settings=settings,
         every_steps=settings.checkpoint_every_steps,
         every_minutes=settings.checkpoint_every_minutes,
         placement=f"training a detector on {fabric.world_size} process(es)",
