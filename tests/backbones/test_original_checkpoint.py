@@ -52,7 +52,7 @@ def table(method: str, name: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("method", NETWORKS)
 def test_every_key_of_every_method_and_backbone_has_its_place(method: str, name: str) -> None:
     content = original_content(method.upper(), name, table(method, name))
-    parsed = parse_original(content)
+    parsed = parse_original(content, tensors_in(content))
     assert parsed is not None
     fields, regions = parsed
     assert fields["notes"]["method"].lower() == method
@@ -202,8 +202,8 @@ def test_code_in_a_checkpoint_is_refused_with_a_sentence_and_does_not_run(
 
 
 def test_a_file_that_only_looks_like_the_originals_is_none() -> None:
-    assert parse_original({"config": 1, "state_dict": {}}) is None
-    assert parse_original({"config": {"lr": 1.0}, "state_dict": {}}) is None
+    assert parse_original({"config": 1, "state_dict": {}}, {}) is None
+    assert parse_original({"config": {"lr": 1.0}, "state_dict": {}}, {}) is None
 
 
 def without_data() -> CfgNode:

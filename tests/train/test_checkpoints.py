@@ -90,13 +90,13 @@ def test_the_newest_intact_checkpoint_is_taken_with_a_sentence_on_the_others(tmp
         save_checkpoint(tmp_path / "last.pt", {"step": step}, keep_last=3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last-1.pt", "last-2.pt", "last.pt"]
     newest = load_newest(tmp_path)
-    assert (newest.path.name, newest.state["step"], newest.passed_over) == ("last.pt", 4, [])
+    assert (newest.path.name, newest.state["step"], newest.damaged) == ("last.pt", 4, {})
 
     (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:-200])
     fallback = load_newest(tmp_path)
     assert (fallback.path.name, fallback.state["step"]) == ("last-1.pt", 3)
-    assert len(fallback.passed_over) == 1
-    assert "last.pt cannot be read" in fallback.passed_over[0]
+    (sentence,) = fallback.damaged.values()
+    assert "last.pt cannot be read" in sentence
 
     fallback.set_damaged_aside()
     save_checkpoint(tmp_path / "last.pt", {"step": 5}, keep_last=3)

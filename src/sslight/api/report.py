@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from sslight.api.pretrain import training_source
 from sslight.api.views import shown_image
 from sslight.backbones import load_backbone, read_backbone_info
-from sslight.config import PretrainSettings, ReportSettings, build_report_settings
+from sslight.config import PretrainSettings, ReportSettings, build
 from sslight.data import (
     BadImage,
     ReadLimits,
@@ -72,7 +72,7 @@ def report_runs(
     """
     paths = [runs] if isinstance(runs, str | Path) else runs
     values = {"output": output, "images": images, "queries": queries, "seed": seed}
-    return report_runs_with([Path(path) for path in paths], build_report_settings(values))
+    return report_runs_with([Path(path) for path in paths], build(ReportSettings, values))
 
 
 def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> PageResult:

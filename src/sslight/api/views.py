@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from sslight.backbones import patch_side
-from sslight.config import ShownRecipe, ViewsPageSettings, build_page_settings, build_shown_recipes
+from sslight.config import ShownRecipe, ViewsPageSettings, build, build_shown_recipes
 from sslight.config.overrides import parse_words
 from sslight.data import BadImage, ReadLimits, build_source, readable_images
 from sslight.files import write_whole
@@ -55,7 +55,7 @@ def show_views(
     Raises ValueError if a setting, the folder or the data is wrong; nothing has been written then.
     """
     values = {"recipe": recipe, "output": Path(output), "images": images, "draws": draws, "seed": seed}
-    page = build_page_settings(values)
+    page = build(ViewsPageSettings, values)
     paths = [data] if isinstance(data, str | Path) else data
     return show_views_with([str(path) for path in paths], page, build_shown_recipes(page.recipe, overrides or {}))
 

@@ -15,8 +15,8 @@ _NETWORKS = {
 _METHODS = {"DINO": "DINO", "SWAV": "SwAV", "MOCO": "MoCo"}
 
 
-def parse_original(content: Any) -> tuple[dict[str, Any], dict[str, str]] | None:
-    """A loaded file as a checkpoint of the original; None if it is none.
+def parse_original(content: Any, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """A loaded file, and its tensors by dotted path, as a checkpoint of the original; None if it is none.
 
     Returns:
         The fields of its :class:`~sslight.backbones.BackboneInfo`; and our names of its backbones, that which was
@@ -27,8 +27,9 @@ def parse_original(content: Any) -> tuple[dict[str, Any], dict[str, str]] | None
     """
     if not isinstance(content, dict):
         return None
-    config, state, epoch = content.get("config"), content.get("state_dict"), content.get("epoch")
-    if not isinstance(config, dict) or not isinstance(state, dict) or not {"SSL_METHOD", "MODEL"} & config.keys():
+    config, epoch = content.get("config"), content.get("epoch")
+    is_state = isinstance(content.get("state_dict"), dict)
+    if not isinstance(config, dict) or not is_state or not {"SSL_METHOD", "MODEL"} & config.keys():
         return None
     try:
         method, name = config["SSL_METHOD"].upper(), config["MODEL"]["BACKBONE_ARCH"]
@@ -40,15 +41,13 @@ def parse_original(content: Any) -> tuple[dict[str, Any], dict[str, str]] | None
         raise ValueError(f"its configuration has no {error.args[0]} that this program knows") from None
     except (TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"its configuration is damaged: {error}") from None
-    regions: dict[str, str] = {}
-    for key, value in state.items():
-        if isinstance(value, Tensor) and (match := re.match(r"((?:module\.)?(\w+)\.backbone\.)", str(key))):
-            regions.setdefault(match[2], f"state_dict.{match[1]}")
+    path = re.compile(r"(state_dict\.(?:module\.)?(\w+)\.backbone\.)")
+    regions = {match[2]: match[1] for key in tensors if (match := path.match(key))}
     regions = {ours: regions[theirs] for ours, theirs in parts.items() if theirs in regions}
     if not regions:
         raise ValueError(f"it says {_METHODS[method]}, but has none of the networks {', '.join(parts.values())}")
     if patch_size is not None:
-        image_size = _native_size(state, next(iter(regions.values())), patch_size)
+        image_size = _native_size(tensors, next(iter(regions.values())), patch_size)
     notes = {"source": "checkpoint of the original implementation (saic-fi/SSLight)", "method": _METHODS[method]}
     if isinstance(epoch, int):
         notes["epoch"] = str(epoch)
@@ -56,9 +55,9 @@ def parse_original(content: Any) -> tuple[dict[str, Any], dict[str, str]] | None
     return {**fields, "notes": notes}, regions
 
 
-def _native_size(state: Mapping[str, Any], region: str, patch_size: int) -> int:
+def _native_size(tensors: Mapping[str, Tensor], region: str, patch_size: int) -> int:
     """Side in px for which a ViT's position embedding is made: the original keeps 224 px at any view size."""
-    embedding = state.get(f"{region.removeprefix('state_dict.')}pos_embed")
-    if not isinstance(embedding, Tensor) or embedding.ndim != 3:
+    embedding = tensors.get(f"{region}pos_embed")
+    if embedding is None or embedding.ndim != 3:
         raise ValueError("its ViT has no position embedding")
     return math.isqrt(embedding.shape[1] - 1) * patch_size  # one more is the class token's

@@ -189,11 +189,12 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
     try:
         if isinstance(content, dict) and content.get("format") == CHECKPOINT_FORMAT:
             return _open_checkpoint(content, path)
-        if (original := parse_original(content)) is not None:
-            return WeightsFile(str(path), tensors_in(content), _info(**original[0]), original[1])
+        tensors = tensors_in(content)
+        if (original := parse_original(content, tensors)) is not None:
+            return WeightsFile(str(path), tensors, _info(**original[0]), original[1])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
-    return _foreign(tensors_in(content), _facts(content), str(path), backbone)
+    return _foreign(tensors, _facts(content), str(path), backbone)
 
 
 def load_backbone(path: str | Path, *, network: str = "student", backbone: str | None = None) -> nn.Module:

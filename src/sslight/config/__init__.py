@@ -6,6 +6,7 @@ from sslight.config.explain import Explanation, explain, section_keys, setting_k
 from sslight.config.export_settings import ExportSettings
 from sslight.config.original.translate import translate_original
 from sslight.config.overrides import (
+    build,
     build_detect_settings,
     build_evaluate_settings,
     build_export_settings,
@@ -24,22 +25,20 @@ from sslight.config.recipes import (
     recipe_names,
     to_yaml,
 )
-from sslight.config.report_settings import ReportSettings, build_report, build_report_settings
+from sslight.config.report_settings import ReportSettings, build_report
 from sslight.config.training_settings import CheckpointSettings, OptimSettings
 from sslight.config.views_settings import (
     ShownRecipe,
     ViewsPageSettings,
-    build_page_settings,
     build_shown_recipes,
     build_views_page,
 )
 
 __all__ = [
     "CheckpointSettings", "DetectSettings", "EvaluateSettings", "Explanation", "ExportSettings", "OptimSettings",
-    "PackSettings", "PretrainSettings", "Recipe", "ReportSettings", "ShownRecipe", "ViewSettings",
-    "ViewsPageSettings", "build_detect_settings", "build_evaluate_settings", "build_export_settings",
-    "build_pack_settings", "build_page_settings", "build_report", "build_report_settings", "build_settings",
-    "build_shown_recipes", "build_views_page", "explain", "flat_settings", "load_recipe", "parse_assignments",
-    "read_plain_settings", "read_recipe", "read_settings", "recipe_names", "section_keys", "setting_keys",
-    "to_yaml", "translate_original",
+    "PackSettings", "PretrainSettings", "Recipe", "ReportSettings", "ShownRecipe", "ViewSettings", "ViewsPageSettings",
+    "build", "build_detect_settings", "build_evaluate_settings", "build_export_settings", "build_pack_settings",
+    "build_report", "build_settings", "build_shown_recipes", "build_views_page", "explain", "flat_settings",
+    "load_recipe", "parse_assignments", "read_plain_settings", "read_recipe", "read_settings", "recipe_names",
+    "section_keys", "setting_keys", "to_yaml", "translate_original",
 ]  # fmt: skip

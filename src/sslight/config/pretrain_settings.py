@@ -279,21 +279,14 @@ class PretrainSettings(fields.Section):
             )
         if self.optim.schedule == "multistep" and not self.optim.milestones:
             raise ValueError("optim.schedule=multistep needs optim.milestones: a list of epochs, such as [60, 80]")
-        match self.method:
-            case "swav":
-                self._check_swav()
-            case "moco":
-                self._check_moco()
-            case "dino":
-                pass
-        return self
-
-    def _check_swav(self) -> None:
-        if 0 < self.swav.queue_size < self.batch_size:
+        if self.method == "swav" and 0 < self.swav.queue_size < self.batch_size:
             raise ValueError(
                 f"swav.queue_size={self.swav.queue_size} is smaller than the global batch {self.batch_size}: "
                 f"set 0 for no queue, or {self.batch_size} or more"
             )
+        if self.method == "moco":
+            self._check_moco()
+        return self
 
     def _check_moco(self) -> None:
         if self.views.num_global != 2:

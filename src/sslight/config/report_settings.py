@@ -1,9 +1,9 @@
 """Settings of ``sslight report``: where the page goes, and what it shows."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -34,9 +34,4 @@ def build_report(words: Iterable[str]) -> tuple[list[Path], ReportSettings]:
     words = list(words)
     assignments = [word for word in words if "=" in word and not os.path.exists(word)]  # noqa: PTH110 - never raises
     paths = [Path(word).expanduser() for word in words if word not in assignments]
-    return paths, build_report_settings(parse_words(assignments, ReportSettings))
-
-
-def build_report_settings(values: Mapping[str, Any]) -> ReportSettings:
-    """The settings of a report. Raises ValueError for a wrong name or value."""
-    return build(ReportSettings, values)
+    return paths, build(ReportSettings, parse_words(assignments, ReportSettings))

@@ -55,13 +55,8 @@ def build_views_page(words: Iterable[str], recipes: Iterable[str] = ()) -> tuple
     named = list(recipes)
     if named and "recipe" in own:
         raise ValueError(f"recipe={own['recipe']} and --recipe {named[0]} are both given: use one of the two forms.")
-    page = build_page_settings(own | ({"recipe": named} if named else {}))
+    page = build(ViewsPageSettings, own | ({"recipe": named} if named else {}))
     return page, build_shown_recipes(page.recipe, values)
-
-
-def build_page_settings(values: Mapping[str, Any]) -> ViewsPageSettings:
-    """The settings of a page. Raises ValueError for a wrong value."""
-    return build(ViewsPageSettings, values)
 
 
 def build_shown_recipes(names: list[str], overrides: Mapping[str, Any]) -> list[ShownRecipe]:

@@ -67,19 +67,18 @@ HEALTHY = Verdict("healthy")
 
 def health_line(scalars: dict[str, float], rows: int, verdict: Verdict) -> str:
     """The verdict and the indicators, for the end of an epoch; ``rows`` are the images of a forward pass."""
-    parts = []
-    if "teacher_entropy" in scalars:
-        parts.append(f"teacher entropy {scalars['teacher_entropy']:.3f} of ln K")
-    if "prototypes_used" in scalars:
-        parts.append(f"prototypes used {100 * scalars['prototypes_used']:.0f} %")
-    if "key_similarity" in scalars:
-        parts.append(f"key similarity {scalars['key_similarity']:.2f}")
-        parts.append(f"own key nearest {scalars['contrast_top1']:.0f} %")
-    parts.append(f"feature spread {scalars['feature_spread']:.2f}")
-    parts.append(f"effective rank {scalars['effective_rank']:.0f} of {rank_limit(rows)}")
-    return f"health: {verdict.state} · " + " · ".join(parts)
+    parts = [words.format(factor * scalars[name]) for name, (words, factor) in _IN_WORDS.items() if name in scalars]
+    return " · ".join([f"health: {verdict.state}", *parts]) + f" of {rank_limit(rows)}"
 
 
+_IN_WORDS = {
+    "teacher_entropy": ("teacher entropy {:.3f} of ln K", 1),
+    "prototypes_used": ("prototypes used {:.0f} %", 100),
+    "key_similarity": ("key similarity {:.2f}", 1),
+    "contrast_top1": ("own key nearest {:.0f} %", 1),
+    "feature_spread": ("feature spread {:.2f}", 1),
+    "effective_rank": ("effective rank {:.0f}", 1),  # the last: what it is of follows
+}
 _REMEMBERED = 5  # records: one batch says little
 _STEPS_BEFORE_A_VERDICT = 40
 _SHARPNESS = {"dino": ("teacher_entropy", "dino.teacher_temp"), "swav": ("assignment_entropy", "swav.epsilon")}
@@ -153,13 +152,9 @@ class HealthWatch:
             case "moco":
                 verdicts.append(self._moco(means))
         if means["data_wait_share"] > self._healthy["data_wait_share"][1]:
-            verdicts.append(
-                Verdict(
-                    "starved",
-                    f"{means['data_wait_share']:.0%} of the time goes into waiting for data",
-                    "more loader processes (workers), sslight data pack, or fewer views; sslight bench loader measures",
-                )
-            )
+            found = f"{means['data_wait_share']:.0%} of the time goes into waiting for data"
+            more = "more loader processes (workers), sslight data pack, or fewer views; sslight bench loader measures"
+            verdicts.append(Verdict("starved", found, more))
         worst = ("collapsed", "watch", "starved", "healthy")
         return min(reversed(verdicts), key=lambda verdict: worst.index(verdict.state))
 
@@ -185,9 +180,8 @@ class HealthWatch:
         share = max(untrained, best["knn"]) / 100
         error = 100 * math.sqrt(2 * share * (1 - share) / self._images)  # standard error of a difference
         if last < untrained - 2 * error:
-            found = (
-                f"the last measurement is below the untrained network (kNN {last:.1f} %, untrained {untrained:.1f} %)"
-            )
+            figures = f"kNN {last:.1f} %, untrained {untrained:.1f} %"
+            found = f"the last measurement is below the untrained network ({figures})"
             more = "more epochs, or other views: sslight views shows whether they fit the images"
             return Verdict("watch", found, self._calmer(more))
         if all(each["knn"] < best["knn"] - 2 * error for each in measured[-2:]):
@@ -224,11 +218,10 @@ class HealthWatch:
                 "the teacher's targets hardly differ between images "
                 f"(entropy of their mean {spread:.2f}, of each {entropy:.2f} of ln K)"
             )
+            advice = self._calmer("a higher dino.teacher_temp, or a lower dino.center_momentum")
             if dino.center_momentum > 0.99:
-                return Verdict(
-                    state, found, f"dino.center_momentum=0.9: at {dino.center_momentum:g} nothing is centred"
-                )
-            return Verdict(state, found, self._calmer("a higher dino.teacher_temp, or a lower dino.center_momentum"))
+                advice = f"dino.center_momentum=0.9: at {dino.center_momentum:g} nothing is centred"
+            return Verdict(state, found, advice)
         if means["divergence"] > 1.5 * information:
             found = (
                 f"the targets change faster than the student can follow (divergence {means['divergence']:.1f} nats, of "
@@ -263,21 +256,16 @@ class HealthWatch:
         if means["loss"] > 0.97 * chance:
             found = f"queries do not find their keys (loss {means['loss']:.2f}, chance {chance:.2f})"
             if moco.key_momentum < 0.9:
-                return Verdict(
-                    "collapsed",
-                    found,
-                    f"moco.key_momentum=0.99: at {moco.key_momentum:g} the queue's keys are of no use",
-                )
+                advice = f"moco.key_momentum=0.99: at {moco.key_momentum:g} the queue's keys are of no use"
+                return Verdict("collapsed", found, advice)
             return Verdict("watch", found, self._calmer(f"a lower moco.temperature than {moco.temperature:g}"))
         return HEALTHY
 
     def _calmer(self, otherwise: str = "a lower lr, or a longer warm-up (optim.warmup_epochs)") -> str:
         """The learning rate, if it is beyond what is usual, or something else."""
-        settings = self._settings
-        rate = settings.lr * settings.batch_size / 256
-        highest = _HIGHEST_RATE[settings.optim.name]
-        if rate > highest:
-            lower = highest * 256 / settings.batch_size / 3
-            name = settings.optim.name
-            return f"lr={lower:.1g}: lr · batch_size / 256 = {rate:g} is above the usual {highest:g} for {name}"
-        return otherwise
+        settings, name = self._settings, self._settings.optim.name
+        rate, highest = settings.lr * settings.batch_size / 256, _HIGHEST_RATE[name]
+        if rate <= highest:
+            return otherwise
+        lower = highest * 256 / settings.batch_size / 3
+        return f"lr={lower:.1g}: lr · batch_size / 256 = {rate:g} is above the usual {highest:g} for {name}"

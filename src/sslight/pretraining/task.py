@@ -101,15 +101,10 @@ def build_pretraining_task(
         epoch_lines=epoch_lines,
         remedy=_remedy,
     )
-    keep = settings.checkpoint
     options = RunOptions(
         settings=settings,
         at_epoch_ends=True,
-        every_steps=keep.every_steps,
-        every_minutes=keep.every_minutes,
-        every_epochs=keep.every_epochs,
-        keep_last=keep.keep_last,
-        keep_best=keep.keep_best,
+        **settings.checkpoint.model_dump(),
         max_skipped_batches=settings.optim.max_skipped_batches,
         placement=placement_line(fabric, workers=workers, cores=cores),
         lighter=_lighter(settings),

@@ -72,12 +72,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """The newest intact checkpoint of a run, and a sentence for each newer one that was passed over."""
+    """The newest intact checkpoint of a run, and the newer ones that are ``damaged``, with a sentence on each."""
 
     path: Path
     state: dict[str, Any]
-    passed_over: list[str]
-    damaged: list[Path]
+    damaged: dict[Path, str]
 
     def set_damaged_aside(self) -> None:
         """Rename the damaged files to ``NAME.damaged``, or the next write would put one in the place of this one."""
@@ -100,17 +99,15 @@ def load_newest(folder: Path) -> LoadedCheckpoint:
         ValueError: there is none.
         OSError: one cannot be read, which says nothing of what is in it.
     """
-    passed_over: list[str] = []
-    damaged: list[Path] = []
+    damaged: dict[Path, str] = {}
     for path in kept_checkpoints(folder):
         try:
-            return LoadedCheckpoint(path, load_checkpoint(path), passed_over, damaged)
+            return LoadedCheckpoint(path, load_checkpoint(path), damaged)
         except ValueError as error:
-            passed_over.append(str(error))
-            damaged.append(path)
-    if not passed_over:
+            damaged[path] = str(error)
+    if not damaged:
         raise ValueError(f"there is no checkpoint in {folder}: start a new run in another folder.")
-    raise ValueError(f"no checkpoint in {folder} is intact: {' '.join(passed_over)}")
+    raise ValueError(f"no checkpoint in {folder} is intact: {' '.join(damaged.values())}")
 
 
 class CheckpointWriter:

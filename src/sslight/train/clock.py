@@ -24,14 +24,16 @@ class DataWait:
     @contextmanager
     def measured(self) -> Iterator[None]:
         """Around asking for a batch."""
-        start = time.perf_counter()
-        before = self._event()
-        yield
-        after = self._event()
-        if before is not None and after is not None:
-            self._events.append((before, after))
-        else:
+        if not self._on_gpu:
+            start = time.perf_counter()
+            yield
             self._seconds += time.perf_counter() - start
+            return
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        before.record()
+        yield
+        after.record()
+        self._events.append((before, after))
 
     def seconds(self) -> float:
         """All of it so far; the host waits for the GPU."""
@@ -40,13 +42,6 @@ class DataWait:
             self._seconds += before.elapsed_time(after) / 1000
         self._events.clear()
         return self._seconds
-
-    def _event(self) -> torch.cuda.Event | None:
-        if not self._on_gpu:
-            return None
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
 
 
 class Throughput:

@@ -17,47 +17,18 @@ from sslight.files import remove_partial_files, write_whole
 from sslight.train.checkpoints import LAST, kept_checkpoints
 from sslight.train.task import RunSettings
 
+# fmt: off
 _PACKAGES = (
-    "sslight",
-    "torch",
-    "torchvision",
-    "timm",
-    "faster-coco-eval",
-    "lightning-fabric",
-    "numpy",
-    "numba",
-    "pillow",
+    "sslight", "torch", "torchvision", "timm", "faster-coco-eval", "lightning-fabric", "numpy", "numba", "pillow",
     "h5py",
 )
 _FREE_TO_CHANGE = (
-    "output",
-    "init_from",
-    "resume",
-    "devices",
-    "workers",
-    "compile",
-    "grad_checkpointing",
-    "logger",
-    "log_every",
-    "checkpoint.",
-    "optim.max_skipped_batches",
-    "data.max_bad_share",
-    "data.train",  # what these give is compared itself
-    "data.val",
-    "data.labels",
-    "data.subset",
-    "data.tar_image",
-    "probe.train",
-    "max_bad_share",
-    "data.read_timeout",
-    "read_timeout",
-    "cache",
-    "feature_batch_size",
-    "sample",
-    "val_split",
-    "test_size",
-    "checkpoint_every_",
+    "output", "init_from", "resume", "devices", "workers", "compile", "grad_checkpointing", "logger", "log_every",
+    "checkpoint.", "checkpoint_every_", "optim.max_skipped_batches", "data.max_bad_share", "max_bad_share",
+    "data.read_timeout", "read_timeout", "cache", "feature_batch_size", "sample", "val_split", "test_size",
+    "data.train", "data.val", "data.labels", "data.subset", "data.tar_image", "probe.train",  # the images are compared
 )
+# fmt: on
 
 
 class RunFolder:

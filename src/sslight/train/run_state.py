@@ -106,7 +106,7 @@ class RunState:
             )
         if self._fabric.is_global_zero:
             checkpoint.set_damaged_aside()
-        return checkpoint.passed_over
+        return list(checkpoint.damaged.values())
 
     def _check_images(self, before: dict[str, dict[str, Any]]) -> None:
         """Compare the images of a checkpoint (nothing in those of earlier versions) with those of this run."""
