@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from sslight.methods import DINO, DINOHead, Network, StepValues, dino_loss, dino_pair_means, update_center
-from sslight.optim import teacher_temperature
+from sslight.optim import linear_warmup
 from tests.golden import assert_near, read_arrays, read_json
 
 CASES = read_json("dino_loss/cases.json")
@@ -35,11 +35,11 @@ def test_loss_gradient_and_centre_are_the_recorded_ones(name: str, dtype: torch.
     for call, epoch in enumerate(case["epochs"]):
         temps = {
             "student_temp": case["student_temp"],
-            "teacher_temp": teacher_temperature(
+            "teacher_temp": linear_warmup(
                 epoch,
                 start=case["warmup_teacher_temp"],
                 end=case["teacher_temp"],
-                warmup_epochs=case["warmup_epochs"],
+                num_steps=case["warmup_epochs"],
             ),
         }
         teacher = by_view(arrays[f"in.teacher.{call}"].to(dtype), case["B"])
@@ -108,7 +108,7 @@ def _center_of_two_processes(rank: int, store: str, out: str) -> None:
                 teacher,
                 center,
                 student_temp=0.1,
-                teacher_temp=teacher_temperature(call, start=0.04, end=0.07, warmup_epochs=50),
+                teacher_temp=linear_warmup(call, start=0.04, end=0.07, num_steps=50),
                 global_pair_weight=settings["lambdas"][0],
             )
             center = update_center(center, teacher, momentum=settings["momentum"])

@@ -18,9 +18,9 @@ from sslight.optim import (
     build_optimizer,
     clip_gradients,
     cosine_schedule,
+    linear_warmup,
     parameter_groups,
     set_rates,
-    teacher_temperature,
 )
 from tests.backbones.recorded import as_input, recorded_backbone, to_timm_keys
 from tests.golden import assert_near, part, read_arrays, read_json
@@ -73,11 +73,11 @@ def schedule_at(step: int, settings: dict[str, Any]) -> tuple[StepValues, float,
         momentum=cosine_schedule(
             step, base=dino["teacher_momentum_start"], final=dino["teacher_momentum_end"], total_steps=total
         ),
-        teacher_temp=teacher_temperature(
+        teacher_temp=linear_warmup(
             epoch,
             start=dino["teacher_temp_start"],
             end=dino["teacher_temp_end"],
-            warmup_epochs=dino["teacher_temp_warmup_epochs"],
+            num_steps=dino["teacher_temp_warmup_epochs"],
         ),
         freeze_last_layer=epoch < dino["last_layer_frozen_epochs"],
         use_queue=False,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sslight.optim import cosine_schedule, multistep_schedule, teacher_temperature
+from sslight.optim import cosine_schedule, linear_warmup, multistep_schedule
 from tests.golden import assert_near, read_arrays, read_json
 
 CASES = read_json("schedules/cases.json")
@@ -41,11 +41,11 @@ def test_schedules_by_step_are_the_recorded_ones(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", CASES["teacher_temperature"], ids=lambda case: case["name"])
 def test_teacher_temperatures_are_the_recorded_ones(case: dict[str, Any]) -> None:
     values = [
-        teacher_temperature(
+        linear_warmup(
             epoch,
             start=case["warmup_teacher_temp"],
             end=case["teacher_temp"],
-            warmup_epochs=case["warmup_epochs"],
+            num_steps=case["warmup_epochs"],
         )
         for epoch in range(case["total_epochs"])
     ]
@@ -74,13 +74,11 @@ def test_published_recipes_have_the_recorded_rates(name: str) -> None:
         assert kept == pytest.approx(case["teacher_momentum"][i], rel=1e-12)
     for epoch, value in zip(case.get("teacher_temp_epoch", []), case.get("teacher_temp", []), strict=True):
         warmup_epochs = 30 if "vit" in name else 50
-        assert teacher_temperature(epoch, start=0.04, end=0.07, warmup_epochs=warmup_epochs) == pytest.approx(
-            value, rel=1e-12
-        )
+        assert linear_warmup(epoch, start=0.04, end=0.07, num_steps=warmup_epochs) == pytest.approx(value, rel=1e-12)
 
 
 def test_a_run_may_end_within_the_warm_up_of_the_temperature() -> None:
-    assert teacher_temperature(1, start=0.04, end=0.07, warmup_epochs=50) == pytest.approx(0.04 + 0.03 / 49)
+    assert linear_warmup(1, start=0.04, end=0.07, num_steps=50) == pytest.approx(0.04 + 0.03 / 49)
 
 
 def test_the_multistep_schedule_warms_up_too() -> None:

@@ -74,11 +74,7 @@ def build_backbone(
 
 
 def timm_name(name: str) -> str:
-    """The name that timm has for a backbone.
-
-    Raises:
-        ValueError: timm does not know it; the message has the nearest names.
-    """
+    """The name that timm has for a backbone. Raises ValueError, with the nearest names, if it has none."""
     network = re.split("[:/]", name)[-1].partition(".")[0]  # of timm:NETWORK.TAG, hf-hub:OWNER/NETWORK.TAG
     architecture = ALIASES.get(network, network)
     if timm.is_model(architecture):
@@ -154,10 +150,7 @@ def _refusal(backbone: nn.Module, image_size: int) -> str | None:
 def patch_side(name: str, patch_size: int | None = None) -> int | None:
     """Side in px of the patches that a ViT cuts views into, by which their sides must divide; None without patches.
 
-    ``patch_size`` takes the place of the architecture's own.
-
-    Raises:
-        ValueError: timm does not know the name.
+    ``patch_size`` takes the place of the architecture's own. Raises ValueError for a name that timm does not know.
     """
     architecture = timm_name(name)
     if not is_model_in_modules(architecture, _VIT_MODULES):

@@ -10,8 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def checkpoint_gradients(backbone: nn.Module, name: str) -> None:
     """Let a timm network compute its activations again in the backward pass instead of keeping them, in place.
 
-    Raises:
-        ValueError: the network, which the user calls ``name``, has no such mode.
+    Raises ValueError if the network, which the user calls ``name``, has no such mode.
     """
     try:
         backbone.set_grad_checkpointing()  # type: ignore[operator]

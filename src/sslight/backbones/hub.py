@@ -29,8 +29,7 @@ def is_public(source: str) -> bool:
 def find_public(source: str) -> PublicWeights:
     """What a public name stands for; for ``hf-hub:`` its description is downloaded.
 
-    Raises:
-        ValueError: there is no such network or description, or no network to fetch it with.
+    Raises ValueError if there is no such network or description, or no network to fetch it with.
     """
     kind, _, name = source.partition(":")
     if kind == "timm":
@@ -54,8 +53,7 @@ def fetch_public(public: PublicWeights, source: str) -> Path:
 def timm_config(name: str) -> dict[str, Any]:
     """What timm says of an architecture, or of one of its weights (``NAME.TAG``): input size, mean, std, classifier.
 
-    Raises:
-        ValueError: timm does not know the name or the tag.
+    Raises ValueError for a name or tag that timm does not know.
     """
     architecture, _, tag = name.partition(".")
     full = timm_name(architecture) + (f".{tag}" if tag else "")

@@ -25,8 +25,7 @@ _TORCHVISION_EPS = {"mobilenetv3_large_100": 1e-3, "mobilenetv3_small_100": 1e-3
 def to_torchvision_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the entries of a timm network, with or without its classifier, to torchvision's names, in their order.
 
-    Raises:
-        ValueError: torchvision has no such network (it has none of ViT-Tiny).
+    Raises ValueError if torchvision has no such network (it has none of ViT-Tiny).
     """
     architecture = timm_name(name)
     if architecture not in TORCHVISION_NAMES:

@@ -87,8 +87,7 @@ def load_matching(
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load a state dict that must match the module entry by entry, in name and shape.
 
-    Raises:
-        ValueError: something is missing, left over or of another shape; all of it is listed.
+    Raises ValueError with all that is missing, left over or of another shape.
     """
     left_over = [key for key in state if key not in module.state_dict()]
     _check_fit(module, state, left_over, source, "", strict=True)

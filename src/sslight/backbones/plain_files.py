@@ -150,9 +150,7 @@ def load_plain(path: Path, *, mapped: bool = True) -> Any:
 
     So a configuration, an optimiser or the state of a trainer beside the weights does no harm, and nothing in the
     file is executed. With ``mapped`` tensors are read from the file when they are used, for which it must stay.
-
-    Raises:
-        ValueError: the file is damaged, is no such file, or would run code; the text is the reason alone.
+    Raises ValueError, whose text is the reason alone, if it is damaged, is no such file, or would run code.
     """
     reader = types.SimpleNamespace(
         __name__=__name__, Unpickler=_PlainUnpickler, load=lambda file, **kinds: _PlainUnpickler(file, **kinds).load()

@@ -77,11 +77,7 @@ def unknown_key(key: str, of: type[Section] = PretrainSettings) -> ValueError:
 
 
 def explain(key: str, of: type[Section] = PretrainSettings) -> Explanation:
-    """Meaning, unit, default and advice for one setting.
-
-    Raises:
-        ValueError: ``key`` is not a setting; the nearest names are listed.
-    """
+    """Meaning, unit, default and advice for a setting. Raises ValueError, with the nearest names, if there is none."""
     field = fields_of(of).get(key)
     if field is None:
         raise unknown_key(key, of)

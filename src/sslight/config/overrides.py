@@ -22,10 +22,8 @@ _S = TypeVar("_S", bound=Section)
 def parse_assignments(assignments: Iterable[str], of: type[Section] = PretrainSettings) -> dict[str, Any]:
     """``["epochs=10", "data.train=/images"]`` as a dictionary from dotted names to values.
 
-    Values are YAML (``null``, ``true``, ``[0.3, 1]``); paths and names are taken as typed.
-
-    Raises:
-        ValueError: a word without ``=``, a name that is no setting, or one given twice.
+    Values are YAML (``null``, ``true``, ``[0.3, 1]``); paths and names are taken as typed. Raises ValueError for a
+    word without ``=``, a name that is no setting, or one given twice.
     """
     return flatten(parse_words(assignments, of), of=of)
 
@@ -82,11 +80,7 @@ def _parse_value(key: str, text: str, kinds: Sequence[type[Section]]) -> Any:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "", of: type[Section] = PretrainSettings) -> dict[str, Any]:
-    """Nested or dotted settings as one dictionary with dotted names.
-
-    Raises:
-        ValueError: a name that is no setting; the nearest ones are listed.
-    """
+    """Nested or dotted settings as one dictionary with dotted names. Raises ValueError for one that is no setting."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
@@ -111,10 +105,7 @@ def _plain(value: Any) -> Any:
 def build_settings(recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> PretrainSettings:
     """The settings of a run: a recipe's (flat) values with the user's (flat) values over them.
 
-    Giving ``steps`` takes the place of the recipe's ``epochs`` and the other way round.
-
-    Raises:
-        ValueError: a value breaks a rule, or a setting of ``overrides`` would have no effect.
+    Giving ``steps`` takes the place of the recipe's ``epochs`` and the other way round. Raises ValueError as ``build``.
     """
     values = dict(recipe)
     for key, other in (("steps", "epochs"), ("epochs", "steps")):

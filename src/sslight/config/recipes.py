@@ -82,14 +82,9 @@ def _recipe_text(name_or_path: str) -> str:
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> PretrainSettings:
-    """The settings of a recipe with the user's changes.
+    """The settings of a recipe, by name or by the path of a YAML file, with the user's changes (dotted or nested).
 
-    Args:
-        name_or_path: Name of a recipe of this program, or path of a YAML file.
-        overrides: Dotted or nested names to values.
-
-    Raises:
-        ValueError: one sentence for whatever is wrong with the recipe or the changes.
+    Raises ValueError with a sentence for whatever is wrong with the recipe or the changes.
     """
     return build_settings(read_recipe(name_or_path).values, flatten(overrides or {}))
 
@@ -97,8 +92,7 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
 def read_settings(path: Path, of: type[_S]) -> _S:
     """The settings of a run from the file that :func:`to_yaml` wrote.
 
-    Raises:
-        ValueError: the file cannot be read, or holds settings of another kind.
+    Raises ValueError if it cannot be read, or holds settings of another kind.
     """
     try:
         return validated(of, flatten(read_plain_settings(path), of=of))
@@ -117,8 +111,7 @@ def to_yaml(settings: Section) -> str:
 def read_plain_settings(path: Path) -> dict[str, Any]:
     """What a run's ``config.yaml`` says, dotted names to values, whichever version wrote it; nothing is checked.
 
-    Raises:
-        ValueError: the file cannot be read, or is no mapping; the text is the reason alone.
+    Raises ValueError, whose text is the reason alone, if it cannot be read or is no mapping.
     """
     content = parse_yaml(read_text(path))
     if not isinstance(content, dict):

@@ -62,10 +62,8 @@ def build_views_page(words: Iterable[str], recipes: Iterable[str] = ()) -> tuple
 def build_shown_recipes(names: list[str], overrides: Mapping[str, Any]) -> list[ShownRecipe]:
     """The recipes of a page, the one to compare with first.
 
-    Changes apply to the recipes that are named (to SSLight's if none is), never to an added baseline.
-
-    Raises:
-        ValueError: no such recipe, a wrong value, or a setting that has nothing to do with views.
+    Changes apply to the recipes that are named (to SSLight's if none is), never to an added baseline. Raises ValueError
+    for an unknown recipe, a wrong value, or a setting that has nothing to do with views.
     """
     flat = flatten(overrides)
     of_views = {*section_keys("views"), "global_pair_weight", "method", "backbone", "patch_size"}

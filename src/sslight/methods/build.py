@@ -25,11 +25,8 @@ from sslight.methods.swav import SwAV
 def build_method(settings: PretrainSettings, device_type: str = "cpu") -> Method:
     """The method with new weights, on the CPU, in training mode; draws from PyTorch's global random stream.
 
-    A ViT's position embedding is native to ``views.global_size``. Reads no files.
-
-    Args:
-        settings: Of the run.
-        device_type: Kind of device on which it will train; the layers that are faster on a CPU are for ``cpu`` only.
+    A ViT's position embedding is native to ``views.global_size``. Reads no files. The layers that are faster on a CPU
+    are taken for the ``device_type`` ``cpu`` only.
 
     Raises:
         ValueError: the backbone is unknown, or a view size or another setting does not fit it.

@@ -4,9 +4,9 @@ from sslight.optim.build import build_optimizer, set_rates
 from sslight.optim.gradients import clip_gradients
 from sslight.optim.groups import ParameterGroup, classification_groups, parameter_groups
 from sslight.optim.lars import LARS
-from sslight.optim.schedules import cosine_schedule, multistep_schedule, teacher_temperature
+from sslight.optim.schedules import cosine_schedule, linear_warmup, multistep_schedule
 
 __all__ = [
     "LARS", "ParameterGroup", "build_optimizer", "classification_groups", "clip_gradients", "cosine_schedule",
-    "multistep_schedule", "parameter_groups", "set_rates", "teacher_temperature",
+    "linear_warmup", "multistep_schedule", "parameter_groups", "set_rates",
 ]  # fmt: skip

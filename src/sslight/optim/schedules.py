@@ -28,7 +28,7 @@ def cosine_schedule(
         warmup_start: First value of the warm-up.
     """
     if step < warmup_steps:
-        return _warmup(step, base, warmup_steps, warmup_start)
+        return linear_warmup(step, start=warmup_start, end=base, num_steps=warmup_steps)
     if step >= total_steps:
         return final
     progress = (step - warmup_steps) / (total_steps - warmup_steps)
@@ -46,36 +46,18 @@ def multistep_schedule(
 ) -> float:
     """The value at a step: ``base``, multiplied by ``gamma`` from each milestone on, after a linear warm-up.
 
-    Args:
-        step: Counted from 0.
-        base: Value before the first milestone.
-        milestones: Steps.
-        gamma: Factor at each milestone.
-        warmup_steps: Length of the warm-up, as in :func:`cosine_schedule`.
-        warmup_start: First value of the warm-up.
+    Steps and milestones count from 0; the warm-up is that of :func:`cosine_schedule`.
     """
     if step < warmup_steps:
-        return _warmup(step, base, warmup_steps, warmup_start)
+        return linear_warmup(step, start=warmup_start, end=base, num_steps=warmup_steps)
     return base * gamma ** sum(milestone <= step for milestone in milestones)
 
 
-def teacher_temperature(epoch: int, *, start: float, end: float, warmup_epochs: int) -> float:
-    """The temperature of the teacher's softmax in an epoch (DINO, Caron et al., ICCV 2021, section 3.2).
+def linear_warmup(step: int, *, start: float, end: float, num_steps: int) -> float:
+    """``num_steps`` values, evenly from ``start`` to ``end``, both included (one alone is the start); then ``end``.
 
-    The first ``warmup_epochs`` epochs are spaced evenly from ``start`` to ``end``, both included; then
-    ``end``. A run may stop within the warm-up.
-
-    Args:
-        epoch: Counted from 0.
-        start: Temperature of the first epoch of the warm-up.
-        end: Temperature after the warm-up.
-        warmup_epochs: Epochs of the warm-up; 0 for none.
+    By epochs it is the temperature of DINO's teacher (Caron et al., ICCV 2021, section 3.2).
     """
-    return _warmup(epoch, end, warmup_epochs, start) if epoch < warmup_epochs else end
-
-
-def _warmup(step: int, base: float, warmup_steps: int, warmup_start: float) -> float:
-    """``warmup_steps`` values from ``warmup_start`` to ``base``, both included; one value is the start."""
-    if warmup_steps == 1:
-        return warmup_start
-    return warmup_start + step * (base - warmup_start) / (warmup_steps - 1)
+    if step >= num_steps:
+        return end
+    return start if num_steps == 1 else start + step * (end - start) / (num_steps - 1)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sslight.config import PretrainSettings
 from sslight.methods import StepValues
-from sslight.optim import cosine_schedule, multistep_schedule, teacher_temperature
+from sslight.optim import cosine_schedule, linear_warmup, multistep_schedule
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ class RunLength:
 def run_length(settings: PretrainSettings, steps_per_epoch: int) -> RunLength:
     """The length of a run on a set with that many steps an epoch.
 
-    Raises:
-        ValueError: the warm-up of the learning rate is not shorter than the run.
+    Raises ValueError if the warm-up of the learning rate is not shorter.
     """
     total = settings.steps if settings.steps is not None else (settings.epochs or 0) * steps_per_epoch
     length = RunLength(steps_per_epoch, total)
@@ -85,11 +84,11 @@ def values_at(step: int, settings: PretrainSettings, length: RunLength) -> StepV
             dino = settings.dino
             return StepValues(
                 momentum=cosine_schedule(step, base=dino.teacher_momentum, final=1.0, total_steps=length.total_steps),
-                teacher_temp=teacher_temperature(
+                teacher_temp=linear_warmup(
                     step // length.steps_per_epoch,
                     start=dino.warmup_teacher_temp,
                     end=dino.teacher_temp,
-                    warmup_epochs=dino.warmup_teacher_temp_epochs,
+                    num_steps=dino.warmup_teacher_temp_epochs,
                 ),
                 freeze_last_layer=step < length.in_steps(dino.freeze_last_layer_epochs),
             )

@@ -39,15 +39,8 @@ def build_pretraining_task(
 ) -> tuple[Task, RunOptions]:
     """What the loop needs to pre-train ``model``, which is changed in place, as the settings ask for it.
 
-    Args:
-        settings: Of the run.
-        model: The method with its online probe.
-        loader: Of this process.
-        fabric: Launched Fabric.
-        measure: Accuracies of the backbone at epoch ends, or None.
-        measured_images: Of which they are.
-        local_world_size: Training processes on this machine.
-        clock: Notes the time of the parts of each step.
+    ``measure`` gives the accuracies at epoch ends, of ``measured_images``; ``local_world_size`` counts the training
+    processes on this machine. Fabric must be launched.
     """
     length = run_length(settings, loader.steps_per_epoch)
     method = model.method

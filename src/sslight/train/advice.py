@@ -4,14 +4,10 @@ _WORTH_A_WORD = 0.10
 
 
 def waiting_advice(share: float, *, workers: int, default: int, cores: int, on_gpu: bool) -> str | None:
-    """One sentence that names the setting that helps, or None up to a tenth of the time.
+    """One sentence that names the setting that helps, or None up to a tenth of the time (``share``) spent waiting.
 
-    Args:
-        share: Of the time, in which the device waited for data.
-        workers: Worker processes of this training process.
-        default: Their number if the setting is left out.
-        cores: Of this machine, for each training process on it.
-        on_gpu: Whether training leaves the cores to the workers.
+    ``workers`` (and their ``default`` number) and ``cores`` are those for one training process, which on a CPU needs
+    the cores itself.
     """
     if share <= _WORTH_A_WORD:
         return None

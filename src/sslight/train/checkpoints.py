@@ -29,10 +29,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], *, keep_last: int = 1)
     """Write ``state`` (tensors and plain data) to ``path``, whole or not at all.
 
     The file is a ZIP archive with a CRC-32 of every record, which :func:`load_checkpoint` checks. Of the files
-    before it, ``keep_last - 1`` are kept as ``NAME-1.pt`` (the newest), ``NAME-2.pt`` and so on.
-
-    Raises:
-        OSError: it cannot be written; the file that was there is intact.
+    before it, ``keep_last - 1`` are kept as ``NAME-1.pt`` (the newest), ``NAME-2.pt`` and so on; after an OSError
+    all of them are intact.
     """
     try:
         with whole_file(path, "wb", before_rename=lambda: _shift(path, keep_last)) as file:
@@ -95,9 +93,7 @@ def kept_checkpoints(folder: Path) -> list[Path]:
 def load_newest(folder: Path) -> LoadedCheckpoint:
     """The newest checkpoint in ``folder`` that is intact.
 
-    Raises:
-        ValueError: there is none.
-        OSError: one cannot be read, which says nothing of what is in it.
+    Raises ValueError if there is none, OSError if one cannot be read, which says nothing of what is in it.
     """
     damaged: dict[Path, str] = {}
     for path in kept_checkpoints(folder):

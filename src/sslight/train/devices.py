@@ -45,8 +45,7 @@ class Placement:
 def place(devices: str) -> Placement:
     """Where to train, from the setting ``devices`` and from torchrun's or SLURM's environment.
 
-    Raises:
-        ValueError: a GPU is asked for where there is none, or more than there are.
+    Raises ValueError if a GPU is asked for where there is none, or more than there are.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if devices.isdigit() and int(devices) > gpus:
@@ -117,11 +116,7 @@ class _Srun(SLURMEnvironment):
         return self._placement.world_size
 
     def meet(self) -> None:
-        """Connect all tasks, with a sentence if they do not come within a minute; torch would wait for half an hour.
-
-        Raises:
-            ValueError: not all came.
-        """
+        """Connect all tasks; ValueError if they do not come in a minute, where torch would wait for half an hour."""
         rank, size, on_gpu = self.global_rank(), self.world_size(), self._placement.accelerator == "cuda"
         text = f"waiting for the other {size - 1} tasks that srun starts, at most {_MEETING_TIME.seconds} s"
         patience = threading.Timer(5, lambda: print(f"sslight: {text}", file=sys.stderr, flush=True))
@@ -161,8 +156,7 @@ def _cluster(placement: Placement) -> ClusterEnvironment:
 def build_fabric(settings: RunSettings, placement: Placement) -> Fabric:
     """Fabric for these settings, not yet launched.
 
-    Raises:
-        ValueError: half precision with a loss scale, or compilation, is asked for on a CPU.
+    Raises ValueError if half precision with a loss scale, or compilation, is asked for on a CPU.
     """
     if settings.precision == "16" and placement.accelerator == "cpu":
         raise ValueError("precision=16 needs a GPU: set precision=bf16 or 32.")
@@ -186,8 +180,7 @@ def compilation_gains_nothing(placement: Placement) -> bool:
 def batch_size_per_process(settings: PretrainSettings, world_size: int) -> int:
     """The share of the global batch that one process has.
 
-    Raises:
-        ValueError: the batch does not divide among the processes and accumulated parts, or a part has one image.
+    Raises ValueError if it does not divide among processes and accumulated parts, or a part has one image.
     """
     parts = world_size * settings.accumulate
     size = settings.batch_size

@@ -50,13 +50,8 @@ def train(
 ) -> TrainingResult:
     """Train a task, from the start or from the run folder's last checkpoint; a complete run is left as it is.
 
-    Args:
-        task: What is trained, on the CPU; it is moved to the device.
-        fabric: Launched Fabric; gives device, precision and processes.
-        loader: Gives each epoch's batches to this process.
-        run: An existing run folder.
-        options: When to log and save.
-        clock: Notes the time of the parts of each step; None does not.
+    The task comes on the CPU and is moved to the device of the (launched) Fabric, the run folder exists, and ``clock``
+    notes the time of the parts of each step.
 
     Raises:
         TrainingStopped: a loss, gradient or weight is not finite, memory ran out, or a signal asked the run to end

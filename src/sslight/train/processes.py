@@ -72,8 +72,7 @@ def ending_with_others() -> Iterator[None]:
 def check_agreement(settings: RunSettings, data: DataFingerprint, run: RunFolder) -> None:
     """Compare what every process sees with what the first one sees. To be called by all of them.
 
-    Raises:
-        ValueError: versions, settings, images or checkpoints differ; in all processes alike.
+    Raises ValueError, in all alike, if versions, settings, images or checkpoints differ.
     """
     own = {
         "host": socket.gethostname(),

@@ -103,11 +103,7 @@ class RunFolder:
             )
 
     def create(self, settings: RunSettings) -> None:
-        """Make the folder and write ``config.yaml`` and ``environment.json``.
-
-        Raises:
-            ValueError: the file system refuses.
-        """
+        """Make the folder, ``config.yaml`` and ``environment.json``. Raises ValueError if the file system refuses."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             remove_partial_files(self.checkpoints)

@@ -126,8 +126,7 @@ class RunState:
     def go_back(self, trouble: NotFinite, log: RunLog) -> None:
         """Return to the last checkpoint, from where the batch of ``trouble`` will be skipped.
 
-        Raises:
-            TrainingStopped: there is none, or too many batches were skipped.
+        Raises TrainingStopped if there is none, or too many batches were skipped.
         """
         self._fabric.barrier()  # the first process may have been writing
         run, newest = self._run, self._run.newest_checkpoint

@@ -9,14 +9,9 @@ from sslight.train.run_folder import RunFolder
 def weights_in(checkpoint: str, *, whole: bool = False) -> str:
     """The file of weights that ``checkpoint`` means: itself, or of a run folder its export or newest checkpoint.
 
-    The export is that of the whole run: one from before the run was continued is passed over.
-
-    Args:
-        checkpoint: What a person typed; also names of public weights.
-        whole: What only checkpoints hold is wanted (the teacher, the projection head), if there are any.
-
-    Raises:
-        ValueError: it is a folder, but none of a run, or of one without weights yet.
+    The export is that of the whole run: one from before the run was continued is passed over. With ``whole``, what
+    only checkpoints hold is wanted (the teacher, the projection head), if there are any. Names of public weights stay.
+    Raises ValueError for a folder that is none of a run, or of one without weights yet.
     """
     folder = Path(checkpoint).expanduser()
     if not folder.is_dir():

@@ -44,7 +44,7 @@ class ViewBatch:
 
     def tensors(self) -> list[Tensor]:
         """All its tensors."""
-        return [t for t in (self.global_views, self.local_views, self.indices, self.labels) if t is not None]
+        return [tensor for tensor in vars(self).values() if tensor is not None]
 
     def pin_memory(self) -> "ViewBatch":
         """The same batch in page-locked memory (called by torch's DataLoader)."""
@@ -55,8 +55,7 @@ class ViewBatch:
         return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def _with(self, moved: Callable[[Tensor], Tensor]) -> "ViewBatch":
-        local_views, labels = (None if t is None else moved(t) for t in (self.local_views, self.labels))
-        return ViewBatch(moved(self.global_views), local_views, moved(self.indices), labels)
+        return ViewBatch(**{name: None if tensor is None else moved(tensor) for name, tensor in vars(self).items()})
 
 
 def collate(samples: Sequence[tuple[Sequence[Tensor], int, int | None]], *, num_global: int) -> ViewBatch:

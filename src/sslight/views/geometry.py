@@ -34,11 +34,9 @@ def sample_boxes(
     the image; its position is then uniform. If none fits: the centre, with the ratio clamped.
 
     Args:
-        height: Height of the image in px.
-        width: Width of the image in px.
+        height, width: Of the image in px.
         uniforms: Numbers in [0, 1), shape [V, ``UNIFORMS_PER_BOX``] or wider; one box for each row.
-        scale_low: Smallest share of the image area in each box, [V].
-        scale_high: Largest share of the image area in each box, [V].
+        scale_low, scale_high: Smallest and largest share of the image area in each box, [V].
         aspect_ratio: Narrowest and widest box, as width over height.
 
     Returns:
