@@ -1,7 +1,6 @@
 """Optimisers, parameter groups, schedules and gradient clipping."""
 
-from sslight.optim.build import build_optimizer, set_rates
-from sslight.optim.gradients import clip_gradients
+from sslight.optim.build import build_optimizer, clip_gradients, set_rates
 from sslight.optim.groups import ParameterGroup, classification_groups, parameter_groups
 from sslight.optim.lars import LARS
 from sslight.optim.schedules import cosine_schedule, linear_warmup, multistep_schedule

@@ -55,7 +55,8 @@ class ViewBatch:
         return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def _with(self, moved: Callable[[Tensor], Tensor]) -> "ViewBatch":
-        return ViewBatch(**{name: None if tensor is None else moved(tensor) for name, tensor in vars(self).items()})
+        local_views, labels = (None if t is None else moved(t) for t in (self.local_views, self.labels))
+        return ViewBatch(moved(self.global_views), local_views, moved(self.indices), labels)
 
 
 def collate(samples: Sequence[tuple[Sequence[Tensor], int, int | None]], *, num_global: int) -> ViewBatch:
