@@ -102,10 +102,8 @@ def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None
     """Refuse a view size that the backbone cannot take, by passing one blank image through it.
 
     Neither the backbone's state nor the random stream changes. ``setting`` holds the size (px), for the message.
-
-    Raises:
-        ValueError: the size is not a multiple of the patch side, or the network refuses it; the message has the
-            settings that fit, if its own size does.
+    Raises ValueError if it is not a multiple of the patch side, or the network refuses it, with the settings that fit,
+    if its own size does.
     """
     if isinstance(backbone, VisionTransformer | Eva):
         patch = backbone.patch_embed.feat_ratio()

@@ -44,21 +44,17 @@ def tensors_in(content: Any) -> dict[str, Tensor]:
 def load_matching(
     module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, network: str = "student", strict: bool = False
 ) -> list[str]:
-    """Put the weights of a network that are somewhere in ``tensors`` into ``module``, a timm network.
+    """Put the weights of a network that are somewhere in ``tensors`` into ``module``, a timm network, in place.
 
     Position embeddings of another grid are resized.
 
     Args:
-        module: Changed in place.
         tensors: From :func:`tensors_in`, of the file ``source``.
         network: ``student`` or ``teacher``, where there are both: the teacher is what a mean is called by.
         strict: Whether anything else in ``tensors`` is an error.
 
-    Returns:
-        What was left out or changed, in sentences without a full stop.
-
-    Raises:
-        ValueError: there is no such network, or its entries do not fit; they are listed and ``module`` is unchanged.
+    Returns what was left out or changed, in sentences without a full stop. Raises ValueError if there is no such
+    network, or its entries do not fit; they are listed and ``module`` is unchanged.
     """
     expected = module.state_dict()
     architecture = str(module.pretrained_cfg["architecture"])  # type: ignore[index]

@@ -221,19 +221,12 @@ def load_backbone_weights(
     mean: Iterable[float] | None = None,
     std: Iterable[float] | None = None,
 ) -> list[str]:
-    """Put the weights of a file into a backbone, matched by name and shape.
+    """Put the weights of a file into a backbone, in place, matched by name and shape.
 
-    Args:
-        backbone: From :func:`~sslight.backbones.build_backbone`, changed in place.
-        path: As for :func:`load_backbone`; ``network`` too.
-        mean: By which its input will be normalised, with ``std``, to hear if the file says another.
-
-    Returns:
-        What was left out or changed, or is to be looked at: sentences without a full stop.
-
-    Raises:
-        ValueError: as for :func:`load_backbone`, or weights are missing, left over or of another shape
-            (they are listed; ``backbone`` is unchanged).
+    ``path`` and ``network`` are those of :func:`load_backbone`. ``mean`` and ``std``, by which the input will be
+    normalised, are compared with what the file says. Returns what was left out or changed, or is to be looked at:
+    sentences without a full stop. Raises ValueError as :func:`load_backbone`, or if weights are missing, left over or
+    of another shape (they are listed; ``backbone`` is unchanged).
     """
     file = open_weights(path)
     notes = file.load_into(backbone, network)

@@ -46,9 +46,8 @@ def recipe_names() -> list[str]:
 def read_recipe(name_or_path: str) -> Recipe:
     """A recipe by name, or by the path of a YAML file (which may inherit one by name).
 
-    Raises:
-        ValueError: no such recipe (the nearest names are listed), YAML that cannot be read, an unknown
-            setting, or recipes that inherit one another in a ring.
+    Raises ValueError if there is none (the nearest names are listed), it cannot be read, has an unknown setting, or
+    inherits itself.
     """
     return _read(name_or_path, heirs=())
 

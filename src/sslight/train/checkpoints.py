@@ -29,8 +29,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], *, keep_last: int = 1)
     """Write ``state`` (tensors and plain data) to ``path``, whole or not at all.
 
     The file is a ZIP archive with a CRC-32 of every record, which :func:`load_checkpoint` checks. Of the files
-    before it, ``keep_last - 1`` are kept as ``NAME-1.pt`` (the newest), ``NAME-2.pt`` and so on; after an OSError
-    all of them are intact.
+    before it, ``keep_last - 1`` are kept as ``NAME-1.pt`` (the newest), ``NAME-2.pt`` and so on. Raises OSError
+    if it cannot be written; the file that was there is intact then.
     """
     try:
         with whole_file(path, "wb", before_rename=lambda: _shift(path, keep_last)) as file:
@@ -44,9 +44,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], *, keep_last: int = 1)
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state that :func:`save_checkpoint` wrote, on the CPU; nothing in the file is executed.
 
-    Raises:
-        ValueError: the file is damaged or not a checkpoint of this program.
-        OSError: it cannot be read at all.
+    Raises ValueError if it is damaged or not a checkpoint of this program, OSError if it cannot be read at all.
     """
     try:
         # Not mapped: optimisers keep the tensors they are given, and this file may be removed while they live.

@@ -56,11 +56,9 @@ class RunFolder:
     def check(self, settings: RunSettings) -> None:
         """Refuse, before any work and without writing, a folder that this run must not or cannot use.
 
-        Decides, too, whether the run continues: with ``resume=auto`` if there is a checkpoint.
-
-        Raises:
-            ValueError: the folder holds something and ``resume`` is off; there is nothing to resume, or
-                it was made with other settings; it cannot be written to.
+        Decides, too, whether the run continues: with ``resume=auto`` if there is a checkpoint. Raises ValueError if
+        the folder holds something and ``resume`` is off, there is nothing to resume, it was made with other settings,
+        or it cannot be written to.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"output={self.path} is a file: give a folder.")

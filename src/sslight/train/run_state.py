@@ -86,9 +86,7 @@ class RunState:
     def restore(self) -> list[str]:
         """Go back to the newest intact checkpoint of the run; a sentence on each that is not intact.
 
-        Raises:
-            ValueError: no checkpoint is intact, it is of another run or of other images, or processes see different
-                ones.
+        Raises ValueError if none is intact, it is of another run or of other images, or processes see different ones.
         """
         checkpoint = load_newest(self._run.checkpoints)
         self._check_images(checkpoint.state.get("data", {}))

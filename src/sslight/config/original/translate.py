@@ -102,15 +102,10 @@ class Translation:
 
 
 def translate_original(path: str | Path, pairs: Iterable[str] = ()) -> Translation:
-    """Settings equal to a configuration of the original.
+    """Settings equal to a configuration of the original: one of its YAML files and ``KEY VALUE KEY VALUE ...`` over it.
 
-    Args:
-        path: One of its YAML files.
-        pairs: ``KEY VALUE KEY VALUE ...`` over it, as its command line took them.
-
-    Raises:
-        ValueError: the file cannot be read, a key is unknown (the nearest are named), or a value has no
-            counterpart here.
+    Raises ValueError if the file cannot be read, a key is unknown (the nearest are named), or a value has no
+    counterpart here.
     """
     content = parse_settings(read_named(Path(path), "configuration"), f"configuration {path}")
     given = flat_settings(content) | _read_pairs(list(pairs))
