@@ -1,7 +1,9 @@
 """Runs that were made to go wrong are told apart, and healthy ones raise no alarm."""
 
 import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from sslight.api.pretrain import run_pretraining
 from sslight.config import PretrainSettings, load_recipe
 from sslight.pretraining.health import HEALTHY, HealthWatch
 from sslight.train.task import EARLY, Verdict
+from tests.golden import GOLDEN
 
 Settings = Callable[..., PretrainSettings]
 
@@ -62,64 +65,111 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def verdicts(method: str, output: str, **changes: Any) -> list[Verdict]:
-    """The verdicts of a run by its records; waiting for data left out, for these runs have no loader processes."""
-    dotted = {key.replace("__", "."): value for key, value in changes.items()}
-    settings = load_recipe(f"{method}_cnn_sslight_64", {**SHARED, **METHODS[method], **dotted, "output": output})
-    result = run_pretraining(settings)
-    health = HealthWatch(settings, rows=settings.batch_size)
-    records = [json.loads(line) for line in (result.output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    figures_only = [{k: v for k, v in record.items() if k != "health"} for record in records]
-    return [health.judge(record["step"], {**record, "data_wait_share": 0.0}) for record in figures_only]
+TROUBLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "no centring": ("dino", {"dino.center_momentum": 1.0}),
+    "teacher temperature too high": ("dino", {"dino.teacher_temp": 0.2}),
+    "momentum 0": ("dino", {"dino.teacher_momentum": 0.0}),
+    "rate of dino x 100": ("dino", {"lr": 0.8}),
+    "epsilon too high": ("swav", {"swav.epsilon": 1.0}),
+    "key momentum 0": ("moco", {"moco.key_momentum": 0.0}),
+    "rate of moco x 100": ("moco", {"lr": 0.8}),
+}
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {method: (method, {}) for method in METHODS} | TROUBLES
+RECORDED = GOLDEN / "verdicts.json"
+"""The figures that these runs wrote down; ``python -m tests.pretraining.test_verdicts`` trains them again."""
 
 
+def settings_of(run: str, output: str, **more: Any) -> PretrainSettings:
+    method, changes = RUNS[run]
+    return load_recipe(f"{method}_cnn_sslight_64", {**SHARED, **METHODS[method], **changes, "output": output, **more})
+
+
+def train(run: str, output: str, **more: Any) -> list[dict[str, Any]]:
+    """The figures of a run, the times and its own verdicts left out."""
+    result = run_pretraining(settings_of(run, output, **more))
+    lines = (result.output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    left_out = ("health", "data_wait_share", "images_per_second", "seconds")
+    return [{key: value for key, value in json.loads(line).items() if key not in left_out} for line in lines]
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], list[Verdict]]:
+    """The verdicts on a run: on its recorded figures, or (slow) on those of the run trained now."""
+
+    def judge(run: str) -> list[Verdict]:
+        health = HealthWatch(settings_of(run, "unused"), rows=SHARED["batch_size"])
+        if request.param == "recorded":
+            records = json.loads(RECORDED.read_text(encoding="utf-8"))[run]
+        else:
+            records = train(run, str(tmp_path / "run"))
+        # These runs have no loader processes, so they always wait for data.
+        return [health.judge(record["step"], {**record, "data_wait_share": 0.0}) for record in records]
+
+    return judge
+
+
+recorded_or_trained = pytest.mark.parametrize(
+    "judge", ["recorded", pytest.param("trained", marks=pytest.mark.slow)], indirect=True
+)
+
+
+@recorded_or_trained
 @pytest.mark.parametrize("method", METHODS)
-def test_a_healthy_run_raises_no_alarm_once_it_is_under_way(method: str, tmp_path: Any) -> None:
-    judged = verdicts(method, str(tmp_path / "run"))
+def test_a_healthy_run_raises_no_alarm_once_it_is_under_way(judge: Callable[[str], list[Verdict]], method: str) -> None:
+    judged = judge(method)
     # SwAV's assignments are nearly uniform for its first 60 steps here, and are then told as such.
     assert {verdict.state for verdict in judged[len(judged) // 2 :]} == {"healthy"}
 
 
+@recorded_or_trained
 @pytest.mark.parametrize(
-    ("changes", "states", "finding", "advice"),
+    ("run", "states", "finding", "advice"),
     [
-        ({"dino__center_momentum": 1.0}, {"watch", "collapsed"}, "targets hardly differ", "dino.center_momentum=0.9"),
+        ("no centring", {"watch", "collapsed"}, "targets hardly differ", "dino.center_momentum=0.9"),
         (
-            {"dino__teacher_temp": 0.2},
+            "teacher temperature too high",
             {"collapsed"},
             "targets are nearly uniform",
             "a lower dino.teacher_temp than 0.2",
         ),
-        ({"dino__teacher_momentum": 0.0}, {"watch"}, "change faster than the student", "dino.teacher_momentum=0.99"),
-        ({"lr": 0.8}, {"watch", "collapsed"}, "", "lr · batch_size / 256 = 0.1 is above the usual"),
+        ("momentum 0", {"watch"}, "change faster than the student", "dino.teacher_momentum=0.99"),
+        ("rate of dino x 100", {"watch", "collapsed"}, "", "lr · batch_size / 256 = 0.1 is above the usual"),
     ],
-    ids=["no centring", "teacher temperature too high", "momentum 0", "lr x 100"],
 )
 def test_a_provoked_trouble_of_dino_is_named(
-    changes: dict[str, Any], states: set[str], finding: str, advice: str, tmp_path: Any
+    judge: Callable[[str], list[Verdict]], run: str, states: set[str], finding: str, advice: str
 ) -> None:
-    judged = verdicts("dino", str(tmp_path / "run"), **changes)
+    judged = judge(run)
     named = [v for v in judged if v.state in states and finding in v.finding and advice in v.advice]
     alarms = [v for v in judged if v.state in ("watch", "collapsed")]
     assert len(named) >= 3
     assert len(named) > len(alarms) / 2  # the right name, not one among many
 
 
+@recorded_or_trained
 @pytest.mark.parametrize(
-    ("method", "changes", "finding", "advice"),
+    ("run", "finding", "advice"),
     [
-        ("swav", {"swav__epsilon": 1.0}, "the assignments are nearly uniform", "a lower swav.epsilon than 1"),
-        ("moco", {"moco__key_momentum": 0.0}, "queries do not find their keys", "moco.key_momentum=0.99"),
-        ("moco", {"lr": 0.8}, "", "lr · batch_size / 256 = 0.1 is above the usual"),
+        ("epsilon too high", "the assignments are nearly uniform", "a lower swav.epsilon than 1"),
+        ("key momentum 0", "queries do not find their keys", "moco.key_momentum=0.99"),
+        ("rate of moco x 100", "", "lr · batch_size / 256 = 0.1 is above the usual"),
     ],
 )
 def test_a_provoked_trouble_of_swav_and_moco_is_named(
-    method: str, changes: dict[str, Any], finding: str, advice: str, tmp_path: Any
+    judge: Callable[[str], list[Verdict]], run: str, finding: str, advice: str
 ) -> None:
-    judged = verdicts(method, str(tmp_path / "run"), **changes)
+    judged = judge(run)
     late = judged[len(judged) // 2 :]
     named = [v for v in late if v.state in ("watch", "collapsed") and finding in v.finding and advice in v.advice]
     assert len(named) > len(late) / 2
+
+
+def test_the_figures_of_a_run_are_those_that_were_recorded(tmp_path: Path) -> None:
+    """The first steps of one run, trained now: what is judged above is what a run writes down."""
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))["no centring"][:4]
+    now = train("no centring", str(tmp_path / "run"), steps=20)
+    assert [record.keys() for record in now] == [record.keys() for record in recorded]
+    assert now[0]["loss"] == pytest.approx(recorded[0]["loss"], rel=1e-3)
 
 
 def figures(**changes: float) -> dict[str, float]:
@@ -188,3 +238,9 @@ def test_a_resumed_run_is_judged_as_it_was(tiny: Settings) -> None:
     judged_with(first, (0, 6.0, 0), (100, 5.1, 0.6))
     second.load_state_dict(first.state_dict())
     assert judged_with(second, (200, 3.8, 0.5)) == judged_with(first, (200, 3.8, 0.5)) != HEALTHY
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        recorded = {run: train(run, f"{folder}/{number}") for number, run in enumerate(RUNS)}
+    RECORDED.write_text(json.dumps(recorded) + "\n", encoding="utf-8")

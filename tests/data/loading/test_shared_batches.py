@@ -68,27 +68,27 @@ def test_two_batches_stay_untouched_however_fast_the_workers_are(
 
 def is_slow_in_epoch_0(arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
     if epoch == 0 and index >= 5:
-        time.sleep(0.08)
+        time.sleep(0.3)
     return write_index(arrays, row, epoch, index)
 
 
 def test_slow_images_of_an_abandoned_epoch_are_waited_for(make: Callable[..., SharedBatchPool]) -> None:
-    pool = make(is_slow_in_epoch_0, workers=1, timeout=0.2)  # looked after every 0.05 s
-    next(pool.batches(0, cut(30)))
-    seen = [row.index for batch in pool.batches(1, cut(30)) for row in batch.rows]
-    assert seen == list(range(30))
+    pool = make(is_slow_in_epoch_0, workers=1, timeout=1)  # looked after every 0.25 s
+    next(pool.batches(0, cut(15)))
+    seen = [row.index for batch in pool.batches(1, cut(15)) for row in batch.rows]
+    assert seen == list(range(15))
 
 
 def hangs_in_epoch_0(arrays: Sequence[Pixels], row: int, epoch: int, index: int) -> RowResult:
     if epoch == 0 and index == 7:
-        time.sleep(2)
+        time.sleep(4)
     return write_index(arrays, row, epoch, index)
 
 
 def test_an_image_of_an_abandoned_epoch_that_hangs_is_named(make: Callable[..., SharedBatchPool]) -> None:
-    pool = make(hangs_in_epoch_0, workers=1, timeout=0.2)
+    pool = make(hangs_in_epoch_0, workers=1, timeout=1)
     next(pool.batches(0, cut(30)))
-    with pytest.raises(RuntimeError, match=r"^reading image 7 has taken more than read_timeout=0.2 seconds"):
+    with pytest.raises(RuntimeError, match=r"^reading image 7 has taken more than read_timeout=1 seconds"):
         next(pool.batches(1, cut(30)))
 
 
