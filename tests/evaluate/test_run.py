@@ -17,6 +17,7 @@ from sslight.data import build_source, decode
 from sslight.evaluate import EvaluationResult, knn_classify
 from sslight.evaluate.classifiers.metrics import hits, label_answers
 from sslight.evaluate.model import load_model
+from sslight.evaluate.protocols.semi import default_batch_size
 from sslight.evaluate.results import read_ranks
 from sslight.intervals import wilson_interval
 from sslight.train import TrainingStopped
@@ -194,6 +195,21 @@ def test_vits_are_classified_by_the_class_tokens_of_four_blocks_with_sgd(tmp_pat
     assert weight.shape == (10, LastBlocks(model.backbone, 3).head_hidden_size)
 
 
+@pytest.mark.parametrize(
+    ("images", "epochs", "batch_size"),
+    [
+        (12_811, 60, 1024),  # 1 % of ImageNet's labels
+        (128_116, 30, 1024),
+        (2_500, 30, 104),
+        (250, 60, 20),
+        (100, 30, 16),
+        (9, 30, 9),
+    ],
+)
+def test_small_sets_are_fine_tuned_for_enough_steps(images: int, epochs: int, batch_size: int) -> None:
+    assert default_batch_size(images, epochs) == batch_size
+
+
 @pytest.mark.parametrize(("head", "expected"), [("auto", "projection"), ("linear", "linear")])
 def test_fine_tuning_takes_the_projection_head_of_a_run_unless_told_otherwise(
     head: str, expected: str, tiny: Callable[..., PretrainSettings], tmp_path: Path
@@ -203,9 +219,9 @@ def test_fine_tuning_takes_the_projection_head_of_a_run_unless_told_otherwise(
     changes = {"data__subset": 0.5, "semi__epochs": 1, "semi__head": head}
     result = evaluate("semi", checkpoint, tmp_path, **changes)
     details = result.content["details"]
-    assert (details["head"], details["train_share"], details["batch_size"]) == (expected, 0.5, 7)
+    assert (details["head"], details["train_share"], details["batch_size"]) == (expected, 0.5, 16)
     [few] = result.notes
-    assert few.startswith("only 4 steps of 7 images: too few to fine-tune a network to its end")
+    assert few.startswith("only 1 step(s) of 16 images: too few to fine-tune a network to its end")
     before = sslight.load_backbone(checkpoint).state_dict()
     after = sslight.load_backbone(tmp_path / "result" / "backbone.safetensors").state_dict()
     assert all(not torch.equal(after[name], value) for name, value in before.items() if value.ndim > 1)

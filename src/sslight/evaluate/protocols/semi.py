@@ -21,12 +21,23 @@ from sslight.train.distributed import rank_and_size, sum_over_processes
 PUBLISHED_BATCH = 1024
 """Images in a step of the published protocol (8 GPUs)."""
 
-_FEW_LABELS, _FEW_STEPS = 0.05, 300  # a share; the published run of 1 % of the labels has 720 steps
+_FEW_LABELS, _FEW_STEPS = 0.05, 300  # the first is a share
+_PUBLISHED_STEPS = 720  # of the run with 1 % of ImageNet's labels
+_SMALLEST_BATCH = 16
 
 
 def published_epochs(share: float) -> int:
     """60 epochs for 1 % of the labels, 30 for 10 %; ``share`` is that of the labels, 0–1."""
     return 60 if share < _FEW_LABELS else 30
+
+
+def default_batch_size(num_images: int, epochs: int) -> int:
+    """1,024, as published, but no larger than leaves the 720 steps of the published run with the fewest labels.
+
+    At least 16, below which the statistics of batch norm say little, or all images.
+    """
+    batch_size = min(PUBLISHED_BATCH, num_images * epochs // _PUBLISHED_STEPS)
+    return min(num_images, max(_SMALLEST_BATCH, batch_size))
 
 
 def check_head(evaluation: Evaluation) -> Mapping[str, Tensor] | None:
@@ -54,12 +65,12 @@ def measure_semi(evaluation: Evaluation) -> Measurement | None:
     )
     processes = evaluation.fabric.world_size
     epochs = settings.epochs or published_epochs(sets.train_share)
-    batch_size = settings.batch_size or min(PUBLISHED_BATCH, len(sets.train) // 4)
+    batch_size = settings.batch_size or default_batch_size(len(sets.train), epochs)
     batch_size = max(2 * processes, batch_size)  # batch norm needs two images in each process
     notes = []
     if (steps := epochs * max(1, len(sets.train) // batch_size)) < _FEW_STEPS:
         notes.append(
-            f"only {steps} steps of {batch_size} images: too few to fine-tune a network to its end, so that the "
+            f"only {steps} step(s) of {batch_size} images: too few to fine-tune a network to its end, so that the "
             "accuracy says more of the schedule than of the weights; set a smaller semi.batch_size or more semi.epochs."
         )
         evaluation.progress.say(notes[0])
