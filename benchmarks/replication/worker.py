@@ -21,6 +21,7 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Any
 
+import numpy as np
 import torch
 from networks import resnet18_cifar  # noqa: F401 - registers it
 from plan import Run
@@ -97,7 +98,9 @@ def _sets(run: Run, data: Path, folder: Path) -> tuple[Path, str | None, Path]:
         link.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             link.symlink_to(train / name)
-    names = [name for name in map(source.name, range(len(source))) if name not in drawn]
+    kept = SubsetSource(source, np.array([i for i in range(len(source)) if source.name(i) not in drawn]))
+    used = select_subset(kept, run.settings["data.subset"], 0) if "data.subset" in run.settings else range(len(kept))
+    names = [kept.name(int(index)) for index in used]
     write_whole(folder / "images.txt", "".join(f"{name}\n" for name in names))
     return train, str(folder / "images.txt"), held
 
