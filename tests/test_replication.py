@@ -251,16 +251,18 @@ def test_a_run_trains_and_leaves_its_curve_and_the_ranks_of_every_image(
     assert not (folder / "features").exists()
 
 
+@pytest.mark.parametrize(("share", "used"), [({}, 72), ({"data.subset": 0.25}, 18)])
 def test_a_run_of_the_selection_never_sees_the_tenth_that_it_is_measured_on(
-    script: Any, images: Path, tmp_path: Path
+    script: Any, images: Path, tmp_path: Path, share: dict[str, Any], used: int
 ) -> None:
-    folder = given(images, tmp_path / "runs" / "one-0", held_out=True, measure={"knn": {}}, code="untrained")
+    more = {"held_out": True, "measure": {"knn": {}}, "code": "untrained", "settings": TINY | share}
+    folder = given(images, tmp_path / "runs" / "one-0", **more)
     script("worker").main(folder)
     kept = set((folder / "images.txt").read_text().split())
     held = tmp_path / "runs" / ".held-out" / "set"
     drawn = {str(path.relative_to(held)) for path in held.rglob("*.png")}
     assert len(drawn) == 8
-    assert len(kept) == 72
+    assert len(kept) == used
     assert not kept & drawn
     assert json.loads((folder / "result.json").read_text())["measured"]["knn"]["images"] == 8
 
