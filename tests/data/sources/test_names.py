@@ -10,7 +10,7 @@ def test_names_come_back_as_they_went_in() -> None:
     table = NameTable(names)
     assert [table[index] for index in range(len(table))] == names
     assert table.all_encoded() == [os.fsencode(name) for name in names]
-    assert NameTable.from_encoded(table.all_encoded()).all_encoded() == table.all_encoded()
+    assert NameTable(table.all_encoded()).all_encoded() == table.all_encoded()
     for index in (-1, 5):
         with pytest.raises(IndexError):
             table[index]

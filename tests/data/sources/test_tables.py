@@ -6,9 +6,9 @@ import pytest
 
 from sslight.data.sources import tables
 from sslight.data.sources.tables import (
-    CachedFile,
     Table,
     cache_table,
+    cached_file,
     cached_table,
     read_table,
     table_from,
@@ -82,14 +82,14 @@ def test_a_file_changed_within_two_seconds_is_not_kept_and_a_changed_one_not_rec
 ) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"one")
-    CachedFile("kind", path).keep(TABLE)
-    assert CachedFile("kind", path).read() is None
+    cached_file("kind", path).keep(TABLE)
+    assert cached_file("kind", path).read() is None
     monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", -(10**12))
-    CachedFile("kind", path).keep(TABLE)
-    found = CachedFile("kind", path).read()
+    cached_file("kind", path).keep(TABLE)
+    found = cached_file("kind", path).read()
     assert found is not None
     assert found.head["n"] == 3
     before = path.stat()
     path.write_bytes(b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
-    assert CachedFile("kind", path).read() is None
+    assert cached_file("kind", path).read() is None

@@ -1,8 +1,10 @@
 """Batches of resized images with their boxes and masks, for training a detector and for measuring it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
 from sslight.data.detection.instances import AnnotatedImage, DetectionSet, targets_at
 from sslight.data.loading import rows
-from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool
+from sslight.data.loading.shared_batches import Indices, Pixels, SharedBatchPool
 from sslight.data.sources.bad_images import BadImage, BadImageLog
 
 _FLIP_PROB = 0.5
@@ -91,13 +93,14 @@ class DetectionLoader:
         self._resize_and_flip = ResizeAndFlip(sizes, longest, seed)
         self._log = BadImageLog(len(images), max_bad_share, "max_bad_share")
         self.state_dict, self.load_state_dict = self._log.state_dict, self._log.load_state_dict
-        self._pool = SharedBatchPool(
-            [(batch_size, _largest(images, max(sizes), longest))],
-            partial(_fill_resized, images, self._resize_and_flip, seed, limits.max_pixels),
-            images.locate,
+        self._pool = _pool(
+            images,
+            self._resize_and_flip,
+            largest=_largest(images, max(sizes), longest),
             batch_size=batch_size,
             workers=workers,
-            timeout=limits.timeout,
+            limits=limits,
+            replaced_by=(seed, rows.DETECTION_REPLACEMENT),
         )
         self.close = self._pool.close
         self._wide = np.array([image.width >= image.height for image in images.images])
@@ -154,22 +157,13 @@ def measured_images(
     out and added to ``bad``.
     """
     resize_and_flip = ResizeAndFlip([size], longest, seed=None)
-    pool = SharedBatchPool(
-        [(1, _largest(images, size, longest))],
-        partial(_fill_resized, images, resize_and_flip, None, limits.max_pixels),
-        images.locate,
-        batch_size=1,
-        workers=workers,
-        timeout=limits.timeout,
-    )
-    try:
-        for filled in pool.batches(0, (indices[start : start + 1] for start in range(len(indices)))):
+    largest = _largest(images, size, longest)
+    with closing(_pool(images, resize_and_flip, largest=largest, batch_size=1, workers=workers, limits=limits)) as pool:
+        for filled in pool.batches(0, indices[:, None]):
             bad += filled.bad
             for index in filled.indices.tolist():
                 height, width, _ = resize_and_flip.draw(images.images[index], 0, index)
                 yield DetectionBatch([_as_image(filled.arrays[0][0], height, width)], [], torch.tensor([index]))
-    finally:
-        pool.close()
 
 
 class ResizeAndFlip:
@@ -190,29 +184,20 @@ class ResizeAndFlip:
         return *resized_size(image.height, image.width, size, self._longest), bool(stream.random() < _FLIP_PROB)
 
 
-def _fill_resized(
-    images: DetectionSet,
-    resize_and_flip: ResizeAndFlip,
-    seed: int | None,
-    max_pixels: int,
-    arrays: Sequence[Pixels],
-    row: int,
-    epoch: int,
-    index: int,
-) -> RowResult:
-    """Write the pixels [h, w, 3] of one resized image, or with a ``seed`` of a replacement, into a row [P]."""
-    candidates: Iterable[int] = [index]
-    if seed is not None:
-        candidates = rows.with_replacements(
-            index, len(images), rows.keyed_stream(seed, epoch, rows.DETECTION_REPLACEMENT, index)
-        )
-    pixels, result = rows.first_readable(images, candidates, partial(images.decode, max_pixels=max_pixels))
-    if pixels is not None and result.index is not None:
-        height, width, flip = resize_and_flip.draw(images.images[result.index], epoch, result.index)
-        resized = F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
+def _pool(
+    images: DetectionSet, resize_and_flip: ResizeAndFlip, *, largest: int, limits: ReadLimits, **options: Any
+) -> SharedBatchPool:
+    """Rows of ``largest`` bytes, filled with the pixels [h, w, 3] of resized images."""
+
+    def write(image: Tensor, arrays: Sequence[Pixels], row: int, epoch: int, wanted: int, index: int) -> None:
+        height, width, flip = resize_and_flip.draw(images.images[index], epoch, index)
+        resized = F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
         resized = resized.flip(2) if flip else resized
         arrays[0][row, : height * width * 3] = resized.permute(1, 2, 0).reshape(-1).numpy()
-    return result
+
+    read = partial(images.decode, max_pixels=limits.max_pixels)
+    shapes = [(options["batch_size"], largest)]
+    return rows.image_pool(images, shapes, write, read=read, limits=limits, **options)
 
 
 def _largest(images: DetectionSet, size: int, longest: int) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
 from sslight.data.loading import rows
-from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatchPool
+from sslight.data.loading.shared_batches import Indices, Pixels
 from sslight.data.sources.bad_images import BadImage, BadImageLog
 from sslight.data.sources.source import Source
 from sslight.views import MultiCrop, warm_up
@@ -87,13 +86,19 @@ class CropLoader:
             blur_prob=(0.0, 0.0, 0.0),
             solarize_prob=(0.0, 0.0),
         )
-        self._pool = SharedBatchPool(
+
+        def write_crop(image: Tensor, arrays: Sequence[Pixels], row: int, epoch: int, wanted: int, index: int) -> None:
+            height, width = image.shape[1:]
+            parameters = crop.draw(height, width, (seed, epoch, index))
+            crop.apply_into(image, parameters, arrays[0][row : row + 1], None)
+
+        self._pool = rows.image_pool(
+            source,
             [(self._part_size, size, size, 3)],
-            partial(_fill_crop, source, crop, seed, limits.max_pixels),
-            source.locate,
+            write_crop,
             batch_size=self._part_size,
             workers=workers,
-            timeout=limits.timeout,
+            limits=limits,
         )
         self.close = self._pool.close
         warm_up()  # before the workers are forked, or each would compile for itself
@@ -130,21 +135,3 @@ class CropLoader:
     def _parts(self, indices: Indices) -> Iterator[Indices]:
         for start in range(0, len(indices), self._part_size):
             yield indices[start : start + self._part_size]
-
-
-def _fill_crop(
-    source: Source,
-    crop: MultiCrop,
-    seed: int,
-    max_pixels: int,
-    arrays: Sequence[Pixels],
-    row: int,
-    epoch: int,
-    index: int,
-) -> RowResult:
-    image, result = rows.first_readable(source, [index], rows.pixel_reader(source, max_pixels))
-    if image is not None:
-        height, width = image.shape[1:]
-        parameters = crop.draw(height, width, (seed, epoch, index))
-        crop.apply_into(image, parameters, arrays[0][row : row + 1], None)
-    return result

@@ -87,6 +87,16 @@ class _RowsToFill:
     indices: Indices
 
 
+_open_pools: "weakref.WeakSet[SharedBatchPool]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_pools() -> None:
+    # The workers ignore SIGTERM, with which multiprocessing would end them at exit: they are ended before.
+    for pool in list(_open_pools):
+        pool.close()
+
+
 class SharedBatchPool:
     """A ring of buffers (each the arrays of one batch) in shared memory, and the processes that fill them.
 
@@ -127,7 +137,7 @@ class SharedBatchPool:
         self._dataset = _RowDataset(self._buffers, fill, self._reading)
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self._num_given = 0
-        self._at_exit = _CloseAtExit(self)
+        _open_pools.add(self)
         self._loader: DataLoader[list[RowResult]] | None = None
         self._loader_iter: Iterator[list[RowResult]] | None = None
         if workers:
@@ -166,7 +176,6 @@ class SharedBatchPool:
                     process.kill()
                 with suppress(RuntimeError):
                     process.join(timeout=5)  # one that waits for a dead disk cannot even be killed
-        atexit.unregister(self._at_exit)
         self._processes = []
 
     def _tasks(
@@ -188,7 +197,7 @@ class SharedBatchPool:
                 num_workers=workers,
                 prefetch_factor=prefetch,
                 persistent_workers=True,
-                collate_fn=_identity,
+                collate_fn=list,
                 worker_init_fn=self._dataset.start_worker,
                 multiprocessing_context="fork",
                 # A generator of its own: otherwise each epoch draws from torch's global stream.
@@ -338,10 +347,6 @@ def _expected_warnings() -> Iterator[None]:
         yield
 
 
-def _identity(part: list[RowResult]) -> list[RowResult]:
-    return part
-
-
 def _shared_array(shape: tuple[int, ...]) -> Pixels:
     """Zeros in memory that forked processes share, all pages taken already (on Linux)."""
     size = int(np.prod(shape))
@@ -352,16 +357,3 @@ def _shared_array(shape: tuple[int, ...]) -> Pixels:
     else:
         memory = mmap.mmap(-1, size)
     return np.frombuffer(memory, dtype=np.uint8).reshape(shape)
-
-
-class _CloseAtExit:
-    """The workers ignore SIGTERM, with which multiprocessing would end them at exit: end them before."""
-
-    def __init__(self, pool: SharedBatchPool) -> None:
-        self._pool = weakref.ref(pool)
-        atexit.register(self)
-
-    def __call__(self) -> None:
-        pool = self._pool()
-        if pool is not None:
-            pool.close()

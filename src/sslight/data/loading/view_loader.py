@@ -3,15 +3,15 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sslight.config import PretrainSettings
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
 from sslight.data.loading import rows
-from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatch, SharedBatchPool
+from sslight.data.loading.shared_batches import Indices, Pixels, SharedBatch
 from sslight.data.sources.bad_images import BadImage, BadImageLog
 from sslight.data.sources.source import Source
 from sslight.views import MultiCrop, ViewBatch, warm_up
@@ -63,14 +63,21 @@ class ViewLoader:
         self.accumulate, self._part_size = accumulate, batch_size // accumulate
         self._log = BadImageLog(len(source), max_bad_share)
         self.state_dict, self.load_state_dict = self._log.state_dict, self._log.load_state_dict
+
+        def write_views(image: Tensor, arrays: Sequence[Pixels], row: int, epoch: int, wanted: int, index: int) -> None:
+            height, width = image.shape[1:]
+            parameters = multi_crop.draw(height, width, (seed, epoch, wanted))
+            multi_crop.apply_into(image, parameters, arrays[0][:, row], arrays[1][:, row])
+
         kinds = ((multi_crop.num_global, multi_crop.global_size), (multi_crop.num_local, multi_crop.local_size))
-        self._pool = SharedBatchPool(
+        self._pool = rows.image_pool(
+            source,
             [(number, self._part_size, size, size, 3) for number, size in kinds],
-            partial(_fill_views, source, multi_crop, seed, limits.max_pixels),
-            source.locate,
+            write_views,
             batch_size=self._part_size,
             workers=workers,
-            timeout=limits.timeout,
+            limits=limits,
+            replaced_by=(seed, rows.VIEW_REPLACEMENT),
         )
         self.close = self._pool.close
         self._has_local = multi_crop.num_local > 0
@@ -144,27 +151,6 @@ def build_view_loader(
         pin_memory=pin_memory,
         limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout),
     )
-
-
-def _fill_views(
-    source: Source,
-    multi_crop: MultiCrop,
-    seed: int,
-    max_pixels: int,
-    arrays: Sequence[Pixels],
-    row: int,
-    epoch: int,
-    index: int,
-) -> RowResult:
-    """Write the views of one image into a row of the arrays ``[G,B,S,S,3]`` and ``[L,B,s,s,3]``."""
-    stream = rows.keyed_stream(seed, epoch, rows.VIEW_REPLACEMENT, index)
-    candidates = rows.with_replacements(index, len(source), stream)
-    image, result = rows.first_readable(source, candidates, rows.pixel_reader(source, max_pixels))
-    if image is not None:
-        height, width = image.shape[1:]
-        parameters = multi_crop.draw(height, width, (seed, epoch, index))
-        multi_crop.apply_into(image, parameters, arrays[0][:, row], arrays[1][:, row])
-    return result
 
 
 def loader_workers(settings: PretrainSettings, local_world_size: int) -> int:

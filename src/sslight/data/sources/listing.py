@@ -17,10 +17,7 @@ from sslight.data.sources.suffixes import (
     is_image,
     passed_over_as,
 )
-from sslight.data.sources.tables import Table, cache_table, cached_table, identity, is_settled
-
-SMALLEST_CACHED = 1000
-"""Images from which on a listing is kept: below, listing again takes milliseconds."""
+from sslight.data.sources.tables import SMALLEST_CACHED, Table, cache_table, cached_table, identity, is_settled
 
 
 def list_images(root: str) -> tuple[NameTable, dict[str, int]]:

@@ -18,15 +18,13 @@ class NameTable:
     through ``surrogateescape``.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._text, self._ends = _joined(name.encode("utf-8", "surrogateescape") for name in names)
-
-    @classmethod
-    def from_encoded(cls, names: Iterable[bytes]) -> "NameTable":
-        """The table of names that are bytes already."""
-        table = cls(())
-        table._text, table._ends = _joined(names)
-        return table
+    def __init__(self, names: Iterable[str | bytes]) -> None:
+        text = bytearray()
+        ends: list[int] = []
+        for name in names:
+            text += name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
+            ends.append(len(text))
+        self._text, self._ends = bytes(text), np.array(ends, dtype=np.int64)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], prefix: str = "") -> "NameTable":
@@ -62,15 +60,6 @@ class NameTable:
             raise IndexError(index)
         start = self._ends[index - 1] if index else 0
         return self._text[start : self._ends[index]].decode("utf-8", "surrogateescape")
-
-
-def _joined(names: Iterable[bytes]) -> tuple[bytes, npt.NDArray[np.int64]]:
-    text = bytearray()
-    ends: list[int] = []
-    for name in names:
-        text += name
-        ends.append(len(text))
-    return bytes(text), np.array(ends, dtype=np.int64)
 
 
 def printable(name: str) -> str:

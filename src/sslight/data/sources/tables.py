@@ -5,17 +5,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
+from sslight.data.sources.names import NameTable
 from sslight.files import whole_file
 from sslight.reading import read_ordinary
 
@@ -28,6 +29,9 @@ SETTLED_NS = 2_000_000_000
 
 LIST_ANEW = "SSLIGHT_LIST_ANEW"
 """Environment variable: set to 1, nothing that the user's cache holds is used, but all is listed anew and kept."""
+
+SMALLEST_CACHED = 1000
+"""Images from which on it is kept what lies where: below, looking again takes milliseconds."""
 
 LARGEST_TABLE = 2**37
 """Bytes of a table that is read at most: names and places of more than a billion images."""
@@ -42,11 +46,49 @@ class Table:
     head: dict[str, Any]
     arrays: dict[str, npt.NDArray[Any]]
 
+    def column(self, name: str, dtype: npt.DTypeLike, length: int) -> npt.NDArray[Any]:
+        """One of the arrays. Raises ValueError if there is none of this type and length."""
+        array = self.arrays.get(name)
+        if array is None or array.dtype != dtype or len(array) != length:
+            raise ValueError(f"the table has no {length} {name}")
+        return array
+
+    def byte_ranges(self, length: int, *, lowest: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Offsets from ``lowest`` on and sizes in a file of ``num_bytes``. Raises ValueError for any that are not."""
+        offsets, sizes = (self.column(name, np.int64, length) for name in ("offsets", "sizes"))
+        if np.any((offsets < lowest) | (sizes < 0) | (offsets > self.head["num_bytes"] - sizes)):
+            raise ValueError("the table has places outside its file")
+        return offsets, sizes
+
+
+class Index(Protocol):
+    """What lies where in a file, and how it becomes a table whose head holds the ``num_bytes`` of the file."""
+
+    @property
+    def names(self) -> NameTable: ...
+
+    def table(self, num_bytes: int) -> Table: ...
+
+    @classmethod
+    def from_table(cls, table: Table) -> Self:
+        """Raises ValueError, or what mistaken types raise, for a table whose content does not fit together."""
+        ...
+
+
+AnyIndex = TypeVar("AnyIndex", bound=Index)
+
+
+def index_from(kind: type[AnyIndex], table: Table | None, num_bytes: int) -> AnyIndex | None:
+    """The index in the table if it is for a file of this size and its content fits."""
+    with suppress(KeyError, TypeError, ValueError, AttributeError):
+        if table is not None and table.head.get("num_bytes") == num_bytes:
+            return kind.from_table(table)
+    return None
+
 
 def write_table(path: Path, table: Table) -> None:
     """Write the table whole or not at all. Raises OSError."""
     arrays = {name: np.ascontiguousarray(array) for name, array in table.arrays.items()}
-    assert all(_is_allowed(array) for array in arrays.values())
     head = json.dumps(table.head)
     with whole_file(path, "wb") as file:
         file.write(safetensors.save(arrays, {_KEY: _checksum(head, arrays) + head}))
@@ -80,7 +122,8 @@ def table_from(content: bytes) -> Table | None:
         described = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"][_KEY]
         arrays = safetensors.load(content)
         checksum, head = described[:64], described[64:]
-        if checksum == _checksum(head, arrays) and all(_is_allowed(array) for array in arrays.values()):
+        are_allowed = all(array.ndim == 1 and array.dtype.str in _KINDS for array in arrays.values())
+        if are_allowed and checksum == _checksum(head, arrays):
             return Table(dict(json.loads(head)), arrays)
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         pass
@@ -93,10 +136,6 @@ def _checksum(head: str, arrays: dict[str, npt.NDArray[Any]]) -> str:
         digest.update(f"{name}{array.dtype.str}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _is_allowed(array: npt.NDArray[Any]) -> bool:
-    return array.ndim == 1 and array.dtype.str in _KINDS
 
 
 def identity(status: os.stat_result) -> tuple[int, int, int]:
@@ -117,25 +156,44 @@ def is_settled(identities: Collection[tuple[int, int, int]], now_ns: int) -> boo
     return min(changes) > 0 and not are_one and max(changes) < now_ns - SETTLED_NS
 
 
-class CachedFile:
-    """What the user's cache keeps about one file; of use only while the file is unchanged."""
+@dataclass(frozen=True)
+class Cached:
+    """What the user's cache keeps about one file, by path or address; of use only while ``version`` is what it was.
 
-    def __init__(self, kind: str, path: Path) -> None:
-        status = path.stat()
-        self._kind, self._path = kind, path
-        self._identity = identity(status)
-        self._key = [*self._identity, status.st_size]
-        self._now_ns = time.time_ns()
+    Without a version nothing is kept, nor about a file of fewer images than ``smallest``.
+    """
+
+    kind: str
+    subject: Path | str
+    version: object
+    smallest: int
 
     def read(self) -> Table | None:
         """The table kept for the file as it is now."""
-        table = cached_table(self._kind, self._path)
-        return table if table is not None and table.head.get("file") == self._key else None
+        table = None if self.version is None else cached_table(self.kind, self.subject)
+        return table if table is not None and table.head.get("version") == self.version else None
+
+    def index(self, kind: type[AnyIndex], num_bytes: int, scan: Callable[[], AnyIndex]) -> AnyIndex:
+        """The index kept, else what ``scan`` finds, which is kept."""
+        known = index_from(kind, self.read(), num_bytes)
+        if known is not None:
+            return known
+        index = scan()
+        if len(index.names) >= self.smallest:
+            self.keep(index.table(num_bytes))
+        return index
 
     def keep(self, table: Table) -> None:
         """Keep a table made from the file since this object was built."""
-        if is_settled([self._identity], self._now_ns):
-            cache_table(self._kind, self._path, Table({**table.head, "file": self._key}, table.arrays))
+        if self.version is not None:
+            cache_table(self.kind, self.subject, Table({**table.head, "version": self.version}, table.arrays))
+
+
+def cached_file(kind: str, path: Path) -> Cached:
+    """What the cache keeps about a file of this machine; one that was changed just now has no version."""
+    status = path.stat()
+    version = [*identity(status), status.st_size] if is_settled([identity(status)], time.time_ns()) else None
+    return Cached(kind, path, version, SMALLEST_CACHED)
 
 
 def cached_table(kind: str, subject: Path | str) -> Table | None:

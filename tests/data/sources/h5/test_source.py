@@ -94,7 +94,7 @@ def test_names_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
 def test_the_listing_of_a_large_file_is_kept_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sslight.data.sources.h5.index.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.sources.tables.SMALLEST_CACHED", 1)
     monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", -(10**12))
     path = write(tmp_path / "t.h5", {"b": ["1"], "a": ["1", "0"]})
     first = H5Source(path, labeled=True)

@@ -325,7 +325,7 @@ def test_a_shard_that_changed_after_it_was_indexed_gives_no_wrong_bytes(tmp_path
 
 
 def test_headers_of_large_shards_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslight.data.sources.tar.index.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.sources.tables.SMALLEST_CACHED", 1)
     monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", -(10**12))
     [shard] = labelled_shards(tmp_path, shards=1)
     first = TarSource([shard], labeled=True)

@@ -1,6 +1,7 @@
 """What an H5 file of the original's layout holds, and where its bytes lie."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -9,30 +10,43 @@ import numpy.typing as npt
 
 from sslight.data.decoding.limits import UnreadableImage
 from sslight.data.sources.names import NameTable, printable
-from sslight.data.sources.tables import CachedFile, Table, read_table, write_table
-
-SMALLEST_CACHED = 1000
-"""Images from which on the listing of a file is kept between runs."""
+from sslight.data.sources.tables import Table, cached_file, index_from, read_table, write_table
 
 CHECKED = 64
 """Images of an index that are looked up in the file before the index is believed."""
 
 
 @dataclass(frozen=True)
-class ByteRanges:
-    """Where each image's bytes lie in the file, int64 ``[N]`` in bytes; offset -1 if not in one piece."""
-
-    offsets: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class H5Index:
-    """Images in each class by sorted class name, the names ``class/image`` in order, and places if known."""
+    """Images in each class by sorted class name, the names ``class/image`` in order, and where they lie if known.
+
+    ``places`` are offset and size of each image in bytes, int64 ``[N, 2]``; offset -1 if not in one piece.
+    """
 
     classes: dict[str, int]
     names: NameTable
-    places: ByteRanges | None = None
+    places: npt.NDArray[np.int64] | None = None
+
+    def table(self, num_bytes: int) -> Table:
+        """As it is kept for a file of this size."""
+        arrays = self.names.arrays()
+        if self.places is not None:
+            arrays |= {"offsets": self.places[:, 0], "sizes": self.places[:, 1]}
+        return Table({"num_bytes": num_bytes, "classes": self.classes}, arrays)
+
+    @classmethod
+    def from_table(cls, table: Table) -> "H5Index":
+        """What :meth:`table` gave. Raises ValueError and others if its content does not fit together."""
+        classes = {str(name): int(count) for name, count in table.head["classes"].items()}
+        names = NameTable.from_arrays(table.arrays)
+        ends = np.cumsum(list(classes.values())).tolist()
+        if not ends or ends[-1] != len(names) or min(classes.values()) < 1:
+            raise ValueError("its classes are not those of its names")
+        for name, first, end in zip(classes, [0, *ends], ends, strict=False):
+            if not (names[first].startswith(f"{name}/") and names[end - 1].startswith(f"{name}/")):
+                raise ValueError("its names are not in the order of its classes")
+        has_places = "offsets" in table.arrays
+        return cls(classes, names, np.stack(table.byte_ranges(len(names), lowest=-1), 1) if has_places else None)
 
 
 def load_h5_index(path: Path) -> H5Index:
@@ -40,17 +54,11 @@ def load_h5_index(path: Path) -> H5Index:
 
     Raises ValueError for another layout, OSError or RuntimeError if the file cannot be opened.
     """
-    beside = _as_index(read_table(h5_index_path(path)), path.stat().st_size)
-    if beside is not None and beside.places is not None and _agrees(path, beside):
+    num_bytes = path.stat().st_size
+    beside = index_from(H5Index, read_table(h5_index_path(path)), num_bytes)
+    if beside is not None and beside.places is not None and _agrees(path, beside.names, beside.places):
         return beside
-    cache = CachedFile("h5", path)
-    known = _as_index(cache.read(), path.stat().st_size)
-    if known is not None:
-        return known
-    index = _listing(path)
-    if len(index.names) >= SMALLEST_CACHED:
-        cache.keep(_as_table(index, path))
-    return index
+    return cached_file("h5", path).index(H5Index, num_bytes, lambda: _listing(path))
 
 
 def write_h5_index(path: Path) -> None:
@@ -58,8 +66,8 @@ def write_h5_index(path: Path) -> None:
     index = _listing(path)
     with h5py.File(path, "r") as file:
         places = [place_of(file, index.names[number]) or (-1, 0) for number in range(len(index.names))]
-    offsets, sizes = np.array(places, dtype=np.int64).reshape(-1, 2).T
-    write_table(h5_index_path(path), _as_table(H5Index(index.classes, index.names, ByteRanges(offsets, sizes)), path))
+    placed = replace(index, places=np.array(places, dtype=np.int64))
+    write_table(h5_index_path(path), placed.table(path.stat().st_size))
 
 
 def h5_index_path(path: Path) -> Path:
@@ -140,48 +148,9 @@ def _kind(file: h5py.File, name: str) -> int:
     return kind
 
 
-def _agrees(path: Path, index: H5Index) -> bool:
-    """Whether evenly spread images of the index lie in the file where it says."""
-    places = index.places
-    assert places is not None
-    numbers = np.unique(np.linspace(0, len(index.names) - 1, CHECKED).astype(np.int64)).tolist()
-    with h5py.File(path, "r") as file:
-        try:
-            return all(
-                (place_of(file, index.names[number]) or (-1, 0)) == (places.offsets[number], places.sizes[number])
-                for number in numbers
-            )
-        except (KeyError, RuntimeError):
-            return False
-
-
-def _as_table(index: H5Index, path: Path) -> Table:
-    arrays = index.names.arrays()
-    if index.places is not None:
-        arrays |= {"offsets": index.places.offsets, "sizes": index.places.sizes}
-    return Table({"num_bytes": path.stat().st_size, "classes": index.classes}, arrays)
-
-
-def _as_index(table: Table | None, num_bytes: int) -> H5Index | None:
-    """The index in the table if it is for a file of this size and all its numbers fit."""
-    if table is None or table.head.get("num_bytes") != num_bytes:
-        return None
-    try:
-        classes = {str(name): int(count) for name, count in table.head["classes"].items()}
-        names = NameTable.from_arrays(table.arrays)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-    if not len(names) or sum(classes.values()) != len(names) or min(classes.values()) < 1:
-        return None
-    ends = np.cumsum(list(classes.values())).tolist()
-    for name, first, end in zip(classes, [0, *ends], ends, strict=False):
-        if not (names[first].startswith(f"{name}/") and names[end - 1].startswith(f"{name}/")):
-            return None
-    offsets, sizes = table.arrays.get("offsets"), table.arrays.get("sizes")
-    if offsets is None or sizes is None:
-        return H5Index(classes, names)
-    if len(offsets) != len(names) or len(sizes) != len(names) or {offsets.dtype, sizes.dtype} != {np.dtype(np.int64)}:
-        return None
-    if np.any((offsets < -1) | (sizes < 0) | (offsets > num_bytes - sizes)):
-        return None
-    return H5Index(classes, names, ByteRanges(offsets, sizes))
+def _agrees(path: Path, names: NameTable, places: npt.NDArray[np.int64]) -> bool:
+    """Whether evenly spread images of an index lie in the file where it says."""
+    numbers = np.unique(np.linspace(0, len(names) - 1, CHECKED).astype(np.int64)).tolist()
+    with h5py.File(path, "r") as file, suppress(KeyError, RuntimeError):
+        return all((place_of(file, names[number]) or (-1, 0)) == tuple(places[number]) for number in numbers)
+    return False

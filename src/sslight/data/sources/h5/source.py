@@ -42,13 +42,12 @@ class H5Source:
         """The dataset's bytes. Raises OSError or UnreadableImage."""
         name, file = self._names[index], self._open()
         try:
-            if self._places is not None and self._places.offsets[index] >= 0:
-                place = int(self._places.offsets[index]), int(self._places.sizes[index])
-            else:
+            offset, num_bytes = (-1, 0) if self._places is None else self._places[index].tolist()
+            if offset < 0:
                 refuse_links(file, name)
-                place = place_of(file, name) or (-1, 0)
-            if place[0] >= 0:
-                return _read_piece(file, *place)
+                offset, num_bytes = place_of(file, name) or (-1, 0)
+            if offset >= 0:
+                return _read_piece(file, offset, num_bytes)
             return _read_through_hdf5(h5py.Dataset(h5py.h5d.open(file.id, encoded_name(name))))
         except UnreadableImage:
             raise

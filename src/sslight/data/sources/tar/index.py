@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from sslight.data.sources.names import NameTable
 from sslight.data.sources.suffixes import IMAGE_SUFFIXES
 from sslight.data.sources.tables import (
-    CachedFile,
+    Cached,
     Table,
-    cache_table,
-    cached_table,
+    cached_file,
+    index_from,
     is_table,
     read_table,
     table_from,
@@ -33,9 +33,6 @@ LARGEST_LABEL = 1024
 """Bytes of a ``KEY.cls`` at most."""
 
 LARGEST_CLASS_LIST = 2**26
-
-SMALLEST_CACHED = 1000
-"""Images in a shard from which on its index is kept between runs."""
 
 READ_AHEAD = 2**22
 """Bytes of a remote shard that are read at a time when it has no index."""
@@ -64,14 +61,46 @@ class ShardIndex:
     def only(self, rows: npt.NDArray[np.int64]) -> "ShardIndex":
         """The images at ``rows``."""
         names = self.names.all_encoded()
-        return ShardIndex(
-            NameTable.from_encoded(names[row] for row in rows.tolist()),
-            self.offsets[rows],
-            self.sizes[rows],
-            self.samples[rows],
-            self.labels[rows],
-            self.classes,
-        )
+        arrays = {name: getattr(self, name)[rows] for name in _ARRAYS}
+        return replace(self, names=NameTable(names[row] for row in rows.tolist()), **arrays)
+
+    def table(self, num_bytes: int) -> Table:
+        """As it is kept for a shard of this size."""
+        arrays = self.names.arrays() | {name: getattr(self, name) for name in _ARRAYS}
+        return Table({"num_bytes": num_bytes, "classes": self.classes}, arrays)
+
+    @classmethod
+    def from_table(cls, table: Table) -> "ShardIndex":
+        """What :meth:`table` gave. Raises ValueError and others if its content does not fit together."""
+        names = NameTable.from_arrays(table.arrays)
+        offsets, sizes = table.byte_ranges(len(names))
+        samples, labels = (table.column(name, np.int32, len(names)) for name in ("samples", "labels"))
+        classes = tuple(str(name) for name in table.head["classes"])
+        if np.any((labels < -1) | (labels >= len(classes))):
+            raise ValueError("it has labels that are no positions in its classes")
+        return cls(names, offsets, sizes, samples, labels, classes)
+
+
+class OpenFile:
+    """A file that is closed when nobody refers to it any more. It may cross a fork: ``pread`` shares no position."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = -1
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """So many bytes, fewer at the end of the file."""
+        return os.pread(self._descriptor, count, offset)
+
+
+def opened(shard: Path | RemoteFile) -> OpenFile | RemoteFile:
+    """A shard with its ``size`` and ``read_at``."""
+    return shard if isinstance(shard, RemoteFile) else OpenFile(shard)
 
 
 def load_index(shard: Path | RemoteFile) -> ShardIndex:
@@ -79,41 +108,17 @@ def load_index(shard: Path | RemoteFile) -> ShardIndex:
 
     Raises DamagedTar, or OSError (StoreUnavailable) if the shard cannot be read.
     """
+    file = opened(shard)
     if isinstance(shard, RemoteFile):
-        return _load_remote_index(shard)
-    num_bytes = shard.stat().st_size
-    beside = _as_index(read_table(index_path(shard)), num_bytes)
-    if beside is not None:
-        with shard.open("rb", buffering=0) as file:
-            if _has_images_there(_reader(file.fileno()), beside):
-                return beside
-    cache = CachedFile("shards", shard)
-    known = _as_index(cache.read(), num_bytes)
-    if known is not None:
-        return known
-    index = scan(shard)
-    if len(index.names) >= SMALLEST_CACHED:
-        cache.keep(_as_table(index, num_bytes))
-    return index
-
-
-def _load_remote_index(shard: RemoteFile) -> ShardIndex:
-    content = shard.beside(".index", is_table)
-    beside = None if content is None else _as_index(table_from(content), shard.size)
-    if beside is not None and _has_images_there(shard.read_at, beside):
-        return beside
-    cached = cached_table("shards", str(shard))
-    if cached is not None and shard.version is not None and cached.head.get("version") == shard.version:
-        known = _as_index(cached, shard.size)
-        if known is not None:
-            return known
-    read_at = _ReadAhead(shard)
-    _refuse_compressed(read_at(0, 6))
-    index = _index_of(tar_members(read_at, shard.size), read_at)
-    if shard.version is not None:
-        table = _as_table(index, shard.size)
-        cache_table("shards", str(shard), Table({**table.head, "version": shard.version}, table.arrays))
-    return index
+        beside = table_from(shard.beside(".index", is_table) or b"")
+        cached = Cached("shards", str(shard), shard.version, smallest=0)
+    else:
+        beside = read_table(index_path(shard))
+        cached = cached_file("shards", shard)
+    index = index_from(ShardIndex, beside, file.size)
+    if index is not None and _has_images_there(file.read_at, index):
+        return index
+    return cached.index(ShardIndex, file.size, lambda: scan(shard))
 
 
 class _ReadAhead:
@@ -140,13 +145,9 @@ def _has_images_there(read_at: ReadAt, index: ShardIndex) -> bool:
     )
 
 
-def _reader(descriptor: int) -> ReadAt:
-    return lambda offset, count: os.pread(descriptor, count, offset)
-
-
 def write_index(shard: Path, index: ShardIndex) -> None:
     """Write the index beside its shard; it travels with it, so only the size identifies the shard."""
-    write_table(index_path(shard), _as_table(index, shard.stat().st_size))
+    write_table(index_path(shard), index.table(shard.stat().st_size))
 
 
 def index_path(shard: Path) -> Path:
@@ -154,12 +155,15 @@ def index_path(shard: Path) -> Path:
     return shard.with_suffix(".index")
 
 
-def scan(shard: Path) -> ShardIndex:
-    """The index from the shard's headers and labels: two reads an image."""
-    with shard.open("rb", buffering=0) as file:
-        read_at = _reader(file.fileno())
-        _refuse_compressed(read_at(0, 6))
-        return _index_of(tar_members(read_at, os.fstat(file.fileno()).st_size), read_at)
+def scan(shard: Path | RemoteFile) -> ShardIndex:
+    """The index from the shard's headers and labels: two reads an image, or large parts of a remote one."""
+    file = opened(shard)
+    read_at = _ReadAhead(file) if isinstance(file, RemoteFile) else file.read_at
+    start = read_at(0, 6)
+    for magic, name in _COMPRESSED.items():
+        if start.startswith(magic):
+            raise DamagedTar(f"is compressed ({name}), so no image can be read by itself; unpack it to a plain .tar")
+    return _index_of(tar_members(read_at, file.size), read_at)
 
 
 def _index_of(members: Iterator[Member], read_at: ReadAt) -> ShardIndex:
@@ -232,34 +236,3 @@ def _class_list(member: Member, read_at: ReadAt) -> list[str]:
         if isinstance(content, list) and all(isinstance(name, str) for name in content):
             return content
     raise DamagedTar(f"has a {CLASSES_MEMBER} that is no list of names")
-
-
-def _refuse_compressed(start: bytes) -> None:
-    for magic, name in _COMPRESSED.items():
-        if start.startswith(magic):
-            raise DamagedTar(f"is compressed ({name}), so no image can be read by itself; unpack it to a plain .tar")
-
-
-def _as_table(index: ShardIndex, num_bytes: int) -> Table:
-    arrays = index.names.arrays()
-    arrays |= {name: getattr(index, name) for name in _ARRAYS}
-    return Table({"num_bytes": num_bytes, "classes": index.classes}, arrays)
-
-
-def _as_index(table: Table | None, num_bytes: int) -> ShardIndex | None:
-    """The index in the table if it is for a shard of this size and all its numbers fit."""
-    if table is None or table.head.get("num_bytes") != num_bytes:
-        return None
-    try:
-        classes = tuple(str(name) for name in table.head["classes"])
-        names = NameTable.from_arrays(table.arrays)
-        offsets, sizes, samples, labels = (table.arrays[name] for name in _ARRAYS)
-    except (KeyError, TypeError, ValueError):
-        return None
-    if {offsets.dtype, sizes.dtype} != {np.dtype(np.int64)} or {samples.dtype, labels.dtype} != {np.dtype(np.int32)}:
-        return None
-    fits = len(names) == len(offsets) == len(sizes) == len(samples) == len(labels) and bool(
-        np.all((offsets >= 0) & (sizes >= 0) & (offsets <= num_bytes - sizes))
-        and np.all((labels >= -1) & (labels < len(classes)))
-    )
-    return ShardIndex(names, offsets, sizes, samples, labels, classes) if fits else None

@@ -15,7 +15,7 @@ from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.names import NameTable, printable
 from sslight.data.sources.source import folder_labels, joined_labels
 from sslight.data.sources.suffixes import IMAGE_SUFFIXES
-from sslight.data.sources.tar.index import ShardIndex, load_index, sample_key
+from sslight.data.sources.tar.index import ShardIndex, load_index, opened, sample_key
 from sslight.data.sources.tar.members import BLOCK, DamagedTar, is_header_of
 from sslight.data.sources.tar.remote import RemoteFile
 
@@ -66,9 +66,9 @@ class TarSource:
         if not names:
             raise ValueError(f"{_listed(shards)} holds no images; give shards with members such as KEY.jpg")
         order = _order_of_parts(names)
-        self._names = NameTable.from_encoded([names[place] for place in order.tolist()])
+        self._names = NameTable(names[place] for place in order.tolist())
         self._shard, self._offsets, self._sizes = self._shard[order], self._offsets[order], self._sizes[order]
-        self._open = lru_cache(OPEN_SHARDS)(_OpenFile)
+        self._open = lru_cache(OPEN_SHARDS)(opened)
         self.classes: tuple[str, ...] | None = None
         self.labels: npt.NDArray[np.int64] | None = None
         if labeled:
@@ -83,7 +83,8 @@ class TarSource:
         if size > MAX_ENCODED_BYTES:
             raise UnreadableImage(f"the tar member claims {size:,} bytes")
         # With its header, in one call: a shard changed since it was indexed is noticed.
-        content = self._read_at(self._shards[shard], offset - BLOCK, BLOCK + size)
+        # The file is referred to until it has been read: another thread may drive it out of the cache.
+        content = self._open(self._shards[shard]).read_at(offset - BLOCK, BLOCK + size)
         if len(content) < BLOCK + size or not is_header_of(content[:BLOCK], size):
             raise UnreadableImage("the tar file has changed since it was indexed; remove the .index file beside it")
         return content[BLOCK:]
@@ -95,12 +96,6 @@ class TarSource:
     def locate(self, index: int) -> str:
         """``shard:name``."""
         return printable(f"{self._shards[self._place(index)[0]]}:{self._names[index]}")
-
-    def _read_at(self, shard: Path | RemoteFile, offset: int, count: int) -> bytes:
-        if isinstance(shard, RemoteFile):
-            return shard.read_at(offset, count)
-        file = self._open(shard)  # referred to until it has been read: another thread may drive it out of the cache
-        return os.pread(file.descriptor, count, offset)
 
     def _place(self, index: int) -> tuple[int, int, int]:
         if not 0 <= index < len(self):
@@ -130,18 +125,6 @@ class TarSource:
                 "add them, or switch off what needs labels"
             )
         return classes, labels
-
-
-class _OpenFile:
-    """A file that is closed when nobody refers to it any more. It may cross a fork: ``pread`` shares no position."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
 
 
 def _indices(shards: Sequence[Path | RemoteFile]) -> list[ShardIndex]:
