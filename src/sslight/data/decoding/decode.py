@@ -22,8 +22,7 @@ MAX_SIDE = 65_535
 MAX_SCANS = 500
 """Most scans of a JPEG, of which a progressive one has about ten. Each may go over all pixels for a hundred bytes."""
 
-LARGEST_TILE = 4096
-"""Px by which a tile of a TIFF may be larger than the picture."""
+LARGEST_TILE = 4096  # Px by which a tile of a TIFF may be larger than the picture
 
 # libjpeg and libtiff report what they find in damaged data on standard error. For TIFF files, which
 # are rare, every line is taken to be libtiff's.

@@ -6,12 +6,10 @@ from pathlib import Path
 from sslight.config.fields import MAX_PIXELS, READ_TIMEOUT
 from sslight.reading import read_ordinary
 
-MAX_ENCODED_BYTES = 2**30
-"""Bytes of an encoded image at most."""
+MAX_ENCODED_BYTES = 2**30  # Bytes of an encoded image at most
 
 
 def one_line(error: Exception) -> str:
-    """The text of an error without line breaks."""
     return " ".join(str(error).split())
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 _STANDARD_ERROR = 2
 _lock = threading.Lock()
-_catcher = -1
-"""File without a name into which this process catches; opened when first needed."""
+_catcher = -1  # File without a name into which this process catches; opened when first needed
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from faster_coco_eval.core import mask as mask_api
 
 from sslight.config.plain_yaml import shown
 from sslight.data.detection.instances import AnnotatedImage, DetectionSet, Instance, Segmentation
+from sslight.data.sources.names import first_few
 
-_SHOWN = 3
 _LARGEST_NUMBER = 1e15  # also excludes what is not finite
 
 
@@ -79,24 +79,24 @@ def _read(file: Path) -> dict[str, Any]:
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list) or (part != "annotations" and not entries):
             raise ValueError(f"{file} has no list of {part}: give a file in COCO's format (instances_*.json).")
-        bad = []
-        for number, entry in enumerate(entries):
-            read = (
-                {key: as_kind(entry.get(key)) for key, (as_kind, _) in keys.items()} if isinstance(entry, dict) else {}
-            )
-            if not read or None in read.values():
-                bad.append(number)
-            else:
-                entry.update(read)
+        bad = [number for number, entry in enumerate(entries) if not _converted(entry, keys)]
         if bad:
             wanted = ", ".join(f"{key} ({kind})" for key, (_, kind) in keys.items())
             raise ValueError(
                 f"{file}: {len(bad)} of {len(entries)} entries of {part} lack one of {wanted} "
-                f"(the first: number {_first(bad)}): repair the file."
+                f"(the first: number {first_few(bad)}): repair the file."
             )
     bad_sizes = [image["id"] for image in content["images"] if image["height"] < 1 or image["width"] < 1]
     _refuse(file, bad_sizes, "image", "height or width is below 1")
     return dict(content)
+
+
+def _converted(entry: Any, keys: Mapping[str, tuple[Callable[[Any], Any], str]]) -> bool:
+    """Whether an entry has all keys, which become what they should be."""
+    if not isinstance(entry, dict):
+        return False
+    entry.update({key: as_kind(entry.get(key)) for key, (as_kind, _) in keys.items()})
+    return all(entry[key] is not None for key in keys)
 
 
 _Entries = list[dict[str, Any]]
@@ -147,32 +147,32 @@ def _image_paths(folder: Path, names: list[str]) -> list[Path]:
     outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name]
     if outside:
         raise ValueError(
-            f"{len(outside)} file names lead out of {folder} (the first: {shown(_first(outside))}): repair them."
+            f"{len(outside)} file names lead out of {folder} (the first: {shown(first_few(outside))}): repair them."
         )
     present = {entry.name for entry in os.scandir(folder)}
-    paths: list[Path] = []
-    missing: list[str] = []
-    for name in names:
+
+    def place(name: str) -> Path | None:
         relative = name.replace("\\", "/") if "\\" in name and not (folder / name).exists() else name
         last = Path(relative).name
         if relative in present or (folder / relative).is_file():
-            paths.append(folder / relative)
-        elif relative != last and (folder.parent / relative).is_file():
-            paths.append(folder.parent / relative)
-        elif last in present:
-            paths.append(folder / last)
-        else:
-            missing.append(name)
+            return folder / relative
+        if relative != last and (folder.parent / relative).is_file():
+            return folder.parent / relative
+        return folder / last if last in present else None
+
+    places = [place(name) for name in names]
+    paths = [path for path in places if path is not None]
+    missing = [name for name, path in zip(names, places, strict=True) if path is None]
     if missing:
         raise ValueError(
-            f"{folder} lacks {len(missing)} of {len(names)} annotated images (the first: {_first(missing)}): "
+            f"{folder} lacks {len(missing)} of {len(names)} annotated images (the first: {first_few(missing)}): "
             f"unpack all of them, or give the annotations of those that are there."
         )
     counts = Counter(paths)
     shared = [name for name, path in zip(names, paths, strict=True) if counts[path] > 1]
     if shared:
         raise ValueError(
-            f"{len(shared)} file names of {folder} mean the same file as another (the first: {_first(shared)}): "
+            f"{len(shared)} file names of {folder} mean the same file as another (the first: {first_few(shared)}): "
             f"keep their folders apart."
         )
     return paths
@@ -250,11 +250,5 @@ def _are_finite(values: Iterable[object]) -> bool:
 
 def _refuse(file: Path, ids: list[int], kind: str, rule: str, remedy: str = "repair or remove them") -> None:
     if ids:
-        raise ValueError(
-            f"{file} has {len(ids)} {kind}{'s' if len(ids) > 1 else ''} whose {rule} ({kind} {_first(ids)}): {remedy}."
-        )
-
-
-def _first(values: list[Any]) -> str:
-    shown = ", ".join(str(value) for value in values[:_SHOWN])
-    return shown if len(values) <= _SHOWN else f"{shown}, ..."
+        several = "s" if len(ids) > 1 else ""
+        raise ValueError(f"{file} has {len(ids)} {kind}{several} whose {rule} ({kind} {first_few(ids)}): {remedy}.")

@@ -76,16 +76,13 @@ class DetectionSet:
         return len(self.images)
 
     def read(self, index: int) -> bytes:
-        """The file's bytes. Raises OSError or UnreadableImage."""
         return read_image_file(self.images[index].file)
 
     def name(self, index: int) -> str:
-        """The file's name and that of its folder."""
         file = self.images[index].file
         return f"{file.parent.name}/{file.name}"
 
     def locate(self, index: int) -> str:
-        """Full path of the file, printable."""
         return printable(str(self.images[index].file))
 
     def decode(self, index: int, *, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -112,17 +109,11 @@ class DetectionSet:
 
 def _as_stored(pixels: Tensor, encoded: bytes) -> Tensor:
     """An image that was turned upright, as it lies in its file; unchanged where EXIF does not swap its sides."""
-    match format_mode_and_orientation(encoded)[2]:
-        case 5:
-            return pixels.transpose(1, 2)
-        case 6:
-            return pixels.rot90(1, (1, 2))
-        case 7:
-            return pixels.transpose(1, 2).flip(1, 2)
-        case 8:
-            return pixels.rot90(-1, (1, 2))
-        case _:
-            return pixels
+    orientation = format_mode_and_orientation(encoded)[2]
+    if orientation in (5, 7):
+        pixels = pixels.transpose(1, 2)
+        return pixels if orientation == 5 else pixels.flip(1, 2)
+    return pixels.rot90({6: 1, 8: -1}.get(orientation, 0), (1, 2))
 
 
 def usable_instances(image: AnnotatedImage) -> list[Instance]:

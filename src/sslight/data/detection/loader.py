@@ -36,7 +36,6 @@ class DetectionBatch:
     indices: Tensor
 
     def to(self, device: torch.device, non_blocking: bool = True) -> "DetectionBatch":
-        """The same batch on a device."""
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=non_blocking)
@@ -45,7 +44,6 @@ class DetectionBatch:
         return DetectionBatch([moved(image) for image in self.images], targets, self.indices)
 
     def tensors(self) -> list[Tensor]:
-        """All its tensors."""
         return [*self.images, *(value for target in self.targets for value in target.values())]
 
 
@@ -58,14 +56,13 @@ def resized_size(height: int, width: int, shorter: int, longest: int) -> tuple[i
 class DetectionLoader:
     """Training batches, epoch by epoch, the same for any number of workers.
 
-    The order of an epoch depends on (seed, epoch); each batch over all processes has only wide or only
-    tall images as far as their numbers allow, which saves padding. Size and flip of image ``i`` depend
-    on (seed, epoch, i). An unreadable image, or one that is not as large as annotated, is replaced by
-    another one.
+    The order of an epoch depends on (seed, epoch); each batch over all processes has only wide or only tall images
+    as far as their numbers allow, which saves padding. Size and flip of image ``i`` depend on (seed, epoch, i).
+    An unreadable image, or one that is not as large as annotated, is replaced by another one.
 
-    All ``images`` have something to learn from. ``sizes`` are lengths of the shorter side in px, one of which is
-    drawn, ``longest`` is the largest one of the longer side, and ``batch_size`` counts images of this process.
-    ``state_dict`` holds the unreadable images met so far. Raises ValueError for fewer images than one batch takes.
+    All ``images`` have something to learn from. ``sizes`` of the shorter side, one of which is drawn, and the
+    ``longest`` longer side are in px. ``batch_size`` counts images of this process. ``state_dict`` holds the
+    unreadable images met so far. Raises ValueError for fewer images than one batch takes.
     """
 
     def __init__(
@@ -107,7 +104,6 @@ class DetectionLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole global batches in the set."""
         return len(self._set) // self._global_batch
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[DetectionBatch]:
@@ -128,7 +124,6 @@ class DetectionLoader:
             yield DetectionBatch(images, targets, torch.from_numpy(indices))
 
     def _order(self, epoch: int) -> list[Indices]:
-        """The global batches of an epoch."""
         stream = rows.keyed_stream(self._seed, epoch, rows.DETECTION_ORDER)
         order = stream.permutation(len(self._set))
         batches, rest = [], []

@@ -7,14 +7,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from sslight.data.detection.instances import AnnotatedImage, DetectionSet, Instance
+from sslight.data.sources.names import first_few
 from sslight.data.sources.suffixes import IMAGE_SUFFIXES
 
 VOC_CATEGORIES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-
-_SHOWN = 3
 
 
 def read_voc(root: Path, splits: list[str], *, categories: Sequence[str] | None = None) -> DetectionSet:
@@ -39,7 +38,7 @@ def read_voc(root: Path, splits: list[str], *, categories: Sequence[str] | None 
         files = [image.file.stem for image in images if any(each.label in strange for each in image.instances)]
         raise ValueError(
             f"{'+'.join(splits)} has {len(files)} images with a category that the training set has not "
-            f"({_first(sorted(found[label] for label in strange))}; the first: {_first(files)}): "
+            f"({first_few(sorted(found[label] for label in strange))}; the first: {first_few(files)}): "
             f"the names are {', '.join(names)}."
         )
     position = {label: names.index(name) for label, name in enumerate(found)}
@@ -72,7 +71,7 @@ def _read_split(folder: Path, listed: Path, split: str, found: list[str]) -> lis
         if missing:
             raise ValueError(
                 f"{folder / place} lacks {len(missing)} of the {len(names)} files of {listed.name} (the first: "
-                f"{_first([f'{name}.{suffix}' for name in missing])}): unpack all of them."
+                f"{first_few([f'{name}.{suffix}' for name in missing])}): unpack all of them."
             )
     images, damaged = [], []
     for name in names:
@@ -82,7 +81,7 @@ def _read_split(folder: Path, listed: Path, split: str, found: list[str]) -> lis
             damaged.append(f"{name}.xml: {error}")
     if damaged:
         raise ValueError(
-            f"{folder / 'Annotations'} has {len(damaged)} files that cannot be read (the first: {_first(damaged)}): "
+            f"{folder / 'Annotations'} has {len(damaged)} files that cannot be read (the first: {first_few(damaged)}): "
             f"unpack them again."
         )
     return images
@@ -137,8 +136,3 @@ class _WithoutDoctype(ElementTree.TreeBuilder):
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
         raise ValueError("it has a document type, which annotations do not need")
-
-
-def _first(values: list[str]) -> str:
-    shown = ", ".join(values[:_SHOWN])
-    return shown if len(values) <= _SHOWN else f"{shown}, ..."

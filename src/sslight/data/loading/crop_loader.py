@@ -30,21 +30,18 @@ class CropBatch:
     ends_step: bool = True
 
     def to(self, device: torch.device, non_blocking: bool = True) -> "CropBatch":
-        """The same batch on a device."""
         images, indices = (t.to(device, non_blocking=non_blocking) for t in (self.images, self.indices))
         return CropBatch(images, indices, self.ends_step)
 
     def tensors(self) -> list[Tensor]:
-        """All its tensors."""
         return [self.images, self.indices]
 
 
 class CropLoader:
     """Random resized crops (area 0.08–1, sides 3:4 to 4:3, bicubic) and flips, as the field trains classifiers.
 
-    A crop depends on (seed, epoch, index) only, and the order of an epoch on (seed, epoch), so neither
-    depends on the number of workers or processes. Each process takes its share of each step. Unreadable images
-    are left out.
+    A crop depends on (seed, epoch, index) only, and the order of an epoch on (seed, epoch). Each process takes its
+    share of each step. Unreadable images are left out.
 
     ``size`` is the side of a crop in px and ``batch_size`` the images in a step over all processes, of which
     ``part_size`` are given at once (None: a process's whole share). An incomplete last batch of an epoch is

@@ -56,14 +56,12 @@ def image_batches(
                 yield batch.square_images(), labels, torch.from_numpy(found)
 
 
-def check_readable(
-    source: Source, *, sample: int = _TRIED, setting: str = "data.train", limits: ReadLimits = DEFAULT_LIMITS
-) -> None:
+def check_readable(source: Source, *, setting: str = "data.train", limits: ReadLimits = DEFAULT_LIMITS) -> None:
     """Try a few images, evenly spread. Raises ValueError that names ``setting`` if none of them is readable.
 
     Raises WorkerFailed if one takes longer than the limit.
     """
-    wanted = np.unique(np.linspace(0, len(source) - 1, sample).astype(np.int64))
+    wanted = np.unique(np.linspace(0, len(source) - 1, _TRIED).astype(np.int64))
     bad: list[BadImage] = []
     # In a process of its own, which can be left alone if a read never returns.
     with closing(rows.image_pool(source, [], lambda *_: None, batch_size=1, workers=1, limits=limits)) as pool:

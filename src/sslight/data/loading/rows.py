@@ -11,8 +11,7 @@ from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, Shar
 from sslight.data.sources.bad_images import BadImage, BadImageLog, bad_image
 from sslight.data.sources.source import Source
 
-MAX_REPLACEMENTS = 100
-"""Images tried in place of an unreadable one before giving up."""
+MAX_REPLACEMENTS = 100  # Images tried in place of an unreadable one before giving up
 
 # What a stream keyed by (seed, epoch, ...) is for; the views' own are keyed by (seed, epoch, index) alone.
 VIEW_ORDER, VIEW_REPLACEMENT, CROP_ORDER, DETECTION_ORDER, DETECTION_CHANGES, DETECTION_REPLACEMENT = range(1, 7)

@@ -26,19 +26,13 @@ from sslight.data.sources.tar.remote import StoreUnavailable
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
-LARGEST_TASK = 32
-"""Most images that a worker fills at a time: small enough that all workers end a batch together."""
-
-HELD_BATCHES = 2
-"""Batches whose memory stays untouched at the consumer: the last given and the one before."""
+LARGEST_TASK = 32  # Most images that a worker fills at a time: small enough that all workers end a batch together
+HELD_BATCHES = 2  # Batches whose memory stays untouched at the consumer: the last given and the one before
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """What became of one row: the index of the image that fills it and those that could not.
-
-    ``failure`` says why none could be read at all, whichever it is.
-    """
+    """The index of the image that fills a row, those that could not, and why none can be read at all, if so."""
 
     index: int | None
     bad: tuple[BadImage, ...] = ()
@@ -67,7 +61,6 @@ class SharedBatch:
 
     @property
     def bad(self) -> list[BadImage]:
-        """Those that could not."""
         return [image for row in self.rows for image in row.bad]
 
     def square_images(self) -> torch.Tensor:
@@ -100,13 +93,11 @@ def _close_pools() -> None:
 class SharedBatchPool:
     """A ring of buffers (each the arrays of one batch) in shared memory, and the processes that fill them.
 
-    Shared anonymous memory is taken and touched once and needs no room in ``/dev/shm``; a worker
-    writes pixels where the consumer reads them, and only a few bytes an image go through a pipe.
-    The memory is bounded by the batch, not by the number of workers. Workers are forked at the
-    first batch and live until ``close``; signals that ask for an end are left to the main process.
-    ``workers=0`` fills the buffers in this process, with the same results.
+    Shared anonymous memory is taken once and needs no room in ``/dev/shm``; a worker writes pixels where the
+    consumer reads them. Workers are forked at the first batch and live until ``close``; signals that ask for an
+    end are left to the main process. ``workers=0`` fills the buffers in this process, with the same results.
 
-    ``shapes`` are the shapes of the arrays of a batch; ``locate(index)`` names an image in messages;
+    ``shapes`` are those of the arrays of a batch; ``locate(index)`` names an image in messages;
     ``timeout`` is how many seconds a worker may spend on one image while the consumer waits.
     """
 
@@ -126,8 +117,7 @@ class SharedBatchPool:
         tasks_per_batch = -(-batch_size // self._task_size)
         # Two batches ahead, as far as whole tasks for each worker allow.
         prefetch = max(2, -(-2 * tasks_per_batch // workers)) if workers else 0
-        tasks_ahead = prefetch * workers
-        num_buffers = HELD_BATCHES + 1 + max(tasks_ahead - 1, 0) // tasks_per_batch
+        num_buffers = HELD_BATCHES + 1 + max(prefetch * workers - 1, 0) // tasks_per_batch
         self._buffers = [tuple(_shared_array(shape) for shape in shapes) for _ in range(num_buffers)]
         # Process id, image index and number of the images begun of each worker, to name the image when one dies
         # or hangs; the index is -1 between images.
@@ -138,10 +128,8 @@ class SharedBatchPool:
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self._num_given = 0
         _open_pools.add(self)
-        self._loader: DataLoader[list[RowResult]] | None = None
+        self._loader = self._build_loader(workers, prefetch) if workers else None
         self._loader_iter: Iterator[list[RowResult]] | None = None
-        if workers:
-            self._loader = self._build_loader(workers, prefetch)
 
     def batches(self, epoch: int, batches: Iterable[Indices]) -> Iterator[SharedBatch]:
         """Fill one batch after the other; a batch may be shorter than ``batch_size``.
@@ -234,7 +222,10 @@ class SharedBatchPool:
                 if "timed out" not in str(error):
                     raise
                 for index in self._hang_detector.hung():
-                    raise WorkerFailed(hung_notice(self._locate(index), self._timeout)) from None
+                    raise WorkerFailed(
+                        f"reading {self._locate(index)} has taken more than read_timeout={self._timeout:g} seconds: "
+                        "see whether its disk or store answers, remove the file, or raise read_timeout"
+                    ) from None
                 continue
             self._hang_detector.renew()
             yield part
@@ -256,14 +247,6 @@ class SharedBatchPool:
             f"{len(dead)} loader process(es) died (exit code {codes}; -9 is mostly too little memory) while reading "
             f"{names or 'nothing, between two images'}; try fewer workers, or remove that file"
         )
-
-
-def hung_notice(location: str, timeout: float) -> str:
-    """The sentence about an image that takes too long."""
-    return (
-        f"reading {location} has taken more than read_timeout={timeout:g} seconds: see whether its disk or store "
-        f"answers, remove the file, or raise read_timeout"
-    )
 
 
 class _HangDetector:

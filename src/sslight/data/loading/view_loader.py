@@ -20,19 +20,14 @@ from sslight.views import MultiCrop, ViewBatch, warm_up
 class ViewLoader:
     """View batches of a source, epoch by epoch, the same for any number of workers.
 
-    Every epoch visits the images in one random order, drawn from (seed, epoch). It is cut into
-    global batches of ``batch_size · world_size`` images, an incomplete last one being dropped; each
-    process takes its slice of each, so that several processes together see what one would see. The
-    views of image ``i`` depend on (seed, epoch, i) only. With ``accumulate`` above 1, each step
-    gives that many batches of ``batch_size / accumulate`` images, one after the other.
+    The order of an epoch is drawn from (seed, epoch) and cut into global batches of ``batch_size · world_size``
+    images, an incomplete last one being dropped; each process takes its slice of each. The views of image ``i``
+    depend on (seed, epoch, i) only. Each step gives ``accumulate`` batches of ``batch_size / accumulate`` images.
 
-    An unreadable image is replaced by another one, drawn from (seed, epoch, i), whose views are
-    made as if it were image ``i``; ``indices`` and ``labels`` of the batch are those of the
-    replacement. ``state_dict`` holds the unreadable images met so far.
-
-    ``batch_size`` is that of this process. ``pin_memory`` copies each batch to pinned memory;
-    without it the memory of a batch is used again when the second batch after it is asked for.
-    Raises ValueError if the set has less than one global batch.
+    An unreadable image is replaced by another one, drawn from (seed, epoch, i), whose views are made as if it were
+    image ``i``; ``indices`` and ``labels`` are those of the replacement. ``state_dict`` holds the unreadable images
+    met so far. ``pin_memory`` copies each batch to pinned memory; without it the memory of a batch is used again
+    when the second batch after it is asked for. Raises ValueError if the set has less than one global batch.
     """
 
     def __init__(
@@ -85,7 +80,6 @@ class ViewLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole global batches in the set."""
         return len(self._source) // self._global_batch
 
     @property
@@ -132,11 +126,7 @@ def build_view_loader(
     local_world_size: int,
     pin_memory: bool,
 ) -> ViewLoader:
-    """The loader of one of ``world_size`` training processes, ``local_world_size`` of them on this machine.
-
-    ``settings.batch_size`` must divide among the processes and accumulated parts. Raises ValueError
-    if it is larger than the set.
-    """
+    """The loader of one of ``world_size`` training processes, ``local_world_size`` of them on this machine."""
     assert settings.batch_size % (world_size * settings.accumulate) == 0  # the training loop's check
     return ViewLoader(
         source,
@@ -159,11 +149,7 @@ def loader_workers(settings: PretrainSettings, local_world_size: int) -> int:
 
 
 def default_workers(local_world_size: int) -> int:
-    """Worker processes of one of ``local_world_size`` training processes on this machine, if not set.
-
-    Its share of the cores, of which one is left to the training process itself: it must never wait
-    for a core to hand the device its next step.
-    """
+    """Its share of the cores, of which one is left to the training process itself: the device must never wait."""
     return max(1, available_cores() // local_world_size - 1)
 
 

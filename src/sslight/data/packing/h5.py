@@ -16,11 +16,8 @@ from sslight.data.sources.h5.index import encoded_name
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 
-BYTES_AN_IMAGE = 400
-"""What HDF5 adds for one dataset, in bytes (measured: 390)."""
-
-LOOSE_GROUP = "images"
-"""Group of images that lie in no folder and have no label."""
+BYTES_AN_IMAGE = 400  # What HDF5 adds for one dataset, in bytes (measured: 390)
+LOOSE_GROUP = "images"  # Group of images that lie in no folder and have no label
 
 
 def write_h5(

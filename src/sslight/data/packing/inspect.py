@@ -15,9 +15,7 @@ from sslight.data.sources.bad_images import BadImage, bad_image
 from sslight.data.sources.build import passed_over
 from sslight.data.sources.source import Source
 
-CHUNK = 64
-"""Images that a worker looks at in one go."""
-
+CHUNK = 64  # Images that a worker looks at in one go
 QUANTILES = {"smallest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "largest": 1.0}
 
 

@@ -39,9 +39,7 @@ SHARD_BYTES = 2**28
 FEWEST_SHARDS, SMALLEST_SHARD = 16, 1000
 """Small sets become up to so many shards of at least so many images, so that several processes have work."""
 
-SAMPLE = 64
-"""Images prepared beforehand to estimate the room that is needed."""
-
+SAMPLE = 64  # Images prepared beforehand to estimate the room that is needed
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -96,14 +94,13 @@ def pack(
 ) -> PackResult:
     """Write the readable images of ``source`` into ``output``: an H5 file, or a folder of tar shards.
 
-    All work happens in ``OUT.packing``, which becomes ``output`` when it is complete; with tar the same
-    call goes on with the shards that an earlier one left there, with the same result. Images whose
-    shorter side is above ``short_side`` px are made smaller (see ``reencode``); all others keep their
-    bytes; those of more than ``max_pixels`` are unreadable. ``progress`` is told how many images are done,
-    and of how many.
+    All work happens in ``OUT.packing``, which becomes ``output`` when it is complete; with tar the same call goes on
+    with the shards that an earlier one left there. Images whose shorter side is above ``short_side`` px are made
+    smaller (see ``reencode``); all others keep their bytes; those of more than ``max_pixels`` are unreadable.
+    ``progress`` is told how many images are done, and of how many.
 
-    Raises ValueError, before any work, if ``output`` exists, if the folder holds other work, if no
-    image is readable or there is too little room; OSError if the disk fills up or cannot be written.
+    Raises ValueError, before any work, if ``output`` exists, if the folder holds other work, if no image is readable
+    or there is too little room; OSError if the disk fills up or cannot be written.
     """
     work = Work(output)
     _refuse_existing(output, work)

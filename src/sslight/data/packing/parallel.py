@@ -18,8 +18,7 @@ import torch
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_work: Callable[[Any], Any] | None = None
-"""In a worker process: what it does."""
+_work: Callable[[Any], Any] | None = None  # In a worker process: what it does
 
 _stopping: mmap.mmap | None = None
 """In a worker process: a byte that all of them share and that is not 0 once nobody waits for results."""

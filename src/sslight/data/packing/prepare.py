@@ -12,11 +12,9 @@ from sslight.data.packing.reencode import Stored, reencode
 from sslight.data.sources.bad_images import BadImage, bad_image
 from sslight.data.sources.source import Source
 
-CHUNK = 8
-"""Images that a worker prepares at a time: few, because an interruption waits for them."""
+CHUNK = 8  # Images that a worker prepares at a time: few, because an interruption waits for them
 
-Prepared = tuple[int, Stored | BadImage]
-"""Index of an image in its source, and what is stored of it or why nothing is."""
+Prepared = tuple[int, Stored | BadImage]  # Index of an image in its source, and what is stored of it or why nothing is
 
 
 @dataclass
@@ -30,11 +28,9 @@ class Tally:
 
     @property
     def num_images(self) -> int:
-        """Images dealt with."""
         return self.num_stored + len(self.bad)
 
     def count(self, image: Stored | BadImage) -> None:
-        """Add one image."""
         if isinstance(image, BadImage):
             self.bad.append(image)
             return
@@ -43,7 +39,6 @@ class Tally:
         self.num_bytes += len(image.encoded)
 
     def add(self, other: "Tally") -> None:
-        """Add those of another part."""
         self.num_stored += other.num_stored
         self.num_reencoded += other.num_reencoded
         self.num_bytes += other.num_bytes
@@ -51,7 +46,6 @@ class Tally:
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> "Tally":
-        """What ``asdict`` gave."""
         return cls(**{**data, "bad": [BadImage(**image) for image in data["bad"]]})
 
 

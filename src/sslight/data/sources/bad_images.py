@@ -12,8 +12,7 @@ from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 from sslight.files import whole_file
 
-HANDFUL = 3
-"""So many unreadable images are never too many, unless none is accepted."""
+HANDFUL = 3  # So many unreadable images are never too many, unless none is accepted
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,9 @@ def bad_image(source: Source, index: int, error: UnreadableImage | OSError) -> B
 class BadImageLog:
     """The unreadable images that one process met, and the rule when to stop.
 
-    ``num_images`` is the size of the set, ``max_share`` the largest accepted share of the images
-    seen. ``max_share=0`` accepts none. Otherwise up to a handful is always accepted, and, until the
-    whole set may have been seen, three standard deviations above the share, so that a set below the
-    limit does not stop a run by chance. ``setting`` is the name of ``max_share`` in messages.
+    ``num_images`` is the size of the set, ``max_share`` the largest accepted share of the images seen; 0 accepts
+    none. Otherwise a handful is always accepted, and, until the whole set may have been seen, three standard
+    deviations above the share, lest chance stop a run. ``setting`` is the name of ``max_share`` in messages.
     """
 
     def __init__(self, num_images: int, max_share: float, setting: str = "data.max_bad_share") -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import h5py
 
+from sslight.data.decoding.limits import one_line
 from sslight.data.sources.combine import ConcatSource, SubsetSource
 from sslight.data.sources.file_list import FileListSource
 from sslight.data.sources.folder import FolderSource
 from sslight.data.sources.h5.source import H5Source
-from sslight.data.sources.labels import LabeledSource
+from sslight.data.sources.labels import labeled_by_table
 from sslight.data.sources.parquet import LARGEST_GROUP, LARGEST_PACKED_GROUP, ParquetSource, check_one_split
 from sslight.data.sources.source import Source
 from sslight.data.sources.suffixes import passed_over_in_words
@@ -39,7 +40,7 @@ def build_source(
     """The images at ``paths``: folders, H5 files, tar shards, Parquet files, ``synthetic:N[:val]``; several are joined.
 
     With ``labeled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
-    the ``KEY.cls`` of tar shards, or what the table ``labels`` says (see ``LabeledSource``); without it no
+    the ``KEY.cls`` of tar shards, or what the table ``labels`` says (see ``labeled_by_table``); without it no
     class mapping is built. ``tar_image`` says which image of a sample in tar shards is read (see ``TarSource``).
     ``in_order`` says that images are read in their order, so that any Parquet file may be given. ``setting`` is
     the name that errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError
@@ -47,16 +48,15 @@ def build_source(
     """
     if not paths:
         raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file, tar shards or synthetic:N")
-    from_table = labeled and labels is not None
-    options = _Options(
-        labeled and not from_table, setting, tar_image, LARGEST_PACKED_GROUP if in_order else LARGEST_GROUP
-    )
-    parts = [_one_source(path, options) for path in paths]
+    table = labels if labeled else None
+    largest_group = LARGEST_PACKED_GROUP if in_order else LARGEST_GROUP
+    opener = _Opener(labeled and table is None, setting, tar_image, largest_group)
+    parts = [opener.source(path) for path in paths]
     must_fit = setting in ("data.train", "IN")  # data.val may be of another kind
     if tar_image is not None and must_fit and not any(isinstance(part, TarSource) for part in parts):
         raise ValueError(f"tar_image={tar_image} would have no effect: {setting} names no tar shards; leave it out")
     source = parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
-    return LabeledSource(source, labels, labels_column, setting) if from_table and labels is not None else source
+    return source if table is None else labeled_by_table(source, table, labels_column, setting)
 
 
 def passed_over(source: Source) -> dict[str, int]:
@@ -66,7 +66,7 @@ def passed_over(source: Source) -> dict[str, int]:
             return source.passed_over
         case ConcatSource():
             return dict(sum((Counter(passed_over(part)) for part in source.parts), Counter()))
-        case SubsetSource() | LabeledSource():
+        case SubsetSource():
             return passed_over(source.whole)
         case _:
             return {}
@@ -103,53 +103,51 @@ def _is_set(path: str) -> bool:
 
 
 @dataclass(frozen=True)
-class _Options:
+class _Opener:
     labeled: bool
     setting: str
     tar_image: str | None
     largest_group: int
 
-    def shards(self, files: Sequence[Path | RemoteFile]) -> TarSource:
+    def source(self, path: str) -> Source:
+        if path.startswith("synthetic:"):
+            return _synthetic(path, labeled=self.labeled, setting=self.setting)
+        if is_remote(path):
+            return self._shards(_remote_shards(path, self.setting))
+        try:
+            where = Path(path).expanduser()
+            suffix, is_file = where.suffix.lower(), where.is_file()
+            if is_pattern(path) and not where.exists():
+                files = _files_of_pattern(path, self.setting)
+                return self._tables(files) if suffix == PARQUET else self._shards(files)
+            if where.is_dir():
+                return self._folder(where)
+            if is_file and h5py.is_hdf5(where):
+                return H5Source(where, labeled=self.labeled)
+            if is_file and suffix in (".tar", PARQUET):
+                return self._tables([where]) if suffix == PARQUET else self._shards([where])
+        except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
+            reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+            raise ValueError(
+                f"{self.setting}={path} cannot be read ({reason}); check the path and its rights"
+            ) from error
+        if is_file:
+            raise ValueError(f"{self.setting}={path} is a file but neither H5 nor .tar nor .parquet; give {_KINDS}")
+        raise ValueError(f"{self.setting}={path} does not exist; give {_KINDS} or synthetic:N")
+
+    def _folder(self, folder: Path) -> Source:
+        if shards := shards_in(folder):
+            return self._shards(shards)
+        if tables := shards_in(folder, PARQUET):
+            check_one_split(folder, tables)
+            return self._tables(tables)
+        return FolderSource(folder, labeled=self.labeled)
+
+    def _shards(self, files: Sequence[Path | RemoteFile]) -> TarSource:
         return TarSource(files, labeled=self.labeled, image=self.tar_image)
 
-    def parquet(self, files: Sequence[Path]) -> ParquetSource:
+    def _tables(self, files: Sequence[Path]) -> ParquetSource:
         return ParquetSource(files, labeled=self.labeled, largest_group=self.largest_group)
-
-
-def _one_source(path: str, options: _Options) -> Source:
-    setting = options.setting
-    if path.startswith("synthetic:"):
-        return _synthetic(path, labeled=options.labeled, setting=setting)
-    if is_remote(path):
-        return options.shards(_remote_shards(path, setting))
-    try:
-        where = Path(path).expanduser()
-        if is_pattern(path) and not where.exists():
-            files = _files_of_pattern(path, setting)
-            return options.parquet(files) if where.suffix.lower() == PARQUET else options.shards(files)
-        if where.is_dir():
-            if shards := shards_in(where):
-                return options.shards(shards)
-            if tables := shards_in(where, PARQUET):
-                check_one_split(where, tables)
-                return options.parquet(tables)
-            return FolderSource(where, labeled=options.labeled)
-        if where.is_file():
-            return _one_file(where, path, options)
-    except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
-        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-        raise ValueError(f"{setting}={path} cannot be read ({reason}); check the path and its rights") from error
-    raise ValueError(f"{setting}={path} does not exist; give {_KINDS} or synthetic:N")
-
-
-def _one_file(where: Path, path: str, options: _Options) -> Source:
-    if h5py.is_hdf5(where):
-        return H5Source(where, labeled=options.labeled)
-    if where.suffix.lower() == ".tar":
-        return options.shards([where])
-    if where.suffix.lower() == PARQUET:
-        return options.parquet([where])
-    raise ValueError(f"{options.setting}={path} is a file but neither H5 nor .tar nor .parquet; give {_KINDS}")
 
 
 def _files_of_pattern(pattern: str, setting: str) -> list[Path]:

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from sslight.data.decoding.limits import read_image_file
 from sslight.data.sources.names import printable
+from sslight.data.sources.source import UNLABELED
 
 
 class FileListSource:
@@ -16,8 +14,7 @@ class FileListSource:
     Raises ValueError if there is none, or one is missing or a folder.
     """
 
-    classes: tuple[str, ...] | None = None
-    labels: npt.NDArray[np.int64] | None = None
+    classes, labels = UNLABELED
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = tuple(paths)
@@ -34,13 +31,10 @@ class FileListSource:
         return len(self._paths)
 
     def read(self, index: int) -> bytes:
-        """The file's bytes. Raises OSError or UnreadableImage."""
         return read_image_file(Path(self._paths[index]).expanduser())
 
     def name(self, index: int) -> str:
-        """The path as given."""
         return self._paths[index]
 
     def locate(self, index: int) -> str:
-        """The path as given, printable."""
         return printable(self._paths[index])

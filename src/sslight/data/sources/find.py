@@ -1,6 +1,8 @@
 """From what people write in lists to the image that they mean."""
 
 import posixpath
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from sslight.data.sources.source import Source
@@ -17,9 +19,6 @@ class NameFinder:
     def __init__(self, source: Source, *, by_index: bool = True, by_stem: bool = False) -> None:
         self._source = source
         self._by_index, self._by_stem = by_index, by_stem
-        self._names: dict[str, int] = {}
-        self._last_parts: dict[str, int | None] = {}
-        self._stems: dict[str, int | None] = {}
 
     def __call__(self, entry: str) -> int | None:
         if self._by_index and entry.isdecimal():
@@ -30,19 +29,16 @@ class NameFinder:
             index = self._by_path(posixpath.normpath(written)) if written else None
             if index is not None:
                 return index
-        return self._stems_of_names().get(posixpath.normpath(entry)) if self._by_stem else None
+        return self._stems.get(posixpath.normpath(entry)) if self._by_stem else None
 
     def by_name(self, name: str) -> int | None:
-        """The image of exactly this name."""
-        if not self._names:
-            self._names = {self._source.name(index): index for index in range(len(self._source))}
         return self._names.get(name)
 
     def _by_path(self, path: str) -> int | None:
         if (index := self.by_name(path)) is not None:
             return index
         if "/" not in path:
-            return self._by_last_part(path)
+            return self._last_parts.get(path)
         # The image lies where the path says: what stands in front of its name must be the way to its folder.
         parts = path.split("/")
         for start in range(1, len(parts)):
@@ -57,17 +53,22 @@ class NameFinder:
             return posixpath.realpath(place) == posixpath.realpath(path)
         return place.endswith(f"/{path}")
 
-    def _by_last_part(self, name: str) -> int | None:
-        if not self._last_parts:
-            for index in range(len(self._source)):
-                last = self._source.name(index).rpartition("/")[2]
-                self._last_parts[last] = None if last in self._last_parts else index
-        return self._last_parts.get(name)
+    @cached_property
+    def _names(self) -> dict[str, int]:
+        return {self._source.name(index): index for index in range(len(self._source))}
 
-    def _stems_of_names(self) -> dict[str, int | None]:
-        if not self._stems:
-            for index in range(len(self._source)):
-                name = PurePosixPath(self._source.name(index))
-                for stem in {str(name.with_suffix("")), name.stem}:
-                    self._stems[stem] = None if stem in self._stems else index
-        return self._stems
+    @cached_property
+    def _last_parts(self) -> dict[str, int | None]:
+        return _where_unique((name.rpartition("/")[2], index) for name, index in self._names.items())
+
+    @cached_property
+    def _stems(self) -> dict[str, int | None]:
+        paths = ((PurePosixPath(name), index) for name, index in self._names.items())
+        return _where_unique((s, index) for path, index in paths for s in {str(path.with_suffix("")), path.stem})
+
+
+def _where_unique(pairs: Iterable[tuple[str, int]]) -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
+    for word, index in pairs:
+        found[word] = None if word in found else index
+    return found

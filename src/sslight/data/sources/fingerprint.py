@@ -7,8 +7,7 @@ import numpy as np
 
 from sslight.data.sources.source import Source
 
-NUM_READ_IMAGES = 64
-"""Images whose bytes are part of a set's fingerprint."""
+NUM_READ_IMAGES = 64  # Images whose bytes are part of a set's fingerprint
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,6 @@ class DataFingerprint:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 (hex) of all of it."""
         return hashlib.sha256(f"{self.num_images};{self.names};{self.labels};{self.contents}".encode()).hexdigest()
 
 

@@ -4,24 +4,22 @@ import os
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from sslight.data.decoding.limits import read_image_file
 from sslight.data.sources.listing import list_images
 from sslight.data.sources.names import printable
-from sslight.data.sources.source import folder_labels
+from sslight.data.sources.source import UNLABELED, Labeling, folder_labels
 from sslight.data.sources.suffixes import passed_over_in_words
 
 
 class FolderSource:
     """All images under ``root``, sub-folders included, in the order of their path components.
 
-    Files are images by their suffix (any case); names that start with a dot and folders of thumbnails are
-    left out. ``passed_over`` counts all that is no image, by suffix or folder. Links to
-    files and folders are followed, except to a folder that contains the link. With ``labelled``
-    the direct sub-folders that hold images are the classes, and images at any depth below belong
-    to them. Raises ValueError if there is no image, or no class folders where labels are asked for;
-    OSError if a folder cannot be listed. Large listings are kept between runs (see ``list_images``).
+    Files are images by their suffix (any case); names that start with a dot and folders of thumbnails are left out.
+    ``passed_over`` counts all that is no image, by suffix or folder. Links are followed, except to a folder that
+    contains the link. With ``labeled`` the direct sub-folders that hold images, at any depth, are the classes.
+    Raises ValueError if there is no image, or no class folders where labels are asked for; OSError if a folder
+    cannot be listed. Large listings are kept between runs (see ``list_images``).
     """
 
     def __init__(self, root: str | Path, *, labeled: bool) -> None:
@@ -34,27 +32,21 @@ class FolderSource:
                 f"{self._root} holds no images{f' ({words})' if words else ''}; "
                 "give a folder with files named *.jpg, *.png, *.heic or the like"
             )
-        self.classes: tuple[str, ...] | None = None
-        self.labels: npt.NDArray[np.int64] | None = None
-        if labeled:
-            self.classes, self.labels = self._class_folders()
+        self.classes, self.labels = self._class_folders() if labeled else UNLABELED
 
     def __len__(self) -> int:
         return len(self._names)
 
     def read(self, index: int) -> bytes:
-        """The file's bytes. Raises OSError or UnreadableImage."""
         return read_image_file(Path(self._root, self._names[index]))
 
     def name(self, index: int) -> str:
-        """Path relative to the root, with ``/``."""
         return self._names[index].replace(os.sep, "/")
 
     def locate(self, index: int) -> str:
-        """Full path of the file, printable."""
         return printable(str(Path(self._root, self._names[index])))
 
-    def _class_folders(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    def _class_folders(self) -> Labeling:
         classes, labels = folder_labels((self._names[index] for index in range(len(self._names))), os.sep)
         loose = np.count_nonzero(labels < 0)
         if loose or len(classes) < 2:

@@ -5,19 +5,18 @@ import io
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from sslight.data.sources.combine import SubsetSource
 from sslight.data.sources.find import NameFinder
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 from sslight.reading import read_ordinary
 
-LARGEST_LIST = 2**32
-"""Bytes of a list or table of images at most."""
+LARGEST_LIST = 2**32  # Bytes of a list or table of images at most
 
 
-class LabeledSource:
-    """The images of ``whole``, with the classes that a table of separated values gives them.
+def labeled_by_table(source: Source, table: str, column: str | None, setting: str) -> SubsetSource:
+    """All images of ``source``, with the classes that a table of separated values gives them.
 
     Without ``column`` the table has two columns, name and label, with or without a line of headings; with it
     the first line holds the headings, and the names are in the first column whose value names an image. Commas,
@@ -25,44 +24,21 @@ class LabeledSource:
     Rows about other images are passed over. Raises ValueError, naming ``setting``, if the table cannot be read,
     has no such column, labels an image twice in different ways, or leaves one without a label.
     """
-
-    def __init__(self, whole: Source, table: str, column: str | None, setting: str) -> None:
-        self.whole = whole
-        prefix = f"{setting.removesuffix('train').removesuffix('val')}labels={table}"
-        find = NameFinder(whole, by_index=False, by_stem=True)
-        words: list[str | None] = [None] * len(whole)
-        for name, label in _pairs(prefix, table, column, find):
-            index = find(name)
-            if index is None:
-                continue
-            if words[index] not in (None, label):
-                raise ValueError(f"{prefix} labels {printable(name)} {words[index]} and {label}; keep one")
-            words[index] = label
-        missing = [index for index, word in enumerate(words) if word is None]
-        if missing:
-            raise ValueError(
-                f"{prefix} has no label for {len(missing)} of the {len(whole)} images of {setting} (first: "
-                f"{printable(whole.name(missing[0]))}); add them as NAME,LABEL, or leave these images out of {setting}"
-            )
-        found = [word for word in words if word is not None]
-        self.classes: tuple[str, ...] | None = tuple(sorted(set(found)))
-        position = {name: number for number, name in enumerate(self.classes)}
-        self.labels: npt.NDArray[np.int64] | None = np.array([position[word] for word in found], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-    def read(self, index: int) -> bytes:
-        """The encoded image."""
-        return self.whole.read(index)
-
-    def name(self, index: int) -> str:
-        """The name in the source without the table."""
-        return self.whole.name(index)
-
-    def locate(self, index: int) -> str:
-        """Where the image lies."""
-        return self.whole.locate(index)
+    prefix = f"{setting.removesuffix('train').removesuffix('val')}labels={table}"
+    find = NameFinder(source, by_index=False, by_stem=True)
+    words: dict[int, str] = {}
+    for name, label in _pairs(prefix, table, column, find):
+        index = find(name)
+        if index is not None and words.setdefault(index, label) != label:
+            raise ValueError(f"{prefix} labels {printable(name)} {words[index]} and {label}; keep one")
+    missing = [index for index in range(len(source)) if index not in words]
+    if missing:
+        raise ValueError(
+            f"{prefix} has no label for {len(missing)} of the {len(source)} images of {setting} (first: "
+            f"{printable(source.name(missing[0]))}); add them as NAME,LABEL, or leave these images out of {setting}"
+        )
+    classes, labels = np.unique([words[index] for index in range(len(source))], return_inverse=True)
+    return SubsetSource(source, np.arange(len(source)), (tuple(classes.tolist()), labels))
 
 
 def read_list(prefix: str, path: str, remedy: str) -> str:
@@ -81,7 +57,6 @@ def read_list(prefix: str, path: str, remedy: str) -> str:
 
 
 def _pairs(prefix: str, table: str, column: str | None, find: NameFinder) -> list[tuple[str, str]]:
-    """Name and label of each row."""
     text = read_list(prefix, table, "give a table with lines NAME,LABEL")
     first_line = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)

@@ -23,13 +23,11 @@ from sslight.data.sources.tables import SMALLEST_CACHED, Table, cache_table, cac
 def list_images(root: str) -> tuple[NameTable, dict[str, int]]:
     """Paths of the images under ``root``, relative to it, in the order of their components; and what is no image.
 
-    The latter counts files by suffix and hidden folders by name (see ``passed_over_in_words``).
-
-    A large listing is kept in the user's cache. It is used again only while inode and time stamps
-    of every directory in it are what they were, which adding, removing and renaming anything
-    changes; a directory costs one ``stat``. Not kept are listings that these could not tell to be
-    old: with directories changed within the last two seconds, and with links to files, whose
-    targets come and go unnoticed. Raises OSError if a folder cannot be listed.
+    The latter counts files by suffix and hidden folders by name (see ``passed_over_in_words``). A large listing is
+    kept in the user's cache, and used again while inode and time stamps of every directory in it are what they were,
+    which adding, removing and renaming anything changes. Not kept are listings that these could not tell to be old:
+    with directories changed within the last two seconds, and with links to files, whose targets come and go
+    unnoticed. Raises OSError if a folder cannot be listed.
     """
     known = _cached(root)
     if known is not None:

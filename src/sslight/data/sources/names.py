@@ -1,7 +1,7 @@
 """Compact storage for millions of names."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,3 +65,8 @@ class NameTable:
 def printable(name: str) -> str:
     """The name as text that every terminal and file takes: bytes outside UTF-8 and control characters become ``�``."""
     return _CONTROL.sub("�", name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
+
+def first_few(values: Sequence[object]) -> str:
+    """The first three as a list for a message."""
+    return ", ".join(str(value) for value in values[:3]) + (", ..." if len(values) > 3 else "")

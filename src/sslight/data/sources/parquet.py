@@ -12,18 +12,14 @@ import numpy.typing as npt
 
 from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.names import printable
-from sslight.data.sources.source import joined_labels
+from sslight.data.sources.source import UNLABELED, joined_labels, part_at, refuse_missing_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-LARGEST_GROUP = 2**24
-"""Bytes of images in a row group at most: to read one image is to read its whole group."""
-
-LARGEST_PACKED_GROUP = 2**31
-"""The same where rows are read in their order, each group once."""
-
+LARGEST_GROUP = 2**24  # Bytes of images in a row group at most: to read one image is to read its whole group
+LARGEST_PACKED_GROUP = 2**31  # The same where rows are read in their order, each group once
 _OPEN_FILES = 16
 _IMAGE_COLUMNS = ("image", "img")
 _LARGEST_LABEL = 2**20
@@ -64,23 +60,16 @@ class ParquetSource:
         self._ends = np.cumsum([starts[-1] for starts in self._starts])
         if not len(self):
             raise ValueError(f"{self._files[0]} holds no rows; give Parquet files with images")
-        self.classes: tuple[str, ...] | None = None
-        self.labels: npt.NDArray[np.int64] | None = None
+        self.classes, self.labels = UNLABELED
         if labeled:
             self.classes, self.labels = joined_labels(labels)
-            missing = np.flatnonzero(self.labels < 0)
-            if len(missing):
-                raise ValueError(
-                    f"{self.locate(int(missing[0]))} is one of {len(missing)} of {len(self)} rows without a label; "
-                    "add them, or switch off what needs labels"
-                )
+            refuse_missing_labels(self, self.labels, "rows without a label")
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def read(self, index: int) -> bytes:
-        """The image's bytes. Raises OSError or UnreadableImage."""
-        part, row = self._place(index)
+        part, row = part_at(self._ends, index)
         if self._pid != os.getpid():  # open files and threads do not cross a fork
             self._pid = os.getpid()
             self._file = lru_cache(_OPEN_FILES)(_open)
@@ -98,20 +87,12 @@ class ParquetSource:
         return bytes(encoded)
 
     def name(self, index: int) -> str:
-        """Name of the file without its suffix, ``/`` and the number of the row in it."""
-        part, row = self._place(index)
+        part, row = part_at(self._ends, index)
         return f"{self._files[part].stem}/{row:08d}"
 
     def locate(self, index: int) -> str:
-        """``file:row``."""
-        part, row = self._place(index)
+        part, row = part_at(self._ends, index)
         return printable(f"{self._files[part]}:{row}")
-
-    def _place(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        return part, index - (int(self._ends[part - 1]) if part else 0)
 
     def _read_group(self, part: int, group: int) -> "pa.ChunkedArray":
         path = self._columns[part]

@@ -6,12 +6,16 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+Labeling = tuple[tuple[str, ...] | None, npt.NDArray[np.int64] | None]
+"""Sorted class names and labels int64 ``[N]``, positions in them; both None for a set without labels."""
+
+UNLABELED: Labeling = (None, None)
+
 
 class Source(Protocol):
     """Encoded images by index, the same ones in the same order whenever it is built again.
 
-    ``classes`` are the sorted class names and ``labels`` int64 ``[N]`` positions in them; both are
-    None for a source that was built without labels.
+    ``classes`` and ``labels`` are a :data:`Labeling`.
     """
 
     @property
@@ -23,7 +27,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> bytes:
-        """The encoded image. Raises OSError or UnreadableImage if it cannot be read."""
+        """The encoded image. Raises OSError or UnreadableImage if it cannot be read, StoreUnavailable."""
         ...
 
     def name(self, index: int) -> str:
@@ -35,6 +39,14 @@ class Source(Protocol):
         ...
 
 
+def part_at(ends: npt.NDArray[np.int64], index: int) -> tuple[int, int]:
+    """Which of several parts, of which each ends before ``ends``, holds an image, and where; IndexError if none."""
+    if not 0 <= index < ends[-1]:
+        raise IndexError(index)
+    part = int(np.searchsorted(ends, index, side="right"))
+    return part, index - (int(ends[part - 1]) if part else 0)
+
+
 def joined_labels(
     parts: Sequence[tuple[Sequence[str], npt.NDArray[np.integer]]],
 ) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
@@ -43,6 +55,16 @@ def joined_labels(
     position = {name: number for number, name in enumerate(joined)}
     tables = [np.array([*map(position.__getitem__, classes), -1], dtype=np.int64) for classes, _ in parts]
     return joined, np.concatenate([table[labels] for table, (_, labels) in zip(tables, parts, strict=True)])
+
+
+def refuse_missing_labels(source: Source, labels: npt.NDArray[np.int64], what: str) -> None:
+    """Raise ValueError if some labels are -1; ``what`` images are, and what follows."""
+    missing = np.flatnonzero(labels < 0)
+    if len(missing):
+        raise ValueError(
+            f"{source.locate(int(missing[0]))} is one of {len(missing)} of {len(labels)} {what}; "
+            "add them, or switch off what needs labels"
+        )
 
 
 def folder_labels(names: Iterable[str], separator: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
@@ -60,12 +82,11 @@ def labels_in(source: Source, classes: Sequence[str]) -> npt.NDArray[np.int64]:
     """
     if source.labels is None or source.classes is None:
         raise ValueError("these images were read without labels; build the source with labelled=True")
-    missing = [name for name in source.classes if name not in set(classes)]
+    position = {name: index for index, name in enumerate(classes)}
+    missing = [name for name in source.classes if name not in position]
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(source.classes)} classes are not among the {len(classes)} training classes "
             f"(first: {', '.join(missing[:3])}); use sets with the same class names"
         )
-    position = {name: index for index, name in enumerate(classes)}
-    table = np.array([position[name] for name in source.classes], dtype=np.int64)
-    return table[source.labels]
+    return np.array([position[name] for name in source.classes], dtype=np.int64)[source.labels]

@@ -19,16 +19,14 @@ def select_subset(
     """Sorted indices of the images that ``subset`` selects, int64 ``[M]``.
 
     A string is a list file, one image a line: a name or path (see ``NameFinder``), an index, or
-    ``index,label,wnid,filename`` as the original's lists have it, where ``wnid/filename`` is looked up first
-    and the index, which counts sorted classes and then names, is used if there is no such name. Blank lines
-    are ignored, and lines that begin with ``#`` unless they name an image.
+    ``index,label,wnid,filename`` as the original's lists have it, where ``wnid/filename`` is looked up first and the
+    index, which counts sorted classes and then names, is used if there is no such name. Blank lines are ignored, and
+    lines that begin with ``#`` unless they name an image.
 
-    A number is a share, 0 < share ≤ 1, drawn with ``seed``: ``share · n`` of the n images of each
-    class, halves rounded up and at least one; of all images together if the source is unlabelled.
-    A larger share with the same seed contains the smaller one.
+    A number is a share, 0 < share ≤ 1, drawn with ``seed``: ``share · n`` of the n images of each class (of all if
+    unlabelled), halves rounded up and at least one. A larger share with the same seed contains the smaller one.
 
-    Raises ValueError with counts and the first few entries that do not fit; ``setting`` is the name
-    that errors show.
+    Raises ValueError with counts and the first few entries that do not fit; ``setting`` is the name that errors show.
     """
     if isinstance(subset, str):
         return _listed(source, subset, setting)

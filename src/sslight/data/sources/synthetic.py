@@ -9,15 +9,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-Plane = npt.NDArray[np.floating]
-"""``[H, W]``."""
+from sslight.data.sources.source import UNLABELED
 
-TILT = 0.12
-"""Largest rotation to either side, in radians."""
+Plane = npt.NDArray[np.floating]  # ``[H, W]``
 
-PERIOD = (8.0, 22.0)
-"""Shortest and longest side of one cell of the pattern, in px at 64 px."""
-
+TILT = 0.12  # Largest rotation to either side, in radians
+PERIOD = (8.0, 22.0)  # Shortest and longest side of one cell of the pattern, in px at 64 px
 NOISE = np.float32(0.1)
 """Width of the uniform noise on each channel, of full scale; one for all images, or it would tell them apart."""
 
@@ -55,10 +52,8 @@ class SyntheticSource:
     """``num_images`` drawn square pictures as JPEG bytes; the class is the kind of pattern.
 
     Colours, which change over the picture, contrast, scale, phase, tilt and noise are drawn for each image and say
-    nothing about the class, so that a network must learn to look past them. A mirrored image keeps
-    its class, and a tenth of its area shows it. Image ``index`` depends on seed, split and index
-    only. Labels run through the classes in turn. Raises ValueError for a number of classes that
-    there is not.
+    nothing about the class. A mirrored image keeps its class, and a tenth of its area shows it. Image ``index``
+    depends on seed, split and index only. Raises ValueError for a number of classes that there is not.
     """
 
     def __init__(
@@ -80,26 +75,22 @@ class SyntheticSource:
         self._kinds = tuple(PATTERNS)[:num_classes]
         axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
         self._y, self._x = (np.ascontiguousarray(plane) for plane in np.meshgrid(axis, axis, indexing="ij"))
-        self.classes: tuple[str, ...] | None = self._kinds if labeled else None
-        self.labels: npt.NDArray[np.int64] | None = np.arange(num_images) % num_classes if labeled else None
+        self.classes, self.labels = (self._kinds, np.arange(num_images) % num_classes) if labeled else UNLABELED
 
     def __len__(self) -> int:
         return self._num_images
 
     def read(self, index: int) -> bytes:
-        """The picture as JPEG bytes."""
         file = io.BytesIO()
         Image.fromarray(self._draw(index)).save(file, "JPEG", quality=95)
         return file.getvalue()
 
     def name(self, index: int) -> str:
-        """``kind/number.jpg``."""
         if not 0 <= index < self._num_images:
             raise IndexError(index)
         return f"{self._kinds[index % len(self._kinds)]}/{index:07d}.jpg"
 
     def locate(self, index: int) -> str:
-        """The name after ``synthetic:``."""
         return f"synthetic:{self.name(index)}"
 
     def _draw(self, index: int) -> npt.NDArray[np.uint8]:

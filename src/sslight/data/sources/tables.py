@@ -30,12 +30,8 @@ SETTLED_NS = 2_000_000_000
 LIST_ANEW = "SSLIGHT_LIST_ANEW"
 """Environment variable: set to 1, nothing that the user's cache holds is used, but all is listed anew and kept."""
 
-SMALLEST_CACHED = 1000
-"""Images from which on it is kept what lies where: below, looking again takes milliseconds."""
-
-LARGEST_TABLE = 2**37
-"""Bytes of a table that is read at most: names and places of more than a billion images."""
-
+SMALLEST_CACHED = 1000  # Images from which on it is kept what lies where: below, looking again takes milliseconds
+LARGEST_TABLE = 2**37  # Bytes of a table that is read at most: names and places of more than a billion images
 _KINDS = frozenset({"|u1", "<i4", "<i8"})
 
 
@@ -169,7 +165,6 @@ class Cached:
     smallest: int
 
     def read(self) -> Table | None:
-        """The table kept for the file as it is now."""
         table = None if self.version is None else cached_table(self.kind, self.subject)
         return table if table is not None and table.head.get("version") == self.version else None
 

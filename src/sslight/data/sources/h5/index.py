@@ -12,8 +12,7 @@ from sslight.data.decoding.limits import UnreadableImage
 from sslight.data.sources.names import NameTable, printable
 from sslight.data.sources.tables import Table, cached_file, index_from, read_table, write_table
 
-CHECKED = 64
-"""Images of an index that are looked up in the file before the index is believed."""
+CHECKED = 64  # Images of an index that are looked up in the file before the index is believed
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class H5Index:
     places: npt.NDArray[np.int64] | None = None
 
     def table(self, num_bytes: int) -> Table:
-        """As it is kept for a file of this size."""
         arrays = self.names.arrays()
         if self.places is not None:
             arrays |= {"offsets": self.places[:, 0], "sizes": self.places[:, 1]}
@@ -36,7 +34,6 @@ class H5Index:
 
     @classmethod
     def from_table(cls, table: Table) -> "H5Index":
-        """What :meth:`table` gave. Raises ValueError and others if its content does not fit together."""
         classes = {str(name): int(count) for name, count in table.head["classes"].items()}
         names = NameTable.from_arrays(table.arrays)
         ends = np.cumsum(list(classes.values())).tolist()
@@ -99,7 +96,6 @@ def refuse_links(file: h5py.File, name: str) -> None:
 
 
 def encoded_name(name: str) -> bytes:
-    """The name as it stands in the file."""
     return name.encode("utf-8", "surrogateescape")
 
 

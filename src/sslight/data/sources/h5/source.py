@@ -5,33 +5,29 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.h5.index import encoded_name, load_h5_index, place_of, refuse_links
 from sslight.data.sources.names import printable
+from sslight.data.sources.source import UNLABELED
 
 
 class H5Source:
     """One group for each class, and in it one dataset of encoded bytes for each image.
 
-    A dataset is a row of uint8 or a scalar of opaque bytes. Indices follow the sorted class names,
-    then the sorted image names, whatever the order of creation; labels are positions in the sorted
-    class names. Each process opens the file when it first reads. Nothing outside the file is read:
-    links are refused when the file is listed, external and virtual datasets when they are met.
-    Raises ValueError for another layout, OSError if the file cannot be opened.
+    A dataset is a row of uint8 or a scalar of opaque bytes. Indices follow the sorted class names, then the sorted
+    image names. Each process opens the file when it first reads. Nothing outside the file is read: links are refused
+    when the file is listed, external and virtual datasets when they are met. Raises ValueError for another layout,
+    OSError if the file cannot be opened.
     """
 
     def __init__(self, path: str | Path, *, labeled: bool) -> None:
         self._path = os.fspath(path)
         index = load_h5_index(Path(path))
         self._names, self._places = index.names, index.places
-        self.classes: tuple[str, ...] | None = None
-        self.labels: npt.NDArray[np.int64] | None = None
-        if labeled:
-            self.classes = tuple(index.classes)
-            counts = list(index.classes.values())
-            self.labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        numbers = np.arange(len(index.classes), dtype=np.int64)
+        labeling = tuple(index.classes), np.repeat(numbers, list(index.classes.values()))
+        self.classes, self.labels = labeling if labeled else UNLABELED
         self._file: h5py.File | None = None
         self._opened_by = -1
 
@@ -39,7 +35,6 @@ class H5Source:
         return len(self._names)
 
     def read(self, index: int) -> bytes:
-        """The dataset's bytes. Raises OSError or UnreadableImage."""
         name, file = self._names[index], self._open()
         try:
             offset, num_bytes = (-1, 0) if self._places is None else self._places[index].tolist()
@@ -55,11 +50,9 @@ class H5Source:
             raise UnreadableImage(f"the H5 dataset cannot be read: {' '.join(str(error).split())}") from error
 
     def name(self, index: int) -> str:
-        """``group/dataset``."""
         return self._names[index]
 
     def locate(self, index: int) -> str:
-        """``file:group/dataset``."""
         return printable(f"{self._path}:{self._names[index]}")
 
     def _open(self) -> h5py.File:

@@ -29,14 +29,9 @@ CLASSES_MEMBER = "__meta__/classes.json"
 """First member of a packed shard: the class names, which the numbers in ``KEY.cls`` count. WebDataset
 passes over members under ``__meta__``."""
 
-LARGEST_LABEL = 1024
-"""Bytes of a ``KEY.cls`` at most."""
-
+LARGEST_LABEL = 1024  # Bytes of a ``KEY.cls`` at most
 LARGEST_CLASS_LIST = 2**26
-
-READ_AHEAD = 2**22
-"""Bytes of a remote shard that are read at a time when it has no index."""
-
+READ_AHEAD = 2**22  # Bytes of a remote shard that are read at a time when it has no index
 _ARRAYS = ("offsets", "sizes", "samples", "labels")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _ESCAPE = re.compile(r"%([0-9A-F]{2})|%+(?=\.)")
@@ -59,19 +54,16 @@ class ShardIndex:
     classes: tuple[str, ...]
 
     def only(self, rows: npt.NDArray[np.int64]) -> "ShardIndex":
-        """The images at ``rows``."""
         names = self.names.all_encoded()
         arrays = {name: getattr(self, name)[rows] for name in _ARRAYS}
         return replace(self, names=NameTable(names[row] for row in rows.tolist()), **arrays)
 
     def table(self, num_bytes: int) -> Table:
-        """As it is kept for a shard of this size."""
         arrays = self.names.arrays() | {name: getattr(self, name) for name in _ARRAYS}
         return Table({"num_bytes": num_bytes, "classes": self.classes}, arrays)
 
     @classmethod
     def from_table(cls, table: Table) -> "ShardIndex":
-        """What :meth:`table` gave. Raises ValueError and others if its content does not fit together."""
         names = NameTable.from_arrays(table.arrays)
         offsets, sizes = table.byte_ranges(len(names))
         samples, labels = (table.column(name, np.int32, len(names)) for name in ("samples", "labels"))
@@ -94,7 +86,6 @@ class OpenFile:
             os.close(self._descriptor)
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """So many bytes, fewer at the end of the file."""
         return os.pread(self._descriptor, count, offset)
 
 

@@ -11,11 +11,9 @@ BLOCK = 512
 LARGEST_GAP = 2**26
 """Bytes of zeros between or after the tar files in a file at most; tar itself writes less than 10 kB."""
 
-LARGEST_EXTENSION = 2**20
-"""Bytes of a long name or a pax header that are read at most."""
+LARGEST_EXTENSION = 2**20  # Bytes of a long name or a pax header that are read at most
 
-ReadAt = Callable[[int, int], bytes]
-"""``read_at(offset, count)``: so many bytes, fewer at the end of the file."""
+ReadAt = Callable[[int, int], bytes]  # ``read_at(offset, count)``: so many bytes, fewer at the end of the file
 
 _FILES = (b"0", b"\0", b"7")
 _LINKS = (b"1", b"2")

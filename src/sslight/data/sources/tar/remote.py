@@ -9,19 +9,12 @@ from typing import Any, TypeVar
 
 import fsspec
 
-MAX_RETRIES = 5
-"""Times that a request is made."""
-
-FIRST_PAUSE = 0.5
-"""Seconds between the first two attempts, give or take half; twice as long each further time."""
-
-FIRST_READ = 2**16
-"""Bytes of a file beside another that are read before it is known to be wanted."""
-
+MAX_RETRIES = 5  # Times that a request is made
+FIRST_PAUSE = 0.5  # Seconds between the first two attempts, give or take half; twice as long each further time
+FIRST_READ = 2**16  # Bytes of a file beside another that are read before it is known to be wanted
 _HTTP = ("http", "https")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-_TIMEOUTS = {"sock_connect": 20.0, "sock_read": 60.0}
-"""Seconds until a server that does not answer counts as failed."""
+_TIMEOUTS = {"sock_connect": 20.0, "sock_read": 60.0}  # Seconds until a server that does not answer counts as failed
 
 _chance = random.SystemRandom()  # spreads the requests of many processes; the global stream is the run's
 

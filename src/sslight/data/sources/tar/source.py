@@ -13,37 +13,31 @@ import numpy.typing as npt
 
 from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.names import NameTable, printable
-from sslight.data.sources.source import folder_labels, joined_labels
+from sslight.data.sources.source import UNLABELED, Labeling, folder_labels, joined_labels, refuse_missing_labels
 from sslight.data.sources.suffixes import IMAGE_SUFFIXES
 from sslight.data.sources.tar.index import ShardIndex, load_index, opened, sample_key
 from sslight.data.sources.tar.members import BLOCK, DamagedTar, is_header_of
 from sslight.data.sources.tar.remote import RemoteFile
 
-AT_ONCE = 16
-"""Remote shards that are opened at the same time."""
-
-ALL_IMAGES = "all"
-"""Instead of the suffix of an image: every image of a sample."""
-
-OPEN_SHARDS = 64
-"""Shards that a process keeps open."""
+AT_ONCE = 16  # Remote shards that are opened at the same time
+ALL_IMAGES = "all"  # Instead of the suffix of an image: every image of a sample
+OPEN_SHARDS = 64  # Shards that a process keeps open
 
 
 class TarSource:
     """The images in several tar files as one source, in the order of their names' components.
 
-    Images are members by their suffix. A sample (the members with one key, which ends at the first dot
-    of the last part) gives one: of several images that with the fewest dots in its suffix, such as
-    ``KEY.jpg`` beside ``KEY.seg.png``; of several such that whose format stands first in
-    ``IMAGE_SUFFIXES``; ``image`` names the suffix of another (``seg.png``), or ``all``. ``passed_over``
-    counts the others by suffix. The label is the text of ``KEY.cls``; in shards that ``sslight data pack``
-    wrote, it is a number that counts the class names stored with them. Where no image has a ``.cls``,
-    the first folders in the names are the classes. If shards use the same names, each name gets its
-    shard's file name in front. Every process and thread may read; nothing is unpacked, and no link is
+    Images are members by their suffix. A sample (the members with one key, which ends at the first dot of the last
+    part) gives one: of several images that with the fewest dots in its suffix, such as ``KEY.jpg`` beside
+    ``KEY.seg.png``; of several such that whose format stands first in ``IMAGE_SUFFIXES``; ``image`` names the suffix
+    of another (``seg.png``), or ``all``. ``passed_over`` counts the others by suffix. The label is the text of
+    ``KEY.cls``; in shards that ``sslight data pack`` wrote, it counts the class names stored with them. Where no
+    image has a ``.cls``, the first folders in the names are the classes. If shards use the same names, each name
+    gets its shard's file name in front. Every process and thread may read; nothing is unpacked, and no link is
     followed. Shards in a store are read by one request an image.
 
-    Raises ValueError for a damaged shard, for one without images, and for missing labels if
-    ``labelled``; OSError or StoreUnavailable if a shard cannot be read.
+    Raises ValueError for a damaged shard, for one without images, and for missing labels if ``labeled``; OSError or
+    StoreUnavailable if a shard cannot be read.
     """
 
     def __init__(self, shards: Sequence[Path | RemoteFile], *, labeled: bool, image: str | None = None) -> None:
@@ -69,16 +63,12 @@ class TarSource:
         self._names = NameTable(names[place] for place in order.tolist())
         self._shard, self._offsets, self._sizes = self._shard[order], self._offsets[order], self._sizes[order]
         self._open = lru_cache(OPEN_SHARDS)(opened)
-        self.classes: tuple[str, ...] | None = None
-        self.labels: npt.NDArray[np.int64] | None = None
-        if labeled:
-            self.classes, self.labels = self._labels(indices, order)
+        self.classes, self.labels = self._labels(indices, order) if labeled else UNLABELED
 
     def __len__(self) -> int:
         return len(self._names)
 
     def read(self, index: int) -> bytes:
-        """The member's bytes. Raises OSError, UnreadableImage or StoreUnavailable."""
         shard, offset, size = self._place(index)
         if size > MAX_ENCODED_BYTES:
             raise UnreadableImage(f"the tar member claims {size:,} bytes")
@@ -90,11 +80,9 @@ class TarSource:
         return content[BLOCK:]
 
     def name(self, index: int) -> str:
-        """Path in the tar file."""
         return self._names[index]
 
     def locate(self, index: int) -> str:
-        """``shard:name``."""
         return printable(f"{self._shards[self._place(index)[0]]}:{self._names[index]}")
 
     def _place(self, index: int) -> tuple[int, int, int]:
@@ -102,22 +90,12 @@ class TarSource:
             raise IndexError(index)
         return int(self._shard[index]), int(self._offsets[index]), int(self._sizes[index])
 
-    def _labels(
-        self, indices: list[ShardIndex], order: npt.NDArray[np.int64]
-    ) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    def _labels(self, indices: list[ShardIndex], order: npt.NDArray[np.int64]) -> Labeling:
         classes, labels = joined_labels([(index.classes, index.labels) for index in indices])
         labels = labels[order]
-        missing = np.flatnonzero(labels < 0)
-        if len(missing) == len(self):
-            return self._folder_labels()
-        if len(missing):
-            raise ValueError(
-                f"{self.locate(int(missing[0]))} is one of {len(missing)} of {len(self)} images without a KEY.cls, "
-                "so the shards give no labels; add them, or switch off what needs labels"
-            )
-        return classes, labels
-
-    def _folder_labels(self) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+        if labels.max() >= 0:
+            refuse_missing_labels(self, labels, "images without a KEY.cls, so the shards give no labels")
+            return classes, labels
         classes, labels = folder_labels((self._names[index] for index in range(len(self))), "/")
         if len(classes) < 2 or labels.min() < 0:
             raise ValueError(
