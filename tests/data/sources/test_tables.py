@@ -6,10 +6,9 @@ import pytest
 
 from sslight.data.sources import tables
 from sslight.data.sources.tables import (
+    Cached,
     Table,
-    cache_table,
     cached_file,
-    cached_table,
     read_table,
     table_from,
     write_table,
@@ -54,11 +53,12 @@ def test_of_a_foreign_file_only_the_beginning_is_read(tmp_path: Path, monkeypatc
 
 
 def test_the_cache_gives_back_what_was_kept_for_the_same_path(tmp_path: Path) -> None:
-    cache_table("kind", tmp_path, TABLE)
+    Cached("kind", tmp_path, 1).keep(TABLE)
     (tmp_path / "link").symlink_to(tmp_path)
-    assert_same(cached_table("kind", tmp_path / "link"), TABLE)
-    assert cached_table("other", tmp_path) is None
-    assert cached_table("kind", tmp_path / "elsewhere") is None
+    assert_same(Cached("kind", tmp_path / "link", 1).read(), Table(TABLE.head | {"version": 1}, TABLE.arrays))
+    assert Cached("kind", tmp_path, 2).read() is None
+    assert Cached("other", tmp_path, 1).read() is None
+    assert Cached("kind", tmp_path / "elsewhere", 1).read() is None
 
 
 def test_a_cache_that_cannot_be_written_keeps_nothing_and_disturbs_nobody(
@@ -66,15 +66,15 @@ def test_a_cache_that_cannot_be_written_keeps_nothing_and_disturbs_nobody(
 ) -> None:
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    cache_table("kind", tmp_path, TABLE)
-    assert cached_table("kind", tmp_path) is None
+    Cached("kind", tmp_path, 1).keep(TABLE)
+    assert Cached("kind", tmp_path, 1).read() is None
 
 
 def test_what_another_user_left_in_the_cache_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache_table("kind", tmp_path, TABLE)
+    Cached("kind", tmp_path, 1).keep(TABLE)
     somebody = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: somebody)
-    assert cached_table("kind", tmp_path) is None
+    assert Cached("kind", tmp_path, 1).read() is None
 
 
 def test_a_file_changed_within_two_seconds_is_not_kept_and_a_changed_one_not_recognised(

@@ -8,11 +8,11 @@ from contextlib import nullcontext, suppress
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from sslight.config.fields import MAX_PIXELS
 from sslight.data.decoding.codecs import PIL_FORMATS, Decoder, decode_jpeg, decode_webp
-from sslight.data.decoding.headers import ImageHeader, has_more_scans_than, read_header
+from sslight.data.decoding.headers import has_more_scans_than, jpeg_size
 from sslight.data.decoding.limits import UnreadableImage, one_line
 from sslight.data.decoding.native_messages import captured_messages
 
@@ -71,23 +71,20 @@ def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """
     if not encoded:
         raise UnreadableImage("the file is empty (0 bytes)")
-    header = read_header(encoded)
-    if header is not None:
-        _refuse_large(header.height, header.width, max_pixels)
-        if header.format == "JPEG" and has_more_scans_than(MAX_SCANS, encoded):
-            raise UnreadableImage(f"JPEG: has more than the limit of {MAX_SCANS} scans")
-    match header:
-        case ImageHeader(format="JPEG", channels=1 | 3):
-            with captured_messages(_LIBJPEG_LINE) as messages:
-                image = _decode_with(decode_jpeg, encoded, "JPEG")
-            for line in messages:
-                if any(phrase in line for phrase in _JPEG_DAMAGE):
-                    raise UnreadableImage(f"JPEG: {line}")
-            return image
-        case ImageHeader(format="WEBP", is_plain=True):
-            return _decode_with(decode_webp, encoded, "WebP")
-        case _:
-            return _decode_with_pil(encoded, max_pixels)
+    if (size := jpeg_size(encoded)) is None:
+        return _decode_with_pil(encoded, max_pixels)
+    height, width, channels = size
+    _refuse_large(height, width, max_pixels)
+    if has_more_scans_than(MAX_SCANS, encoded):
+        raise UnreadableImage(f"JPEG: has more than the limit of {MAX_SCANS} scans")
+    if channels not in (1, 3):
+        return _decode_with_pil(encoded, max_pixels)
+    with captured_messages(_LIBJPEG_LINE) as messages:
+        image = _decode_with(decode_jpeg, encoded, "JPEG")
+    for line in messages:
+        if any(phrase in line for phrase in _JPEG_DAMAGE):
+            raise UnreadableImage(f"JPEG: {line}")
+    return image
 
 
 def _decode_with(decoder: Decoder, encoded: bytes, kind: str) -> torch.Tensor:
@@ -111,6 +108,9 @@ def _decode_with_pil(encoded: bytes, max_pixels: int) -> torch.Tensor:
                 _refuse_large(image.height, image.width, max_pixels)
                 if image.format == "TIFF":
                     _refuse_large_tiles(image)
+                is_plain = image.mode == "RGB" and "exif" not in image.info
+                if is_plain and isinstance(image, WebPImagePlugin.WebPImageFile) and image.n_frames == 1:
+                    return _decode_with(decode_webp, encoded, "WebP")  # a quarter faster
                 image.load()
                 turn = _TURNS.get(_orientation(image))
                 pixels = _rgb_pixels(image if turn is None else image.transpose(turn))

@@ -10,7 +10,8 @@ MAX_ENCODED_BYTES = 2**30  # Bytes of an encoded image at most
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """Why something failed, as the operating system or else the error says it, without line breaks."""
+    return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
 
 
 class UnreadableImage(ValueError):

@@ -24,13 +24,10 @@ Segmentation = list[list[float]] | dict[str, Any]
 class Instance:
     """One annotated object.
 
-    Attributes:
-        label: Position of its category in the set's categories.
-        box: Left, top, width and height in px of the annotated image; may reach outside, or be empty.
-        area: In px²; COCO's small, medium and large objects are told apart by it.
-        crowd: A region of many objects: not trained on, and predictions in it are neither right nor wrong.
-        difficult: Not counted by Pascal VOC; trained on nevertheless.
-        segmentation: Its mask, or None in a set that was read without masks.
+    ``label`` is the position of its category in the set's; ``box`` left, top, width and height in px of the annotated
+    image, which may reach outside or be empty; ``area`` in px², by which COCO tells small from large. A ``crowd`` of
+    objects is not trained on, and predictions in it are neither right nor wrong; ``difficult`` ones are trained on,
+    but not counted by Pascal VOC. ``segmentation`` is None in a set that was read without masks.
     """
 
     label: int
@@ -54,14 +51,10 @@ class AnnotatedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionSet:
-    """Annotated images as a source of encoded bytes, without class labels.
+    """Annotated images in a fixed order, as a source of encoded bytes without class labels.
 
-    Attributes:
-        kind: ``coco`` or ``voc``; each has its own measure.
-        split: Its name, for people.
-        categories: Their names.
-        category_keys: Their ids in the annotation files.
-        images: In a fixed order.
+    ``kind`` is ``coco`` or ``voc``, each with its own measure; ``split`` a name for people; ``category_keys`` are the
+    ids of the ``categories`` in the annotation files.
     """
 
     kind: str

@@ -1,6 +1,6 @@
 """Batches of resized images with their boxes and masks, for training a detector and for measuring it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -22,13 +22,10 @@ _FLIP_PROB = 0.5
 
 @dataclass(frozen=True)
 class DetectionBatch:
-    """Images of differing size, and what should be found in them.
+    """Pixels of images of differing size, uint8 [3, h, w], their positions in the set, and what to find in them.
 
-    Attributes:
-        images: Of each image its pixels, uint8 [3, h, w]; their memory is used again when the second batch
-            after this one is asked for.
-        targets: As :func:`~sslight.data.detection.instances.targets_at` gives them; empty when measuring.
-        indices: Position of each image in its set.
+    ``targets`` are as ``targets_at`` gives them, and empty when measuring. The memory of the images is used again
+    when the second batch after this one is asked for.
     """
 
     images: list[Tensor]
@@ -87,12 +84,12 @@ class DetectionLoader:
                 f"batch_size={self._global_batch} is more than the {len(images)} images of {images.split} that have "
                 f"objects: set batch_size={len(images)} or less."
             )
-        self._resize_and_flip = ResizeAndFlip(sizes, longest, seed)
+        self._draw = _drawn(sizes, longest, seed)
         self._log = BadImageLog(len(images), max_bad_share, "max_bad_share")
         self.state_dict, self.load_state_dict = self._log.state_dict, self._log.load_state_dict
         self._pool = _pool(
             images,
-            self._resize_and_flip,
+            self._draw,
             largest=_largest(images, max(sizes), longest),
             batch_size=batch_size,
             workers=workers,
@@ -118,7 +115,7 @@ class DetectionLoader:
             images, targets = [], []
             for pixels, index in zip(filled.arrays[0], indices.tolist(), strict=False):
                 image = self._set.images[index]
-                height, width, flip = self._resize_and_flip.draw(image, epoch, index)
+                height, width, flip = self._draw(image, epoch, index)
                 images.append(_as_image(pixels, height, width))
                 targets.append(targets_at(image, height, width, flip=flip, masks=self._masks))
             yield DetectionBatch(images, targets, torch.from_numpy(indices))
@@ -151,41 +148,37 @@ def measured_images(
     One by one, because the padding of a batch changes what is found in it. An unreadable image is left
     out and added to ``bad``.
     """
-    resize_and_flip = ResizeAndFlip([size], longest, seed=None)
+
+    def draw(image: AnnotatedImage, epoch: int, index: int) -> tuple[int, int, bool]:
+        return *resized_size(image.height, image.width, size, longest), False
+
     largest = _largest(images, size, longest)
-    with closing(_pool(images, resize_and_flip, largest=largest, batch_size=1, workers=workers, limits=limits)) as pool:
+    with closing(_pool(images, draw, largest=largest, batch_size=1, workers=workers, limits=limits)) as pool:
         for filled in pool.batches(0, indices[:, None]):
             bad += filled.bad
             for index in filled.indices.tolist():
-                height, width, _ = resize_and_flip.draw(images.images[index], 0, index)
+                height, width, _ = draw(images.images[index], 0, index)
                 yield DetectionBatch([_as_image(filled.arrays[0][0], height, width)], [], torch.tensor([index]))
 
 
-class ResizeAndFlip:
-    """What is done to an image before a detector sees it: its size and whether it is mirrored.
-
-    ``sizes`` and ``longest`` in px; without a ``seed`` the size is the last one, and nothing is mirrored.
-    """
-
-    def __init__(self, sizes: Sequence[int], longest: int, seed: int | None) -> None:
-        self._sizes, self._longest, self._seed = list(sizes), longest, seed
-
-    def draw(self, image: AnnotatedImage, epoch: int, index: int) -> tuple[int, int, bool]:
-        """Height and width in px, and whether the image is mirrored."""
-        if self._seed is None:
-            return *resized_size(image.height, image.width, self._sizes[-1], self._longest), False
-        stream = rows.keyed_stream(self._seed, epoch, rows.DETECTION_CHANGES, index)
-        size = self._sizes[stream.integers(len(self._sizes))]
-        return *resized_size(image.height, image.width, size, self._longest), bool(stream.random() < _FLIP_PROB)
+Draw = Callable[[AnnotatedImage, int, int], tuple[int, int, bool]]
+"""``draw(image, epoch, index)``: height and width in px, and whether the image is mirrored."""
 
 
-def _pool(
-    images: DetectionSet, resize_and_flip: ResizeAndFlip, *, largest: int, limits: ReadLimits, **options: Any
-) -> SharedBatchPool:
+def _drawn(sizes: Sequence[int], longest: int, seed: int) -> Draw:
+    def draw(image: AnnotatedImage, epoch: int, index: int) -> tuple[int, int, bool]:
+        stream = rows.keyed_stream(seed, epoch, rows.DETECTION_CHANGES, index)
+        size = sizes[int(stream.integers(len(sizes)))]
+        return *resized_size(image.height, image.width, size, longest), bool(stream.random() < _FLIP_PROB)
+
+    return draw
+
+
+def _pool(images: DetectionSet, draw: Draw, *, largest: int, limits: ReadLimits, **options: Any) -> SharedBatchPool:
     """Rows of ``largest`` bytes, filled with the pixels [h, w, 3] of resized images."""
 
     def write(image: Tensor, arrays: Sequence[Pixels], row: int, epoch: int, wanted: int, index: int) -> None:
-        height, width, flip = resize_and_flip.draw(images.images[index], epoch, index)
+        height, width, flip = draw(images.images[index], epoch, index)
         resized = F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
         resized = resized.flip(2) if flip else resized
         arrays[0][row, : height * width * 3] = resized.permute(1, 2, 0).reshape(-1).numpy()

@@ -23,12 +23,10 @@ QUANTILES = {"smallest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "largest
 class Inspection:
     """A set in numbers.
 
-    ``num_inspected`` of ``num_images`` images were decoded, and what follows is of these.
-    ``distributions`` gives quantiles of bytes, width, height and shorter side in px of the upright
-    picture, and megapixels; ``formats`` and ``modes`` (PIL's names: L is grey, P a palette) count
-    images; ``num_rotated`` have an EXIF orientation; ``images_a_class`` is over all images and None
-    without classes. ``passed_over`` counts what lies in the folders and is no image, by suffix, by kind, or by
-    folder with ``/``.
+    ``num_inspected`` of ``num_images`` images were decoded, and what follows is of these. ``distributions`` gives
+    quantiles of bytes, width, height and shorter side in px of the upright picture, and megapixels; ``formats`` and
+    ``modes`` (PIL's names: L is grey, P a palette) count images; ``num_rotated`` have an EXIF orientation.
+    ``images_a_class`` is over all images and None without classes. ``passed_over`` is as the function gives it.
     """
 
     num_images: int

@@ -66,9 +66,7 @@ class Work:
 
     def __init__(self, output: Path) -> None:
         self.folder = output.with_name(f"{output.name}.packing")
-        self.content = self.folder / "content"
-        self.plan = self.folder / "plan.json"
-        self.done = self.folder / "done"
+        self.content, self.plan, self.done = (self.folder / name for name in ("content", "plan.json", "done"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -131,11 +129,9 @@ def pack(
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            text = (
-                f"the disk is full after {tally.num_images:,} of {len(source):,} images; make room and give the same "
-                f"command again: it {'goes on' if format == 'tar' else 'begins anew'}"
-            )
-            raise OSError(error.errno, text, str(output)) from error
+            again = "goes on" if format == "tar" else "begins anew"
+            text = f"the disk is full after {tally.num_images:,} of {len(source):,} images; make room and give the same"
+            raise OSError(error.errno, f"{text} command again: it {again}", str(output)) from error
         finally:
             if format == "h5":
                 shutil.rmtree(work.folder, ignore_errors=True)
@@ -175,13 +171,8 @@ def _plan(source: Source, format: Format, short_side: int | None, max_pixels: in
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
     if source.labels is not None:
         digest.update(source.labels.tobytes())
-    return {
-        "format": format,
-        "short_side": short_side,
-        "max_pixels": max_pixels,
-        "num_images": len(source),
-        "names": digest.hexdigest(),
-    }
+    plan = {"format": format, "short_side": short_side, "max_pixels": max_pixels}
+    return {**plan, "num_images": len(source), "names": digest.hexdigest()}
 
 
 def _agreed_plan(work: Work, earlier: dict[str, Any], plan: dict[str, Any], shard_images: int | None) -> dict[str, Any]:

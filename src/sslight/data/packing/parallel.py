@@ -29,10 +29,9 @@ def map_in_order(
 ) -> Generator[Result, None, None]:
     """``function(task)`` for each task, in their order, in ``workers`` forked processes (0: in this one).
 
-    At most two tasks a worker are underway or done ahead of the consumer, so memory is bounded.
-    Workers die with this process, however it ends, and when the iterator is closed, after the task that each has
-    begun. Raises what
-    the function raises, and ValueError if a worker process dies.
+    At most two tasks a worker are underway or done ahead of the consumer, so memory is bounded. Workers die with this
+    process, however it ends, and when the iterator is closed, after the task that each has begun. Raises what the
+    function raises, and ValueError if a worker process dies.
     """
     if workers == 0:
         yield from map(function, tasks)

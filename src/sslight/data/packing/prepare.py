@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from sslight.data.decoding.limits import UnreadableImage
+from sslight.data.decoding.limits import UnreadableImage, one_line
 from sslight.data.packing.parallel import map_in_order
 from sslight.data.packing.reencode import Stored, reencode
 from sslight.data.sources.bad_images import BadImage, bad_image
@@ -73,11 +73,10 @@ def prepare(source: Source, short_side: int | None, max_pixels: int, indices: Se
             failures += [error] if isinstance(error, OSError) else []
             prepared.append((index, bad_image(source, index, error)))
     if len(failures) == len(prepared) > 3:
-        reason = failures[0].strerror or str(failures[0])
         raise OSError(
             failures[0].errno or errno.EIO,
-            f"not one of {len(failures)} images one after the other ({reason}); if the set is there again, give the "
-            "same command",
+            f"not one of {len(failures)} images one after the other ({one_line(failures[0])}); if the set is there again, "
+            "give the same command",
             source.locate(prepared[0][0]),
         )
     return prepared

@@ -7,7 +7,7 @@ from PIL import Image
 
 from sslight.config.fields import MAX_PIXELS
 from sslight.data.decoding.decode import decode, format_mode_and_orientation
-from sslight.data.decoding.headers import read_header
+from sslight.data.decoding.headers import jpeg_size
 from sslight.data.sources.suffixes import is_image
 
 QUALITY = 95
@@ -49,6 +49,5 @@ def reencode(name: str, encoded: bytes, short_side: int | None, max_pixels: int 
 
 
 def _suffix(encoded: bytes) -> str:
-    header = read_header(encoded)
-    kind = format_mode_and_orientation(encoded)[0] if header is None else header.format
+    kind = "JPEG" if jpeg_size(encoded) else format_mode_and_orientation(encoded)[0]
     return {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "HEIF": ".heic"}.get(kind, f".{kind.lower()}")

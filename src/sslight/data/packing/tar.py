@@ -39,17 +39,14 @@ def write_shards(
 ) -> None:
     """Write the shards that ``done`` does not list into ``folder``; ``count`` is told of each of their images.
 
-    Images are spread over the shards in one random order, the same every time, so that a reader who
-    streams a few shards sees all classes. A shard is the same byte for byte, whenever and by however
-    many processes it is written. Raises OSError.
+    Images are spread over the shards in one random order, the same every time, so that a reader of a few shards sees
+    all classes. A shard is the same byte for byte, by however many processes it is written. Raises OSError.
     """
     remove_partial_files(folder)
     order = np.random.Generator(np.random.Philox(_ORDER_SEED)).permutation(len(source)).tolist()
-    shards = {
-        start // images_per_shard: order[start : start + images_per_shard]
-        for start in range(0, len(order), images_per_shard)
-    }
-    missing = [number for number in shards if number not in finished_shards(done)]
+    shards = [order[start : start + images_per_shard] for start in range(0, len(order), images_per_shard)]
+    finished = finished_shards(done)
+    missing = [number for number in range(len(shards)) if number not in finished]
     indices = [index for number in missing for index in shards[number]]
     with closing(prepared_images(prepare, indices, workers=workers)) as images:
         for number in missing:

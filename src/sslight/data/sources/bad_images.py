@@ -17,10 +17,7 @@ HANDFUL = 3  # So many unreadable images are never too many, unless none is acce
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image that could not be used: index and name in its source, where it lies, why not, how often met.
-
-    All texts are printable, and ``reason`` is one line.
-    """
+    """An image that could not be used: where it lies, why not, how often met; all in printable text of one line."""
 
     index: int
     name: str
@@ -31,8 +28,7 @@ class BadImage:
 
 def bad_image(source: Source, index: int, error: UnreadableImage | OSError) -> BadImage:
     """What is reported of an image that raised ``error``."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
-    return BadImage(index, printable(source.name(index)), source.locate(index), reason)
+    return BadImage(index, printable(source.name(index)), source.locate(index), one_line(error))
 
 
 class BadImageLog:

@@ -127,9 +127,8 @@ class _Opener:
             if is_file and suffix in (".tar", PARQUET):
                 return self._tables([where]) if suffix == PARQUET else self._shards([where])
         except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
-            reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
             raise ValueError(
-                f"{self.setting}={path} cannot be read ({reason}); check the path and its rights"
+                f"{self.setting}={path} cannot be read ({one_line(error)}); check the path and its rights"
             ) from error
         if is_file:
             raise ValueError(f"{self.setting}={path} is a file but neither H5 nor .tar nor .parquet; give {_KINDS}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sslight.data.decoding.limits import one_line
 from sslight.data.sources.combine import SubsetSource
 from sslight.data.sources.find import NameFinder
 from sslight.data.sources.names import printable
@@ -46,8 +47,7 @@ def read_list(prefix: str, path: str, remedy: str) -> str:
     try:
         content = read_ordinary(Path(path).expanduser(), largest=LARGEST_LIST)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise ValueError(f"{prefix} cannot be read ({reason}); {remedy}") from error
+        raise ValueError(f"{prefix} cannot be read ({one_line(error)}); {remedy}") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace")
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")

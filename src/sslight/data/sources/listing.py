@@ -4,6 +4,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sslight.data.sources.suffixes import (
     is_image,
     passed_over_as,
 )
-from sslight.data.sources.tables import SMALLEST_CACHED, Table, cache_table, cached_table, identity, is_settled
+from sslight.data.sources.tables import SMALLEST_CACHED, Cached, Table, identity, is_settled
 
 
 def list_images(root: str) -> tuple[NameTable, dict[str, int]]:
@@ -29,14 +30,17 @@ def list_images(root: str) -> tuple[NameTable, dict[str, int]]:
     with directories changed within the last two seconds, and with links to files, whose targets come and go
     unnoticed. Raises OSError if a folder cannot be listed.
     """
-    known = _cached(root)
+    cached = Cached("listings", Path(root), list(IMAGE_SUFFIXES))
+    known = _known(root, cached.read())
     if known is not None:
         return known
     started = time.time_ns()
     walk = _Walk(root)
     names = NameTable(walk.images("", ()))
     if len(names) >= SMALLEST_CACHED and not walk.met_file_link and is_settled(walk.identities, started):
-        cache_table("listings", Path(root), _as_table(names, walk))
+        arrays = NameTable(walk.folders).arrays("folder_") | names.arrays()
+        arrays["identities"] = np.array(walk.identities, dtype=np.int64).reshape(-1)
+        cached.keep(Table({"passed_over": dict(+walk.passed_over)}, arrays))
     return names, dict(+walk.passed_over)
 
 
@@ -79,31 +83,14 @@ class _Walk:
                 self.passed_over[NO_FILE] += 1
 
 
-def _cached(root: str) -> tuple[NameTable, dict[str, int]] | None:
-    table = cached_table("listings", Path(root))
-    if table is None or table.head.get("suffixes") != list(IMAGE_SUFFIXES):
+def _known(root: str, table: Table | None) -> tuple[NameTable, dict[str, int]] | None:
+    """What the table says, if every folder is what it was."""
+    if table is None:
         return None
-    try:
+    with suppress(KeyError, ValueError, TypeError, AttributeError, OSError):
         folders = NameTable.from_arrays(table.arrays, "folder_")
-        identities = table.arrays["identities"].reshape(-1, 3).tolist()
-        if len(identities) == len(folders) and all(
-            _identity_now(root + os.sep + folders[number]) == tuple(known) for number, known in enumerate(identities)
-        ):
+        identities = table.arrays["identities"].reshape(len(folders), 3).tolist()
+        if all(identity(Path(root + os.sep + folders[n]).stat()) == tuple(was) for n, was in enumerate(identities)):
             passed_over = {str(kind): int(number) for kind, number in table.head["passed_over"].items()}
             return NameTable.from_arrays(table.arrays), passed_over
-    except (KeyError, ValueError, TypeError, AttributeError):
-        pass
     return None
-
-
-def _identity_now(folder: str) -> tuple[int, int, int] | None:
-    try:
-        return identity(Path(folder).stat())
-    except OSError:
-        return None
-
-
-def _as_table(names: NameTable, walk: _Walk) -> Table:
-    arrays = NameTable(walk.folders).arrays("folder_") | names.arrays()
-    arrays["identities"] = np.array(walk.identities, dtype=np.int64).reshape(-1)
-    return Table({"suffixes": list(IMAGE_SUFFIXES), "passed_over": dict(+walk.passed_over)}, arrays)

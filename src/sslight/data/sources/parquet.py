@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
+from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage, one_line
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import UNLABELED, joined_labels, part_at, refuse_missing_labels
 
@@ -78,7 +78,7 @@ class ParquetSource:
         try:
             value = self._group(part, group)[row - int(self._starts[part][group])]
         except _errors() as error:
-            raise UnreadableImage(f"its row group cannot be read: {' '.join(str(error).split())}") from error
+            raise UnreadableImage(f"its row group cannot be read: {one_line(error)}") from error
         encoded = value.as_py()
         if encoded is None:
             raise UnreadableImage("the row has no bytes, at most a path, and paths are not followed")
@@ -118,7 +118,7 @@ def _open(path: Path) -> "pq.ParquetFile":
     try:
         return parquet.ParquetFile(path, pre_buffer=False)
     except _errors() as error:
-        raise ValueError(f"{path} is no intact Parquet file ({' '.join(str(error).split())[:200]})") from None
+        raise ValueError(f"{path} is no intact Parquet file ({one_line(error)[:200]})") from None
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -169,7 +169,7 @@ def _labels(file: "pq.ParquetFile", path: Path) -> tuple[tuple[str, ...], npt.ND
             raise ValueError(f"its column {name} is of type {kind}, neither whole numbers nor text")
         numbers = column.fill_null(-1).to_numpy().astype(np.int64)
     except _errors() as error:
-        raise ValueError(f"{path} gives no labels ({' '.join(str(error).split())[:200]})") from None
+        raise ValueError(f"{path} gives no labels ({one_line(error)[:200]})") from None
     described = _class_names(file.schema_arrow.metadata or {}, name)
     if described is not None:
         names = described

@@ -59,6 +59,7 @@ def passed_over_in_words(counts: Mapping[str, int]) -> str:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    listed = [f"{number:,} {name}" for name, number in Counter(counts).most_common(_SHOWN)]
-    rest = sum(number for _, number in Counter(counts).most_common()[_SHOWN:])
+    common = Counter(counts).most_common()
+    listed = [f"{number:,} {name}" for name, number in common[:_SHOWN]]
+    rest = sum(number for _, number in common[_SHOWN:])
     return ", ".join(listed + ([f"{rest:,} more"] if rest else []))

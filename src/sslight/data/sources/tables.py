@@ -154,19 +154,23 @@ def is_settled(identities: Collection[tuple[int, int, int]], now_ns: int) -> boo
 
 @dataclass(frozen=True)
 class Cached:
-    """What the user's cache keeps about one file, by path or address; of use only while ``version`` is what it was.
+    """What the user's cache keeps about one file or folder; of use only while ``version`` (plain data) is what it was.
 
-    Without a version nothing is kept, nor about a file of fewer images than ``smallest``.
+    Without a version nothing is kept, nor an index of fewer images than ``smallest``.
     """
 
     kind: str
     subject: Path | str
     version: object
-    smallest: int
+    smallest: int = 0
 
     def read(self) -> Table | None:
-        table = None if self.version is None else cached_table(self.kind, self.subject)
-        return table if table is not None and table.head.get("version") == self.version else None
+        """The table kept for this version; None if there is nothing of this user's, or all is to be listed anew."""
+        with suppress(OSError):
+            if os.environ.get(LIST_ANEW, "0") in ("", "0") and self._path.stat().st_uid == os.getuid():
+                table = read_table(self._path)
+                return table if table is not None and table.head.get("version") == self.version else None
+        return None
 
     def index(self, kind: type[AnyIndex], num_bytes: int, scan: Callable[[], AnyIndex]) -> AnyIndex:
         """The index kept, else what ``scan`` finds, which is kept."""
@@ -181,7 +185,16 @@ class Cached:
     def keep(self, table: Table) -> None:
         """Keep a table made from the file since this object was built."""
         if self.version is not None:
-            cache_table(self.kind, self.subject, Table({**table.head, "version": self.version}, table.arrays))
+            with suppress(OSError):  # where the cache cannot be written, nothing is kept
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                write_table(self._path, Table({**table.head, "version": self.version}, table.arrays))
+
+    @property
+    def _path(self) -> Path:
+        default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(default)  # noqa: PTH111 - never raises
+        known_as = self.subject if isinstance(self.subject, str) else os.path.realpath(self.subject)
+        return Path(base, "sslight", self.kind, hashlib.sha256(os.fsencode(known_as)).hexdigest()[:32])
 
 
 def cached_file(kind: str, path: Path) -> Cached:
@@ -189,31 +202,3 @@ def cached_file(kind: str, path: Path) -> Cached:
     status = path.stat()
     version = [*identity(status), status.st_size] if is_settled([identity(status)], time.time_ns()) else None
     return Cached(kind, path, version, SMALLEST_CACHED)
-
-
-def cached_table(kind: str, subject: Path | str) -> Table | None:
-    """What :func:`cache_table` kept for ``subject``, a path or any other name.
-
-    None if there is nothing of this user's, it is damaged, or all is to be listed anew.
-    """
-    path = _cache_file(kind, subject)
-    with suppress(OSError):
-        if os.environ.get(LIST_ANEW, "0") in ("", "0") and path.stat().st_uid == os.getuid():
-            return read_table(path)
-    return None
-
-
-def cache_table(kind: str, subject: Path | str, table: Table) -> None:
-    """Keep a table for the next run. Where the cache cannot be written, nothing is kept."""
-    path = _cache_file(kind, subject)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_table(path, table)
-
-
-def _cache_file(kind: str, subject: Path | str) -> Path:
-    default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(default)  # noqa: PTH111 - never raises
-    known_as = subject if isinstance(subject, str) else os.path.realpath(subject)
-    name = hashlib.sha256(os.fsencode(known_as)).hexdigest()[:32]
-    return Path(base, "sslight", kind, name)

@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
+from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage, one_line
 from sslight.data.sources.h5.index import encoded_name, load_h5_index, place_of, refuse_links
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import UNLABELED
@@ -47,7 +47,7 @@ class H5Source:
         except UnreadableImage:
             raise
         except (KeyError, RuntimeError, ValueError, TypeError) as error:  # h5py raises all of them on damaged files
-            raise UnreadableImage(f"the H5 dataset cannot be read: {' '.join(str(error).split())}") from error
+            raise UnreadableImage(f"the H5 dataset cannot be read: {one_line(error)}") from error
 
     def name(self, index: int) -> str:
         return self._names[index]

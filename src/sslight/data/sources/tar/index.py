@@ -39,11 +39,9 @@ _ESCAPE = re.compile(r"%([0-9A-F]{2})|%+(?=\.)")
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """The images of one shard: names, where their bytes are, samples and labels.
+    """The images of one shard: names, where their bytes are (within the shard), samples and labels.
 
-    ``offsets`` and ``sizes`` are int64 ``[N]`` in bytes and lie within the shard; images with the same
-    number in ``samples``, int32 ``[N]``, have the same key; ``labels`` are int32 ``[N]``, positions in
-    ``classes``, or -1 for an image without label.
+    Images with the same number in ``samples`` have the same key; ``labels`` are positions in ``classes``, or -1.
     """
 
     names: NameTable
@@ -102,7 +100,7 @@ def load_index(shard: Path | RemoteFile) -> ShardIndex:
     file = opened(shard)
     if isinstance(shard, RemoteFile):
         beside = table_from(shard.beside(".index", is_table) or b"")
-        cached = Cached("shards", str(shard), shard.version, smallest=0)
+        cached = Cached("shards", str(shard), shard.version)
     else:
         beside = read_table(index_path(shard))
         cached = cached_file("shards", shard)

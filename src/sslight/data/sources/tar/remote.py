@@ -63,7 +63,8 @@ class RemoteFile:
         self.size = int(info["size"])
         # What changes with the content. Servers differ in the times that they give, so these are the second choice.
         etag = info.get("ETag") or info.get("etag")
-        self.version: str | None = etag or info.get("Last-Modified") or _text(info.get("LastModified"))
+        version = etag or info.get("Last-Modified") or info.get("LastModified")
+        self.version = None if version is None else str(version)
         # Weak tags (W/) are no ground for If-Match: RFC 9110, 13.1.1.
         is_strong = etag is not None and url.startswith(_HTTP) and not etag.startswith("W/")
         self._unchanged = {"If-Match": etag} if is_strong else {}
@@ -158,7 +159,3 @@ def _reason(error: Exception) -> tuple[str, bool]:
         return "access is refused", False
     text = " ".join(str(cause).split()) or type(cause).__name__
     return text, isinstance(cause, OSError | TimeoutError) or type(cause).__module__.partition(".")[0] == "aiohttp"
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

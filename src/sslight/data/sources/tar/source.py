@@ -19,7 +19,7 @@ from sslight.data.sources.tar.index import ShardIndex, load_index, opened, sampl
 from sslight.data.sources.tar.members import BLOCK, DamagedTar, is_header_of
 from sslight.data.sources.tar.remote import RemoteFile
 
-AT_ONCE = 16  # Remote shards that are opened at the same time
+AT_ONCE = 16  # Shards that are opened at the same time
 ALL_IMAGES = "all"  # Instead of the suffix of an image: every image of a sample
 OPEN_SHARDS = 64  # Shards that a process keeps open
 
@@ -44,9 +44,10 @@ class TarSource:
         assert shards
         self._shards = tuple(shards)
         counts: Counter[str] = Counter()
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            loaded = list(threads.map(_load, shards))
         indices = [
-            _one_image_per_sample(shard, index, image, counts)
-            for shard, index in zip(shards, _indices(shards), strict=True)
+            _one_image_per_sample(shard, index, image, counts) for shard, index in zip(shards, loaded, strict=True)
         ]
         self.passed_over = dict(counts)
         self._shard = np.repeat(np.arange(len(shards), dtype=np.int32), [len(index.names) for index in indices])
@@ -103,13 +104,6 @@ class TarSource:
                 "add them, or switch off what needs labels"
             )
         return classes, labels
-
-
-def _indices(shards: Sequence[Path | RemoteFile]) -> list[ShardIndex]:
-    if not any(isinstance(shard, RemoteFile) for shard in shards):
-        return [_load(shard) for shard in shards]
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(threads.map(_load, shards))
 
 
 def _load(shard: Path | RemoteFile) -> ShardIndex:
