@@ -26,35 +26,32 @@ def read_voc(root: Path, splits: list[str], *, categories: Sequence[str] | None 
     Raises ValueError if a split, image or annotation is missing, damaged or has a category that ``categories`` lack;
     with the number of cases and the first few.
     """
-    images: list[AnnotatedImage] = []
-    found: list[str] = []
-    for split in splits:
-        year, _, name = split.partition("_")
-        folder = root / f"VOC{year}"
-        images += _read_split(folder, folder / "ImageSets" / "Main" / f"{name}.txt", split, found)
-    names = tuple(categories or (VOC_CATEGORIES if set(found) <= set(VOC_CATEGORIES) else sorted(found)))
-    strange = {label for label, name in enumerate(found) if name not in names}
+    read = [pair for split in splits for pair in _read_split(root, split)]
+    found = sorted({name for _, objects in read for name, _ in objects})
+    names = tuple(categories or (VOC_CATEGORIES if set(found) <= set(VOC_CATEGORIES) else found))
+    strange = [name for name in found if name not in names]
     if strange:
-        files = [image.file.stem for image in images if any(each.label in strange for each in image.instances)]
+        files = [image.file.stem for image, objects in read if any(name in strange for name, _ in objects)]
         raise ValueError(
             f"{'+'.join(splits)} has {len(files)} images with a category that the training set has not "
-            f"({first_few(sorted(found[label] for label in strange))}; the first: {first_few(files)}): "
-            f"the names are {', '.join(names)}."
+            f"({first_few(strange)}; the first: {first_few(files)}): the names are {', '.join(names)}."
         )
-    position = {label: names.index(name) for label, name in enumerate(found)}
-    return DetectionSet(
-        kind="voc",
-        split="+".join(splits),
-        categories=names,
-        category_keys=tuple(range(1, len(names) + 1)),
-        images=tuple(
-            replace(image, instances=tuple(replace(each, label=position[each.label]) for each in image.instances))
-            for image in images
-        ),
-    )
+    images = [
+        replace(image, instances=tuple(replace(each, label=names.index(name)) for name, each in objects))
+        for image, objects in read
+    ]
+    keys = tuple(range(1, len(names) + 1))
+    return DetectionSet(kind="voc", split="+".join(splits), categories=names, category_keys=keys, images=images)
 
 
-def _read_split(folder: Path, listed: Path, split: str, found: list[str]) -> list[AnnotatedImage]:
+_Objects = list[tuple[str, Instance]]
+"""The category of each object, and what else is known of it; its label is not."""
+
+
+def _read_split(root: Path, split: str) -> list[tuple[AnnotatedImage, _Objects]]:
+    year, _, name = split.partition("_")
+    folder = root / f"VOC{year}"
+    listed = folder / "ImageSets" / "Main" / f"{name}.txt"
     try:
         names = [line.split()[0] for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError):
@@ -76,7 +73,7 @@ def _read_split(folder: Path, listed: Path, split: str, found: list[str]) -> lis
     images, damaged = [], []
     for name in names:
         try:
-            images.append(_read_image(folder, photographs[name], found))
+            images.append(_read_image(folder, photographs[name]))
         except (ValueError, ElementTree.ParseError) as error:
             damaged.append(f"{name}.xml: {error}")
     if damaged:
@@ -87,41 +84,28 @@ def _read_split(folder: Path, listed: Path, split: str, found: list[str]) -> lis
     return images
 
 
-def _read_image(folder: Path, photograph: Path, found: list[str]) -> AnnotatedImage:
-    """One XML file, with labels that count ``found``, to which new names are added.
-
-    Raises ValueError or ParseError for a damaged file.
-    """
+def _read_image(folder: Path, photograph: Path) -> tuple[AnnotatedImage, _Objects]:
+    """What one XML file says. Raises ValueError or ParseError for a damaged one."""
     parser = ElementTree.XMLParser(target=_WithoutDoctype())
     parser.feed((folder / "Annotations" / f"{photograph.stem}.xml").read_bytes())
     tree: ElementTree.Element = parser.close()
     height, width = (int(_text(tree, f"size/{side}")) for side in ("height", "width"))
     if height < 1 or width < 1:
         raise ValueError("its size is below 1 px")
-    return AnnotatedImage(
-        key=f"{folder.name.removeprefix('VOC')}/{photograph.stem}",
-        file=photograph,
-        height=height,
-        width=width,
-        instances=tuple(_read_object(element, found) for element in tree.findall("object")),
-    )
+    key = f"{folder.name.removeprefix('VOC')}/{photograph.stem}"
+    objects = [_read_object(element) for element in tree.findall("object")]
+    return AnnotatedImage(key, photograph, height, width, instances=()), objects
 
 
-def _read_object(element: ElementTree.Element, found: list[str]) -> Instance:
+def _read_object(element: ElementTree.Element) -> tuple[str, Instance]:
     name = _text(element, "name")
     # The corners are pixels counted from 1, both inside the box.
     left, top, right, bottom = (float(_text(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
     if not all(math.isfinite(edge) for edge in (left, top, right, bottom)) or right < left or bottom < top:
         raise ValueError(f"the box of a {name} has no size")
-    if name not in found:
-        found.append(name)
     width, height = right - left + 1, bottom - top + 1
-    return Instance(
-        label=found.index(name),
-        box=(left - 1, top - 1, width, height),
-        area=width * height,
-        difficult=(element.findtext("difficult") or "0").strip() == "1",
-    )
+    difficult = (element.findtext("difficult") or "0").strip() == "1"
+    return name, Instance(-1, (left - 1, top - 1, width, height), area=width * height, difficult=difficult)
 
 
 def _text(element: ElementTree.Element, path: str) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 from sslight.data.decoding.decode import decode
 from sslight.data.decoding.limits import ReadLimits, UnreadableImage
 from sslight.data.loading.shared_batches import Indices, Pixels, RowResult, SharedBatch, SharedBatchPool
-from sslight.data.sources.bad_images import BadImage, BadImageLog, bad_image
+from sslight.data.sources.bad_images import BadImage, BadImageLog, bad_image, no_readable_image
 from sslight.data.sources.source import Source
 
 MAX_REPLACEMENTS = 100  # Images tried in place of an unreadable one before giving up
@@ -68,6 +68,7 @@ def _candidates(wanted: int, epoch: int, num_images: int, replaced_by: tuple[int
 def replaced_indices(batch: SharedBatch, log: BadImageLog) -> Indices:
     """The images that fill all rows of a batch. Raises ValueError if a row has none, or too many are unreadable."""
     if len(batch.indices) < len(batch.rows):
-        log.refuse_all(batch.bad)
+        log.note(batch.bad)
+        raise ValueError(no_readable_image(log.images))
     log.add(len(batch.rows), batch.bad)
     return batch.indices

@@ -75,7 +75,6 @@ class ViewLoader:
             replaced_by=(seed, rows.VIEW_REPLACEMENT),
         )
         self.close = self._pool.close
-        self._has_local = multi_crop.num_local > 0
         warm_up()  # before the workers are forked, or each would compile for itself
 
     @property
@@ -110,7 +109,7 @@ class ViewLoader:
         global_views, local_views = (torch.from_numpy(array).permute(0, 1, 4, 2, 3) for array in filled.arrays)
         return ViewBatch(
             global_views=global_views,
-            local_views=local_views if self._has_local else None,
+            local_views=local_views if len(local_views) else None,
             indices=torch.from_numpy(indices),
             labels=None if labels is None else torch.from_numpy(labels[indices]),
         )

@@ -129,9 +129,11 @@ def pack(
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            again = "goes on" if format == "tar" else "begins anew"
-            text = f"the disk is full after {tally.num_images:,} of {len(source):,} images; make room and give the same"
-            raise OSError(error.errno, f"{text} command again: it {again}", str(output)) from error
+            text = (
+                f"the disk is full after {tally.num_images:,} of {len(source):,} images; make room and give the same "
+                f"command again: it {'goes on' if format == 'tar' else 'begins anew'}"
+            )
+            raise OSError(error.errno, text, str(output)) from error
         finally:
             if format == "h5":
                 shutil.rmtree(work.folder, ignore_errors=True)

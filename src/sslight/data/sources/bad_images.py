@@ -81,11 +81,6 @@ class BadImageLog:
             known = self._found.get(image.index)
             self._found[image.index] = image if known is None else replace(known, count=known.count + image.count)
 
-    def refuse_all(self, bad: Iterable[BadImage]) -> None:
-        """Raise ValueError because not one of many images drawn could be read."""
-        self._found.update((image.index, image) for image in bad)
-        raise ValueError(no_readable_image(self.images))
-
 
 def merge_bad_images(states: Iterable[dict[str, Any]]) -> list[BadImage]:
     """The unreadable images in the states of several processes' loaders, once each, by index."""

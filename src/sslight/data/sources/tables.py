@@ -9,14 +9,13 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from sslight.data.sources.names import NameTable
 from sslight.files import whole_file
 from sslight.reading import read_ordinary
 
@@ -33,6 +32,9 @@ LIST_ANEW = "SSLIGHT_LIST_ANEW"
 SMALLEST_CACHED = 1000  # Images from which on it is kept what lies where: below, looking again takes milliseconds
 LARGEST_TABLE = 2**37  # Bytes of a table that is read at most: names and places of more than a billion images
 _KINDS = frozenset({"|u1", "<i4", "<i8"})
+
+
+Index = TypeVar("Index")
 
 
 @dataclass(frozen=True)
@@ -57,28 +59,11 @@ class Table:
         return offsets, sizes
 
 
-class Index(Protocol):
-    """What lies where in a file, and how it becomes a table whose head holds the ``num_bytes`` of the file."""
-
-    @property
-    def names(self) -> NameTable: ...
-
-    def table(self, num_bytes: int) -> Table: ...
-
-    @classmethod
-    def from_table(cls, table: Table) -> Self:
-        """Raises ValueError, or what mistaken types raise, for a table whose content does not fit together."""
-        ...
-
-
-AnyIndex = TypeVar("AnyIndex", bound=Index)
-
-
-def index_from(kind: type[AnyIndex], table: Table | None, num_bytes: int) -> AnyIndex | None:
-    """The index in the table if it is for a file of this size and its content fits."""
+def index_from(parse: Callable[[Table], Index], table: Table | None, num_bytes: int) -> Index | None:
+    """What ``parse`` makes of a table if it is for a file of this size and its content fits."""
     with suppress(KeyError, TypeError, ValueError, AttributeError):
         if table is not None and table.head.get("num_bytes") == num_bytes:
-            return kind.from_table(table)
+            return parse(table)
     return None
 
 
@@ -172,14 +157,21 @@ class Cached:
                 return table if table is not None and table.head.get("version") == self.version else None
         return None
 
-    def index(self, kind: type[AnyIndex], num_bytes: int, scan: Callable[[], AnyIndex]) -> AnyIndex:
+    def index(
+        self,
+        num_bytes: int,
+        parse: Callable[[Table], Index],
+        scan: Callable[[], Index],
+        as_table: Callable[[Index, int], Table],
+    ) -> Index:
         """The index kept, else what ``scan`` finds, which is kept."""
-        known = index_from(kind, self.read(), num_bytes)
+        known = index_from(parse, self.read(), num_bytes)
         if known is not None:
             return known
         index = scan()
-        if len(index.names) >= self.smallest:
-            self.keep(index.table(num_bytes))
+        table = as_table(index, num_bytes)
+        if len(table.arrays["ends"]) >= self.smallest:
+            self.keep(table)
         return index
 
     def keep(self, table: Table) -> None:

@@ -52,10 +52,10 @@ def load_h5_index(path: Path) -> H5Index:
     Raises ValueError for another layout, OSError or RuntimeError if the file cannot be opened.
     """
     num_bytes = path.stat().st_size
-    beside = index_from(H5Index, read_table(h5_index_path(path)), num_bytes)
+    beside = index_from(H5Index.from_table, read_table(h5_index_path(path)), num_bytes)
     if beside is not None and beside.places is not None and _agrees(path, beside.names, beside.places):
         return beside
-    return cached_file("h5", path).index(H5Index, num_bytes, lambda: _listing(path))
+    return cached_file("h5", path).index(num_bytes, H5Index.from_table, lambda: _listing(path), H5Index.table)
 
 
 def write_h5_index(path: Path) -> None:

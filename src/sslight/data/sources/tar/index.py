@@ -104,10 +104,10 @@ def load_index(shard: Path | RemoteFile) -> ShardIndex:
     else:
         beside = read_table(index_path(shard))
         cached = cached_file("shards", shard)
-    index = index_from(ShardIndex, beside, file.size)
+    index = index_from(ShardIndex.from_table, beside, file.size)
     if index is not None and _has_images_there(file.read_at, index):
         return index
-    return cached.index(ShardIndex, file.size, lambda: scan(shard))
+    return cached.index(file.size, ShardIndex.from_table, lambda: scan(shard), ShardIndex.table)
 
 
 class _ReadAhead:
