@@ -40,9 +40,9 @@ from sslight.data.sources.build import passed_over as passed_over
 from sslight.data.sources.build import source_notice as source_notice
 from sslight.data.sources.combine import ConcatSource as ConcatSource
 from sslight.data.sources.combine import SubsetSource as SubsetSource
-from sslight.data.sources.file_list import FileListSource as FileListSource
 from sslight.data.sources.fingerprint import DataFingerprint as DataFingerprint
 from sslight.data.sources.fingerprint import data_fingerprint as data_fingerprint
+from sslight.data.sources.folder import FileListSource as FileListSource
 from sslight.data.sources.folder import FolderSource as FolderSource
 from sslight.data.sources.h5.source import H5Source as H5Source
 from sslight.data.sources.source import Source as Source

@@ -153,14 +153,12 @@ def targets_at(image: AnnotatedImage, height: int, width: int, *, flip: bool, ma
 def _mask_at(segmentation: Segmentation, image: AnnotatedImage, height: int, width: int) -> npt.NDArray[np.uint8]:
     """A mask at the size of a resized image; polygons are resized before they are filled."""
     if isinstance(segmentation, dict):
-        mask: npt.NDArray[np.uint8] = mask_api.decode(segmentation)
         rows = (np.arange(height) * image.height) // height
         columns = (np.arange(width) * image.width) // width
-        return mask[rows][:, columns]
+        return decode_mask(segmentation)[rows][:, columns]
     scale = (width / image.width, height / image.height)
     polygons = [(np.reshape(polygon, (-1, 2)) * scale).ravel().tolist() for polygon in segmentation]
-    filled: npt.NDArray[np.uint8] = mask_api.decode(mask_api.merge(mask_api.frPyObjects(polygons, height, width)))
-    return filled
+    return decode_mask(mask_api.merge(mask_api.frPyObjects(polygons, height, width)))
 
 
 def encode_mask(mask: npt.NDArray[np.uint8]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class CropLoader:
         self._source, self._size, self._seed, self._batch_size = source, size, seed, batch_size
         self._rank, self._world_size = rank, world_size
         share = -(-min(batch_size, len(source)) // world_size)
-        self._part_size = share if part_size is None else min(part_size, share)
+        self._part_size = part_size = share if part_size is None else min(part_size, share)
         rest = len(source) % batch_size
         self._num_used = len(source) - rest if rest < smallest_step else len(source)
         self._log = BadImageLog(len(source), max_bad_share)
@@ -89,14 +89,8 @@ class CropLoader:
             parameters = crop.draw(height, width, (seed, epoch, index))
             crop.apply_into(image, parameters, arrays[0][row : row + 1], None)
 
-        self._pool = rows.image_pool(
-            source,
-            [(self._part_size, size, size, 3)],
-            write_crop,
-            batch_size=self._part_size,
-            workers=workers,
-            limits=limits,
-        )
+        shapes = [(part_size, size, size, 3)]
+        self._pool = rows.image_pool(source, shapes, write_crop, batch_size=part_size, workers=workers, limits=limits)
         self.close = self._pool.close
         warm_up()  # before the workers are forked, or each would compile for itself
 

@@ -267,9 +267,9 @@ class _HangDetector:
         """To be called after ``interval`` seconds without anything from the workers: indices of images that hang."""
         now = self._reading.copy()
         same = (now == self._before).all(axis=1) & (now[:, 1] >= 0)
-        self._looks = np.where(same, self._looks + 1, 0)
-        self._before = now
-        return [int(index) for index in now[self._looks * self.interval >= self._timeout, 1]]
+        self._looks, self._before = np.where(same, self._looks + 1, 0), now
+        hung: list[int] = now[self._looks * self.interval >= self._timeout, 1].tolist()
+        return hung
 
     def renew(self) -> None:
         """To be called when something came."""

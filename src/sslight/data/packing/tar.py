@@ -106,15 +106,10 @@ class _ShardWriter:
         self._file.write(bytes(2 * BLOCK))
 
     def index(self) -> ShardIndex:
-        _, offsets, sizes, labels = zip(*self._images, strict=True) if self._images else ((), (), (), ())
-        return ShardIndex(
-            NameTable(name for name, *_ in self._images),
-            np.array(offsets, dtype=np.int64),
-            np.array(sizes, dtype=np.int64),
-            np.arange(len(sizes), dtype=np.int32),
-            np.array(labels, dtype=np.int32),
-            self._classes or (),
-        )
+        names = NameTable(name for name, *_ in self._images)
+        offsets, sizes, labels = np.array([places for _, *places in self._images], dtype=np.int64).reshape(-1, 3).T
+        samples = np.arange(len(names), dtype=np.int32)
+        return ShardIndex(names, offsets, sizes, samples, labels.astype(np.int32), self._classes or ())
 
     def _member(self, name: str, content: bytes) -> int:
         """Write a member that depends on name and content alone; gives the offset of its content."""

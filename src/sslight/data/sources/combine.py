@@ -45,12 +45,7 @@ class SubsetSource:
     ``labeled`` are classes and the labels of these images (int64 ``[M]``) instead of the source's.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        indices: npt.NDArray[np.int64],
-        labeled: Labeling | None = None,
-    ) -> None:
+    def __init__(self, source: Source, indices: npt.NDArray[np.int64], labeled: Labeling | None = None) -> None:
         assert indices.ndim == 1
         assert np.all((indices >= 0) & (indices < len(source)))
         self.whole = source

@@ -10,14 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sslight.data.sources.names import NameTable
-from sslight.data.sources.suffixes import (
-    HIDDEN,
-    IMAGE_SUFFIXES,
-    NO_FILE,
-    THUMBNAIL_FOLDERS,
-    is_image,
-    passed_over_as,
-)
+from sslight.data.sources.suffixes import HIDDEN, IMAGE_SUFFIXES, NO_FILE, THUMBNAIL_FOLDERS, is_image, passed_over_as
 from sslight.data.sources.tables import SMALLEST_CACHED, Cached, Table, identity, is_settled
 
 

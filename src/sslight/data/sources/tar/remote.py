@@ -77,9 +77,8 @@ class RemoteFile:
         end = min(offset + count, self.size)
         if end <= offset:
             return b""
-        options: dict[str, Any] = {}
-        if self.url.startswith(_HTTP):
-            options["headers"] = {"Accept-Encoding": "identity", **self._unchanged}
+        headers = {"Accept-Encoding": "identity", **self._unchanged}
+        options = {"headers": headers} if self.url.startswith(_HTTP) else {}
         content: bytes = self._ask("read", lambda fs: fs.cat_file(self.url, start=offset, end=end, **options))
         if len(content) > end - offset:
             raise StoreUnavailable(f"{self} cannot be read in parts: its server takes no Range requests.")
