@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sslight.views.filters import blur, columns_of, resize_box
+from sslight.views.filters import blur, resize_boxes
 from tests.views import recorded
 from tests.views.pillow import Pixels, mean_difference, photograph, pillow_blur, pillow_crop
 
@@ -11,9 +11,10 @@ Box = tuple[int, int, int, int]
 
 
 def resized(image: Pixels, box: Box, size: tuple[int, int], flip: bool = False) -> Pixels:
-    planes: Pixels = np.empty((3, *size), np.uint8)
-    resize_box(columns_of(image), image.shape[0], box, flip, planes)
-    return planes.transpose(1, 2, 0)
+    planes: Pixels = np.empty((1, 3, *size), np.uint8)
+    resize_boxes(image, np.array([box]), np.array([flip]), planes, planes[1:])
+    result: Pixels = planes[0].transpose(1, 2, 0)
+    return result
 
 
 def random_box(height: int, width: int, share: float, seed: int) -> Box:
@@ -55,6 +56,26 @@ def test_large_photographs_are_shrunk_like_pillow() -> None:
     assert mean_difference(
         resized(image, (3, 5, 1490, 1990), (64, 64)), pillow_crop(image, (3, 5, 1490, 1990), 64)
     ) <= (RESIZE_LEVELS)
+
+
+def test_boxes_in_an_image_of_many_bands_equal_pillow_and_each_other_alone() -> None:
+    image = photograph(700, 6000, seed=0)  # 64 rows are more than is turned round at a time
+    boxes = [
+        (0, 0, 700, 6000),
+        (63, 5, 66, 80),
+        (64, 5990, 64, 10),
+        (600, 3000, 100, 900),
+        (5, 17, 690, 30),
+        (699, 0, 1, 16),
+    ]
+    flips = [False, True, False, True, True, False]
+    first, others = np.empty((2, 3, 64, 64), np.uint8), np.empty((4, 3, 48, 48), np.uint8)
+    resize_boxes(image, np.array(boxes), np.array(flips), first, others)
+    for box, flip, planes in zip(boxes, flips, [*first, *others], strict=True):
+        size = planes.shape[1]
+        assert np.array_equal(planes.transpose(1, 2, 0), resized(image, box, (size, size), flip))
+        mirrored = planes[:, :, ::-1] if flip else planes
+        assert mean_difference(mirrored.transpose(1, 2, 0), pillow_crop(image, box, size)) <= RESIZE_LEVELS
 
 
 def test_extreme_pixels_are_clipped_between_the_passes_as_in_pillow() -> None:

@@ -1,3 +1,4 @@
+import math
 import pickle
 from collections.abc import Sequence
 from dataclasses import fields
@@ -222,3 +223,20 @@ def test_memory_of_views_that_are_not_contiguous_is_refused() -> None:
 def test_warm_up_can_be_called_again() -> None:
     warm_up()
     warm_up()
+
+
+@pytest.mark.parametrize(("height", "width"), [(3000, 4000), (640, 480), (300, 3000)])
+def test_an_image_may_shrink_until_a_crop_could_be_smaller_than_its_view(height: int, width: int) -> None:
+    crops = MultiCrop(num_local=6, local_size=128, global_scale=(0.3, 1.0), local_scale=(0.05, 0.3))
+    factor = crops.most_shrinking(height, width)
+    small_height, small_width = math.ceil(height / factor), math.ceil(width / factor)
+    boxes = crops.draw_boxes(small_height, small_width, 2000, np.random.default_rng(0))
+    sides = boxes[:, :, 2:].min(axis=(0, 2))
+    assert (sides[:2] >= 223).all()  # boxes are rounded to pixels
+    assert (sides[2:] >= 127).all()
+    assert min(sides[:2].min() / 224, sides[2:].min() / 128) < 1.15
+
+
+def test_a_photograph_of_twelve_megapixels_may_shrink_fivefold() -> None:
+    crops = MultiCrop(num_local=6, local_size=128, global_scale=(0.3, 1.0), local_scale=(0.05, 0.3))
+    assert crops.most_shrinking(3000, 4000) == pytest.approx((12e6 * 0.05 * 0.75) ** 0.5 / 128)

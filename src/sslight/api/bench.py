@@ -138,6 +138,7 @@ def loader_speed(settings: PretrainSettings, source: Source, *, seconds: float) 
 def _parts_of_an_image(settings: PretrainSettings, source: Source, *, seconds: float) -> tuple[float, float, float]:
     """Mean milliseconds an image of reading, of decoding and of cutting and changing its views."""
     multi_crop = build_multi_crop(settings.views)
+    shrink = multi_crop.most_shrinking if settings.data.scaled_decoding else None
     warm_up()
     totals, count = [0.0, 0.0, 0.0], 0
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(settings.seed)).tolist()
@@ -146,7 +147,7 @@ def _parts_of_an_image(settings: PretrainSettings, source: Source, *, seconds: f
         marks = [time.perf_counter()]
         encoded = source.read(index)
         marks.append(time.perf_counter())
-        image = decode(encoded)
+        image = decode(encoded, shrink=shrink)
         marks.append(time.perf_counter())
         multi_crop(image, (settings.seed, 0, index))
         marks.append(time.perf_counter())

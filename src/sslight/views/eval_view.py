@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.views.filters import columns_of, resize_box
+from sslight.views.filters import resize_boxes
 
 # Images are evaluated at 224 px after their shorter side was made 256 px; other sizes keep the ratio.
 _RESIZE_TO_SIZE = 256 / 224
@@ -43,11 +43,11 @@ def center_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
         resized_height, resized_width = shorter, int(shorter * width / height)
     else:
         resized_height, resized_width = int(shorter * height / width), shorter
-    planes = np.empty((3, resized_height, resized_width), np.uint8)
-    columns = columns_of(image.permute(1, 2, 0).contiguous().numpy())
-    resize_box(columns, height, (0, 0, height, width), False, planes)
+    planes = np.empty((1, 3, resized_height, resized_width), np.uint8)
+    whole, no_flip = np.array([[0, 0, height, width]]), np.zeros(1, np.bool_)
+    resize_boxes(image.permute(1, 2, 0).contiguous().numpy(), whole, no_flip, planes, planes[1:])
     top, left = round((resized_height - size) / 2), round((resized_width - size) / 2)
-    center = torch.from_numpy(planes)[:, top : top + size, left : left + size]
+    center = torch.from_numpy(planes[0])[:, top : top + size, left : left + size]
     return center.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 

@@ -21,6 +21,8 @@ SLACK = 64
 _LANES = SLACK
 _BLOCK = 16
 _HALF = np.float32(0.5)
+_BAND = 2**20
+"""Bytes of an image that are turned round at a time, if 64 rows are not more."""
 
 _BYTE, _INT32, _INT64, _FLOAT32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
@@ -141,23 +143,21 @@ def _copy(source: UInt8Array, target: UInt8Array) -> None:
 
 
 @compiled
-def columns_of(pixels: UInt8Array) -> UInt8Array:
-    """The transpose of pixels [H, W, 3]: flat [W, 3, H and room to align]."""
-    height, line = pixels.shape[0], 3 * pixels.shape[1]
-    pitch = _pitch(height)
-    columns = np.empty(line * pitch + SLACK, np.uint8)
-    flat = pixels.reshape(-1)
-    if height < _BLOCK or line < _BLOCK:
+def _transpose(
+    pixels: UInt8Array, top: int, left: int, height: int, width: int, columns: UInt8Array, pitch: int
+) -> None:
+    """Turn a part of the bytes [H, W] into ``columns`` (flat [width, pitch]), the rows into lines."""
+    flat, line = pixels.reshape(-1), pixels.shape[1]
+    if height < _BLOCK or width < _BLOCK:
         for y in range(height):
-            for x in range(line):
-                columns[x * pitch + y] = flat[y * line + x]
-        return columns
+            for x in range(width):
+                columns[x * pitch + y] = flat[(top + y) * line + left + x]
+        return
     for y in range(0, height, _BLOCK):
-        for x in range(0, line, _BLOCK):
+        for x in range(0, width, _BLOCK):
             # Blocks that would stick out overlap their neighbours instead.
-            top, left = min(y, height - _BLOCK), min(x, line - _BLOCK)
-            _transpose_block(flat, top * line + left, line, columns, left * pitch + top, pitch)
-    return columns
+            row, column = min(y, height - _BLOCK), min(x, width - _BLOCK)
+            _transpose_block(flat, (top + row) * line + left + column, line, columns, column * pitch + row, pitch)
 
 
 @compiled
@@ -194,59 +194,92 @@ def _bicubic(length: int, size: int) -> tuple[Int64Array, Float32Array]:
 
 
 @compiled
-def resize_box(
-    columns: UInt8Array, image_height: int, box: tuple[int, int, int, int], flip: bool, planes: UInt8Array
+def resize_boxes(
+    pixels: UInt8Array, boxes: Int64Array, flip: BoolArray, first_planes: UInt8Array, other_planes: UInt8Array
 ) -> None:
-    """Resize a box of an image, and mirror it: along the rows first, with bytes in between, as Pillow 9.
+    """Resize boxes of an image, and mirror them: along the rows first, with bytes in between, as Pillow 9.
+
+    The image is turned round in bands of rows that fit into a processor's cache, and only where boxes are.
 
     Args:
-        columns: ``columns_of`` the image.
-        image_height: Height of the image in px.
-        box: (top, left, height, width) in px.
-        flip: Mirror the result left to right.
-        planes: The result, [3, height, width], contiguous.
+        pixels: The image, [H, W, 3], contiguous.
+        boxes: (top, left, height, width) in px, [V, 4].
+        flip: Whether to mirror the result left to right, [V].
+        first_planes: The results of the first boxes, [F, 3, height, width], contiguous.
+        other_planes: The results of the others, [V - F, 3, height, width], contiguous; of another size.
     """
-    top, left, height, width = box
-    new_height, new_width = planes.shape[1], planes.shape[2]
-    pitch = _pitch(image_height)
-    plane_line = _round_up(new_width, _BLOCK)
-    first, weights = _bicubic(width, new_width)
+    image_height, image_width = pixels.shape[0], pixels.shape[1]
+    band = min(image_height, max(_LANES, _BAND // (3 * image_width) // _LANES * _LANES))
+    columns = np.empty(3 * image_width * _pitch(band) + SLACK, np.uint8)
+    num_first = first_planes.shape[0]
+    widths = [(first_planes if v < num_first else other_planes).shape[3] for v in range(boxes.shape[0])]
+    kernels = [_bicubic(boxes[v, 3], widths[v]) for v in range(boxes.shape[0])]
+    # Each box, narrowed but as tall as it was: rows of three colors, each of whole blocks.
+    narrowed = [
+        np.empty((boxes[v, 2] + _BLOCK) * 3 * _round_up(widths[v], _BLOCK) + SLACK, np.uint8)
+        for v in range(boxes.shape[0])
+    ]
+    for top in range(0, image_height, band):
+        left, right = image_width, 0
+        for box in boxes:
+            if box[0] < top + band and box[0] + box[2] > top:
+                left, right = min(left, box[1]), max(right, box[1] + box[3])
+        if left >= right:
+            continue
+        left = max(0, min(left, right - _BLOCK))
+        begin = min(top, image_height - band)  # the last band overlaps the one before
+        flat = pixels.reshape(image_height, 3 * image_width)
+        _transpose(flat, begin, 3 * left, band, 3 * (right - left), columns, _pitch(band))
+        for v, box in enumerate(boxes):
+            first, last = max(top, box[0]), min(top + band, box[0] + box[2])
+            if first < last:
+                at = 3 * (box[1] - left) * _pitch(band) + first - begin
+                row = first - box[0]
+                _narrow(columns, at, _pitch(band), last - first, kernels[v], flip[v], narrowed[v], row, widths[v])
+    for v, box in enumerate(boxes):
+        planes = first_planes[v] if v < num_first else other_planes[v - num_first]
+        _shorten(narrowed[v], box[2], planes)
+
+
+@compiled
+def _narrow(
+    columns: UInt8Array, at: int, pitch: int, height: int, kernel: tuple[Int64Array, Float32Array], flip: bool,
+    rows: UInt8Array, row: int, new_width: int,
+) -> None:  # fmt: skip
+    """Resize the ``height`` rows from ``columns[at]`` on along themselves, to those of ``rows`` from ``row`` on."""
+    first, weights = kernel
     flat_weights = weights.reshape(-1)
     taps = weights.shape[0]
+    line = _round_up(new_width, _BLOCK)
     tall = _round_up(height, _LANES)
     narrow = np.empty(_BLOCK * tall, np.uint8)
-    rows = np.empty(tall * 3 * plane_line + SLACK, np.uint8)
     for c in range(3):
         for block in range(0, new_width, _BLOCK):
             for j in range(min(_BLOCK, new_width - block)):
                 x = new_width - 1 - block - j if flip else block + j
-                start = (3 * (left + first[x]) + c) * pitch + top
+                start = at + (3 * first[x] + c) * pitch
                 for y in range(0, height, _LANES):
                     _sum_lines(
                         columns, start + y, 3 * pitch, flat_weights, x, new_width, taps, _HALF, narrow, j * tall + y
                     )
             for y in range(0, height, _BLOCK):
-                _transpose_block(narrow, y, tall, rows, (3 * y + c) * plane_line + block, 3 * plane_line)
-    first, weights = _bicubic(height, new_height)
-    flat_weights = weights.reshape(-1)
-    taps = weights.shape[0]
-    result = np.empty(3 * plane_line + SLACK, np.uint8)
-    for y in range(new_height):
-        for x in range(0, 3 * plane_line, _LANES):
-            start = 3 * plane_line * first[y] + x
-            _sum_lines(rows, start, 3 * plane_line, flat_weights, y, new_height, taps, _HALF, result, x)
-        for c in range(3):
-            _copy(result[c * plane_line : c * plane_line + new_width], planes[c, y])
+                _transpose_block(narrow, y, tall, rows, (3 * (row + y) + c) * line + block, 3 * line)
 
 
 @compiled
-def resize_boxes(
-    columns: UInt8Array, image_height: int, boxes: Int64Array, flip: BoolArray, planes: UInt8Array
-) -> None:
-    """``resize_box`` for V boxes: boxes [V, 4], flip [V], planes [V, 3, S, S]."""
-    for v in range(boxes.shape[0]):
-        box = (boxes[v, 0], boxes[v, 1], boxes[v, 2], boxes[v, 3])
-        resize_box(columns, image_height, box, flip[v], planes[v])
+def _shorten(rows: UInt8Array, height: int, planes: UInt8Array) -> None:
+    """Resize ``height`` rows along the columns to planes [3, new height, new width]."""
+    new_height, new_width = planes.shape[1], planes.shape[2]
+    line = _round_up(new_width, _BLOCK)
+    first, weights = _bicubic(height, new_height)
+    flat_weights = weights.reshape(-1)
+    result = np.empty(3 * line + SLACK, np.uint8)
+    for y in range(new_height):
+        for x in range(0, 3 * line, _LANES):
+            start = 3 * line * first[y] + x
+            _sum_lines(rows, start, 3 * line, flat_weights, y, new_height, weights.shape[0], _HALF, result, x)
+        for c in range(3):
+            _copy(result[c * line : c * line + new_width], planes[c, y])
 
 
 @compiled

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sslight.config import ViewSettings, load_recipe
 from sslight.views.compiled import BoolArray, Float64Array, Int64Array, UInt8Array
-from sslight.views.filters import blur, columns_of, resize_boxes
+from sslight.views.filters import blur, resize_boxes
 from sslight.views.geometry import UNIFORMS_PER_BOX, sample_boxes
 from sslight.views.photometric import HUE, NO_JITTER, interleave, recolor
 
@@ -186,6 +186,13 @@ class MultiCrop:
             solarize=uniforms[:, _SOLARIZE] < self._solarize_prob,
         )
 
+    def most_shrinking(self, height: int, width: int) -> float:
+        """How many times smaller an image of this size in px may become with no crop smaller than its view."""
+        narrowest = min(self._aspect_ratio[0], 1 / self._aspect_ratio[1])
+        shortest = np.minimum(min(height, width), np.sqrt(height * width * self._scale_low * narrowest))
+        sizes = np.repeat([self.global_size, self.local_size], [self.num_global, self.num_local])
+        return float((shortest / sizes).min())
+
     def draw_boxes(self, height: int, width: int, num_draws: int, rng: np.random.Generator) -> Int64Array:
         """``num_draws`` draws N of the boxes alone, with the distribution of ``draw``, for an image of this size in px.
 
@@ -244,15 +251,14 @@ class MultiCrop:
         sizes = (self.global_size, self.local_size)
         for name, out, size in zip(("out_globals", "out_locals"), given, sizes, strict=True):
             _check_memory(name, out, size)
-        columns = columns_of(pixels)
+        planes = [np.empty((len(out), 3, size, size), np.uint8) for out, size in zip(given, sizes, strict=True)]
+        resize_boxes(pixels, boxes, parameters.flip, *planes)
         factors = np.where(parameters.jitter[:, None], parameters.jitter_factors, NO_JITTER)
         groups = (slice(0, self.num_global), slice(self.num_global, self.num_views))
-        for out, size, group in zip(given, sizes, groups, strict=True):
-            planes = np.empty((len(out), 3, size, size), np.uint8)
-            resize_boxes(columns, height, boxes[group], parameters.flip[group], planes)
-            flat = planes.reshape(len(out), 3, size * size)
+        for out, resized, size, group in zip(given, planes, sizes, groups, strict=True):
+            flat = resized.reshape(len(out), 3, size * size)
             recolor(flat, parameters.jitter_order[group], factors[group], parameters.gray[group])
-            blur(planes, parameters.blur_sigma[group])
+            blur(resized, parameters.blur_sigma[group])
             for v, solarize in enumerate(parameters.solarize[group].tolist()):
                 interleave(flat[v], solarize, out[v])
 

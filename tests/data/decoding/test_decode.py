@@ -1,12 +1,15 @@
 import io
+import math
 import struct
 import warnings
 import zlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 
 from sslight.data import UnreadableImage, decode
@@ -321,3 +324,42 @@ def test_damaged_files_decode_or_are_unreadable_and_nothing_else_happens(
     assert reasons
     assert not any("\n" in reason for reason in reasons)
     assert capfd.readouterr() == ("", "")
+
+
+def photograph(mode: str = "RGB", **options: Any) -> bytes:
+    coarse = np.random.default_rng(0).integers(0, 256, size=(6, 8, 3), dtype=np.uint8)
+    return encode(Image.fromarray(coarse).resize((801, 602), Image.Resampling.BICUBIC).convert(mode), "JPEG", **options)
+
+
+@pytest.mark.parametrize(
+    ("factor", "divisor"), [(1.99, 1), (2.0, 2), (3.9, 2), (4.0, 4), (5.2, 4), (8.0, 8), (100.0, 8)]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_is_decoded_smaller_as_far_as_it_may(factor: float, divisor: int, mode: str) -> None:
+    encoded = photograph(mode)
+    whole, scaled = decode(encoded), decode(encoded, shrink=lambda height, width: factor)
+    assert scaled.shape == (3, math.ceil(602 / divisor), math.ceil(801 / divisor))
+    if divisor == 1:
+        assert torch.equal(scaled, whole)
+    else:
+        means = F.avg_pool2d(whole.float(), divisor)
+        rows, columns = means.shape[1:]
+        assert (scaled[:, :rows, :columns].float() - means).abs().mean() < 1.0
+
+
+def test_a_jpeg_that_is_decoded_smaller_is_upright_and_its_limits_hold() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sizes = []
+
+    def shrink(height: int, width: int) -> float:
+        sizes.append((height, width))
+        return 4.0
+
+    assert decode(photograph(exif=exif), shrink=shrink).shape == (3, 201, 151)
+    assert sizes == [(602, 801)]  # as stored
+    with pytest.raises(UnreadableImage, match="claims 801 × 602 pixels, more than the limit of 1,000"):
+        decode(photograph(), max_pixels=1000, shrink=shrink)
+    with pytest.raises(UnreadableImage, match="truncated"):
+        decode(photograph()[:-2000], shrink=shrink)
+    assert decode(encode(PICTURE, "PNG"), shrink=shrink).shape == decode(encode(PICTURE, "PNG")).shape

@@ -322,3 +322,21 @@ def test_the_time_that_a_container_may_use_limits_the_cores(tmp_path: Path) -> N
     ):
         file.write_text(text)
         assert available_cores(file) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_scaled_decoding_gives_nearly_the_same_views_however_many_workers(make: Make, workers: int) -> None:
+    large = SyntheticSource(8, size=200)  # crops of 8 px from a tenth of the area: an eighth of the sides is enough
+    geometry = MultiCrop(2, 2, 16, 8, (0.5, 1.0), (0.3, 0.5), jitter_prob=0.0, grayscale_prob=0.0)
+    assert 4 <= geometry.most_shrinking(200, 200) < 8
+    exact = copies(make(large, multi_crop=geometry).epoch(0))
+    scaled = copies(make(large, multi_crop=geometry, workers=workers, scaled_decoding=True).epoch(0))
+    assert same(scaled, copies(make(large, multi_crop=geometry, scaled_decoding=True).epoch(0)))
+    assert not same(scaled, exact)
+    for one, other in zip(scaled, exact, strict=True):
+        assert (one.global_views.float() - other.global_views.float()).abs().mean() < 12
+
+
+def test_scaled_decoding_leaves_small_images_as_they_are(make: Make) -> None:
+    small = SyntheticSource(8, size=24)
+    assert same(copies(make(small, scaled_decoding=True).epoch(0)), copies(make(small).epoch(0)))

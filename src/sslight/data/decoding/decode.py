@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 
 import numpy as np
@@ -56,7 +57,9 @@ _SAMPLE_FORMATS = {1: "whole numbers", 2: "signed whole numbers", 3: "floating-p
 _PHOTOMETRIC = {0: "WhiteIsZero", 1: "BlackIsZero", 2: "RGB", 3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "CIELAB"}
 
 
-def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+def decode(
+    encoded: bytes, *, max_pixels: int = MAX_PIXELS, shrink: Callable[[int, int], float] | None = None
+) -> torch.Tensor:
     """The picture as uint8 ``[3, H, W]`` RGB, 0–255, in channels-last memory.
 
     JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, HEIC, AVIF and JPEG 2000; of several pictures the first or primary one.
@@ -64,6 +67,10 @@ def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     transparency is laid over white; CMYK and YCCK are converted as PIL does; 16-bit grey is scaled by 1/257 and
     16-bit color keeps its high byte (the same within one level), nothing is clipped. EXIF orientation is
     applied; one that cannot be read is none.
+
+    ``shrink(height, width)`` says how many times smaller a JPEG may become; it is decoded at the half, quarter or
+    eighth of its sides that is no smaller, from the low frequencies of its blocks alone. Damage within its data, other
+    than a missing end, is then not noticed.
 
     Raises UnreadableImage with a reason of one line if the bytes are no such picture, end early,
     are damaged, or claim more than ``max_pixels`` pixels or a side above 65,535 px (known before
@@ -77,8 +84,9 @@ def decode(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     _refuse_large(height, width, max_pixels)
     if has_more_scans_than(MAX_SCANS, encoded):
         raise UnreadableImage(f"JPEG: has more than the limit of {MAX_SCANS} scans")
-    if channels not in (1, 3):
-        return _decode_with_pil(encoded, max_pixels)
+    factor = 1.0 if shrink is None else shrink(height, width)
+    if channels not in (1, 3) or factor >= 2:
+        return _decode_with_pil(encoded, max_pixels, factor)
     with captured_messages(_LIBJPEG_LINE) as messages:
         image = _decode_with(decode_jpeg, encoded, "JPEG")
     for line in messages:
@@ -97,7 +105,7 @@ def _decode_with(decoder: Decoder, encoded: bytes, kind: str) -> torch.Tensor:
     return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
-def _decode_with_pil(encoded: bytes, max_pixels: int) -> torch.Tensor:
+def _decode_with_pil(encoded: bytes, max_pixels: int, factor: float = 1.0) -> torch.Tensor:
     # PNG goes this way too: torchvision's PNG decoder (0.29) ends the process with a segmentation
     # fault on some damaged files, and PIL is only a seventh slower.
     is_tiff = encoded.startswith(_TIFF_STARTS)
@@ -111,6 +119,8 @@ def _decode_with_pil(encoded: bytes, max_pixels: int) -> torch.Tensor:
                 is_plain = image.mode == "RGB" and "exif" not in image.info
                 if is_plain and isinstance(image, WebPImagePlugin.WebPImageFile) and image.n_frames == 1:
                     return _decode_with(decode_webp, encoded, "WebP")  # a quarter faster
+                divisor = next(divisor for divisor in (8, 4, 2, 1) if divisor <= factor)
+                image.draft(None, (image.width // divisor, image.height // divisor))
                 image.load()
                 turn = _TURNS.get(_orientation(image))
                 pixels = _rgb_pixels(image if turn is None else image.transpose(turn))

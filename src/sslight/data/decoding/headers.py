@@ -3,6 +3,8 @@
 import re
 import struct
 
+import numpy as np
+
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
@@ -35,8 +37,9 @@ def jpeg_size(encoded: bytes) -> tuple[int, int, int] | None:
 
 def has_more_scans_than(limit: int, encoded: bytes) -> bool:
     """Whether the JPEG that begins the bytes has more scans; what follows it, such as a video, is not looked at."""
-    if encoded.count(b"\xff\xda") <= limit:  # fast, and the truth can only be less
-        return False
+    content = np.frombuffer(encoded, np.uint8)
+    if np.count_nonzero((content[:-1] == 0xFF) & (content[1:] == _START_OF_SCAN)) <= limit:
+        return False  # fast, and the truth can only be less
     scans, position = 0, 2
     while scans <= limit and (found := _MARKER.search(encoded, position)):
         position = found.end()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sslight.config import PretrainSettings
+from sslight.data.decoding.decode import decode
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
 from sslight.data.loading import rows
 from sslight.data.loading.shared_batches import Indices, Pixels, SharedBatch
@@ -27,7 +28,9 @@ class ViewLoader:
     An unreadable image is replaced by another one, drawn from (seed, epoch, i), whose views are made as if it were
     image ``i``; ``indices`` and ``labels`` are those of the replacement. ``state_dict`` holds the unreadable images
     met so far. ``pin_memory`` copies each batch to pinned memory; without it the memory of a batch is used again
-    when the second batch after it is asked for. Raises ValueError if the set has less than one global batch.
+    when the second batch after it is asked for. With ``scaled_decoding`` large JPEGs are decoded smaller, as far as
+    no crop has fewer pixels than its view (see ``decode``). Raises ValueError if the set has less than one global
+    batch.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ViewLoader:
         accumulate: int = 1,
         max_bad_share: float = 0.01,
         pin_memory: bool = False,
+        scaled_decoding: bool = False,
         limits: ReadLimits = DEFAULT_LIMITS,
     ) -> None:
         assert 0 <= rank < world_size
@@ -64,6 +68,10 @@ class ViewLoader:
             parameters = multi_crop.draw(height, width, (seed, epoch, wanted))
             multi_crop.apply_into(image, parameters, arrays[0][:, row], arrays[1][:, row])
 
+        def read(index: int) -> Tensor:
+            shrink = multi_crop.most_shrinking if scaled_decoding else None
+            return decode(source.read(index), max_pixels=limits.max_pixels, shrink=shrink)
+
         kinds = ((multi_crop.num_global, multi_crop.global_size), (multi_crop.num_local, multi_crop.local_size))
         self._pool = rows.image_pool(
             source,
@@ -72,6 +80,7 @@ class ViewLoader:
             batch_size=self._part_size,
             workers=workers,
             limits=limits,
+            read=read,
             replaced_by=(seed, rows.VIEW_REPLACEMENT),
         )
         self.close = self._pool.close
@@ -138,6 +147,7 @@ def build_view_loader(
         accumulate=settings.accumulate,
         max_bad_share=settings.data.max_bad_share,
         pin_memory=pin_memory,
+        scaled_decoding=settings.data.scaled_decoding,
         limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout),
     )
 
