@@ -9,8 +9,10 @@ import yaml
 
 from sslight.config import (
     ExportSettings,
+    FinetuneSettings,
     build_evaluate_settings,
     build_export_settings,
+    build_finetune_settings,
     build_shown_recipes,
     load_recipe,
     parse_assignments,
@@ -63,10 +65,12 @@ def test_commands_of_the_pages_resolve(command: str) -> None:
         case "evaluate" if len(words) > 1:
             protocol, checkpoint, *rest = words
             build_evaluate_settings(protocol, checkpoint, parse_assignments(rest, EvaluateSettings))
+        case "finetune" if len(words) > 1:
+            build_finetune_settings(words[0], parse_assignments(words[1:], FinetuneSettings))
         case "export":
             build_export_settings(words[0], parse_assignments(words[1:], ExportSettings))
         case _:
-            assert verb in ("data", "recipes", "config", "compare", "evaluate", "bench"), command
+            assert verb in ("data", "recipes", "config", "compare", "evaluate", "bench", "finetune"), command
 
 
 @pytest.mark.parametrize("snippet", SETTINGS)

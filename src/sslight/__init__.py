@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from sslight.api.detect import detect
     from sslight.api.evaluate import evaluate_backbone
     from sslight.api.export import export_backbone
+    from sslight.api.finetune import FinetuneResult, finetune
+    from sslight.api.predict import Embeddings, Predictions, embed, predict
     from sslight.api.pretrain import PretrainResult, pretrain
     from sslight.api.report import report_runs
     from sslight.api.views import show_views
     from sslight.backbones import load_backbone
-    from sslight.evaluate import DetectionResult, Embeddings, EvaluationResult, embed, knn_classify
+    from sslight.evaluate import DetectionResult, EvaluationResult, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
     from sslight.report.page import PageResult
@@ -30,11 +32,13 @@ _HOMES = {
     "sslight.api.detect": ["detect"],
     "sslight.api.evaluate": ["evaluate_backbone"],
     "sslight.api.export": ["export_backbone"],
+    "sslight.api.finetune": ["FinetuneResult", "finetune"],
+    "sslight.api.predict": ["Embeddings", "Predictions", "embed", "predict"],
     "sslight.api.pretrain": ["PretrainResult", "pretrain"],
     "sslight.api.report": ["report_runs"],
     "sslight.api.views": ["show_views"],
     "sslight.backbones": ["load_backbone"],
-    "sslight.evaluate": ["DetectionResult", "Embeddings", "EvaluationResult", "embed", "knn_classify"],
+    "sslight.evaluate": ["DetectionResult", "EvaluationResult", "knn_classify"],
     "sslight.methods": ["dino_loss", "moco_loss", "sinkhorn", "swav_loss", "update_center"],
     "sslight.optim": ["LARS", "cosine_schedule"],
     "sslight.report.page": ["PageResult"],
@@ -43,9 +47,10 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "LARS", "DetectionResult", "Embeddings", "EvaluationResult", "MultiCrop", "PageResult", "PretrainResult",
-    "__version__", "cosine_schedule", "detect", "dino_loss", "embed", "evaluate_backbone", "export_backbone",
-    "knn_classify", "load_backbone", "moco_loss", "pretrain", "report_runs", "show_views", "sinkhorn", "swav_loss",
+    "LARS", "DetectionResult", "Embeddings", "EvaluationResult", "FinetuneResult", "MultiCrop", "PageResult",
+    "Predictions", "PretrainResult", "__version__", "cosine_schedule", "detect", "dino_loss", "embed",
+    "evaluate_backbone", "export_backbone", "finetune", "knn_classify", "load_backbone", "moco_loss", "predict",
+    "pretrain", "report_runs", "show_views", "sinkhorn", "swav_loss",
     "update_center",
 ]  # fmt: skip
 

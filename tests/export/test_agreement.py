@@ -49,6 +49,7 @@ def test_equal_images_may_take_each_others_place() -> None:
     ("changes", "sentence"),
     [
         ({"cosine_mean": float("nan")}, "the mean cosine of its features is nan, below 0.9999"),
+        ({"signal_to_noise": 30.2}, "what it changes is 30 dB below what tells images apart, less than 40 dB"),
         ({"same_neighbor": 0.9}, "90.0% of the images keep their nearest neighbour, fewer than 99.0%"),
         ({"same_knn_class": 0.5}, "50.0% of the images keep their kNN class, fewer than 99.0%"),
         ({"same_class": 0.5}, "50.0% of the images keep the class of the classifier, fewer than 99.0%"),
@@ -59,11 +60,12 @@ def test_equal_images_may_take_each_others_place() -> None:
 def test_a_disagreement_is_said_in_numbers(changes: dict[str, float], sentence: str) -> None:
     fine = {
         "num_images": 9,
-        "largest_difference": 0.0,
+        "largest_difference": 1e-3,
         "largest_output": 2.0,
         "cosine_mean": 1.0,
         "cosine_min": 1.0,
         "same_neighbor": 1.0,
+        "signal_to_noise": 60.0,
     }
     check(Agreement(**fine), FLOAT32, "format=onnx")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=re.escape(sentence)):
@@ -71,7 +73,7 @@ def test_a_disagreement_is_said_in_numbers(changes: dict[str, float], sentence: 
 
 
 def test_eight_bits_may_differ_in_single_numbers() -> None:
-    check(Agreement(9, 0.5, 2.0, 0.99, 0.9, 0.7), INT8, "format=onnx-int8")
+    check(Agreement(9, 0.5, 2.0, 0.99, 0.9, 0.7, 12.0), INT8, "format=onnx-int8")
 
 
 def test_runs_take_turns() -> None:

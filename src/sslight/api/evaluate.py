@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sslight.config import DetectSettings, EvaluateSettings, build_evaluate_settings
+from sslight.config import DetectSettings, EvaluateSettings, FinetuneSettings, build_evaluate_settings
 from sslight.data import available_cores
 from sslight.evaluate import EvaluationResult
 from sslight.evaluate.run import check_evaluation, run_evaluation
@@ -49,7 +49,7 @@ def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:
     return run_evaluation(settings, fabric=fabric, workers=evaluation_workers(settings, placement))
 
 
-def evaluation_workers(settings: EvaluateSettings | DetectSettings, placement: Placement) -> int:
+def evaluation_workers(settings: EvaluateSettings | DetectSettings | FinetuneSettings, placement: Placement) -> int:
     """Processes that decode for each computing process: as set, else none on a CPU and its share of the cores."""
     if settings.workers is not None:
         return settings.workers

@@ -11,6 +11,8 @@ from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.export.run import run_export
 from sslight.export.task import ExportResult
+from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file
+from sslight.train import weights_in
 
 
 def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> ExportResult:
@@ -20,14 +22,25 @@ def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None 
     settings have the names of the command line.
 
     ``checkpoint`` is a run folder, an export or a checkpoint of this program, or a ``.pth.tar`` of the original.
-    Raises ValueError if a setting, a file or the data is wrong, or a file disagrees; nothing has been written then.
+    Raises ValueError if a setting, a file or the data is wrong (nothing has been written then), or if a file disagrees
+    (the others are there).
     """
     return export_with(build_export_settings(checkpoint, {**(overrides or {}), **more}))
 
 
 def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda line: None) -> ExportResult:
     """:func:`export_backbone` with settings that are already resolved; ``say`` is called with a line at every stage."""
-    return run_export(settings, nearest=_nearest_other, classify=_class_by_neighbors, say=say)
+    return run_export(_resolved(settings), nearest=_nearest_other, classify=_class_by_neighbors, say=say)
+
+
+def _resolved(settings: ExportSettings) -> ExportSettings:
+    """A run folder stands for its weights, that of a fine-tuned classifier for its backbone with the classifier."""
+    given = Path(settings.checkpoint).expanduser() if settings.classifier is None else settings.classifier
+    file = given / CLASSIFIER_FILE if given.is_dir() else given
+    if is_classifier_file(file):
+        return settings.model_copy(update={"checkpoint": str(file), "classifier": file})
+    weights = weights_in(settings.checkpoint, whole=settings.network == "teacher")
+    return settings.model_copy(update={"checkpoint": weights})
 
 
 def _nearest_other(features: Tensor) -> Tensor:

@@ -227,6 +227,10 @@ def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
             if content["protocol"] == "detect":
                 compare_detections([content])
                 detections.append(content)
+            elif (
+                content["protocol"] == "finetune (multi-label)"
+            ):  # of labels that do not exclude each other: nothing published compares
+                classes += classes_part(content)
             else:
                 compare_results([content])
                 classes += classes_part(content)

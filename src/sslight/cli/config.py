@@ -12,6 +12,7 @@ from sslight.config import (
     EvaluateSettings,
     Explanation,
     ExportSettings,
+    FinetuneSettings,
     build_settings,
     explain,
     section_keys,
@@ -21,15 +22,20 @@ from sslight.config import (
 )
 from sslight.config.fields import Section
 
-_OTHERS: dict[str, type[Section]] = {"evaluate": EvaluateSettings, "detect": DetectSettings, "export": ExportSettings}
+_OTHERS: dict[str, type[Section]] = {
+    "evaluate": EvaluateSettings,
+    "detect": DetectSettings,
+    "export": ExportSettings,
+    "finetune": FinetuneSettings,
+}
 
 
 def config(
     key: Annotated[
         str | None,
         typer.Argument(
-            help="A setting such as lr, or a group such as views; `evaluate`, `detect` or `export` for "
-            "those of these commands; without it, list all.",
+            help="A setting such as lr, or a group such as views; `evaluate`, `detect`, `finetune` "
+            "or `export` for those of these commands; without it, list all.",
             show_default=False,
         ),
     ] = None,

@@ -15,7 +15,7 @@ from typing import NoReturn
 import typer
 
 import sslight
-from sslight.config import DetectSettings, EvaluateSettings, ExportSettings, PretrainSettings, setting_keys
+from sslight import config
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever this version of typer keeps click
 
@@ -80,9 +80,8 @@ def _in_other_words(message: str) -> str:
     if "\n" in message or not message:  # the help, already printed
         sys.exit(2)
     words = sys.argv[1:]
-    settings = {
-        key for of in (PretrainSettings, EvaluateSettings, DetectSettings, ExportSettings) for key in setting_keys(of)
-    }
+    commands = ("Pretrain", "Evaluate", "Detect", "Export", "Finetune")
+    settings = {key for name in commands for key in config.setting_keys(getattr(config, f"{name}Settings"))}
     for number, word in enumerate(words):
         name, _, value = word.partition("=")
         key = name.lstrip("-").replace("-", "_")

@@ -54,7 +54,7 @@ class Int8Settings(fields.Section):
 
 
 class ToleranceSettings(fields.Section):
-    """How far an exported file may be from the PyTorch network; beyond, nothing is written."""
+    """How far an exported file may be from the PyTorch network; one beyond is not written."""
 
     cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
     """Smallest mean cosine similarity of the features to those of the PyTorch network. null: 0.9999 for float32 files,
@@ -99,8 +99,13 @@ class ExportSettings(fields.Section):
     Unit: name. Try: nhwc; it is what decoders give."""
 
     classifier: fields.FilePath | None = None
-    """Folder of an evaluation (sslight evaluate linear) of this backbone; its classifier goes into the files, with the
-    names of the classes. Unit: path. Try: runs/first/evaluation/linear-..."""
+    """Folder of an evaluation (sslight evaluate linear) of this backbone, whose classifier goes into the files with the
+    names of the classes; or the run folder of sslight finetune, whose backbone then takes the checkpoint's place.
+    Unit: path. Try: runs/first/evaluation/linear-...; null for a checkpoint that is a run of sslight finetune."""
+
+    probabilities: bool = False
+    """Give the probabilities of the classes as a further output of ONNX and ExecuTorch files.
+    Unit: true or false. Try: true where nobody computes a softmax on the device."""
 
     runs: Annotated[int, Field(ge=3)] = 50
     """Timed runs for each file and number of threads, in turn with as many of the PyTorch network.
@@ -117,6 +122,6 @@ class ExportSettings(fields.Section):
         no_int8 = "onnx-int8" not in self.format
         return [
             ("data.calibration int8.", no_int8, "nothing is quantised without onnx-int8 in format"),
-            ("input", not has_input, "files of weights have no input"),
+            ("input probabilities", not has_input, "files of weights have no input"),
             ("int8.percentile", self.int8.method != "percentile", f"int8.method={self.int8.method}"),
         ]

@@ -2,7 +2,6 @@
 
 from sslight.evaluate.classifiers.knn import knn_classify
 from sslight.evaluate.detection.measure import DetectionResult
-from sslight.evaluate.features.embeddings import Embeddings, embed
 from sslight.evaluate.results import EvaluationResult
 
-__all__ = ["DetectionResult", "Embeddings", "EvaluationResult", "embed", "knn_classify"]
+__all__ = ["DetectionResult", "EvaluationResult", "knn_classify"]

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sslight.backbones import num_features, weights_fingerprint
-from sslight.config import DetectSettings, EvaluateSettings
+from sslight.config import DetectSettings, EvaluateSettings, FinetuneSettings
 from sslight.evaluate.classifiers.metrics import Accuracy
 from sslight.evaluate.evaluation import Measurement
 from sslight.evaluate.model import EvaluatedModel, default_folder
@@ -45,7 +45,9 @@ class EvaluationResult:
     content: dict[str, Any]  # all that results.json holds
 
 
-def checkpoint_facts(settings: EvaluateSettings | DetectSettings, model: EvaluatedModel) -> dict[str, Any]:
+def checkpoint_facts(
+    settings: EvaluateSettings | DetectSettings | FinetuneSettings, model: EvaluatedModel
+) -> dict[str, Any]:
     """What is measured, plain data."""
     return {
         "path": settings.checkpoint,

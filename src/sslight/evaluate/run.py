@@ -58,8 +58,8 @@ def run_evaluation(
     identity = {
         "checkpoint": checkpoint_facts(settings, evaluation.model),
         "data": {
-            "train": _described(settings.data.train, sets.train, len(sets.classes)),
-            "val": _described(settings.data.val, sets.val, len(sets.classes)),
+            "train": described(settings.data.train, sets.train, len(sets.classes)),
+            "val": described(settings.data.val, sets.val, len(sets.classes)),
         },
     }
     folder = result_folder(settings, settings.protocol, identity)
@@ -193,7 +193,7 @@ def _measure(evaluation: Evaluation) -> Measurement | None:
             return measure_semi(evaluation)
 
 
-def _described(paths: list[str], source: Source, num_classes: int) -> dict[str, Any]:
+def described(paths: list[str], source: Source, num_classes: int) -> dict[str, Any]:
     return {
         "paths": paths,
         "num_images": len(source),

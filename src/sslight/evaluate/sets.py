@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sslight.config import EvaluateSettings
+from sslight.config import EvaluateSettings, FinetuneSettings
 from sslight.data import Source, SubsetSource, build_source, labels_in, select_subset
 
 
@@ -23,7 +23,7 @@ class LabeledSets:
     notes: list[str]  # what a reader of the result must know, a sentence each
 
 
-def build_sets(settings: EvaluateSettings) -> LabeledSets:
+def build_sets(settings: EvaluateSettings | FinetuneSettings) -> LabeledSets:
     """The sets that the settings name.
 
     ValueError if a set is missing, has no labels, or one class only; if classes of data.val are not in data.train; or
@@ -52,7 +52,12 @@ def build_sets(settings: EvaluateSettings) -> LabeledSets:
         train = SubsetSource(train, select_subset(train, data.subset, data.subset_seed))
     assert train.labels is not None
     assert train.classes is not None
-    if settings.protocol == "knn" and settings.knn.k and settings.knn.k[-1] > len(train):
+    if (
+        isinstance(settings, EvaluateSettings)
+        and settings.protocol == "knn"
+        and settings.knn.k
+        and settings.knn.k[-1] > len(train)
+    ):
         raise ValueError(
             f"knn.k={settings.knn.k[-1]} neighbours are more than the {len(train)} training images: "
             f"set knn.k to numbers of at most {len(train)}, such as knn.k=[1, 10]."

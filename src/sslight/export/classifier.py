@@ -1,6 +1,7 @@
-"""The classifier of a linear evaluation, as a part of an export."""
+"""The classifier of a linear evaluation or of fine-tuning, as a part of an export."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from sslight.backbones import weights_fingerprint
-
-FILE_NAME = "classifier.safetensors"
+from sslight.finetuning.classifier_file import CLASSIFIER_FILE as FILE_NAME
+from sslight.finetuning.classifier_file import ClassifierFile, is_classifier_file, open_classifier
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,25 @@ class Classifier:
     last_blocks: int | None  # of a ViT: of how many last blocks it takes the class tokens; None: the backbone's output
     image_size: int  # at which it was trained and measured, px
     resize: int | None
+    raw: Mapping[str, Tensor]  # as it was trained: weight, bias, and mean and std of the features if they were used
+    multi_label: bool = False
+
+    def unfolded(self, features: Tensor) -> Tensor:
+        """Logits ``[B, C]`` of features ``[B, D]`` as it was trained, nothing folded."""
+        if "mean" in self.raw:
+            features = (features - self.raw["mean"]) / self.raw["std"]
+        return features @ self.raw["weight"].T + self.raw["bias"]
 
 
 def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
-    """The classifier that ``sslight evaluate linear`` left in a folder for this backbone.
+    """The classifier that ``sslight evaluate linear`` left in a folder for this backbone, or of a fine-tuned one.
 
     Raises ValueError if there is none, it is damaged, of another protocol, or trained on another backbone.
     """
     path = folder / FILE_NAME if folder.is_dir() else folder
     remedy = "give the folder of a `sslight evaluate linear` of this checkpoint"
+    if is_classifier_file(path):
+        return _fine_tuned(open_classifier(path))
     if not path.is_file():
         raise ValueError(f"classifier={folder} has no {FILE_NAME}: {remedy}.")
     try:
@@ -57,4 +68,19 @@ def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
         last_blocks=facts["last_blocks"],
         image_size=facts["image_size"],
         resize=facts["resize"],
+        raw={name: value.float() for name, value in tensors.items()},
+    )
+
+
+def _fine_tuned(file: ClassifierFile) -> Classifier:
+    layer = {name: value.detach() for name, value in file.classifier.head[-1].state_dict().items()}
+    return Classifier(
+        file.classes,
+        layer["weight"],
+        layer["bias"],
+        last_blocks=None,
+        image_size=file.info.image_size,
+        resize=file.resize,
+        raw=layer,
+        multi_label=file.multi_label,
     )

@@ -30,6 +30,7 @@ def tolerance(settings: ExportSettings, form: str) -> Tolerance:
         same_neighbor=default.same_neighbor if wanted.knn is None else wanted.knn,
         same_knn_class=default.same_knn_class if wanted.knn is None else wanted.knn,
         difference=None if accepted else default.difference,
+        signal_to_noise=None if accepted else default.signal_to_noise,
     )
 
 
@@ -44,6 +45,7 @@ def file_metadata(task: Task) -> dict[str, Any]:
             "weights_sha256": task.weights_sha256,
             "preprocessing": _preprocessing(task),
             "last_blocks": None if classifier is None else classifier.last_blocks,
+            "multi_label": classifier is not None and classifier.multi_label,
         }
     }
     if classifier is not None:

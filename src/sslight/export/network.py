@@ -1,5 +1,6 @@
 """What is exported: a backbone for one image size, with its preprocessing and perhaps a classifier."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -19,7 +20,7 @@ InputKind = Literal["nhwc", "nchw", "normalized"]
 
 
 class ExportNetwork(nn.Module):
-    """Images to features ``[B, D]``, or to (features, logits ``[B, C]``) with a classifier.
+    """Images to features ``[B, D]``, or to (features, logits ``[B, C]``) with a classifier, and probabilities if asked.
 
     ``input`` says what images are: ``nhwc`` bytes ``[B, S, S, 3]``, ``nchw`` bytes ``[B, 3, S, S]``, or
     ``normalized`` float32 ``[B, 3, S, S]``.
@@ -29,22 +30,31 @@ class ExportNetwork(nn.Module):
     offset: Tensor
 
     def __init__(
-        self, represented: nn.Module, classifier: nn.Linear | None, info: BackboneInfo, input: InputKind
+        self,
+        represented: nn.Module,
+        classifier: nn.Linear | None,
+        info: BackboneInfo,
+        input: InputKind,
+        activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.activation = activation
         self.represented, self.classifier, self._input = represented, classifier, input
         channels = torch.tensor([info.mean, info.std]).view(2, 1, 3, 1, 1)
         self.register_buffer("factor", 1 / (255 * channels[1]))
         self.register_buffer("offset", -channels[0] / channels[1])
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self._input == "nhwc":
             # Without contiguous(), pooling is traced as as_strided, and the file computes shapes as it runs.
             images = images.permute(0, 3, 1, 2).contiguous()
         if self._input != "normalized":
             images = images.float() * self.factor + self.offset
         features: Tensor = self.represented(images)
-        return features if self.classifier is None else (features, self.classifier(features))
+        if self.classifier is None:
+            return features
+        logits = self.classifier(features)
+        return (features, logits) if self.activation is None else (features, logits, self.activation(logits))
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class Exportable:
     backbone: nn.Module  # native at that size
     input: InputKind
     classifier: Classifier | None
+    probabilities: bool = False  # an output of their own
 
     @cached_property
     def network(self) -> ExportNetwork:
@@ -67,19 +78,13 @@ class Exportable:
 
     @property
     def output_names(self) -> list[str]:
-        """``features``, and ``logits`` with a classifier."""
-        return ["features"] if self.classifier is None else ["features", "logits"]
+        """``features``, with a classifier ``logits``, and ``probabilities`` if they are asked for."""
+        names = ["features"] if self.classifier is None else ["features", "logits"]
+        return names + ["probabilities"] * self.probabilities
 
     def as_input(self, images: Tensor) -> npt.NDArray[Any]:
         """Bytes ``[B, 3, S, S]`` as the array that the network takes."""
-        match self.input:
-            case "nhwc":
-                array = images.permute(0, 2, 3, 1).numpy()
-            case "nchw":
-                array = images.numpy()
-            case "normalized":
-                array = normalize(images[None], self.info.mean, self.info.std).numpy()
-        return np.ascontiguousarray(array)
+        return as_input(images, self.input, mean=self.info.mean, std=self.info.std)
 
     def around(self, backbone: nn.Module) -> ExportNetwork:
         """Another backbone of this kind with the same preprocessing and classifier, in eval mode."""
@@ -89,20 +94,42 @@ class Exportable:
             layer.load_state_dict({"weight": self.classifier.weight, "bias": self.classifier.bias})
             if self.classifier.last_blocks is not None:
                 represented = LastBlocks(backbone, self.classifier.last_blocks)
-        return ExportNetwork(represented, layer, self.info, self.input).eval().requires_grad_(False)
+        activation: nn.Module | None = None
+        if self.classifier is not None and self.probabilities:
+            activation = nn.Sigmoid() if self.classifier.multi_label else nn.Softmax(1)
+        network = ExportNetwork(represented, layer, self.info, self.input, activation)
+        return network.eval().requires_grad_(False)
+
+
+def as_input(images: Tensor, kind: InputKind, *, mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[Any]:
+    """Bytes ``[B, 3, S, S]`` as the array that a file with this kind of input takes."""
+    match kind:
+        case "nhwc":
+            array = images.permute(0, 2, 3, 1).numpy()
+        case "nchw":
+            array = images.numpy()
+        case "normalized":
+            array = normalize(images[None], mean, std).numpy()
+    return np.ascontiguousarray(array)
 
 
 def prepare(
-    backbone: nn.Module, info: BackboneInfo, *, image_size: int, input: InputKind, classifier: Classifier | None
+    backbone: nn.Module,
+    info: BackboneInfo,
+    *,
+    image_size: int,
+    input: InputKind,
+    classifier: Classifier | None,
+    probabilities: bool = False,
 ) -> Exportable:
     """Make a backbone ready to be exported at one image size. Raises ValueError if it cannot take that size."""
     check_image_size(backbone, image_size, "image_size")
-    backbone = _native_at(backbone, info, image_size).eval().requires_grad_(False)
-    return Exportable(replace(info, image_size=image_size), backbone, input, classifier)
+    backbone = native_at(backbone, info, image_size).eval().requires_grad_(False)
+    return Exportable(replace(info, image_size=image_size), backbone, input, classifier, probabilities)
 
 
-def _native_at(backbone: nn.Module, info: BackboneInfo, image_size: int) -> nn.Module:
-    """A ViT whose position embedding is that of the size; other programs would resize it otherwise."""
+def native_at(backbone: nn.Module, info: BackboneInfo, image_size: int) -> nn.Module:
+    """The backbone; of a ViT one whose position embedding is that of the size, which other programs would resize."""
     if not isinstance(backbone, MultiSizeVisionTransformer):
         return backbone
     native = backbone.patch_embed.grid_size

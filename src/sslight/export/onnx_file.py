@@ -106,6 +106,12 @@ class OnnxRunner:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the file says of itself."""
+        found = self._session.get_modelmeta().custom_metadata_map.items()
+        return {key: json.loads(value) for key, value in found if key in ("sslight", "classes", "network")}
+
     def __call__(self, images: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """``[B, ...]`` → one array ``[B, ...]`` for each output."""
         outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {"images": images})

@@ -1,6 +1,5 @@
 """Files of weights for timm and torchvision, read back as those libraries do."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from sslight.backbones import TORCHVISION_NAMES, save_backbone, timm_name
 from sslight.export.network import Exportable
+from sslight.finetuning.classifier_file import classifier_notes, head_tensors
 
 Keys = Literal["timm", "torchvision"]
 WEIGHT_KEYS: dict[str, Keys] = {"safetensors": "timm", "torchvision": "torchvision"}
@@ -39,9 +39,9 @@ def write_weights(exportable: Exportable, path: Path, *, keys: Keys) -> None:
     info, classifier = exportable.info, exportable.classifier
     layer: dict[str, Tensor] = {}
     if classifier is not None:
-        name = exportable.backbone.pretrained_cfg["classifier"]  # type: ignore[index]
-        layer = {f"{name}.weight": classifier.weight, f"{name}.bias": classifier.bias}
-        info = replace(info, notes={**info.notes, "classes": json.dumps(classifier.classes)})
+        layer = head_tensors(exportable.backbone, {"weight": classifier.weight, "bias": classifier.bias})
+        notes = classifier_notes(classifier.classes, multi_label=classifier.multi_label, resize=classifier.resize)
+        info = replace(info, notes={**info.notes, **notes})
     save_backbone(exportable.backbone, path, **info.to_build(), classifier=layer, keys=keys)
 
 

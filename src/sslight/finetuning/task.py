@@ -1,6 +1,7 @@
 """The supervised task: a classifier is trained on random crops, all of it or the head alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,69 +21,79 @@ _MOMENTUM = 0.9
 
 
 def build_fine_tuning_task(
-    classifier: Classifier,
+    classifier: nn.Module,
     loader: CropLoader,
     fabric: Fabric,
     *,
-    labels: Tensor,
+    targets: Tensor,
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    optimizer: Optimizer,
+    set_rate: Callable[[int], None],
     mean: Sequence[float],
     std: Sequence[float],
     epochs: int,
     batch_size: int,
-    lr: float,
-    min_lr: float,
-    head_lr_factor: float,
+    **more: Any,
 ) -> Task:
-    """Fine-tuning of a whole classifier, as the semi-supervised protocol has it (SGD, cosine by epochs).
+    """Fine-tuning of a whole classifier.
 
     Args:
-        classifier: Changed in place.
+        classifier: Normalised images ``[B, 3, H, W]`` → logits ``[B, C]``; changed in place.
         loader: Of this process.
         fabric: Launched Fabric.
-        labels: ``[N]``, of the loader's images by position.
+        targets: Of the loader's images by position: classes ``[N]``, or ``[N, C]`` of 0 and 1.
+        criterion: Logits and targets of a batch → the loss, such as :func:`mean_cross_entropy`.
+        optimizer: Of the classifier's parameters.
+        set_rate: Sets the optimiser's rates for a step.
         mean, std: Of the input's normalisation.
         epochs: Length.
         batch_size: Images in a step, over all processes.
-        lr: Peak learning rate for 256 images a step.
-        min_lr: Rate at the end.
-        head_lr_factor: By which the rate is multiplied for the head.
+        more: Further parts of the :class:`Task`.
     """
     synchronize_batch_norm(classifier, fabric)
-    optimizer = fine_tuning_optimizer(classifier, head_lr_factor=head_lr_factor)
-    per_epoch = loader.steps_per_epoch
-    labels = labels.to(fabric.device)
+    targets = targets.to(fabric.device)
 
     def set_scheduled(step: int) -> dict[str, float]:
-        first = step // per_epoch * per_epoch  # the original sets the rate at the first step of each epoch only
-        peak = lr * batch_size / 256
-        set_fine_tuning_rate(optimizer, first, peak=peak, min_lr=min_lr, total_steps=epochs * per_epoch)
+        set_rate(step)
         return {"lr": optimizer.param_groups[0]["lr"]}
 
     def loss(wrapped: nn.Module, batch: CropBatch, step: int) -> Output:
         logits = wrapped(normalize(batch.images[None], mean, std))
-        wanted = labels[batch.indices]
-        value = mean_cross_entropy(logits, wanted)
-        right = (logits.detach().argmax(1) == wanted).float().mean()
-        return Output(value, {"loss": value.detach(), "train_top1": 100 * right})
+        wanted = targets[batch.indices]
+        value = criterion(logits, wanted)
+        right = logits.detach().argmax(1) == wanted if wanted.ndim == 1 else (logits.detach() > 0) == (wanted > 0)
+        return Output(value, {"loss": value.detach(), "train_top1": 100 * right.float().mean()})
 
     return Task(
         module=classifier,
         optimizer=optimizer,
         loss=loss,
         set_rates=set_scheduled,
-        total_steps=epochs * per_epoch,
+        total_steps=epochs * loader.steps_per_epoch,
         batch_size=batch_size,
-        remedy=lambda newest: f"start again with a lower semi.lr (it was {lr:g}).",
+        **more,
     )
 
 
-def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of ``logits [B, C]``, whose mean over processes is the mean over the images of all of them."""
+def mean_cross_entropy(
+    logits: Tensor, labels: Tensor, *, weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy of ``logits [B, C]``, whose mean over processes is the mean over the images of all of them.
+
+    ``labels`` are classes ``[B]``, or ``[B, C]`` of 0 and 1, each of which is a question of its own. ``weights [C]``
+    are those of images by class, or of the ones among the zeros of each column.
+    """
     processes = rank_and_size()[1]
     count = torch.tensor(float(len(labels)), device=labels.device)
     sum_over_processes(count)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(logits, labels, reduction="sum") / (count / processes)
+    if labels.ndim == 1:
+        total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=label_smoothing)
+    else:
+        wanted = labels * (1 - label_smoothing) + label_smoothing / 2
+        each = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weights, reduction="none")
+        total = each.mean(1).sum()
+    return total / (count / processes)
 
 
 def fine_tuning_optimizer(classifier: Classifier, *, head_lr_factor: float) -> Optimizer:

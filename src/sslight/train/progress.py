@@ -98,12 +98,11 @@ def epoch_line(epoch: int, num_epochs: int, metrics: dict[str, float]) -> str:
     parts = [f"epoch {epoch + 1}/{num_epochs}", step_figures(metrics)]
     if "probe_top1" in metrics:
         parts.append(f"online linear {metrics['probe_top1']:.1f} % (training views)")
-    if "knn_top1" in metrics:
-        parts.append(accuracies(metrics))
+    parts.append(accuracies(metrics))
     return " · ".join(part for part in parts if part)
 
 
 def accuracies(metrics: dict[str, Any]) -> str:
     """The measured accuracies in words."""
-    names = {"knn_top1": "kNN", "linear_top1": "linear"}
+    names = {"knn_top1": "kNN", "linear_top1": "linear", "holdout_top1": "held-out", "holdout_map": "held-out mAP"}
     return " · ".join(f"{label} {metrics[name]:.1f} %" for name, label in names.items() if name in metrics)

@@ -8,10 +8,10 @@ from typing import Any, Literal, Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sslight.config import DetectSettings, EvaluateSettings, PretrainSettings
+from sslight.config import DetectSettings, EvaluateSettings, FinetuneSettings, PretrainSettings
 from sslight.data import DataFingerprint
 
-RunSettings = PretrainSettings | DetectSettings | EvaluateSettings
+RunSettings = PretrainSettings | DetectSettings | EvaluateSettings | FinetuneSettings
 """The settings of a run that trains."""
 
 

@@ -14,7 +14,7 @@ from sslight.data.sources.bad_images import BadImage, BadImageLog
 from sslight.data.sources.source import Source
 from sslight.views import MultiCrop, warm_up
 
-_SCALE, _ASPECT_RATIO, _FLIP_PROB = (0.08, 1.0), (3 / 4, 4 / 3), 0.5
+_ASPECT_RATIO, _FLIP_PROB = (3 / 4, 4 / 3), 0.5
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CropBatch:
 
 
 class CropLoader:
-    """Random resized crops (area 0.08–1, sides 3:4 to 4:3, bicubic) and flips, as the field trains classifiers.
+    """Random resized crops (area ``scale``, sides 3:4 to 4:3, bicubic) and flips, as the field trains classifiers.
 
     A crop depends on (seed, epoch, index) only, and the order of an epoch on (seed, epoch). Each process takes its
     share of each step. Unreadable images are left out.
@@ -53,6 +53,7 @@ class CropLoader:
         source: Source,
         *,
         size: int,
+        scale: tuple[float, float] = (0.08, 1.0),
         batch_size: int,
         part_size: int | None = None,
         smallest_step: int = 1,
@@ -75,7 +76,7 @@ class CropLoader:
             num_global=1,
             num_local=0,
             global_size=size,
-            global_scale=_SCALE,
+            global_scale=scale,
             aspect_ratio=_ASPECT_RATIO,
             flip_prob=_FLIP_PROB,
             jitter_prob=0.0,

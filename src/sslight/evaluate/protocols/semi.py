@@ -15,7 +15,12 @@ from sslight.evaluate.features.extract import eval_mode, feature_batches
 from sslight.evaluate.model import is_timm
 from sslight.evaluate.sets import check_unreadable
 from sslight.finetuning.classifier import Classifier, carries_over
-from sslight.finetuning.task import build_fine_tuning_task
+from sslight.finetuning.task import (
+    build_fine_tuning_task,
+    fine_tuning_optimizer,
+    mean_cross_entropy,
+    set_fine_tuning_rate,
+)
 from sslight.train.distributed import rank_and_size, sum_over_processes
 
 PUBLISHED_BATCH = 1024
@@ -105,18 +110,27 @@ def _fine_tune(evaluation: Evaluation, classifier: Classifier, epochs: int, batc
     settings, transform = evaluation.settings.semi, evaluation.transform
     processes = evaluation.fabric.world_size
     with closing(evaluation.crops(batch_size=batch_size, smallest_step=2 * processes)) as loader:
+        optimizer = fine_tuning_optimizer(classifier, head_lr_factor=settings.head_lr_factor)
+        per_epoch = loader.steps_per_epoch
+
+        def set_rate(step: int) -> None:
+            first = step // per_epoch * per_epoch  # the original sets the rate at the first step of each epoch only
+            peak = settings.lr * batch_size / 256
+            set_fine_tuning_rate(optimizer, first, peak=peak, min_lr=settings.min_lr, total_steps=epochs * per_epoch)
+
         task = build_fine_tuning_task(
             classifier,
             loader,
             evaluation.fabric,
-            labels=torch.from_numpy(evaluation.sets.train_labels),
+            targets=torch.from_numpy(evaluation.sets.train_labels),
+            criterion=mean_cross_entropy,
+            optimizer=optimizer,
+            set_rate=set_rate,
             mean=transform.mean,
             std=transform.std,
             epochs=epochs,
             batch_size=batch_size,
-            lr=settings.lr,
-            min_lr=settings.min_lr,
-            head_lr_factor=settings.head_lr_factor,
+            remedy=lambda newest: f"start again with a lower semi.lr (it was {settings.lr:g}).",
         )
         evaluation.train(task, loader, placement=f"fine-tuning on {len(evaluation.sets.train):,} images")
 

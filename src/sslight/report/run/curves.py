@@ -13,6 +13,7 @@ PROBES = {
     "knn_top1": Figure("kNN top-1 [%]", "validation images against training images", smooth=False),
     "linear_top1": Figure("linear top-1 [%]", "logistic regression on the features", smooth=False),
     "probe_top1": Figure("online probe top-1 [%]", "of the training batch"),
+    "holdout_top1": Figure("held-out top-1 [%]", "training images that are not trained on", smooth=False),
     "probe_loss": Figure("online probe loss", "cross-entropy [nats]"),
 }
 _LOSSES = {

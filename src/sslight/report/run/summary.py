@@ -8,7 +8,12 @@ from typing import Any
 
 from sslight.report.run.files import Run
 
-ACCURACIES = {"knn_top1": "kNN top-1", "linear_top1": "linear top-1", "probe_top1": "online probe top-1"}
+ACCURACIES = {
+    "knn_top1": "kNN top-1",
+    "linear_top1": "linear top-1",
+    "probe_top1": "online probe top-1",
+    "holdout_top1": "held-out top-1",
+}
 _QUIET = 900.0
 
 METHOD_NAMES = {"dino": "DINO", "swav": "SwAV", "moco": "MoCo"}

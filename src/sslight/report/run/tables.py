@@ -102,9 +102,13 @@ def classes_part(content: Content) -> list[Html]:
         return []
     accuracies.sort(key=lambda one: one[1])
     rows = [[name, f"{accuracy:.1f}", f"{images:,}"] for name, accuracy, images in accuracies]
-    inside = [table(["class, the worst first", "top-1 [%]", "images"], rows)]
+    figure = "average precision [%]" if "map" in content["accuracy"] else "top-1 [%]"
+    inside = [table(["class, the worst first", figure, "images"], rows)]
     if mixed:
         inside.append(table(["images of", "taken for", "images"], mixed[:_LISTED]))
+    if worst := content.get("worst_images", [])[:_LISTED]:
+        cells = [[str(one["name"]), one["class"], one["taken_for"], f"{one['probability']:.3f}"] for one in worst]
+        inside.append(table(["the worst images", "class", "taken for", "probability of its class"], cells))
     summary += ", ".join(f"{name} {accuracy:.0f} %" for name, accuracy, _ in accuracies[:3])
     return [element("details", element("summary", summary), *inside)]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import sslight
+from sslight.api.predict import embed
 from sslight.backbones import build_backbone, save_backbone
 from sslight.data import FolderSource
-from sslight.evaluate import embed
 from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

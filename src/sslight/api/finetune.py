@@ -1,0 +1,378 @@
+"""``sslight finetune`` as a Python function: a backbone and labelled images in, a classifier in one file out."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from sslight.api.evaluate import evaluation_workers
+from sslight.backbones import BackboneInfo, adopt_cpu_layers, build_backbone, patch_side, save_backbone
+from sslight.backbones.vit import MultiSizeVisionTransformer
+from sslight.config import FinetuneSettings, build_finetune_settings
+from sslight.data import (
+    CropLoader,
+    ReadLimits,
+    Source,
+    SubsetSource,
+    build_source,
+    check_readable,
+    data_fingerprint,
+    is_tag_table,
+    read_tags,
+    select_subset,
+    source_notice,
+)
+from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_answers, largest_confusions
+from sslight.evaluate.classifiers.mistakes import (
+    average_precision,
+    average_precision_interval,
+    mean_average_precision,
+    mistakes_of,
+)
+from sslight.evaluate.evaluation import Measurement
+from sslight.evaluate.features.extract import EvalTransform, Extraction, eval_mode, feature_batches
+from sslight.evaluate.model import EvaluatedModel, choose_image_size, load_model
+from sslight.evaluate.results import FILE_NAME, checkpoint_facts, write_content, write_ranks, write_result
+from sslight.evaluate.run import described
+from sslight.evaluate.sets import LabeledSets, build_sets, check_unreadable
+from sslight.export.network import native_at
+from sslight.finetuning.classifier import Classifier
+from sslight.finetuning.classifier_file import CLASSIFIER_FILE, classifier_notes, save_classifier
+from sslight.finetuning.selection import SelectedClassifier
+from sslight.finetuning.task import build_fine_tuning_task, mean_cross_entropy
+from sslight.optim import classification_groups, cosine_schedule, set_rates
+from sslight.train import RunFolder, RunOptions, build_fabric, failing_together, place, train, weights_in
+from sslight.train.distributed import sum_over_processes
+
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS, _BATCH = 1500, 10, 100, 64
+_IMBALANCED = 3
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A fine-tuned classifier: its file, ``results.json``, and what that holds."""
+
+    output: Path
+    classifier: Path
+    path: Path
+    content: dict[str, Any]
+
+
+def finetune(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> FinetuneResult | None:
+    """Train a classifier from a pre-trained backbone, measure it on data.val, and write it as one file.
+
+    ``finetune("runs/first", {"data.train": "train", "data.val": "val"}, output="runs/classifier")``; settings have
+    the names of the command line.
+
+    Args:
+        checkpoint: As for :func:`evaluate_backbone`.
+        overrides: Settings that differ from the defaults.
+        more: The same as keywords.
+
+    Returns:
+        The result; None in all processes but the first.
+
+    Raises:
+        ValueError: a setting, a file or the data is wrong; nothing has been written then.
+        TrainingStopped: the loss became non-finite or a signal ended the run.
+    """
+    return finetune_with(build_finetune_settings(checkpoint, {**(overrides or {}), **more}))
+
+
+def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
+    """:func:`finetune` with settings that are already resolved."""
+    output = settings.output
+    if output is None:
+        raise ValueError("output is not set: give the folder of this run, such as output=runs/classifier.")
+    if (output / FILE_NAME).exists():
+        raise ValueError(f"output={output} already holds {FILE_NAME}: choose another folder.")
+    settings = settings.model_copy(
+        update={"checkpoint": weights_in(settings.checkpoint, whole=settings.network == "teacher")}
+    )
+    run, placement = RunFolder(output), place(settings.devices)
+    fabric = build_fabric(settings, placement)
+    fabric.launch()
+    with failing_together():
+        run.check(settings)
+        sets = _labeled_sets(settings)
+        model = load_model(settings.checkpoint, network=settings.network, seed=settings.seed)
+        finetuning = _prepare(settings, sets, model, fabric, evaluation_workers(settings, placement))
+    with failing_together():
+        if fabric.is_global_zero:
+            run.create(settings)
+    module, details = finetuning.train(run)
+    return finetuning.finish(run, module.best, details)
+
+
+def _labeled_sets(settings: FinetuneSettings) -> LabeledSets:
+    """The sets, also of tables with a column for each label: then labels are ``[N, C]`` of 0 and 1."""
+    data = settings.data
+    if (
+        not (data.train and data.val and data.labels)
+        or data.labels_column
+        or not is_tag_table(data.labels, "data.labels")
+    ):
+        return build_sets(settings)
+    if data.val_labels is None:
+        raise ValueError("data.val_labels is not set: data.labels has several columns, and data.val needs them too.")
+    build = partial(build_source, labeled=False, tar_image=data.tar_image)
+    train, val = build(data.train), build(data.val, setting="data.val")
+    classes, tags = read_tags(train, data.labels, "data.labels")
+    val_classes, val_tags = read_tags(val, data.val_labels, "data.val_labels")
+    if missing := sorted(set(classes) ^ set(val_classes)):
+        raise ValueError(f"data.labels and data.val_labels differ in the columns {', '.join(missing)}: use the same.")
+    if data.subset is not None:
+        chosen = select_subset(train, data.subset, data.subset_seed)
+        train, tags = SubsetSource(train, chosen), tags[chosen]
+    val_tags = val_tags[:, [val_classes.index(name) for name in classes]]
+    return LabeledSets(classes, train, tags, val, val_tags, train_share=1.0, notes=[])
+
+
+def _prepare(
+    settings: FinetuneSettings, sets: LabeledSets, model: EvaluatedModel, fabric: Fabric, workers: int
+) -> "_Finetuning":
+    """Whatever can be refused is refused here; nothing is computed or written."""
+    size = choose_image_size(model, settings.image_size, sets.train)
+    if settings.resize is not None and settings.resize < size:
+        raise ValueError(f"resize={settings.resize} is smaller than the image size {size}: resize to at least that.")
+    limits = ReadLimits(settings.data.max_pixels, settings.data.read_timeout)
+    for setting, source in (("data.train", sets.train), ("data.val", sets.val)):
+        check_readable(source, setting=setting, limits=limits)
+    backbone, info = model.backbone, model.info
+    if settings.init == "random":
+        torch.manual_seed(settings.seed)
+        backbone = build_backbone(info.name, image_size=info.image_size, patch_size=info.patch_size)
+        info = replace(info, notes={"source": f"new weights, drawn with seed {settings.seed}"})
+        model = replace(model, backbone=backbone, info=info, notes=info.notes["source"])
+    if patch_side(info.name) and size != info.image_size and not isinstance(backbone, MultiSizeVisionTransformer):
+        raise ValueError(f"image_size={size}: {info.name} keeps its {info.image_size} px: leave image_size out.")
+    backbone = native_at(backbone, info, size)
+    transform = EvalTransform(size, info.mean, info.std, settings.resize)
+    origin = checkpoint_facts(settings, model)
+    return _Finetuning(
+        settings, sets, backbone, info, origin, transform, *_split(sets, settings), fabric, workers, limits
+    )
+
+
+def _split(sets: LabeledSets, settings: FinetuneSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Positions in data.train that are trained on, and that are held out; every class keeps an image to train on."""
+    everything = np.arange(len(sets.train))
+    if not settings.holdout:
+        return everything, everything[:0]
+    trained = select_subset(sets.train, 1 - settings.holdout, settings.seed, setting="holdout")
+    held_out = np.setdiff1d(everything, trained)
+    if not len(held_out):
+        raise ValueError(
+            f"holdout={settings.holdout:g} of the {len(sets.train)} images of data.train is none: raise it, or set "
+            "holdout=0 to train on everything and keep the last epoch."
+        )
+    return trained, held_out
+
+
+@dataclass(frozen=True)
+class _Finetuning:
+    """One fine-tuning that is ready to run."""
+
+    settings: FinetuneSettings
+    sets: LabeledSets
+    backbone: nn.Module
+    info: BackboneInfo
+    origin: dict[str, Any]  # what is known of the backbone before it is trained
+    transform: EvalTransform
+    trained: npt.NDArray[np.int64]  # positions in data.train
+    held_out: npt.NDArray[np.int64]
+    fabric: Fabric
+    workers: int
+    limits: ReadLimits
+
+    @property
+    def multi_label(self) -> bool:
+        return self.sets.train_labels.ndim == 2
+
+    def train(self, run: RunFolder) -> tuple[SelectedClassifier, dict[str, Any]]:
+        """Train, or go on; what was trained, and what was decided on the way."""
+        settings, sets, fabric = self.settings, self.sets, self.fabric
+        classifier = Classifier(self.backbone, len(sets.classes), seed=settings.seed)
+        if fabric.device.type == "cpu":
+            adopt_cpu_layers(classifier)
+        module = SelectedClassifier(classifier, num_scored=len(self.held_out))
+        number, least = len(self.trained), 2 * fabric.world_size  # batch norm needs two images in each process
+        batch_size = max(least, settings.batch_size or min(_BATCH, number // 8))
+        per_epoch = max(1, number // batch_size)
+        epochs = settings.epochs or min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, round(_STEPS / per_epoch)))
+        loader = CropLoader(
+            SubsetSource(sets.train, self.trained),
+            size=self.transform.image_size,
+            scale=settings.crop_scale,
+            batch_size=batch_size,
+            smallest_step=least,
+            seed=settings.seed,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            workers=self.workers,
+            max_bad_share=settings.data.max_bad_share,
+            limits=self.limits,
+        )
+        groups = classification_groups(classifier.backbone, classifier.head, head_lr_factor=settings.head_lr_factor)
+        optimizer = torch.optim.AdamW(groups, lr=0.0)
+        total = epochs * loader.steps_per_epoch
+        rate = partial(cosine_schedule, base=settings.lr, final=0.0, total_steps=total, warmup_steps=total // 20)
+        targets = torch.from_numpy(sets.train_labels[self.trained])
+        weights = class_weights(targets, len(sets.classes)).to(fabric.device) if settings.balance else None
+        task = build_fine_tuning_task(
+            module,
+            loader,
+            fabric,
+            targets=targets,
+            criterion=partial(mean_cross_entropy, weights=weights, label_smoothing=settings.label_smoothing),
+            optimizer=optimizer,
+            set_rate=lambda step: set_rates(optimizer, lr=rate(step), weight_decay=settings.weight_decay),
+            mean=self.transform.mean,
+            std=self.transform.std,
+            epochs=epochs,
+            batch_size=batch_size,
+            measure=(lambda final: self._score(module)) if len(self.held_out) else None,
+            measure_every=max(1, epochs // 25),
+            remedy=lambda newest: f"start again with a lower lr (it was {settings.lr:g}).",
+        )
+        said = [f"fine-tuning on {number:,} images, {len(self.held_out):,} held out to choose the epoch"]
+        said += [source_notice(sets.train), *self._notes()]
+        options = RunOptions(
+            settings=settings,
+            every_steps=settings.checkpoint_every_steps,
+            every_minutes=settings.checkpoint_every_minutes,
+            placement="; ".join(said),
+            data={"data.train": data_fingerprint(sets.train)},
+        )
+        with closing(loader):
+            found = train(task, fabric=fabric, loader=loader, run=run, options=options)
+        details: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": settings.lr, "steps": total}
+        if found.measurements:
+            name = "holdout_map" if self.multi_label else "holdout_top1"
+            kept = found.measurements[int(module.noted[1])]
+            chosen_epoch = round(kept["step"] / loader.steps_per_epoch)
+            details |= {"chosen_epoch": chosen_epoch, name: kept[name], "num_held_out": len(self.held_out)}
+        return module, details
+
+    def finish(self, run: RunFolder, classifier: Classifier, details: dict[str, Any]) -> FinetuneResult | None:
+        """Measure on data.val, and write classifier and result; None in all processes but the first."""
+        settings, sets = self.settings, self.sets
+        logits, rows = self._logits(classifier, sets.val, "data.val")
+        if not self.fabric.is_global_zero:
+            return None
+        notes = {"source": f"fine-tuned with labels of {len(self.trained)} images"}
+        info = replace(self.info, image_size=self.transform.image_size, notes=notes)
+        save_backbone(classifier.backbone, run.backbone, **info.to_build())
+        said = classifier_notes(sets.classes, multi_label=self.multi_label, resize=settings.resize)
+        save_classifier(classifier, run.path / CLASSIFIER_FILE, replace(info, notes=notes | said))
+        labels = torch.from_numpy(sets.val_labels)[rows]
+        details |= {"train_images": self._counts(), "unreadable_val": len(sets.val) - len(rows)}
+        sections: dict[str, Any] = {
+            "notes": [*sets.notes, *self._notes()],
+            "checkpoint": self.origin,
+            "data": {
+                "train": described(settings.data.train, sets.train, len(sets.classes)),
+                "val": described(settings.data.val, sets.val, len(sets.classes)),
+            },
+            "settings": settings.model_dump(mode="json"),
+            "transform": asdict(self.transform),
+        }
+        path = run.path / FILE_NAME
+        if self.multi_label:
+            content = write_content(
+                path, details=details, **_multi_label_result(logits, labels, sets.classes), **sections
+            )
+        else:
+            answers = label_answers(logits, labels)
+            write_ranks(run.path, answers[:, :2], map(sets.val.name, rows.tolist()))
+            accuracy = accuracy_of_ranks(answers, labels, sets.classes)
+            details["mean_per_class"] = round(fmean(share for share, _ in accuracy.per_class.values()), 2)
+            confusions = largest_confusions(answers, labels, sets.classes)
+            measured = Measurement("finetune", accuracy, confusions, answers[:, :2], rows, details)
+            mistakes = mistakes_of(logits, labels, rows, sets.classes, sets.val)
+            content = write_result(path, measured, **sections, **mistakes).content
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+        return FinetuneResult(run.path, run.path / CLASSIFIER_FILE, path, content)
+
+    def _score(self, module: SelectedClassifier) -> dict[str, float]:
+        """How right the latest weights are on the part held out, after which the best are kept."""
+        part = SubsetSource(self.sets.train, self.held_out)
+        logits, rows = self._logits(module.classifier, part, "data.train")
+        labels = torch.from_numpy(self.sets.train_labels[self.held_out])[rows]
+        if self.multi_label:
+            found = {"holdout_map": 100 * mean_average_precision(logits.numpy(), labels.numpy())}
+        else:
+            found = {"holdout_top1": 100 * float((logits.argmax(1) == labels).double().mean())}
+        module.note(*found.values())
+        return found
+
+    def _logits(self, classifier: Classifier, source: Source, setting: str) -> tuple[Tensor, Tensor]:
+        """Of the readable images of a set, on the CPU: ``[M, C]``, and their positions ``[M]``."""
+        how = Extraction(self.fabric.device, _BATCH, self.workers, limits=self.limits)
+        found = torch.zeros(len(source), len(self.sets.classes) + 1, device=self.fabric.device)
+        with eval_mode(classifier):
+            for indices, logits in feature_batches(classifier, source, self.transform, how, bad=[]):
+                found[indices.to(self.fabric.device)] = F.pad(logits, (0, 1), value=1)
+        sum_over_processes(found)  # each row is non-zero in one process only
+        found = found.cpu()
+        rows = found[:, -1].nonzero()[:, 0]
+        check_unreadable(len(found) - len(rows), len(found), setting, self.settings.data.max_bad_share)
+        return found[rows, :-1], rows
+
+    def _counts(self) -> dict[str, int]:
+        labels, size = self.sets.train_labels, len(self.sets.classes)
+        counts = labels.sum(0) if self.multi_label else np.bincount(labels, minlength=size)
+        return dict(zip(self.sets.classes, counts.tolist(), strict=True))
+
+    def _notes(self) -> list[str]:
+        """What a reader must know: images that are in both sets, classes of unequal size."""
+        notes = []
+        known = {self.sets.train.locate(index) for index in range(len(self.sets.train))}
+        shared = sum(self.sets.val.locate(index) in known for index in range(len(self.sets.val)))
+        if shared:
+            notes.append(f"{shared:,} images of data.val are in data.train too: the accuracy is too good.")
+        counts = {name: number for name, number in self._counts().items() if number}
+        (few, least), (many, most) = (pick(counts.items(), key=lambda item: item[1]) for pick in (min, max))
+        if most > _IMBALANCED * least:
+            done = "balance=true makes up for it" if self.settings.balance else "balance=true would make up for it"
+            notes.append(f"the classes have from {least:,} ({few}) to {most:,} ({many}) training images; {done}.")
+        return notes
+
+
+def class_weights(targets: Tensor, num_classes: int) -> Tensor:
+    """By which each class counts as much as another, ``[C]``; with targets ``[N, C]`` as many ones as zeros."""
+    if targets.ndim == 2:
+        ones = targets.sum(0).clamp(min=1)
+        return (len(targets) - ones).clamp(min=1) / ones
+    counts = torch.bincount(targets, minlength=num_classes).clamp(min=1)
+    return len(targets) / (num_classes * counts)
+
+
+def _multi_label_result(logits: Tensor, targets: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    scores, wanted = logits.numpy(), targets.numpy()
+    each, interval = average_precision(scores, wanted), average_precision_interval(scores, wanted)
+    counts = wanted.sum(0).tolist()
+    return {
+        "protocol": "finetune (multi-label)",
+        "accuracy": {
+            "map": 100 * mean_average_precision(scores, wanted),
+            "map_interval": [100 * end for end in interval],
+            "num_images": len(wanted),
+        },
+        "per_class": {
+            name: {"accuracy": 100 * float(share), "images": count}
+            for name, share, count in zip(classes, each, counts, strict=True)
+            if count
+        },
+    }

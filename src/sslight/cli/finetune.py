@@ -1,0 +1,93 @@
+"""``sslight finetune``: from a backbone and labels to a classifier."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sslight.cli.terminal import AsJson, facts, say, show
+from sslight.config import FinetuneSettings, build_finetune_settings, parse_assignments
+
+if TYPE_CHECKING:
+    from sslight.api.finetune import FinetuneResult
+
+
+def finetune(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, an export, a checkpoint (also the original's), timm:NAME.TAG, timm:NAME@FILE, or "
+            "timm:NAME with init=random.",
+            show_default=False,
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE...",
+            help="data.train=LABELED · data.val=LABELED · output=RUN and others (`sslight config finetune`).",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a classifier from a backbone with labeled images, and measure it.
+
+    Labels are class folders, a table of name and label, or one with a column of 0 and 1 for each label:
+
+    sslight finetune runs/first data.train=labeled/train data.val=labeled/val output=runs/classifier
+
+    sslight finetune runs/first data.train=photos data.labels=labels.csv data.val=others data.val_labels=labels.csv
+    output=runs/classifier
+    """
+    if "=" in checkpoint.split("@")[0]:
+        raise ValueError(
+            f"{checkpoint} stands where the checkpoint belongs: sslight finetune CHECKPOINT data.train=... data.val=..."
+        )
+    resolved = build_finetune_settings(checkpoint, parse_assignments(settings or [], FinetuneSettings))
+    from sslight.api.finetune import finetune_with
+
+    result = finetune_with(resolved)
+    if result is not None:  # None in all processes but the first
+        show(result, {**result.content, "path": result.path}, _print_result, as_json=as_json)
+
+
+def _print_result(result: "FinetuneResult") -> None:
+    content = result.content
+    details, data, checkpoint = content["details"], content["data"], content["checkpoint"]
+    ranked = sorted(content["per_class"].items(), key=lambda item: float(item[1]["accuracy"]))
+    worst = ", ".join(f"{name} {one['accuracy']:.0f} %" for name, one in ranked[:3])
+    mixed = [f"{one['class']} as {one['taken_for']} {one['images']:,} ×" for one in content.get("confusions", [])[:3]]
+    facts(
+        [
+            ("backbone", f"{checkpoint['backbone']} ({checkpoint['notes']['weights']})"),
+            ("images", f"{data['train']['num_images']:,} labeled, {data['val']['num_images']:,} validation"),
+            ("training", f"{details['epochs']} epochs, {details['steps']:,} steps of {details['batch_size']}"),
+            ("epoch kept", _kept(details)),
+            ("accuracy", _accuracy(content["accuracy"], details)),
+            ("lowest", worst),
+            ("mistaken", ", ".join(mixed) or None),
+            ("classifier", str(result.classifier)),
+            ("result", str(result.path)),
+        ]
+    )
+    for note in content["notes"]:
+        say(f"note: {note}")
+    say(f"\nUse it:\n  sslight predict {result.output} IMAGES output=predictions.csv")
+    say(f"  sslight export {result.output} data.check=IMAGES format=onnx")
+
+
+def _kept(details: dict[str, Any]) -> str:
+    name = next((name for name in details if name.startswith("holdout_")), None)
+    if name is None:
+        return "the last (holdout=0)"
+    what = "mAP" if name.endswith("map") else "right"
+    return f"{details['chosen_epoch']}, by {details['num_held_out']:,} held-out images ({details[name]:.1f} % {what})"
+
+
+def _accuracy(accuracy: dict[str, Any], details: dict[str, Any]) -> str:
+    """``61.2 % [60.1, 62.3] of 1,500 images; 60.8 % as the mean of classes``."""
+    name = "map" if "map" in accuracy else "top1"
+    low, high = accuracy[f"{name}_interval"]
+    text = f"{accuracy[name]:.1f} % [{low:.1f}, {high:.1f}] of {accuracy['num_images']:,} images"
+    if name == "map":
+        return f"mean average precision {text}"
+    return f"{text}; {details['mean_per_class']:.1f} % as the mean of classes"

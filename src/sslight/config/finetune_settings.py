@@ -1,0 +1,118 @@
+"""The typed settings of fine-tuning; ``sslight config finetune`` prints the docstrings below the fields."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sslight.config import fields
+from sslight.config.evaluate_settings import EvaluateDataSettings
+from sslight.config.overrides import build
+
+
+class FinetuneSettings(fields.Section):
+    """Everything that determines a fine-tuned classifier."""
+
+    checkpoint: fields.TextPath
+    """The backbone to start from (the first word of the command), named as in sslight evaluate knn.
+    Unit: path or name. Try: runs/first; timm:NAME with init=random to compare with a start from scratch."""
+
+    network: fields.Network = "student"
+
+    init: Literal["weights", "random"] = "weights"
+    """weights: the backbone starts from those of the checkpoint. random: from new ones, drawn with seed.
+    Unit: name. Try: weights; random to see what pre-training gains."""
+
+    output: fields.FilePath | None = None
+    """The run folder, with classifier.safetensors and results.json at the end. Must be set.
+    Unit: path. Try: runs/classifier."""
+
+    holdout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Share of data.train, by class, that is not trained on: by it the epoch is chosen whose weights are kept, the last
+    one that is not worse than the best by more than chance. 0 trains on everything and keeps the last epoch's.
+    Unit: share. Try: 0.1; 0 with fewer than about twenty images a class, once the other settings are settled."""
+
+    epochs: fields.PositiveInt | None = None
+    """Length; null: as many as make 1500 steps, but at least 10 and at most 100.
+    Unit: passes over the training images. Try: null; a few for a first look."""
+
+    batch_size: fields.PositiveInt | None = None
+    """Images in one step, over all devices; null: 64, but not more than an eighth of the training images.
+    Unit: images. Try: null."""
+
+    lr: fields.PositiveFloat = 0.001
+    """Highest learning rate of the backbone (AdamW); it rises in the first twentieth of the run and falls on a cosine.
+    Unit: learning rate. Try: 0.001; 0.0003 for ViTs and where the images are like those of pre-training."""
+
+    head_lr_factor: fields.PositiveFloat = 1.0
+    """By which the rate is multiplied for the new layer. Unit: factor. Try: 1; 10."""
+
+    weight_decay: fields.NonNegativeFloat = 0.05
+    """Weight decay of all but biases and norm layers. Unit: per step, times lr. Try: 0.05."""
+
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Share of a label that is spread over all classes. Unit: share. Try: 0.1; 0 for probabilities as they are."""
+
+    crop_scale: fields.AreaShares = (0.08, 1.0)
+    """Area of the random crops that are trained on. Unit: share of the image. Try: [0.3, 1] where details decide."""
+
+    balance: bool = False
+    """Weigh images so that every class counts as much in the loss, however many images it has.
+    Unit: true or false. Try: true where rare classes matter as much as frequent ones."""
+
+    image_size: fields.Side | None = None
+    """Side of the images that the classifier takes; null: that of pre-training (of new networks: their own, or that of
+    the images if they are smaller). Unit: px. Try: null."""
+
+    resize: fields.Side | None = None
+    """Shorter side to which images are resized before the center is cut; null: 256 / 224 of image_size.
+    Unit: px. Try: null; image_size to use whole square images."""
+
+    data: EvaluateDataSettings = EvaluateDataSettings()
+
+    devices: fields.Devices = "auto"
+
+    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(fields.as_text)] = "32"
+    """Arithmetic of the network: 32 (float32), bf16 or 16 (mixed). Unit: name. Try: bf16 on recent GPUs."""
+
+    workers: fields.Workers | None = None
+    """Processes that decode and resize, per training process; null: none on a CPU, else the cores of this machine
+    divided by the training processes on it. Unit: processes. Try: null."""
+
+    seed: fields.Seed = 0
+    """Seed of the new layer, crops, order and the part held out. Unit: none. Try: several, to see how results vary."""
+
+    resume: fields.Resume = "auto"
+    """Continue the run in the folder output from its last checkpoint; auto: if there is one, else start.
+    Unit: true, false or auto. Try: auto; the same command then continues."""
+
+    checkpoint_every_steps: fields.CheckpointEverySteps = None
+    checkpoint_every_minutes: fields.CheckpointEveryMinutes = 10.0
+    log_every: fields.LogEvery = 20
+    logger: fields.Logger = "tensorboard"
+    explained_by: ClassVar[str] = "sslight config finetune.{key}"
+
+    def without_effect(self) -> list[tuple[str, bool, str]]:
+        """See :class:`Section`."""
+        tables = self.data.labels or self.data.val_labels
+        return [
+            ("network", fields.is_new_network(self.checkpoint), "a timm model is one network"),
+            ("network", self.init == "random", "init=random takes no weights"),
+            ("data.labels_column", not tables, "no table of labels is given"),
+            ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
+        ]
+
+    @model_validator(mode="after")
+    def _rules_between_settings(self) -> Self:
+        if fields.is_new_network(self.checkpoint) and "." not in self.checkpoint and self.init == "weights":
+            raise ValueError(
+                f"checkpoint={self.checkpoint} is a network without weights: add init=random to train it from scratch, "
+                f"or name public weights, as in {self.checkpoint}.TAG, or a file, as in {self.checkpoint}@FILE"
+            )
+        return self
+
+
+def build_finetune_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> FinetuneSettings:
+    """The settings of fine-tuning from what the user gives. Raises ValueError as :func:`build`."""
+    return build(FinetuneSettings, overrides, checkpoint=str(checkpoint))

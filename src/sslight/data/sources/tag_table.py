@@ -1,0 +1,57 @@
+"""Several labels an image, from a table with a column of 0 and 1 for each."""
+
+import csv
+import io
+
+import numpy as np
+import numpy.typing as npt
+
+from sslight.data.sources.find import NameFinder
+from sslight.data.sources.labels import read_list
+from sslight.data.sources.names import printable
+from sslight.data.sources.source import Source
+
+
+def is_tag_table(table: str, setting: str) -> bool:
+    """Whether a table has a heading and, after the names, two or more columns that hold 0 and 1 only."""
+    heading, *rows = _rows(table, setting)
+    return len(heading) > 2 and bool(rows) and all(value in ("0", "1") for row in rows for value in row[1:])
+
+
+def read_tags(source: Source, table: str, setting: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The headings of the columns, and 0 or 1 for each image of ``source``, ``[N, C]``.
+
+    Names are in the first column, written as in lists (``NameFinder``); rows about other images are passed over.
+    ``setting`` is that of the table, for errors. Raises ValueError if it is no such table (``is_tag_table``), labels
+    an image twice, or leaves one out.
+    """
+    prefix = f"{setting}={table}"
+    if not is_tag_table(table, setting):
+        raise ValueError(f"{prefix} must have a heading, names, and two or more columns of 0 and 1: correct the table.")
+    heading, *rows = _rows(table, setting)
+    find = NameFinder(source, by_index=False, by_stem=True)
+    tags = np.full((len(source), len(heading) - 1), -1, dtype=np.int64)
+    for name, *values in rows:
+        if (index := find(name)) is None:
+            continue
+        if tags[index, 0] >= 0:
+            raise ValueError(f"{prefix} has two rows about {printable(name)}: keep one.")
+        tags[index] = np.array(values, dtype=np.int64)
+    missing = np.flatnonzero(tags[:, 0] < 0)
+    if len(missing):
+        raise ValueError(
+            f"{prefix} has no row about {len(missing)} of the {len(source)} images (first: "
+            f"{printable(source.name(int(missing[0])))}): add them, or leave these images out."
+        )
+    return tuple(heading[1:]), tags
+
+
+def _rows(table: str, setting: str) -> list[list[str]]:
+    """All rows of the table, of one length."""
+    text = read_list(f"{setting}={table}", table, "give a table with a heading and a column for each label")
+    first_line = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first_line.count)
+    rows = [[field.strip() for field in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+    if not rows or any(len(row) != len(rows[0]) for row in rows):
+        raise ValueError(f"{setting}={table} has rows of different lengths, or none: write one value for each column.")
+    return rows

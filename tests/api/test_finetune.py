@@ -1,0 +1,229 @@
+"""Fine-tuning from labels to a file: that it learns, what it holds out, that it resumes, and what it refuses."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+import sslight
+from sslight.api import finetune as api
+from sslight.api.finetune import FinetuneResult, class_weights
+from sslight.backbones import load_backbone
+from sslight.data import CropLoader
+from sslight.evaluate.features.extract import feature_batches
+from sslight.finetuning.classifier import Classifier
+from sslight.finetuning.classifier_file import open_classifier
+from sslight.finetuning.selection import SelectedClassifier
+from sslight.finetuning.task import mean_cross_entropy
+from sslight.train import TrainingStopped
+from tests.api.fine_tuned import TINY, draw_stripes, fine_tuned
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> FinetuneResult:
+    return fine_tuned(tmp_path_factory.mktemp("stripes"), epochs=12, lr=0.003)
+
+
+def test_a_classifier_of_two_classes_of_drawn_images_learns(result: FinetuneResult) -> None:
+    content = json.loads(result.path.read_text(encoding="utf-8"))
+    assert content == result.content
+    assert content["accuracy"]["top1"] > 90
+    assert content["accuracy"]["num_images"] == 40
+    low, high = content["accuracy"]["top1_interval"]
+    assert low < content["accuracy"]["top1"] <= high
+    assert set(content["per_class"]) == {"lying", "standing"}
+    assert np.sum(content["confusion_matrix"]) == 40
+    wrong = 40 - np.trace(content["confusion_matrix"])
+    assert sum(one["images"] for one in content["confusions"]) == wrong == len(content["worst_images"])
+    assert content["details"]["train_images"] == {"lying": 40, "standing": 40}
+    assert not (result.output / "checkpoints").exists()
+
+
+def test_the_file_says_all_that_a_device_needs_and_timm_loads_it(result: FinetuneResult) -> None:
+    file = open_classifier(result.classifier)
+    assert (file.classes, file.resize, file.info.image_size) == (("lying", "standing"), 32, 32)
+    model = timm.create_model("test_resnet", num_classes=2, checkpoint_path=str(result.classifier)).eval()
+    x = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), file.classifier(x))
+        torch.testing.assert_close(
+            load_backbone(result.output / "backbone.safetensors")(x), file.classifier.backbone(x)
+        )
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fine_tuned(tmp_path)
+    taken = list[Tensor]()
+
+    def stop_in_the_third_epoch(logits: Tensor, labels: Tensor, **more: Any) -> Tensor:
+        taken.append(labels)
+        if len(taken) == 11:
+            raise TrainingStopped("the power went")
+        return mean_cross_entropy(logits, labels, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "mean_cross_entropy", stop_in_the_third_epoch)
+        with pytest.raises(TrainingStopped):
+            fine_tuned(tmp_path, output=tmp_path / "again", checkpoint_every_steps=7)
+    again = fine_tuned(tmp_path, output=tmp_path / "again", checkpoint_every_steps=7)
+    assert again.classifier.read_bytes() == whole.classifier.read_bytes()
+    assert again.content["details"] == whole.content["details"]
+    assert again.content["confusion_matrix"] == whole.content["confusion_matrix"]
+    with pytest.raises(ValueError, match=r"already holds results\.json: choose another folder"):
+        fine_tuned(tmp_path, output=tmp_path / "again")
+
+
+def test_what_chooses_the_epoch_is_of_the_training_set_and_never_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: set[str] = set()
+    scored: set[str] = set()
+    loader, batches, scoring = CropLoader, feature_batches, [False]
+
+    def watched_loader(source: Any, **settings: Any) -> Any:
+        trained.update(source.locate(index) for index in range(len(source)))
+        return loader(source, **settings)
+
+    def watched_batches(classifier: Any, source: Any, *args: Any, **settings: Any) -> Any:
+        if scoring[0]:
+            scored.update(source.locate(index) for index in range(len(source)))
+        return batches(classifier, source, *args, **settings)
+
+    honest = api._Finetuning._score
+
+    def score(self: Any, module: Any) -> Any:
+        scoring[0] = True
+        found = honest(self, module)
+        scoring[0] = False
+        return found
+
+    monkeypatch.setattr(api, "CropLoader", watched_loader)
+    monkeypatch.setattr(api, "feature_batches", watched_batches)
+    monkeypatch.setattr(api._Finetuning, "_score", score)
+    fine_tuned(tmp_path, epochs=1, holdout=0.25)
+    assert len(scored) == 20
+    assert len(trained) == 60
+    assert not scored & trained
+    assert {Path(place).parts[-3] for place in scored | trained} == {"train"}
+
+
+def test_later_weights_are_kept_unless_earlier_ones_were_better_by_more_than_chance() -> None:
+    classifier = Classifier(timm.create_model("test_resnet", num_classes=0), 2)
+    module = SelectedClassifier(classifier, num_scored=100)  # a standard error of 5 points
+    for number, (score, kept) in enumerate(((50.0, 0), (70.0, 1), (66.0, 2), (64.0, 2), (66.0, 4))):
+        torch.nn.init.constant_(classifier.head.get_parameter("0.bias"), number)
+        module.note(score)
+        assert float(module.best.head.state_dict()["0.bias"][0]) == kept == int(module.noted[1])
+    assert float(module.best_score) == 70.0
+    assert SelectedClassifier(classifier, num_scored=0).best is classifier
+
+
+def test_balanced_classes_count_alike_however_many_images_they_have() -> None:
+    labels = torch.tensor([0, 0, 0, 1])
+    weights = class_weights(labels, 2)
+    assert weights.tolist() == pytest.approx([2 / 3, 2.0])
+    logits = torch.randn(4, 2)
+    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    expected = (each[:3].mean() + each[3]) / 2
+    torch.testing.assert_close(mean_cross_entropy(logits, labels, weights=weights), expected)
+    tags = torch.tensor([[1, 0], [0, 0], [0, 1], [0, 1]])
+    assert class_weights(tags, 2).tolist() == [3.0, 1.0]
+
+
+def table(folder: Path, rows: dict[str, str], heading: str, name: str = "labels.csv") -> str:
+    path = folder / name
+    path.write_text("\n".join([heading, *(f"{key},{value}" for key, value in rows.items())]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_a_table_of_names_and_labels_serves_both_sets(tmp_path: Path) -> None:
+    draw_stripes(tmp_path / "train", each=12, seed=0)
+    draw_stripes(tmp_path / "val", each=6, seed=1)
+    rows = {str(path): path.parent.name[:5] for path in sorted(tmp_path.rglob("*.png"))}
+    labels = table(tmp_path, rows, "file,kind")
+    data = {"train": tmp_path / "train", "val": tmp_path / "val", "labels": labels, "val_labels": labels}
+    assert set(fine_tuned(tmp_path, data=data, epochs=1).content["per_class"]) == {"lying", "stand"}
+
+
+def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(tmp_path: Path) -> None:
+    draw_stripes(tmp_path / "train", each=40, seed=0)
+    draw_stripes(tmp_path / "val", each=20, seed=1)
+    rows = {
+        str(path): f"{int(path.parent.name == 'lying')},{int(path.parent.name == 'standing')},1"
+        for path in sorted(tmp_path.rglob("*.png"))
+    }
+    labels = table(tmp_path, rows, "file,lying,standing,striped")
+    data = {"train": tmp_path / "train", "val": tmp_path / "val", "labels": labels, "val_labels": labels}
+    result = fine_tuned(tmp_path, data=data, epochs=12, lr=0.003)
+    assert result.content["accuracy"]["map"] > 90
+    low, high = result.content["accuracy"]["map_interval"]
+    assert low <= result.content["accuracy"]["map"] <= high
+    assert result.content["per_class"]["striped"] == {"accuracy": 100.0, "images": 40}
+    assert open_classifier(result.classifier).multi_label
+    found = sslight.predict(tmp_path / "val", result.output)
+    assert all("striped" in labels.split(";") for labels in found.labels)
+    page = sslight.report_runs(result.output, images=0).page.read_text(encoding="utf-8")
+    assert "average precision" in page
+
+
+def test_the_page_of_a_run_shows_its_classes_and_its_worst_images(result: FinetuneResult, tmp_path: Path) -> None:
+    content = json.loads(result.path.read_text(encoding="utf-8"))
+    content["worst_images"] = [{"name": "lying/007.png", "class": "lying", "taken_for": "standing", "probability": 0.1}]
+    run = tmp_path / "run"
+    run.mkdir()
+    for file in result.output.iterdir():
+        if file.is_file():
+            (run / file.name).write_bytes(file.read_bytes())
+    (run / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    page = sslight.report_runs(run, images=0).page.read_text(encoding="utf-8")
+    assert "lying/007.png" in page
+    assert "held-out top-1" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"output": None}, "output is not set: give the folder of this run"),
+        ({"init": "weights"}, "checkpoint=timm:test_resnet is a network without weights: add init=random"),
+        ({"data": {"val": "{tmp}/val"}}, "data.train is not set: give labelled images"),
+        ({"data": {"train": "{tmp}/flat", "val": "{tmp}/val"}}, "flat has 4 of 4 images outside any sub-folder"),
+        ({"data": {"train": "{tmp}/train", "val": "{tmp}/other"}}, "not among the 2 training classes (first: c)"),
+        (
+            {"data": {"train": "{tmp}/one", "val": "{tmp}/val"}},
+            "has all images in one sub-folder (a), so it gives no labels",
+        ),
+        (
+            {"data": {"train": "{tmp}/train", "val": "{tmp}/val", "labels": "{tmp}/few.csv"}},
+            "has no label for 7 of the 8 images of data.train (first: a/001.jpg)",
+        ),
+        (
+            {"data": {"train": "{tmp}/train", "val": "{tmp}/val", "labels": "{tmp}/tags.csv"}},
+            "data.val_labels is not set: data.labels has several columns",
+        ),
+        ({"holdout": 0.01}, "holdout=0.01 of the 8 images of data.train is none: raise it, or set holdout=0"),
+        ({"resize": 16}, "resize=16 is smaller than the image size 32"),
+        ({"network": "teacher"}, "network=teacher would have no effect"),
+    ],
+)
+def test_a_wrong_input_is_refused_and_nothing_is_written(
+    changes: dict[str, Any], sentence: str, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    for name, classes in (("train", ("a", "b")), ("val", ("a", "b")), ("other", ("a", "c")), ("one", ("a",))):
+        image_folder(name, classes=classes, each=4)
+    image_folder("flat", each=4)
+    table(tmp_path, {"a/000.jpg": "x"}, "name,label", "few.csv")
+    table(tmp_path, {"a/000.jpg": "0,1"}, "name,x,y", "tags.csv")
+    data = {"train": "{tmp}/train", "val": "{tmp}/val"}
+    settings = {"data": data, "output": "{tmp}/run", **TINY, **changes}
+    settings = json.loads(json.dumps(settings).replace("{tmp}", str(tmp_path)))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        sslight.finetune("timm:test_resnet", settings)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,159 @@
+"""Predictions and features through files: the same from weights and from ONNX, resumed, listed, refused."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pyarrow.parquet
+import pytest
+import torch
+
+import sslight
+from sslight.api import predict as api
+from sslight.api.finetune import FinetuneResult
+from sslight.export import run as export_run
+from sslight.export.onnx_file import write_onnx
+from sslight.export.task import ExportResult
+from tests.api.fine_tuned import fine_tuned
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxscript", "ignore::DeprecationWarning:torch")
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> FinetuneResult:
+    return fine_tuned(tmp_path_factory.mktemp("stripes"))
+
+
+@pytest.fixture(scope="module")
+def exported(result: FinetuneResult) -> ExportResult:
+    """The run itself, without a word of its classifier."""
+    return sslight.export_backbone(
+        result.output,
+        {"data.check": str(result.output.parent / "val")},
+        format=["safetensors", "onnx"],
+        probabilities=True,
+        runs=3,
+    )
+
+
+def test_onnx_says_what_the_run_says(result: FinetuneResult, exported: ExportResult) -> None:
+    assert exported.path == result.output / "export"
+    images = result.output.parent / "val"
+    own = sslight.predict(images, result.output)
+    assert own.classes == ("lying", "standing")
+    assert own.names[0] == "lying/000.png"
+    right = [name.partition("/")[0] == label for name, label in zip(own.names, own.labels, strict=True)]
+    assert 100 * np.mean(right) == pytest.approx(result.content["accuracy"]["top1"])
+    for name in ("classifier.safetensors", "classifier.onnx"):
+        other = sslight.predict(images, exported.path / name)
+        assert (other.names, other.labels, other.classes) == (own.names, own.labels, own.classes)
+        torch.testing.assert_close(other.probabilities, own.probabilities, rtol=1e-3, atol=1e-4)
+    features = [sslight.embed(images, file).features for file in (result.output, exported.path / "classifier.onnx")]
+    torch.testing.assert_close(features[1], features[0], rtol=1e-3, atol=1e-4)
+
+
+def test_probabilities_are_an_output_if_asked_for_and_classes_are_named(exported: ExportResult) -> None:
+    session = onnxruntime.InferenceSession(exported.path / "classifier.onnx", providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    logits, shares = session.run(["logits", "probabilities"], {"images": images})
+    np.testing.assert_allclose(shares, torch.from_numpy(logits).softmax(1).numpy(), rtol=1e-4)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"]) == ["lying", "standing"]
+    assert json.loads(facts["sslight"])["preprocessing"]["resize_shorter_side"] == 32
+
+
+def test_a_format_that_disagrees_is_said_and_the_good_files_stay(
+    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = write_onnx
+
+    def other_normalization(exportable: Any, path: Path, *, facts: Any) -> None:
+        info = replace(exportable.info, mean=(0.6, 0.5, 0.4))  # of the training run 0.5, 0.5, 0.5
+        honest(replace(exportable, info=info), path, facts=facts)
+
+    monkeypatch.setattr(export_run, "write_onnx", other_normalization)
+    overrides = {"data.check": str(result.output.parent / "val"), "output": str(tmp_path / "out"), "runs": 3}
+    with pytest.raises(ValueError, match=r"^format=onnx disagrees .*\nclassifier.safetensors agreed and lies in"):
+        sslight.export_backbone(result.output, overrides, format=["safetensors", "onnx"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"classifier.safetensors", "export.json"}
+
+
+def test_an_interrupted_command_goes_on_where_it_was(
+    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_PART", 8)
+    images, computed = str(result.output.parent / "val"), list[int]()
+    honest = api._Pass._part
+
+    def counted(self: Any, indices: Any, progress: Any) -> Any:
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        computed.append(len(indices))
+        return honest(self, indices, progress)
+
+    monkeypatch.setattr(api._Pass, "_part", counted)
+    with pytest.raises(KeyboardInterrupt):
+        sslight.predict(images, result.output, output=tmp_path / "p.csv")
+    assert not (tmp_path / "p.csv").exists()
+    computed[:] = [0, 0, 0]  # three more parts, and no stop
+    sslight.predict(images, result.output, output=tmp_path / "p.csv")
+    assert computed[3:] == [8, 8, 8]
+    with (tmp_path / "p.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    whole = sslight.predict(images, result.output)
+    assert [(row["name"], row["class"]) for row in rows] == list(zip(whole.names, whole.labels, strict=True))
+    assert float(rows[0]["p(lying)"]) == pytest.approx(float(whole.probabilities[0, 0]), rel=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+
+
+def test_features_are_written_in_three_forms_and_bad_images_listed(
+    result: FinetuneResult, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    images = image_folder("images", each=3)
+    (images / "001.jpg").write_bytes(b"no picture")
+    own = sslight.embed(images, result.output)
+    for name in ("f.npz", "f.csv", "f.parquet"):
+        sslight.embed(images, result.output, output=tmp_path / name)
+    with np.load(tmp_path / "f.npz") as found:
+        assert found["names"].tolist() == ["000.jpg", "002.jpg"]
+        np.testing.assert_array_equal(found["features"], own.features.numpy())
+    columns = pyarrow.parquet.read_table(tmp_path / "f.parquet").to_pydict()
+    np.testing.assert_allclose(columns["features"], own.features.numpy())
+    with (tmp_path / "f.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.reader(file))) == 3
+    assert "001.jpg" in (tmp_path / "f.bad_images.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["{run}/backbone.safetensors", "synthetic:2", "output={tmp}/p.csv"], "has no classifier: give the run folder"),
+        (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv"], "there is no file {tmp}/none.onnx"),
+        (["{tmp}/text.onnx", "synthetic:2", "output={tmp}/p.csv"], "cannot be opened by ONNX Runtime"),
+        (["{run}", "synthetic:2", "output={tmp}/p.txt"], "must end in .csv: name such a file"),
+        (["{run}", "synthetic:2", "output={tmp}/no/p.csv"], "there is no folder {tmp}/no; make it first"),
+        (["{run}", "{tmp}/nobody", "output={tmp}/p.csv"], "images: 1 of 1 paths are not files"),
+        (["{run}", "output={tmp}/p.csv"], "a file and images are needed"),
+        (["{run}", "synthetic:2"], "output"),
+    ],
+)
+def test_a_wrong_input_ends_in_a_sentence(
+    words: list[str], sentence: str, result: FinetuneResult, tmp_path: Path
+) -> None:
+    from sslight.cli.predict import predict
+
+    (tmp_path / "text.onnx").write_text("text", encoding="utf-8")
+
+    def filled(text: str) -> str:
+        return text.replace("{run}", str(result.output)).replace("{tmp}", str(tmp_path))
+
+    file, *others = map(filled, words)
+    with pytest.raises(ValueError, match=re.escape(filled(sentence))):
+        predict(file, others)
+    assert [path.name for path in tmp_path.iterdir()] == ["text.onnx"]
