@@ -97,7 +97,8 @@ def judge(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], lis
     """The verdicts on a run: on its recorded figures, or (slow) on those of the run trained now."""
 
     def judge(run: str) -> list[Verdict]:
-        health = HealthWatch(settings_of(run, "unused"), rows=SHARED["batch_size"])
+        settings = settings_of(run, "unused")
+        health = HealthWatch(settings, rows=settings.batch_size)
         if request.param == "recorded":
             records = json.loads(RECORDED.read_text(encoding="utf-8"))[run]
         else:
