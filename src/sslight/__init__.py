@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
     from sslight.report.page import PageResult
+    from sslight.train import Callback
     from sslight.views import MultiCrop
 
 _HOMES = {
@@ -42,16 +43,16 @@ _HOMES = {
     "sslight.methods": ["dino_loss", "moco_loss", "sinkhorn", "swav_loss", "update_center"],
     "sslight.optim": ["LARS", "cosine_schedule"],
     "sslight.report.page": ["PageResult"],
+    "sslight.train": ["Callback"],
     "sslight.views": ["MultiCrop"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "LARS", "DetectionResult", "Embeddings", "EvaluationResult", "FinetuneResult", "MultiCrop", "PageResult",
-    "Predictions", "PretrainResult", "__version__", "cosine_schedule", "detect", "dino_loss", "embed",
-    "evaluate_backbone", "export_backbone", "finetune", "knn_classify", "load_backbone", "moco_loss", "predict",
-    "pretrain", "report_runs", "show_views", "sinkhorn", "swav_loss",
-    "update_center",
+    "LARS", "Callback", "DetectionResult", "Embeddings", "EvaluationResult", "FinetuneResult", "MultiCrop",
+    "PageResult", "Predictions", "PretrainResult", "__version__", "cosine_schedule", "detect", "dino_loss",
+    "embed", "evaluate_backbone", "export_backbone", "finetune", "knn_classify", "load_backbone", "moco_loss",
+    "predict", "pretrain", "report_runs", "show_views", "sinkhorn", "swav_loss", "update_center",
 ]  # fmt: skip
 
 

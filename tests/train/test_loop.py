@@ -132,7 +132,7 @@ def test_resume_in_mid_epoch_repeats_the_uninterrupted_run_bit_for_bit(
 
     parts = tiny(output=str(tmp_path / "parts"), **changes)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "agreed", lambda flags, fabric, step: [step == 2, False])
+        patch.setattr(loop, "agreed", lambda flags, fabric, step: [step == 2, False, False])
         with pytest.raises(
             TrainingStopped, match=r"stopped by a signal to another process after step 3 of 6.*resume=true continues"
         ):
@@ -386,7 +386,7 @@ def test_a_run_that_started_from_weights_is_resumed_by_the_same_command(
     tiny: Settings, plain: PretrainResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "agreed", lambda flags, fabric, step: [step == 1, False])
+        patch.setattr(loop, "agreed", lambda flags, fabric, step: [step == 1, False, False])
         with pytest.raises(TrainingStopped):
             run_pretraining(tiny(init_from=str(plain.backbone)))
     assert run_pretraining(tiny(init_from=str(plain.backbone), resume=True)).training.steps == 4

@@ -27,7 +27,7 @@ def stopped(
     image_folder("images", classes=("a", "b"), each=8)
     first: dict[str, Any] = {"data__train": str(tmp_path / "images"), "batch_size": 4}
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "agreed", lambda flags, fabric, step: [step == 1, False])
+        patch.setattr(loop, "agreed", lambda flags, fabric, step: [step == 1, False, False])
         with pytest.raises(TrainingStopped):
             run_pretraining(tiny(**first))
 

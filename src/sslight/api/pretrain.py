@@ -1,7 +1,7 @@
 """``sslight pretrain`` as a Python function: settings in, a pre-trained backbone out."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +36,7 @@ from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.schedule import run_length
 from sslight.pretraining.task import build_pretraining_task
 from sslight.train import (
+    Callback,
     Placement,
     RunFolder,
     TrainingResult,
@@ -67,8 +68,16 @@ class PretrainResult:
     protocol: str | None
     training: TrainingResult
 
+    def _repr_html_(self) -> str:
+        """The run's report, without what needs its images, as the output of a notebook's cell."""
+        from sslight.api.report import framed_report  # which needs this file
 
-def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, **more: Any) -> PretrainResult:
+        return framed_report(self.output)
+
+
+def pretrain(
+    recipe: str, overrides: Mapping[str, Any] | None = None, *, callbacks: Sequence[Callback] = (), **more: Any
+) -> PretrainResult:
     """Pre-train a backbone and export it.
 
     Settings have the names of the command line, dotted in a mapping or nested as keywords:
@@ -77,16 +86,17 @@ def pretrain(recipe: str, overrides: Mapping[str, Any] | None = None, **more: An
     Args:
         recipe: Name of a recipe, or path of a YAML file.
         overrides: Settings that differ from the recipe, dotted or nested.
+        callbacks: Functions to call at log steps, epoch ends and the end, which may end the run early.
         more: The same as keywords; sections as dictionaries (``data={"train": "images"}``).
 
     Raises:
         ValueError: a setting, a file or the data is wrong; nothing has been written then.
         TrainingStopped: the loss became non-finite or a signal ended the run.
     """
-    return run_pretraining(load_recipe(recipe, {**(overrides or {}), **more}))
+    return run_pretraining(load_recipe(recipe, {**(overrides or {}), **more}), callbacks)
 
 
-def run_pretraining(settings: PretrainSettings) -> PretrainResult:
+def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = ()) -> PretrainResult:
     """:func:`pretrain` with settings that are already resolved."""
     # Whatever can be refused is refused first, the cheapest first; nothing is written until all is well.
     settings = _from_public_weights(settings)
@@ -102,7 +112,11 @@ def run_pretraining(settings: PretrainSettings) -> PretrainResult:
     fabric = build_fabric(settings, placement)
     fabric.launch()
     with ending_with_others():
-        return _pretrain_together(settings, placement, fabric, method, run)
+        result = _pretrain_together(settings, placement, fabric, method, run, callbacks)
+        if fabric.is_global_zero:
+            for callback in callbacks:
+                callback.on_end(result)
+        return result
 
 
 def _from_public_weights(settings: PretrainSettings) -> PretrainSettings:
@@ -116,7 +130,12 @@ def _from_public_weights(settings: PretrainSettings) -> PretrainSettings:
 
 
 def _pretrain_together(
-    settings: PretrainSettings, placement: Placement, fabric: Fabric, method: Method, run: RunFolder
+    settings: PretrainSettings,
+    placement: Placement,
+    fabric: Fabric,
+    method: Method,
+    run: RunFolder,
+    callbacks: Sequence[Callback],
 ) -> PretrainResult:
     """The rest of :func:`run_pretraining`, in which the processes wait for one another."""
     with failing_together():  # what may be wrong on one machine only
@@ -155,6 +174,18 @@ def _pretrain_together(
         assert probe is not None
         return probe.measure(backbone, fabric.device, linear=linear)
 
+    def finish() -> list[Path]:
+        save_backbone(
+            method.backbone,
+            run.backbone,
+            name=settings.backbone,
+            image_size=settings.views.global_size,
+            patch_size=settings.patch_size,
+            mean=settings.views.mean,
+            std=settings.views.std,
+        )
+        return _pages(run.path) if set(settings.logger) - {"tensorboard", "none"} else []
+
     with closing(loader):  # or its worker processes would outlive a failed run
         try:
             task, options = build_pretraining_task(
@@ -167,23 +198,13 @@ def _pretrain_together(
                 local_world_size=placement.processes_per_node,
             )
             words = [options.placement, source_notice(source), *([] if probe is None else [f"kNN: {probe.protocol}"])]
-            options = replace(options, placement="; ".join(words), data=data)
+            options = replace(options, placement="; ".join(words), data=data, callbacks=callbacks, finish=finish)
             result = train(task, fabric=fabric, loader=loader, run=run, options=options)
         except ValueError:
             if loader.bad_images:  # perhaps too many: then their list is wanted most
                 with suppress(OSError):
                     write_bad_images(run.bad_images, loader.bad_images)
             raise
-    if fabric.is_global_zero:
-        save_backbone(
-            method.backbone,
-            run.backbone,
-            name=settings.backbone,
-            image_size=settings.views.global_size,
-            patch_size=settings.patch_size,
-            mean=settings.views.mean,
-            std=settings.views.std,
-        )
     fabric.barrier()
     return PretrainResult(
         output=run.path,
@@ -194,6 +215,17 @@ def _pretrain_together(
         protocol=None if probe is None else probe.protocol,
         training=result,
     )
+
+
+def _pages(run: Path) -> list[Path]:
+    """The report of a finished run; a page that cannot be made is told, and no reason to fail."""
+    from sslight.api.report import report_runs  # which needs this file
+
+    try:
+        return [report_runs(run).page]
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"warning: no report for the loggers: {error}", file=sys.stderr)
+        return []
 
 
 def training_source(settings: PretrainSettings, *, labeled: bool) -> Source:

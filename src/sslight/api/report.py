@@ -32,7 +32,7 @@ from sslight.evaluate.results import read_result, result_files
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
 from sslight.pretraining.health import HealthWatch, healthy_ranges
-from sslight.report.page import PageResult, check_page_file
+from sslight.report.page import PageResult, check_page_file, element
 from sslight.report.run.feature_space import SampledFeatures, drawn_queries, spread_sample, thumbnail
 from sslight.report.run.files import Run, is_run_folder, read_run
 from sslight.report.run.page import Pictures, Results, Sheet, run_page
@@ -108,6 +108,13 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> PageRes
         "notes": [*results.missing, *pictures.missing],
     }
     return PageResult(page, content)
+
+
+def framed_report(path: Path) -> str:
+    """The page about a run's figures in a frame of its own, so that its style stays inside."""
+    run = _with_references(_judged(read_run(path, name=path.resolve().name)), ReportSettings(images=0))
+    text = run_page([run], [run_summary(run)], Results(), Pictures())
+    return element("iframe", srcdoc=text, width="100%", height=560, style="border: 0", title=f"Report of {path}")
 
 
 def _page_file(output: Path | None, folders: Sequence[Path]) -> Path:

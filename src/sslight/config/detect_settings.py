@@ -117,7 +117,7 @@ class DetectSettings(fields.Section):
     Unit: none. Try: several, to see how far results vary."""
 
     log_every: fields.LogEvery = 20
-    logger: fields.Logger = "tensorboard"
+    logger: fields.Logger = ["tensorboard"]
     explained_by: ClassVar[str] = "sslight config detect.{key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:

@@ -169,7 +169,7 @@ class EvaluateSettings(fields.Section):
     checkpoint_every_steps: fields.CheckpointEverySteps = None
     checkpoint_every_minutes: fields.CheckpointEveryMinutes = 10.0
     log_every: fields.LogEvery = 20
-    logger: fields.Logger = "none"
+    logger: fields.Logger = ["none"]
     data: EvaluateDataSettings = EvaluateDataSettings()
     knn: KNNSettings = KNNSettings()
     linear: LinearSettings = LinearSettings()

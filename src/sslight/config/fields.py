@@ -80,6 +80,12 @@ def _check_devices(value: str) -> str:
     return value
 
 
+def _check_logger(value: list[str]) -> list[str]:
+    if not value or len(set(value)) < len(value) or ("none" in value and len(value) > 1):
+        raise ValueError("must be none, or one or several of tensorboard, wandb, mlflow and trackio, each once")
+    return value
+
+
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -148,8 +154,11 @@ CheckpointEveryMinutes = Annotated[PositiveFloat | None, Field(description="""Lo
     checkpoints/last.pt to the next; null for the end only.
     Unit: minutes. Try: as much work as you are ready to lose.""")]
 
-Logger = Annotated[Literal["tensorboard", "none"], Field(description="""Where training figures go besides metrics.jsonl.
-    Unit: name. Try: tensorboard.""")]
+Logger = Annotated[list[Literal["tensorboard", "wandb", "mlflow", "trackio", "none"]], BeforeValidator(as_list),
+    AfterValidator(_check_logger), Field(description="""Where training figures go besides metrics.jsonl, one or a list:
+    tensorboard, wandb (Weights & Biases), mlflow, trackio, or none. The last three need their own package, take the
+    address and project from their own environment variables, and get a report page at the end of pre-training.
+    Unit: name(s). Try: tensorboard.""")]
 
 MinLR = Annotated[float, Field(ge=0.0, description="""Learning rate that the cosine schedule ends at; not scaled with
     the batch. Unit: learning rate. Try: 1e-6, as published.""")]

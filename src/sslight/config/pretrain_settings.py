@@ -217,7 +217,7 @@ class PretrainSettings(fields.Section):
     Unit: processes. Try: null; 0 loads in the training process, for debugging."""
 
     log_every: fields.LogEvery = 10
-    logger: fields.Logger = "tensorboard"
+    logger: fields.Logger = ["tensorboard"]
 
     global_pair_weight: fields.Probability | None = None
     """Weight of the global–global pairs of views in the loss, the global–local pairs having the rest; null is the plain

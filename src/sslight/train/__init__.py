@@ -7,10 +7,10 @@ from sslight.train.processes import AnotherProcessFailed, check_agreement, endin
 from sslight.train.progress import duration
 from sslight.train.run_folder import RunFolder
 from sslight.train.run_weights import weights_in
-from sslight.train.task import Output, RunOptions, Task, TrainingStopped, Verdict
+from sslight.train.task import Callback, Output, RunOptions, Task, TrainingStopped, Verdict
 
 __all__ = [
-    "AnotherProcessFailed", "Output", "Placement", "RunFolder", "RunOptions", "Task", "TrainingResult",
+    "AnotherProcessFailed", "Callback", "Output", "Placement", "RunFolder", "RunOptions", "Task", "TrainingResult",
     "TrainingStopped", "Verdict", "batch_size_per_process", "build_fabric", "check_agreement", "duration",
     "ending_with_others", "failing_together", "load_checkpoint", "place", "train", "weights_in",
 ]  # fmt: skip

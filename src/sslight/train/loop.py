@@ -20,7 +20,7 @@ from sslight.train.interrupts import stop_signals
 from sslight.train.memory import keep_freed_memory
 from sslight.train.prefetch import DeviceBatches
 from sslight.train.processes import agree_on_buffers, agreed, mean_scalars, reduce_scalars
-from sslight.train.progress import accuracies, epoch_line
+from sslight.train.progress import accuracies
 from sslight.train.run_folder import RunFolder
 from sslight.train.run_log import RunLog
 from sslight.train.run_state import RunState, seed_all
@@ -120,9 +120,9 @@ def train(
                     with clock.part("data wait"), throughput.data_wait.measured():
                         batches.prefetch()
             epoch_ends = step_in_epoch + 1 == loader.steps_per_epoch
-            run_ends = step + 1 == task.total_steps
             overdue = time.perf_counter() - last_checkpoint > 60 * (options.every_minutes or math.inf)
-            asked_to_stop, overdue = agreed([bool(stop), overdue], fabric, step)
+            asked_to_stop, overdue, enough = agreed([bool(stop), overdue, log.enough], fabric, step)
+            run_ends = enough or step + 1 == task.total_steps
             due = overdue or (options.every_steps is not None and (step + 1) % options.every_steps == 0)
             saving = (epoch_ends and options.at_epoch_ends) or run_ends or asked_to_stop or due
             if not saving:  # or the loader's state in the checkpoint would be ahead of the step
@@ -174,7 +174,7 @@ def train(
                 with throughput.paused(measuring=True), clock.part("measurement"):
                     if task.measure is not None and (run_ends or (epoch + 1) % task.measure_every == 0):
                         state.metrics |= state.measure(log, epoch=epoch, final=run_ends)
-                    log.say(epoch_line(epoch, log.num_epochs, state.metrics))
+                    log.end_epoch(epoch, state.metrics)
                     for line in task.epoch_lines(state.metrics, log.verdict, throughput.waiting_share()):
                         log.say_once(line, "  " + line)
             if saving:
@@ -205,8 +205,13 @@ def train(
                     f"stopped by {who} after step {step + 1} of {task.total_steps}; everything is in "
                     f"{run.last_checkpoint}: {again} continues."
                 )
+            if run_ends:
+                break
 
-    agree_on_buffers(task.module, fabric)
+        agree_on_buffers(task.module, fabric)
+        if fabric.is_global_zero:
+            log.keep(options.finish())
+
     seconds, images_per_second, waiting = throughput.whole(state.step)
     return TrainingResult(
         state.step, seconds, images_per_second, waiting, metrics=state.metrics, measurements=state.measurements

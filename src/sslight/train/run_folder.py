@@ -15,6 +15,7 @@ from sslight.config import PretrainSettings, flat_settings, read_settings, to_ya
 from sslight.data import available_cores
 from sslight.files import remove_partial_files, write_whole
 from sslight.train.checkpoints import LAST, kept_checkpoints
+from sslight.train.loggers import check_loggers
 from sslight.train.task import RunSettings
 
 # fmt: off
@@ -60,6 +61,7 @@ class RunFolder:
         the folder holds something and ``resume`` is off, there is nothing to resume, it was made with other settings,
         or it cannot be written to.
         """
+        check_loggers(settings.logger)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"output={self.path} is a file: give a folder.")
         used = self.path.is_dir() and any(not entry.name.endswith(".partial") for entry in self.path.iterdir())

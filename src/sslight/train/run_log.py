@@ -1,15 +1,18 @@
 """What a run writes down and says: metrics.jsonl, TensorBoard, the screen, and what could not be written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
+from sslight.config import flat_settings
 from sslight.train.interrupts import failed_threads
-from sslight.train.progress import Progress, step_figures
+from sslight.train.loggers import CLIENTS, Logger
+from sslight.train.progress import Progress, epoch_line, step_figures
 from sslight.train.run_folder import RunFolder
 from sslight.train.task import EARLY, RunOptions, Task
 
@@ -25,7 +28,10 @@ class RunLog:
         self.num_epochs = -(-task.total_steps // steps_per_epoch)
         self._judge = task.judge
         self._run, self._first, self._total = run, fabric.is_global_zero, task.total_steps
-        self._with_tensorboard = options.settings.logger == "tensorboard"
+        self.enough = False
+        """Whether a callback asked for the end."""
+        self._settings, self._callbacks = options.settings, options.callbacks if self._first else ()
+        self._loggers: list[Logger] = []
         self._writer: SummaryWriter | None = None
         self._progress = Progress(shown=self._first)
         self._told: set[str] = set()
@@ -34,12 +40,18 @@ class RunLog:
     def __enter__(self) -> Self:
         self._open.enter_context(self._progress)
         self._open.enter_context(failed_threads(self.tell))
+        if self._first:
+            settings = flat_settings(self._settings.model_dump(mode="json"))
+            names = [name for name in self._settings.logger if name in CLIENTS]
+            self._loggers = [Logger(name, self._run.path, settings, self.say) for name in names]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close_writer()
+        for logger in self._loggers:
+            logger.close(complete=kind is None)
         self._open.close()
 
     def begin(self, step: int) -> None:
@@ -48,7 +60,7 @@ class RunLog:
         if self._first and step < self._total:
             self._close_writer()
             self.attempt(lambda: self._run.drop_metrics_after(step))
-            if self._with_tensorboard:
+            if "tensorboard" in self._settings.logger:
                 self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=step + 1 if step else None)
 
     def record(self, step: int, epoch: int, figures: dict[str, float]) -> None:
@@ -60,10 +72,29 @@ class RunLog:
             if verdict.state in ("watch", "collapsed"):
                 self.say_once(f"{verdict.state} {verdict.finding.partition('(')[0]}", f"step {step}: {verdict}")
         if self._first:
-            self.attempt(lambda: self._write(step, epoch, figures, words))
+            record = {"epoch": epoch, **figures, **words}
+            self.attempt(lambda: self._write(step, figures, record))
+            for logger in self._loggers:
+                logger.put(lambda client: client.log(step, record))
+            self._ask(callback.on_log(step, record) for callback in self._callbacks)
 
-    def _write(self, step: int, epoch: int, figures: dict[str, float], words: dict[str, str]) -> None:
-        self._run.append(self._run.metrics, {"step": step, "epoch": epoch, **figures, **words})
+    def end_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Say and tell the callbacks that an epoch is over."""
+        self.say(epoch_line(epoch, self.num_epochs, metrics))
+        self._ask(callback.on_epoch_end(epoch, metrics) for callback in self._callbacks)
+
+    def _ask(self, answers: Iterable[object]) -> None:
+        if True in list(answers):
+            self.enough = True
+            self.say_once("enough", "a callback asked for the end of the run")
+
+    def keep(self, pages: list[Path]) -> None:
+        """Give finished pages to the loggers."""
+        for logger in self._loggers:
+            logger.put(lambda client: [client.keep(page) for page in pages])
+
+    def _write(self, step: int, figures: dict[str, float], record: dict[str, float | str]) -> None:
+        self._run.append(self._run.metrics, {"step": step, **record})
         if self._writer is not None:
             for name, value in figures.items():
                 self._writer.add_scalar(name, value, step)

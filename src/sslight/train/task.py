@@ -1,6 +1,6 @@
 """What the loop trains: a module, the loss of a batch, an optimiser and its rates, and what is to be said of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -63,8 +63,26 @@ class Loader(Stateful, Protocol):
         """The batches of ``epoch`` from ``start_step`` on, one for each accumulated part of a step."""
 
 
-def _nothing(step: int) -> None:
+def _nothing(*_: object) -> None:
     pass
+
+
+@dataclass(frozen=True)
+class Callback:
+    """Functions that a run calls in its first process; what they return is looked at only if it is True.
+
+    Attributes:
+        on_log: ``on_log(step, figures)`` for every line of ``metrics.jsonl``; the figures have ``epoch`` and the word
+            ``health`` among them. True ends the run after one more step (several processes: at most ten) as if it were
+            the last: it is measured, saved and exported, and ``resume=true`` would go on from there.
+        on_epoch_end: ``on_epoch_end(epoch, figures)`` with the latest figures, accuracies among them; epochs count
+            from 0. True ends the run likewise.
+        on_end: ``on_end(result)`` once the run has its result; not after an error or an interruption.
+    """
+
+    on_log: Callable[[int, Mapping[str, float | str]], object] = _nothing
+    on_epoch_end: Callable[[int, Mapping[str, float]], object] = _nothing
+    on_end: Callable[[Any], object] = _nothing
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,8 @@ class RunOptions:
         placement: The first line of the run: where it computes, and on what.
         data: The images of each setting, which a resumed run must find again.
         lighter: The settings that need less memory, the gentlest first.
+        callbacks: Called at log steps and epoch ends.
+        finish: What the first process has to do after the last step; gives pages for the loggers.
     """
 
     settings: RunSettings
@@ -140,6 +160,8 @@ class RunOptions:
     placement: str = ""
     data: Mapping[str, DataFingerprint] = field(default_factory=dict)
     lighter: str = "a smaller batch_size, a smaller image_size, fewer workers"
+    callbacks: Sequence[Callback] = ()
+    finish: Callable[[], list[Path]] = list
 
 
 class TrainingStopped(RuntimeError):
