@@ -31,7 +31,9 @@ class WandB:
 
         self.id = known or uuid.uuid4().hex[:8]
         self._client = wandb
-        mode = None if wandb.login(prompt=False, verify=False) else "offline"  # it would ask on the terminal
+        mode = os.environ.get("WANDB_MODE")
+        if mode is None and not wandb.login(prompt=False, verify=False):
+            mode = "offline"  # or it would ask for a key on the terminal
         self._run = wandb.init(
             project=None if "WANDB_PROJECT" in os.environ else _PROJECT,
             name=folder.name,
@@ -43,7 +45,7 @@ class WandB:
             settings=wandb.Settings(silent=True, console="off"),
         )
         self._run.define_metric("*", step_metric="step")  # a run that goes back repeats steps, and W&B's own never do
-        self.place = self._run.url or self._run.dir
+        self.place = self._run.dir if self._run.offline else self._run.url or ""
 
     def log(self, step: int, figures: Figures) -> None:
         self._run.log({"step": step, **figures})

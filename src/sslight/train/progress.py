@@ -11,13 +11,26 @@ from rich.progress import Progress as Bar
 from sslight.train.task import EARLY, Verdict
 
 _SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_BETWEEN_CHANGES = 1.0
 
 
 class Progress:
-    """Stages of work: a live bar on a terminal, a line every 15 seconds in a log file; silent if not ``shown``."""
+    """Stages of work: a live bar on a terminal, in a notebook one line that changes in its place, in a log file a line
+    every 15 seconds; silent if not ``shown``.
+    """
 
     def __init__(self, *, shown: bool) -> None:
-        self.console = Console(stderr=True, quiet=not shown, soft_wrap=True, highlight=False)
+        self._in_notebook = shown and Console().is_jupyter
+        self._place: Any = None  # of the line in the notebook
+        no_terminal = False if self._in_notebook else None  # kernels ask for colors as if they were one
+        self.console = Console(
+            stderr=True,
+            quiet=not shown,
+            soft_wrap=True,
+            highlight=False,
+            force_jupyter=False,
+            force_terminal=no_terminal,
+        )
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -59,10 +72,24 @@ class Progress:
         now = time.monotonic()
         if done > begun and self._first_done is None:
             self._first_done = now, done  # the first unit also compiles and starts workers: it says nothing of the rest
-        if not self.console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES and done < self._total:
+        pause = _SECONDS_BETWEEN_CHANGES if self._in_notebook else _SECONDS_BETWEEN_LINES
+        if not self.console.is_terminal and now - self._last_line >= pause and done < self._total:
             self._last_line = now
             parts = [self._name, f"{self._unit} {done:,}/{self._total:,}".strip(), figures, self._time_left(now)]
-            self.say(" · ".join(part for part in parts if part))
+            line = " · ".join(part for part in parts if part)
+            if self._in_notebook:
+                self._change(line)
+            else:
+                self.say(line)
+
+    def _change(self, line: str) -> None:
+        from IPython.display import display
+
+        content = {"text/plain": line}
+        if self._place is None:
+            self._place = display(content, raw=True, display_id=True)
+        else:
+            self._place.update(content, raw=True)
 
     def _time_left(self, now: float) -> str:
         if self._first_done is None or self._done == self._first_done[1]:
