@@ -5,7 +5,7 @@ DATA ?= .data
 THREADS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-all check format bench evidence docs
+.PHONY: quickstart test test-all check format bench evidence docs wheel
 
 ## Pre-train MobileNetV2 on the built-in drawn images (a few minutes on two cores).
 quickstart: $(VENV)/.installed
@@ -44,6 +44,12 @@ evidence: $(VENV)/.developing
 docs: $(VENV)/.documenting
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open build/site/index.html"
+
+## A wheel in dist/, to install elsewhere.
+wheel: $(VENV)/.created
+	rm -rf build/lib  # or files that were removed would be in it
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/sslight-*.whl
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

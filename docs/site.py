@@ -3,6 +3,7 @@
 On a code host links lead to the files themselves, on the site to the pages made of them.
 """
 
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -17,6 +18,16 @@ _TEXTS = ["CONTRIBUTING.md", "CHANGELOG.md", *(f"benchmarks/results/{path.name}"
 _CODE = {f"examples/{path.name}": path for path in sorted(_ROOT.glob("examples/*.*"))}
 _LANGUAGES = {".py": "python", ".sh": "bash"}
 
+
+def _shown(path: Path) -> str:
+    """An example as Markdown: its code, or the cells of a notebook."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return f"```{_LANGUAGES[path.suffix]}\n{text}```\n"
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(f"```python\n{source}\n```" if kind == "code" else source for kind, source in cells)
+
+
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _ROLE = re.compile(r":(?:func|class|meth|mod):<code>~?([\w.]+)</code>")
 
@@ -26,9 +37,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name in _TEXTS:
         files.append(File.generated(config, name, content=(_ROOT / name).read_text(encoding="utf-8")))
     for name, path in _CODE.items():
-        text = (
-            f"---\nhide: [toc]\n---\n# {name}\n\n```{_LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8')}```\n"
-        )
+        title = "" if path.suffix == ".ipynb" else f"# {name}\n\n"
+        text = f"---\nhide: [toc]\n---\n{title}{_shown(path)}"
         files.append(File.generated(config, _on_site(name), content=text))
     return files
 

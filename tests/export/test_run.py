@@ -197,7 +197,10 @@ def test_a_file_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytes
         ({"input": "nchw"}, "input=nchw would have no effect: files of weights have no input"),
         ({"classifier": "{tmp}"}, "has no classifier.safetensors"),
         ({"resize": 16}, "resize=16 is smaller than the image size 32"),
-        ({"format": "onnx", "lib": "onnxscript"}, "needs the package onnxscript, which is not installed: pip install"),
+        (
+            {"format": "onnx", "lib": "onnxscript"},
+            "needs the package onnxscript, which is not installed: pip install onnx ",
+        ),
         ({"format": "executorch", "lib": "executorch.runtime"}, "needs the package executorch"),
     ],
 )

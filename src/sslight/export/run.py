@@ -109,9 +109,9 @@ def _prepare(settings: ExportSettings) -> Task:
     if "onnx-int8" in settings.format and not settings.data.calibration:
         raise ValueError("data.calibration is not set: format=onnx-int8 needs images, such as data.calibration=images.")
     if any(form.startswith("onnx") for form in settings.format):
-        _check_installed("onnx", "export", "onnx", "onnxruntime", "onnxscript")
+        _check_installed("onnx", "onnx", "onnxruntime", "onnxscript")
     if "executorch" in settings.format:
-        _check_installed("executorch", "executorch", "executorch.runtime")
+        _check_installed("executorch", "executorch.runtime")
     info = read_backbone_info(checkpoint)
     backbone = load_backbone(checkpoint, network=settings.network)
     fingerprint = weights_fingerprint(backbone)
@@ -136,14 +136,14 @@ def _prepare(settings: ExportSettings) -> Task:
     return Task(settings, exportable, images, calibration, resize, output, fingerprint)
 
 
-def _check_installed(form: str, extra: str, *modules: str) -> None:
+def _check_installed(form: str, *modules: str) -> None:
     for module in modules:
         try:
             import_module(module)
         except ImportError:
-            package = module.partition(".")[0]
-            remedy = f"pip install 'sslight[{extra}]'"
-            raise ValueError(f"format={form} needs the package {package}, which is not installed: {remedy}.") from None
+            packages = [name.partition(".")[0] for name in modules]
+            missing, remedy = packages[modules.index(module)], f"pip install {' '.join(packages)}"
+            raise ValueError(f"format={form} needs the package {missing}, which is not installed: {remedy}.") from None
 
 
 def _sizes(settings: ExportSettings, trained: int, classifier: Classifier | None) -> tuple[int, int | None]:

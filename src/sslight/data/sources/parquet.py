@@ -114,7 +114,7 @@ def _open(path: Path) -> "pq.ParquetFile":
     try:
         from pyarrow import parquet
     except ImportError:
-        raise ValueError(f'{path} is a Parquet file: to read it, give pip install "sslight[parquet]"') from None
+        raise ValueError(f"{path} is a Parquet file, and pyarrow is not installed: pip install pyarrow") from None
     try:
         return parquet.ParquetFile(path, pre_buffer=False)
     except _errors() as error:
