@@ -199,7 +199,7 @@ def test_a_file_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytes
         ({"resize": 16}, "resize=16 is smaller than the image size 32"),
         (
             {"format": "onnx", "lib": "onnxscript"},
-            "needs the package onnxscript, which is not installed: pip install onnx ",
+            "needs the package onnxscript, which is not installed: pip install",
         ),
         ({"format": "executorch", "lib": "executorch.runtime"}, "needs the package executorch"),
     ],

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Full, Queue
@@ -130,12 +130,15 @@ class Logger:
     def __init__(self, name: str, folder: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> None:
         self._name, self._say, self._on = name, say, True
         self._calls: Queue[Callable[[Client], object] | None] = Queue(_MOST_WAITING)
-        self._thread = threading.Thread(target=self._work, args=(folder, settings), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(CLIENTS[name], folder, settings), daemon=True)
         self._thread.start()
 
-    def _work(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def _work(self, open_: type[Client], folder: Path, settings: Mapping[str, Any]) -> None:
+        file = folder / "loggers" / f"{self._name}.id"  # of the run at the service, which a resumed one goes on with
         try:
-            client = open_client(self._name, folder, settings)
+            file.parent.mkdir(exist_ok=True)
+            client = open_(folder, settings, file.read_text(encoding="utf-8").strip() if file.exists() else None)
+            file.write_text(f"{client.id}\n", encoding="utf-8")
             self._say(f"{self._name}: {client.place}")
             for call in iter(self._calls.get, None):
                 call(client)
@@ -162,15 +165,3 @@ class Logger:
         self._thread.join(_SECONDS_AT_END if self._on else 0)
         if self._thread.is_alive():
             self._turn_off(f"was not ready {_SECONDS_AT_END:g} s after the run's end")
-
-
-def open_client(name: str, folder: Path, settings: Mapping[str, Any]) -> Client:
-    """A new run at a service, or that of the run folder, where its id is kept in ``loggers/NAME.id``."""
-    file = folder / "loggers" / f"{name}.id"
-    file.parent.mkdir(exist_ok=True)
-    known = None
-    with suppress(FileNotFoundError):
-        known = file.read_text(encoding="utf-8").strip()
-    client = CLIENTS[name](folder, settings, known)
-    file.write_text(f"{client.id}\n", encoding="utf-8")
-    return client

@@ -120,7 +120,7 @@ def test_large_row_groups_are_for_packing_only(tmp_path: Path, monkeypatch: pyte
 def test_without_pyarrow_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "t.parquet", range(1))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match="and pyarrow is not installed: pip install pyarrow$"):
+    with pytest.raises(ValueError, match=r"and pyarrow is not installed: pip install pyarrow$"):
         build_source([str(path)], labeled=False)
 
 
