@@ -16,7 +16,7 @@ from tests.golden import GOLDEN
 
 Settings = Callable[..., PretrainSettings]
 
-SHARED = {
+SHARED: dict[str, Any] = {
     "data.train": ["synthetic:320"],
     "batch_size": 32,
     "steps": 160,

@@ -61,7 +61,7 @@ def put(logger: Logger, steps: range) -> None:
 def test_a_client_that_fails_or_hangs_is_told_once_and_holds_nothing_up(
     client: type[Silent], steps: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(loggers.CLIENTS, "wandb", client)  # type: ignore[arg-type]
+    monkeypatch.setitem(loggers.CLIENTS, "wandb", client)
     monkeypatch.setattr(loggers, "_SECONDS_AT_END", 0.2)
     said: list[str] = []
     logger = Logger("wandb", tmp_path, {}, said.append)
@@ -79,7 +79,7 @@ def test_a_run_ends_well_beside_a_client_that_cannot_even_open(
     def refuse(folder: Path, settings: Mapping[str, Any], known: str | None) -> Silent:
         raise SystemError("no")
 
-    monkeypatch.setitem(loggers.CLIENTS, "wandb", refuse)  # type: ignore[arg-type]
+    monkeypatch.setitem(loggers.CLIENTS, "wandb", refuse)
     monkeypatch.setattr(loggers, "find_spec", lambda name: object())
     result = run_pretraining(tiny(logger="wandb"))
     assert result.training.steps == 4

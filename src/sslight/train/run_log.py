@@ -72,7 +72,7 @@ class RunLog:
             if verdict.state in ("watch", "collapsed"):
                 self.say_once(f"{verdict.state} {verdict.finding.partition('(')[0]}", f"step {step}: {verdict}")
         if self._first:
-            record = {"epoch": epoch, **figures, **words}
+            record: dict[str, float | str] = {"epoch": epoch, **figures, **words}
             self.attempt(lambda: self._write(step, figures, record))
             for logger in self._loggers:
                 logger.put(lambda client: client.log(step, record))
