@@ -181,7 +181,7 @@ def _parquet() -> tuple[Any, Any]:
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        raise ValueError("a .parquet file needs the package pyarrow: pip install 'sslight[parquet]'.") from None
+        raise ValueError("a .parquet file needs pyarrow, which is not installed: pip install pyarrow.") from None
 
 
 # ---- Files --------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def _open_onnx(path: Path, image_size: int | None) -> _Opened:
         runner = OnnxRunner(path, threads=torch.get_num_threads())
     except ImportError:
         raise ValueError(
-            f"{path} needs the package onnxruntime, which is not installed: pip install 'sslight[export]'."
+            f"{path} needs the package onnxruntime, which is not installed: pip install onnxruntime."
         ) from None
     except Exception as error:  # of ONNX Runtime, which raises types of its own
         raise ValueError(f"{path} cannot be opened by ONNX Runtime ({' '.join(str(error).split())[:200]}).") from None

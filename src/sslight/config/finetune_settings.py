@@ -90,7 +90,7 @@ class FinetuneSettings(fields.Section):
     checkpoint_every_steps: fields.CheckpointEverySteps = None
     checkpoint_every_minutes: fields.CheckpointEveryMinutes = 10.0
     log_every: fields.LogEvery = 20
-    logger: fields.Logger = "tensorboard"
+    logger: fields.Logger = ["tensorboard"]
     explained_by: ClassVar[str] = "sslight config finetune.{key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:
