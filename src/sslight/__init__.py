@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sslight.api.evaluate import evaluate_backbone
     from sslight.api.export import export_backbone
     from sslight.api.finetune import FinetuneResult, finetune
+    from sslight.api.plan import Plan, plan
     from sslight.api.predict import Embeddings, Predictions, embed, predict
     from sslight.api.pretrain import PretrainResult, pretrain
     from sslight.api.report import report_runs
@@ -34,6 +35,7 @@ _HOMES = {
     "sslight.api.evaluate": ["evaluate_backbone"],
     "sslight.api.export": ["export_backbone"],
     "sslight.api.finetune": ["FinetuneResult", "finetune"],
+    "sslight.api.plan": ["Plan", "plan"],
     "sslight.api.predict": ["Embeddings", "Predictions", "embed", "predict"],
     "sslight.api.pretrain": ["PretrainResult", "pretrain"],
     "sslight.api.report": ["report_runs"],
@@ -50,9 +52,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "LARS", "Callback", "DetectionResult", "Embeddings", "EvaluationResult", "FinetuneResult", "MultiCrop",
-    "PageResult", "Predictions", "PretrainResult", "__version__", "cosine_schedule", "detect", "dino_loss",
+    "PageResult", "Plan", "Predictions", "PretrainResult", "__version__", "cosine_schedule", "detect", "dino_loss",
     "embed", "evaluate_backbone", "export_backbone", "finetune", "knn_classify", "load_backbone", "moco_loss",
-    "predict", "pretrain", "report_runs", "show_views", "sinkhorn", "swav_loss", "update_center",
+    "plan", "predict", "pretrain", "report_runs", "show_views", "sinkhorn", "swav_loss", "update_center",
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from sslight.data import (
 from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.evaluate.online import LabeledProbe
 from sslight.methods import Method, build_method
+from sslight.pretraining.memory import check_memory
 from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.schedule import run_length
 from sslight.pretraining.task import build_pretraining_task
@@ -48,6 +49,7 @@ from sslight.train import (
     place,
     train,
 )
+from sslight.train.memory import free_memory
 from sslight.views import build_multi_crop
 
 
@@ -84,8 +86,8 @@ def pretrain(
     ``pretrain("dino_cnn_sslight", {"data.train": "images"}, output="runs/first", epochs=100)``.
 
     Args:
-        recipe: Name of a recipe, or path of a YAML file.
-        overrides: Settings that differ from the recipe, dotted or nested.
+        recipe: ``auto`` (see :func:`sslight.plan`), name of a recipe, or path of a YAML file.
+        overrides: Settings that differ from the recipe, dotted or nested; with ``auto`` also ``hours``.
         callbacks: Functions to call at log steps, epoch ends and the end, which may end the run early.
         more: The same as keywords; sections as dictionaries (``data={"train": "images"}``).
 
@@ -93,7 +95,12 @@ def pretrain(
         ValueError: a setting, a file or the data is wrong; nothing has been written then.
         TrainingStopped: the loss became non-finite or a signal ended the run.
     """
-    return run_pretraining(load_recipe(recipe, {**(overrides or {}), **more}), callbacks)
+    changes = {**(overrides or {}), **more}
+    if recipe == "auto":
+        from sslight.api.plan import auto_settings  # which stands on this module
+
+        return run_pretraining(auto_settings(changes, changes.pop("hours", None))[0], callbacks)
+    return run_pretraining(load_recipe(recipe, changes), callbacks)
 
 
 def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = ()) -> PretrainResult:
@@ -107,6 +114,8 @@ def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = 
     run = RunFolder(settings.output)
     placement = place(settings.devices)
     batch_size_per_process(settings, placement.world_size)
+    free = free_memory(torch.device(placement.accelerator))
+    check_memory(settings, placement.accelerator, placement.world_size, free)
     torch.manual_seed(settings.seed)
     method = build_method(settings, placement.accelerator)
     fabric = build_fabric(settings, placement)

@@ -16,6 +16,7 @@ from sslight.cli.export import export
 from sslight.cli.failures import end
 from sslight.cli.finetune import finetune
 from sslight.cli.import_ import import_weights
+from sslight.cli.plan import plan
 from sslight.cli.predict import embed, predict
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Self-supervised pre-training for small vision networks.",
 )
-for command in (pretrain, finetune, evaluate, compare, predict, embed, views, export, report, recipes, config):
+for command in (pretrain, plan, finetune, evaluate, compare, predict, embed, views, export, report, recipes, config):
     app.command()(command)
 app.command("import")(import_weights)
 app.add_typer(bench, name="bench")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sslight.cli.plan import print_plan, with_hours
 from sslight.cli.terminal import AsJson, facts, say, show
 from sslight.config import PretrainSettings, build_settings, load_recipe, parse_assignments, translate_original
 
@@ -20,7 +21,11 @@ _SHOWN_REASONS = 3
 def pretrain(
     recipe: Annotated[
         str | None,
-        typer.Argument(help="A recipe (see `sslight recipes`) or the path of a YAML file.", show_default=False),
+        typer.Argument(
+            help="auto (settings for your images, machine and hours=H), a recipe (see `sslight recipes`), or a YAML "
+            "file.",
+            show_default=False,
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -46,8 +51,25 @@ def pretrain(
 
 def _from_recipe(words: list[str]) -> PretrainSettings:
     if not words or "=" in words[0]:
-        raise ValueError("no recipe given: `sslight recipes` lists them, such as sslight pretrain dino_cnn_sslight ...")
+        raise ValueError("no recipe given: begin with auto, or with one that `sslight recipes` lists.")
+    if words[0] == "auto":
+        return _planned(words[1:])
+    if timed := next((word for word in words if word.startswith("hours=")), None):
+        raise ValueError(f"{timed} is for auto, which finds the epochs; {words[0]} has its own: set epochs.")
     return load_recipe(words[0], parse_assignments(words[1:]))
+
+
+def _planned(words: list[str]) -> PretrainSettings:
+    given, hours = with_hours(words)
+    if "output" not in given:
+        raise ValueError("output is not set: give the folder of this run, such as output=runs/first.")
+    from sslight.api.plan import auto_settings
+
+    say("looking at the images, and timing a few steps", stderr=True)
+    settings, plan = auto_settings(given, hours)
+    if plan is not None:
+        print_plan(plan, stderr=True)
+    return settings
 
 
 def _from_original(path: Path, words: list[str]) -> PretrainSettings:

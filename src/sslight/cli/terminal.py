@@ -35,13 +35,13 @@ def write_what_the_terminal_can() -> None:
             stream.reconfigure(errors="sslight")
 
 
-def facts(rows: Iterable[tuple[str, str | None]]) -> None:
+def facts(rows: Iterable[tuple[str, str | None]], *, stderr: bool = False) -> None:
     """Print names and values, one pair a line; None is left out."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in rows:
         if value is not None:
             table.add_row(name, value)
-    say(table)
+    say(table, stderr=stderr)
 
 
 def columns(

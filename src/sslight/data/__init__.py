@@ -25,6 +25,8 @@ from sslight.data.loading.view_loader import available_cores as available_cores
 from sslight.data.loading.view_loader import build_view_loader as build_view_loader
 from sslight.data.loading.view_loader import default_workers as default_workers
 from sslight.data.loading.view_loader import loader_workers as loader_workers
+from sslight.data.packing.glance import Glance as Glance
+from sslight.data.packing.glance import glance as glance
 from sslight.data.packing.inspect import Inspection as Inspection
 from sslight.data.packing.inspect import inspect_source as inspect_source
 from sslight.data.packing.pack import PackResult as PackResult

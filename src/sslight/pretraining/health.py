@@ -85,6 +85,7 @@ _SHARPNESS = {"dino": ("teacher_entropy", "dino.teacher_temp"), "swav": ("assign
 _HIGHEST_RATE = {"adamw": 0.003, "sgd": 0.5, "lars": 10.0}  # peak rates above these are rarely meant
 
 
+_FLAT_MEASUREMENTS = 3  # that are needed to call an accuracy flat
 _LEAST_TOLD = 0.12  # of what DINO's targets could tell of their images
 
 
@@ -158,6 +159,25 @@ class HealthWatch:
         worst = ("collapsed", "watch", "starved", "healthy")
         return min(reversed(verdicts), key=lambda verdict: worst.index(verdict.state))
 
+    def stopped_paying(self, total_steps: int) -> str | None:
+        """A sentence if the accuracy has not risen in the last third of the steps done, more than half of all."""
+        trained = self._accuracies[1:]
+        if not trained or not total_steps / 2 < trained[-1]["step"] < total_steps:
+            return None
+        best = max(each["knn"] for each in trained)
+        since = next(each for each in trained if each["knn"] >= best - self._error(best))
+        after = sum(each["step"] > since["step"] for each in trained)
+        if after < _FLAT_MEASUREMENTS or since["step"] > 2 / 3 * trained[-1]["step"]:
+            return None
+        return (
+            f"kNN has not risen since step {since['step']:.0f} ({since['knn']:.1f} %), a third of the run so far: going "
+            "on has stopped paying; checkpoints/best.pt has the best state, and Ctrl-C ends the run"
+        )
+
+    def _error(self, knn: float) -> float:
+        """Standard error of a difference of two accuracies, in percent."""
+        return 100 * math.sqrt(2 * knn / 100 * (1 - knn / 100) / self._images)
+
     def _features(self, means: dict[str, float]) -> Verdict:
         rank, most = means["effective_rank"], rank_limit(self._rows)
         if means["feature_spread"] < self._healthy["feature_spread"][0] or (rank < 1.5 and most > 3):
@@ -177,8 +197,7 @@ class HealthWatch:
             return HEALTHY
         untrained, last = measured[0]["knn"], measured[-1]["knn"]
         best = max(measured[1:], key=lambda each: each["knn"])
-        share = max(untrained, best["knn"]) / 100
-        error = 100 * math.sqrt(2 * share * (1 - share) / self._images)  # standard error of a difference
+        error = self._error(max(untrained, best["knn"]))
         if last < untrained - 2 * error:
             figures = f"kNN {last:.1f} %, untrained {untrained:.1f} %"
             found = f"the last measurement is below the untrained network ({figures})"

@@ -67,6 +67,7 @@ def build_pretraining_task(
         step.advised = step.advised or advice is not None
         if "feature_spread" in metrics:
             lines.append(health_line(metrics, rows, verdict))
+        lines += filter(None, [health.stopped_paying(length.total_steps)])
         return lines
 
     def set_scheduled(number: int) -> dict[str, float]:

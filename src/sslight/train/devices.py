@@ -91,6 +91,11 @@ def _launched() -> tuple[int, int, str]:
     return 1, 1, ""
 
 
+def launcher() -> str:
+    """What started the processes of this command, ``torchrun`` or ``srun``; empty if nothing did."""
+    return _launched()[2]
+
+
 class _Srun(SLURMEnvironment):
     """The tasks that srun started. Lightning's own refuses ``--ntasks``, and compares the job's with the step's."""
 

@@ -1,12 +1,14 @@
 """The memory of a training process: its allocator, its peak, and its end in words."""
 
 import ctypes
+import os
 import platform
 import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -39,6 +41,21 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     if device.type == "cuda":
         peak["device"] = torch.cuda.max_memory_allocated(device) >> 20
     return peak
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process can still take: of the GPU; of the machine, or of the container if that leaves less."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    if not meminfo.is_file():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    available = re.search(r"MemAvailable:\s+(\d+)", meminfo.read_text())
+    assert available is not None
+    free = int(available[1]) << 10
+    with suppress(OSError, ValueError):  # no limit, or no cgroup v2
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return free
 
 
 class OutOfMemory(TrainingStopped):

@@ -1,0 +1,253 @@
+"""``auto``: look at the images, the machine and the time allowed, and find the settings of a run."""
+
+import io
+import os
+import time
+from collections.abc import Mapping
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslight.api.bench import StepSpeed, step_speed
+from sslight.api.pretrain import training_source
+from sslight.backbones import bf16_is_fast_on_cpu, is_public, patch_side
+from sslight.config import PretrainSettings, build_settings, load_recipe, read_recipe, to_yaml
+from sslight.config.overrides import flatten
+from sslight.config.plain_yaml import parse_settings
+from sslight.data import Glance, ReadLimits, Source, available_cores, build_source, check_readable, glance
+from sslight.pretraining.memory import Memory, fit, predict_memory
+from sslight.pretraining.plan import Budget, Choice, Machine, choose, view_pixels
+from sslight.train.devices import launcher, place
+from sslight.train.memory import free_memory
+from sslight.train.run_folder import RunFolder
+
+_CALIBRATION_SECONDS = 12.0
+_START_SECONDS = 6.0  # libraries, the untrained network, the last checkpoint
+_EPOCH_END_SECONDS = 0.3  # a checkpoint, and the loader's first batch
+_CALIBRATED_PIXELS = 1_000_000  # of a step's views on a CPU, where larger batches cost in proportion
+_LARGE_MEGAPIXELS = 1.5
+_ALIKE_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings for a run, a reason for each, and what it will take.
+
+    ``memory`` is the largest of a process in bytes, of which ``machine.memory`` are free; ``seconds`` of the whole run.
+    ``notes`` are sentences on what would help.
+    """
+
+    settings: PretrainSettings
+    choices: list[Choice]
+    images: Glance
+    machine: Machine
+    memory: float
+    seconds: float
+    images_per_second: float
+    notes: list[str]
+
+
+def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = None, **more: Any) -> Plan:
+    """Find the settings of a run on ``data.train``, and run nothing but a few steps that tell how fast it would be.
+
+    ``plan({"data.train": "images"}, hours=8, backbone="resnet18")``
+
+    Args:
+        overrides: Settings that shall be as they are given, dotted or nested.
+        hours: Time that the run may take, from now on; None says how long it takes.
+        more: As ``overrides``, as keywords.
+
+    Raises:
+        ValueError: a setting or the data is wrong, the hours are too few for one epoch, or memory for two images.
+    """
+    begun = time.perf_counter()
+    given = flatten({**(overrides or {}), **more})
+    _check_hours(given, hours)
+    free = {"views.local_size": 8, "optim.min_lr": 0.0, "moco.queue_size": given.get("batch_size", 64)}  # yet to choose
+    settings = build_settings(read_recipe("dino_cnn_sslight_64").values | free, given)
+    if launcher():
+        raise ValueError(
+            f"auto would plan in each process that {launcher()} started: plan once before, with "
+            "`sslight plan IMAGES ... --save plan.yaml`, and let them run `sslight pretrain plan.yaml`."
+        )
+    if is_public(settings.backbone):
+        raise ValueError(f"backbone={settings.backbone} names weights: with auto give init_from={settings.backbone}.")
+    if settings.output is not None:
+        RunFolder(settings.output).check(settings)
+    source = training_source(settings, labeled=settings.probe.linear)
+    limits = ReadLimits(settings.data.max_pixels, settings.data.read_timeout)
+    check_readable(source, limits=limits)
+    images, machine = glance(source, limits=limits), _machine(settings.devices)
+    return _Planner(source, images, machine, given, hours, begun, _num_measured(settings)).plan()
+
+
+def auto_settings(overrides: Mapping[str, Any], hours: float | None) -> tuple[PretrainSettings, Plan | None]:
+    """What ``sslight pretrain auto`` runs; a run that is continued has its settings, and no plan."""
+    given = flatten(overrides)
+    if given.get("output") and given.get("resume"):
+        config = Path(given["output"]) / "config.yaml"
+        if config.is_file():
+            _check_hours(given, hours)
+            return load_recipe(str(config), given), None
+    if os.environ.get("LOCAL_RANK", "0") != "0" and _PLANNED in os.environ:  # one of the processes of a planned run
+        return build_settings(flatten(parse_settings(os.environ[_PLANNED], "plan")), {}), None
+    planned = plan(given, hours=hours)
+    os.environ[_PLANNED] = to_yaml(planned.settings)  # for the processes that Fabric starts on the other GPUs
+    return planned.settings, planned
+
+
+_PLANNED = "SSLIGHT_PLANNED_SETTINGS"
+
+
+def _check_hours(given: Mapping[str, Any], hours: float | None) -> None:
+    if not given.get("data.train"):
+        raise ValueError("data.train is not set: give your images, such as data.train=images (or synthetic:2000).")
+    length = next((name for name in ("epochs", "steps") if given.get(name) is not None), None)
+    if hours is not None and length is not None:
+        raise ValueError(
+            f"hours={hours:g} and {length}={given[length]} are both given: keep one, which sets the length."
+        )
+
+
+def _machine(devices: str) -> Machine:
+    placement = place(devices)
+    on_gpu = placement.accelerator == "cuda"
+    if on_gpu:
+        precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
+    else:
+        precision = "bf16" if bf16_is_fast_on_cpu() else "32"
+    return Machine(
+        device="cuda" if on_gpu else "cpu",
+        name=torch.cuda.get_device_name() if on_gpu else "CPU",
+        processes=placement.world_size,
+        cores=available_cores(),
+        memory=free_memory(torch.device(placement.accelerator)),
+        precision=precision,  # type: ignore[arg-type]
+    )
+
+
+class _Planner:
+    """Chooses, fits into memory, times a few steps, and chooses again by the time that they take."""
+
+    def __init__(
+        self,
+        source: Source,
+        images: Glance,
+        machine: Machine,
+        given: dict[str, Any],
+        hours: float | None,
+        begun: float,
+        measured: int,
+    ) -> None:
+        self._source, self._images, self._machine, self._given = source, images, machine, given
+        self._hours, self._begun = hours, begun
+        self._patch = patch_side(given.get("backbone", "mobilenet_v2"), given.get("patch_size"))
+        self._measured = measured
+        self._memory: dict[int, Memory] = {}  # by the pixels of an image's views, all that changes in it from here on
+
+    def plan(self) -> Plan:
+        settings, choices, memory = self._fitted(None)
+        speed = self._calibrate(settings)
+        for _ in range(2 if self._hours else 0):  # the hours may ask for other views, whose speed is another
+            before = settings
+            settings, choices, memory = self._fitted(self._budget(settings, speed))
+            if _pixels(settings) == _pixels(before):
+                break
+            speed = self._calibrate(settings)
+        share, parts = settings.batch_size // self._machine.processes, settings.accumulate
+        steps = settings.steps or (settings.epochs or 0) * max(1, self._images.num_images // settings.batch_size)
+        return Plan(
+            settings=settings,
+            choices=choices,
+            images=self._images,
+            machine=self._machine,
+            memory=memory.peak(share, accumulate=parts, lean=settings.grad_checkpointing),
+            seconds=self._seconds(settings, speed, steps * settings.batch_size),
+            images_per_second=1 / self._per_image(settings, speed),
+            notes=self._notes(settings, speed),
+        )
+
+    def _fitted(self, budget: Budget | None) -> tuple[PretrainSettings, list[Choice], Memory]:
+        """Settings and reasons, with which the run fits into free memory."""
+        known = {"patch": self._patch, "budget": budget}
+        settings, choices = choose(self._images, self._machine, self._given, **known)
+        memory = self._memory.get(_pixels(settings)) or predict_memory(settings, self._machine.device)
+        self._memory[_pixels(settings)] = memory
+        changes = fit(memory, self._machine, settings.batch_size, self._given)
+        if changes:
+            settings, choices = choose(self._images, self._machine, self._given, **known, fitted=changes)
+        return settings, choices, memory
+
+    def _calibrate(self, settings: PretrainSettings) -> StepSpeed:
+        """The time of a step of one process, loader included, from a dozen seconds of them."""
+        batch = settings.batch_size // self._machine.processes // settings.accumulate
+        if self._machine.device == "cpu":
+            while batch % 2 == 0 and batch > 16 and batch * _pixels(settings) > _CALIBRATED_PIXELS:
+                batch //= 2
+        moco = settings.moco.model_copy(update={"queue_size": settings.moco.queue_size // batch * batch or batch})
+        devices = "cpu" if self._machine.device == "cpu" else "1"
+        alone = {"batch_size": batch, "accumulate": 1, "devices": devices, "compile": False, "moco": moco}
+        settings = settings.model_copy(update=alone)
+        with redirect_stderr(io.StringIO()):
+            speed = step_speed(settings, self._source, steps=3)
+            seconds = min(_CALIBRATION_SECONDS, 3600 * (self._hours or 1) / 50)
+            steps = round(1000 * seconds / speed.ms_per_step)
+            return step_speed(settings, self._source, steps=min(steps, 60)) if steps > 6 else speed
+
+    def _per_image(self, settings: PretrainSettings, speed: StepSpeed) -> float:
+        """Seconds of training for an image; what a step costs at any batch is shared by its images."""
+        once = speed.parts.get("optimizer", 0.0) + speed.parts.get("teacher update", 0.0)
+        share = settings.batch_size // self._machine.processes
+        milliseconds = (speed.ms_per_step - once) / speed.batch_size + once / share
+        return milliseconds / 1000 / self._machine.processes
+
+    def _seconds(self, settings: PretrainSettings, speed: StepSpeed, images: float) -> float:
+        """Of a run that sees so many images, with its measurements and the ends of its epochs."""
+        epochs, per_image = images / self._images.num_images, self._per_image(settings, speed)
+        forward = per_image * settings.views.global_size**2 / (4 * _pixels(settings))  # one view, no backward pass
+        measurements = min(epochs, 30) + 1
+        return (
+            _START_SECONDS + images * per_image + epochs * _EPOCH_END_SECONDS + measurements * self._measured * forward
+        )
+
+    def _budget(self, settings: PretrainSettings, speed: StepSpeed) -> Budget:
+        assert self._hours is not None
+        left = 3600 * self._hours - (time.perf_counter() - self._begun)
+        first = max(left, 1.0) / self._per_image(settings, speed)
+        slower = self._seconds(settings, speed, first) / max(left, 1.0)  # with all that is not a step
+        return Budget(self._hours, left / slower, self._per_image(settings, speed) / _pixels(settings))
+
+    def _notes(self, settings: PretrainSettings, speed: StepSpeed) -> list[str]:
+        images, notes = self._images, []
+        paths = " ".join(settings.data.train)
+        if images.megapixels > _LARGE_MEGAPIXELS:
+            side = 2 * settings.views.global_size
+            notes.append(
+                f"images of {images.megapixels:.1f} megapixels are decoded anew in every epoch: train on smaller "
+                f"copies, `sslight data pack {paths} SHARDS short_side={side}` and data.train=SHARDS"
+            )
+        if images.alike >= _ALIKE_SHARE:
+            notes.append(
+                f"{images.alike:.0%} of the images look like the next one by name, as frames of a video do: take one "
+                "in several seconds (a list file as data.subset)"
+            )
+        if speed.bottleneck.startswith("the loader"):
+            notes.append(speed.bottleneck.removeprefix("the loader: ").rstrip("."))
+        return notes
+
+
+def _pixels(settings: PretrainSettings) -> int:
+    views = settings.views
+    return view_pixels(views.global_size, views.local_size, views.num_local)
+
+
+def _num_measured(settings: PretrainSettings) -> int:
+    """Labelled images of which a measurement computes features."""
+    if not settings.measures_knn:
+        return 0
+    sets = [settings.data.val, settings.probe.train or settings.data.train]
+    numbers = [len(build_source(paths, labeled=False)) for paths in sets if paths]
+    return sum(numbers[:-1]) + min(numbers[-1], settings.probe.knn_bank)

@@ -1,0 +1,197 @@
+"""The memory of a run, predicted before its first step, and what makes it fit."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sslight.config import PretrainSettings
+from sslight.methods import build_method
+from sslight.pretraining.plan import Choice, Machine
+from sslight.pretraining.schedule import RunLength, values_at
+
+_USABLE = 0.9  # of what is free, when a batch is chosen
+_SURELY = 0.85  # of a prediction is needed in any case
+_MOST_FOR_A_PIXEL = 16_000  # bytes kept for a view's pixel: 1,600 in MobileNetV2, 9,000 in a ViT with patches of 4 px
+_PARTS = range(32, 4096)  # images: smaller ones have noisy batch statistics
+
+# What a process had beyond the tensors that are counted here: benchmarks/results/plan.md.
+_RUNTIME = 170 << 20  # code and caches of the libraries that a first step loads
+_HEAP = 1.3  # memory for each byte that is kept for the backward pass: gaps, and what operations need on the way
+
+_OPTIMIZER_STATES = {"lars": 1, "sgd": 1, "adamw": 2}
+_BATCHES = (2, 4)
+_BUFFERS = 5  # batches that the loader holds and fills
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a process needs, in bytes: whatever the batch, and for each image of a part of it.
+
+    ``lean`` is ``per_image`` with grad_checkpointing, or None if the network has no such mode. ``buffered`` are an
+    image's views in the loader's buffers.
+    """
+
+    fixed: float
+    per_image: float
+    lean: float | None
+    buffered: float
+
+    def peak(self, images: int, *, accumulate: int = 1, lean: bool = False) -> float:
+        """With so many images a step in this process."""
+        each = self.lean if lean and self.lean is not None else self.per_image
+        return self.fixed + (each + self.buffered) * images / accumulate
+
+
+def predict_memory(settings: PretrainSettings, device: str) -> Memory:
+    """Count what the forward passes of two small batches keep for the backward pass, on the CPU for any ``device``.
+
+    PyTorch's random stream is left as it was.
+    """
+    views = settings.views
+    pixels = views.num_global * views.global_size**2 + views.num_local * views.local_size**2
+    small, large = (_Kept(settings, device, images, lean=False) for images in _BATCHES)
+    slope = (large.bytes - small.bytes) / (_BATCHES[1] - _BATCHES[0])
+    once, lean = max(0.0, small.bytes - _BATCHES[0] * slope), None
+    try:
+        again = _Kept(settings, device, _BATCHES[1], lean=True)
+        lean = (again.bytes - once + max(large.inside[name] for name in again.computed_again)) / _BATCHES[1]
+    except ValueError:  # the network has no such mode
+        pass
+    inputs = 4 * 3 * pixels
+    return Memory(
+        fixed=_RUNTIME + large.state + once,
+        per_image=_HEAP * slope + inputs,
+        lean=None if lean is None else _HEAP * lean + inputs,
+        buffered=3.0 * pixels * _BUFFERS,
+    )
+
+
+def check_memory(settings: PretrainSettings, device: str, processes: int, free: int) -> None:
+    """Refuse a run that cannot fit into the ``free`` bytes of each of its processes.
+
+    Raises:
+        ValueError: with the largest batch that does.
+    """
+    views, share = settings.views, settings.batch_size // processes
+    pixels = views.num_global * views.global_size**2 + views.num_local * views.local_size**2
+    if share // settings.accumulate * pixels * _MOST_FOR_A_PIXEL < free:
+        return  # whatever the network; counting takes seconds
+    memory = predict_memory(settings, device)
+    if _SURELY * memory.peak(share, accumulate=settings.accumulate, lean=settings.grad_checkpointing) > free:
+        given = {"accumulate": settings.accumulate, "grad_checkpointing": settings.grad_checkpointing}
+        raise cannot_fit(memory, free, processes, settings.batch_size, given)
+
+
+class _Kept:
+    """What a step on ``images`` blank images keeps: in all, and by the module that computes it.
+
+    Attributes:
+        state: Bytes of weights, buffers, gradients and the optimizer's state.
+        bytes: That the forward pass keeps for the backward pass, besides them.
+        inside: The same by module.
+        computed_again: The modules that checkpointing runs once more in the backward pass.
+    """
+
+    def __init__(self, settings: PretrainSettings, device: str, images: int, *, lean: bool) -> None:
+        settings = settings.model_copy(update={"grad_checkpointing": lean})
+        self.bytes, self.inside, self.computed_again = 0, dict[str, int](), set[str]()
+        with torch.random.fork_rng(devices=[]):
+            method = build_method(settings, device)
+            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            own = [*method.parameters(), *method.buffers()]
+            trained = sum(p.nbytes for p in method.parameters() if p.requires_grad)
+            self.state = sum(t.nbytes for t in own) + (1 + _OPTIMIZER_STATES[settings.optim.name]) * trained
+            self._known = {t.untyped_storage().data_ptr() for t in own}
+            for name, module in next(iter(method.networks.values())).named_modules():
+                self._watch(name, module)
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision != "32"):
+                self._step(settings, method, images)
+
+    def _step(self, settings: PretrainSettings, method: Any, images: int) -> None:
+        views, values = settings.views, values_at(0, settings, RunLength(1, 1))
+        layout = {"memory_format": torch.channels_last}
+        global_views = torch.rand(views.num_global * images, 3, views.global_size, views.global_size).to(**layout)
+        local_views = torch.rand(views.num_local * images, 3, views.local_size, views.local_size).to(**layout)
+        method.begin_step(values)
+        with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept):
+            loss = method(global_views, local_views if views.num_local else None, values).loss
+        if settings.grad_checkpointing:
+            loss.backward()
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._known:  # kept alive by the graph, so no other storage gets its address
+            self._known.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
+
+    def _watch(self, name: str, module: nn.Module) -> None:
+        before = [0]
+
+        def begin(*_: Any) -> None:
+            if torch._C._current_graph_task_id() != -1:  # a backward pass is under way
+                self.computed_again.add(name)
+            before[0] = self.bytes
+
+        def end(*_: Any) -> None:
+            self.inside[name] = max(self.inside.get(name, 0), self.bytes - before[0])
+
+        module.register_forward_pre_hook(begin)
+        module.register_forward_hook(end)
+
+
+def largest_batch(memory: Memory, free: float, *, lean: bool = False) -> int:
+    """Most images that a process can have in a step without parts; 0 or less if not even one."""
+    one, two = (memory.peak(images, lean=lean) for images in (1, 2))
+    return math.floor((_USABLE * free - 2 * one + two) / (two - one))
+
+
+def fit(memory: Memory, machine: Machine, batch: int, given: Mapping[str, Any]) -> dict[str, Choice]:
+    """Batch, parts and checkpointing with which a run fits into free memory, as far as they must change.
+
+    First a smaller batch, then parts of it, then checkpointing, and batches below 64 last.
+
+    Raises:
+        ValueError: nothing that is not ``given`` makes it fit.
+    """
+    processes, share = machine.processes, batch // machine.processes
+    lean, parts = bool(given.get("grad_checkpointing", False)), given.get("accumulate", 1)
+    smaller = [share] if "batch_size" in given else [s for n in range(12) if (s := share >> n) >= min(share, 64)]
+    tiny = [] if "batch_size" in given else [s for s in (32, 16, 8, 4, 2) if s < share]
+    modes = [lean] if "grad_checkpointing" in given or memory.lean is None else [False, True]
+    attempts: list[tuple[int, int, bool]] = []
+    for mode in modes:
+        attempts += [(images, parts, mode) for images in smaller if images // parts >= 2]
+        if "accumulate" not in given:
+            attempts += [(smaller[-1], n, mode) for n in (2, 4, 8, 16, 32) if smaller[-1] / n in _PARTS]
+    attempts += [(images, parts, modes[-1]) for images in tiny if images // parts >= 2]
+    for images, n, mode in attempts:
+        if memory.peak(images, accumulate=n, lean=mode) <= _USABLE * machine.memory:
+            found = {"batch_size": images * processes, "accumulate": n, "grad_checkpointing": mode}
+            before = {"batch_size": batch, "accumulate": parts, "grad_checkpointing": lean}
+            need, free = memory.peak(share, accumulate=parts, lean=lean) / 2**30, machine.memory / 2**30
+            why = f"{share} images need {need:,.1f} GiB, of which {free:,.1f} are free"
+            return {name: Choice(name, value, why) for name, value in found.items() if value != before[name]}
+    raise cannot_fit(memory, machine.memory, processes, batch, given)
+
+
+def cannot_fit(memory: Memory, free: int, processes: int, batch: int, given: Mapping[str, Any]) -> ValueError:
+    """The sentence for a run that does not fit into the ``free`` bytes of each process."""
+    lean, parts = bool(given.get("grad_checkpointing", False)), given.get("accumulate", 1)
+    need = memory.peak(batch // processes, accumulate=parts, lean=lean)
+    most = {mode: largest_batch(memory, free, lean=mode) * parts * processes for mode in (lean, True)}
+    if most[True] < 2 * processes:
+        remedy = "not even 2 images fit: take smaller views (views.global_size) or a smaller backbone"
+    else:
+        remedy = f"set batch_size={most[lean]}, the largest that fits"
+        if not lean and memory.lean is not None:
+            remedy += f", or up to {most[True]} with grad_checkpointing=true"
+        remedy += "; `sslight plan IMAGES` finds settings that fit"
+    return ValueError(
+        f"batch_size={batch} needs about {need / 2**30:,.1f} GiB of memory in each process, of which "
+        f"{free / 2**30:,.1f} GiB are free: {remedy}."
+    )

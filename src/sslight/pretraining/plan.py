@@ -1,0 +1,354 @@
+"""The rules behind ``auto``: from the images, the machine and the time allowed to settings, each with its reason.
+
+Nothing here reads a file or a clock. The reasons are told at length in docs/own-data.md, with their measurements.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from sslight.config import PretrainSettings, build_settings, read_recipe
+from sslight.data import Glance
+
+_SHORT_STEPS = 8_000  # what the _64 forms were made for, by measurement
+_LONG_STEPS = 40_000  # nearer by ratio to the 250,000 published steps than to those
+_SMALL_SET = 100_000
+_LARS_PEAK = 1.0
+_WANTED_IMAGES = {1e3: 2e6, 1e4: 8e6, 1e5: 2e7, 1.28e6: 2.56e8}
+"""Images that a long run sees, all epochs together, by the number that there are."""
+
+_RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4)}
+"""Rate for 256 images and weight decay of the optimizers that a recipe for CNNs does not have."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run would train.
+
+    ``memory`` is free for each of its ``processes``, in bytes; ``precision`` is the fastest that this device has.
+    """
+
+    device: Literal["cpu", "cuda"]
+    name: str
+    processes: int
+    cores: int
+    memory: int
+    precision: Literal["32", "bf16", "16"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting, its value, and why."""
+
+    setting: str
+    value: Any
+    because: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The time allowed: ``hours`` as asked for, ``seconds`` of them that are left to training, and its speed."""
+
+    hours: float
+    seconds: float
+    seconds_per_pixel: float
+
+    def images(self, pixels: int) -> float:
+        """Images that can be seen, of so many view pixels each."""
+        return self.seconds / self.seconds_per_pixel / pixels
+
+
+def view_pixels(side: int, local: int, num_local: int) -> int:
+    """Pixels of the views of an image: two global ones and the local ones."""
+    return 2 * side**2 + num_local * local**2
+
+
+# ---- How long, and how large --------------------------------------------------------------------------------
+
+
+def wanted_images(num_images: int) -> float:
+    """Images that a long run on so many sees in all its epochs."""
+    numbers, seen = np.log(list(_WANTED_IMAGES)), np.log(list(_WANTED_IMAGES.values()))
+    inside = min(max(num_images, 1e3), 1.28e6)
+    return float(np.exp(np.interp(np.log(inside), numbers, seen))) * num_images / inside
+
+
+def _short_images(num_images: int) -> float:
+    """Images that a short run sees."""
+    return min(max(_SHORT_STEPS * _smallest_batch(num_images), num_images), wanted_images(num_images))
+
+
+def natural_side(images: Glance) -> int:
+    """Side of a global view that neither enlarges the images nor throws much of them away, in px."""
+    if images.short_side < 96:
+        return 64
+    return 224 if images.short_side >= 200 else images.short_side // 32 * 32
+
+
+def global_side(images: Glance, machine: Machine, budget: Budget | None, patch: int | None) -> tuple[int, str]:
+    """Side of a global view in px, and why."""
+    natural = side = natural_side(images)
+    why = f"the images have {images.short_side} px on the shorter side"
+    if machine.device == "cpu" and natural > 128:
+        side, why = 128, f"{why}, and on a CPU 128 px are {(natural / 128) ** 2:.0f} × as fast as {natural}"
+    for smaller in (160, 128, 96):
+        if budget is None or smaller >= side:
+            continue
+        if budget.images(view_pixels(side, local_side(side, patch), 2)) < _short_images(images.num_images):
+            side, why = smaller, f"smaller than the {natural} px that suit the images: the hours allow few steps"
+    return side, why
+
+
+def local_side(side: int, patch: int | None) -> int:
+    """SSLight's ratio of local to global side, 128 to 224, in whole patches."""
+    step = patch or 4
+    return max(8, step * round(side * 128 / 224 / step))
+
+
+def _table_batch(num_images: int) -> int:
+    sizes = ((1_000_000, 1024), (100_000, 256), (10_000, 128))
+    return next((batch for least, batch in sizes if num_images >= least), _smallest_batch(num_images))
+
+
+def _smallest_batch(num_images: int) -> int:
+    """64, or less where an epoch would have fewer than eight steps."""
+    batch = 64
+    while batch > 8 and 8 * batch > num_images:
+        batch //= 2
+    return max(2, min(batch, num_images))
+
+
+def batch_for(num_images: int, seen: float, processes: int) -> tuple[int, str]:
+    """Images in a step over all processes, and why."""
+    batch, least = _table_batch(num_images), _smallest_batch(num_images)
+    why = "by the number of images"
+    if seen / batch < _SHORT_STEPS and batch > least:
+        why = f"small, because steps count: {seen / batch:,.0f} at {batch} would be few"
+        while seen / batch < _SHORT_STEPS and batch > least:
+            batch //= 2
+    return max(2, -(-batch // processes)) * processes, why
+
+
+# ---- The settings -------------------------------------------------------------------------------------------
+
+
+def choose(
+    images: Glance,
+    machine: Machine,
+    given: Mapping[str, Any],
+    *,
+    patch: int | None = None,
+    budget: Budget | None = None,
+    fitted: Mapping[str, Choice] = MappingProxyType({}),
+) -> tuple[PretrainSettings, list[Choice]]:
+    """Settings for these images on this machine, and the reasons; what is ``given`` (dotted names) stays as it is.
+
+    Args:
+        images, machine: What there is.
+        given: What the user sets.
+        patch: Side of the backbone's patches in px, or None if it has none.
+        budget: The time allowed; None without a limit.
+        fitted: What :func:`fit` found, by setting.
+
+    Raises:
+        ValueError: ``given`` breaks a rule, or the hours are too few for one epoch.
+    """
+    return _Rules(images, machine, given, patch, budget, fitted).settings()
+
+
+class _Rules:
+    def __init__(
+        self,
+        images: Glance,
+        machine: Machine,
+        given: Mapping[str, Any],
+        patch: int | None,
+        budget: Budget | None,
+        fitted: Mapping[str, Choice],
+    ) -> None:
+        self.images, self.machine, self.given, self.budget, self.fitted = images, machine, given, budget, fitted
+        self.choices: list[Choice] = []
+        self.affords_locals = True
+        self.method = given.get("method", "dino")
+        family = "vit" if patch and self.method == "dino" else "cnn"
+        side, self.why_side = global_side(images, machine, budget, patch)
+        self.side = given.get("views.global_size", side)
+        small = "_64" if self.side < 224 else ""
+        self.recipe = f"{self.method}_{family}_sslight{small}"
+        self.base = read_recipe(self.recipe).values
+        self.published = read_recipe(self.recipe.removesuffix("_64")).values
+        self.short = read_recipe(f"{self.method}_cnn_sslight_64").values
+        self.patch = patch and given.get("patch_size", self.base.get("patch_size") or patch)
+
+    def settings(self) -> tuple[PretrainSettings, list[Choice]]:
+        self._length()
+        self._views()
+        self._rates()
+        {"dino": self._dino, "swav": self._swav, "moco": self._moco}[self.method]()
+        self._machine()
+        chosen = {choice.setting: choice.value for choice in self.choices}
+        length = {"epochs": None, "steps": None}  # the recipe's gives way
+        return build_settings(self.base | length | chosen, self.given), [
+            Choice("recipe", self.recipe, "the nearest one, from which the rest departs"),
+            *(Choice(c.setting, self.given.get(c.setting, c.value), self._why(c)) for c in self.choices),
+        ]
+
+    def _why(self, choice: Choice) -> str:
+        return "as you set it" if choice.setting in self.given else choice.because
+
+    def _add(self, setting: str, value: Any, because: str) -> Any:
+        """Choose a value; what the user has set counts, and is returned."""
+        self.choices.append(Choice(setting, value, because))
+        return self.given.get(setting, value)
+
+    def _by_length(self, *settings: str) -> None:
+        """Settings in which the recipes for short runs and the published ones differ."""
+        form = self.published if self.is_long else self.short
+        why = "as published, for long runs" if self.is_long else "as measured in short runs"
+        for setting in settings:
+            self._add(setting, form[setting], why)
+
+    def _seen(self) -> tuple[float, str]:
+        """Images that the run sees, all epochs together, and why; sets the number of local views that it can afford."""
+        number, wanted = self.images.num_images, wanted_images(self.images.num_images)
+        local = self.given.get("views.local_size", local_side(self.side, self.patch))
+        published = self.published["views.num_local"]
+        if self.budget is None:
+            if self.machine.device == "cuda":
+                return wanted, f"{wanted:,.0f} images seen in all: what so many images are worth"
+            seen = _short_images(number)
+            return seen, f"{seen:,.0f} images seen in all, a short run as measured; hours=H allows more"
+        few = self.budget.images(view_pixels(self.side, local, self.given.get("views.num_local", 2)))
+        many = self.budget.images(view_pixels(self.side, local, self.given.get("views.num_local", published)))
+        self.affords_locals = many >= wanted
+        seen = min(wanted, few)
+        if seen < number:
+            epoch = number / few * self.budget.seconds / 3600
+            raise ValueError(
+                f"hours={self.budget.hours:g} is too short for one epoch of {number:,} images, which takes {epoch:.2g} "
+                f"hours here: give more, or a part of the images, such as data.subset={0.8 * seen / number:.1g}."
+            )
+        if seen == wanted:
+            return seen, f"{seen:,.0f} images seen in all are enough; the hours allow {few / wanted:.1f} times as many"
+        return seen, f"{seen:,.0f} images seen in all fit into the hours; a full run sees {wanted:,.0f}"
+
+    def _length(self) -> None:
+        number = self.images.num_images
+        seen, why = self._seen()
+        if given_epochs := self.given.get("epochs"):
+            seen = given_epochs * number
+        batch = self.fitted.get("batch_size")
+        proposed = batch_for(number, seen, self.machine.processes) if batch is None else (batch.value, batch.because)
+        self.batch = self._add("batch_size", *proposed)
+        per_epoch = self.steps_per_epoch = max(1, number // self.batch)
+        epochs = seen / self.batch / per_epoch
+        if "steps" in self.given:
+            self.epochs = self._add("steps", self.given["steps"], why) / per_epoch
+        elif self.budget is not None and epochs < 10 and not given_epochs:  # whole epochs would leave time unused
+            self.epochs = self._add("steps", math.floor(epochs * per_epoch), why) / per_epoch
+        else:
+            self.epochs = self._add("epochs", max(1, math.floor(epochs + 1e-9)), why)
+        self.steps = self.epochs * per_epoch
+        self.is_long = self.steps >= _LONG_STEPS
+
+    def _views(self) -> None:
+        side, gray = self.side, self.images.is_gray
+        self._add("views.global_size", side, self.why_side)
+        self._add("views.local_size", local_side(side, self.patch), "objects as large as in global views (SSLight)")
+        if self.is_long and self.affords_locals:
+            self._add("views.num_local", self.published["views.num_local"], "as published, for long runs")
+        else:
+            self._add("views.num_local", 2, "as measured in short runs: more images in the same time")
+        self._add("views.blur_sigma", [0.1, round(side * 2 / 224, 1)], "2 px at 224 px, in proportion")
+        self._by_length("views.jitter_prob")
+        if gray:
+            self._add("views.jitter", [0.4, 0.4, 0.0, 0.0], "gray images have neither hue nor saturation")
+            self._add("views.grayscale_prob", 0.0, "they are gray")
+            self._add("views.solarize_prob", [0.0, 0.0], "inverted intensities are another image")
+        else:
+            self._by_length("views.grayscale_prob", "views.solarize_prob")
+        if not self.given.get("init_from"):
+            form, why = ("standard", "as published") if self.is_long else ("smooth", "MobileNets in short runs")
+            self._add("init", form, why)
+
+    def _rates(self) -> None:
+        optimizer = self.given.get("optim.name", self.base["optim.name"])
+        if optimizer == self.base["optim.name"] == "lars":
+            published = self.published["lr"] * self.batch / 256
+            peak = max(_LARS_PEAK, published)
+            why = "as published" if published >= _LARS_PEAK else "a peak of 1.0 with LARS at any batch up to 512"
+            self._add("lr", float(f"{peak * 256 / self.batch:.4g}"), why)
+            low = self.published["optim.min_lr"] if published >= _LARS_PEAK else _LARS_PEAK / 100
+        else:
+            lr, decay = _RATES.get(optimizer, (self.base["lr"], 0.0))
+            if optimizer == self.base["optim.name"]:
+                lr = self.base["lr"]
+            else:
+                self._add("optim.weight_decay", decay, f"usual with {optimizer}")
+            lr = self._add("lr", lr, f"as published for {optimizer}")
+            low = lr * self.batch / 256 / 100
+        self._add("optim.min_lr", float(f"{low:.3g}"), "a hundredth of the peak rate")
+        most = 0.05 * self.steps
+        warm, why = most, "5 % of the run, as published"
+        if optimizer == "lars" and not self.is_long:
+            warm, why = min(most, max(40, 0.005 * self.steps)), "40 steps or half a percent, as measured with LARS"
+        self._add("optim.warmup_epochs", float(f"{warm / self.steps_per_epoch:.3g}"), why)
+        if self.method == "swav":
+            self._by_length("optim.warmup_start")
+
+    def _heads(self, *settings: str) -> None:
+        few = self.images.num_images < _SMALL_SET
+        form = self.short if few else self.published
+        why = f"below {_SMALL_SET:,} images" if few else "as published"
+        for setting in settings:
+            self._add(setting, form[setting], why)
+
+    def _dino(self) -> None:
+        self._heads("dino.head_hidden_dim", "dino.head_output_dim")
+        self._by_length("dino.teacher_momentum", "dino.center_momentum", "dino.freeze_last_layer_epochs")
+        if self.is_long:
+            self._add("dino.teacher_temp", self.published["dino.teacher_temp"], "as published, for long runs")
+            self._add("dino.warmup_teacher_temp_epochs", round(self.epochs / 4), "a quarter of the run, as published")
+        else:
+            sharp = self.batch <= 32
+            why = "batches of 32 and less leave higher ones uniform" if sharp else "as measured in short runs"
+            self._add("dino.teacher_temp", 0.02 if sharp else 0.04, why)
+            self._add("dino.warmup_teacher_temp_epochs", 0, "as measured in short runs")
+
+    def _swav(self) -> None:
+        self._by_length("swav.epsilon", "swav.freeze_prototypes_epochs")
+        number = min(3000, 2 * self.batch)
+        if self.batch < 1024:
+            self._add("swav.num_prototypes", number, "two for each image of a batch, as measured at 64")
+            self._add("swav.queue_size", 0, "the batch fills the prototypes")
+        else:
+            self._add("swav.num_prototypes", 3000, "as published")
+            self._add("swav.queue_size", max(3840, self.batch), "as published")
+            self._add("swav.queue_start_epoch", math.ceil(0.075 * self.epochs), "as published, by the share of epochs")
+
+    def _moco(self) -> None:
+        self._by_length("moco.key_momentum")
+        number = self.images.num_images
+        most = min(4096 if number < _SMALL_SET else 65536, number // 2)
+        size = max(1, most // self.batch) * self.batch
+        self._add("moco.queue_size", size, "a multiple of the batch, at most half of the images")
+
+    def _machine(self) -> None:
+        machine = self.machine
+        fast = {"bf16": "fast on this device", "16": "this GPU has no bf16", "32": "bf16 is slow on this processor"}
+        self._add("precision", machine.precision, fast[machine.precision])
+        workers = max(1, machine.cores // machine.processes - 1)
+        self._add("workers", workers, f"{machine.cores} cores, one left for each training process")
+        for setting in ("accumulate", "grad_checkpointing"):
+            if setting in self.fitted:
+                self._add(setting, self.fitted[setting].value, self.fitted[setting].because)
+        many = math.ceil(self.epochs)
+        self._add("checkpoint.every_epochs", max(1, many // 10), "ten are kept")
+        if self.given.get("data.val") or self.given.get("probe.train") or self.given.get("probe.knn"):
+            self._add(
+                "probe.every_epochs", math.ceil(many / 30), "at most 30 measurements, of which best.pt is the best"
+            )
