@@ -99,7 +99,8 @@ def pretrain(
     if recipe == "auto":
         from sslight.api.plan import auto_settings  # which stands on this module
 
-        return run_pretraining(auto_settings(changes, changes.pop("hours", None))[0], callbacks)
+        hours = changes.pop("hours", None)
+        return run_pretraining(auto_settings(changes, hours)[0], callbacks)
     return run_pretraining(load_recipe(recipe, changes), callbacks)
 
 

@@ -170,8 +170,8 @@ class HealthWatch:
         if after < _FLAT_MEASUREMENTS or since["step"] > 2 / 3 * trained[-1]["step"]:
             return None
         return (
-            f"kNN has not risen since step {since['step']:.0f} ({since['knn']:.1f} %), a third of the run so far: going "
-            "on has stopped paying; checkpoints/best.pt has the best state, and Ctrl-C ends the run"
+            f"kNN has not risen since step {since['step']:.0f} ({since['knn']:.1f} %), a third of the run so far: "
+            "going on has stopped paying; checkpoints/best.pt has the best state, and Ctrl-C ends the run"
         )
 
     def _error(self, knn: float) -> float:

@@ -21,6 +21,7 @@ _PARTS = range(32, 4096)  # images: smaller ones have noisy batch statistics
 # What a process had beyond the tensors that are counted here: benchmarks/results/plan.md.
 _RUNTIME = 170 << 20  # code and caches of the libraries that a first step loads
 _HEAP = 1.3  # memory for each byte that is kept for the backward pass: gaps, and what operations need on the way
+_LEAN_HEAP = 1.9  # the same with grad_checkpointing, where more is taken and given back
 
 _OPTIMIZER_STATES = {"lars": 1, "sgd": 1, "adamw": 2}
 _BATCHES = (2, 4)
@@ -65,7 +66,7 @@ def predict_memory(settings: PretrainSettings, device: str) -> Memory:
     return Memory(
         fixed=_RUNTIME + large.state + once,
         per_image=_HEAP * slope + inputs,
-        lean=None if lean is None else _HEAP * lean + inputs,
+        lean=None if lean is None else _LEAN_HEAP * lean + inputs,
         buffered=3.0 * pixels * _BUFFERS,
     )
 

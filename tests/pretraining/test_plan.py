@@ -1,0 +1,192 @@
+"""The rules behind ``auto``, on sets and machines described by hand."""
+
+from typing import Any
+
+import pytest
+
+from sslight.config import load_recipe
+from sslight.data import Glance
+from sslight.pretraining.memory import Memory, check_memory, fit, largest_batch, predict_memory
+from sslight.pretraining.plan import Budget, Machine, choose, wanted_images
+from tests.conftest import TINY
+
+GB = 1 << 30
+LAPTOP = Machine("cpu", "CPU", processes=1, cores=2, memory=10 * GB, precision="bf16")
+EIGHT_GPUS = Machine("cuda", "GPU", processes=8, cores=64, memory=80 * GB, precision="bf16")
+ICONS = Glance(2_000, short_side=32, megapixels=0.001)
+TINY_IMAGENET = Glance(25_000, short_side=64, megapixels=0.004)
+PHOTOS = Glance(3_000, short_side=3_000, megapixels=12.0)
+IMAGENET = Glance(1_281_167, short_side=375, megapixels=0.19)
+XRAYS = Glance(8_000, short_side=512, megapixels=0.3, is_gray=True)
+
+
+def hours(number: float, *, images_per_second: float, pixels: int) -> Budget:
+    return Budget(number, 3600 * number, 1 / images_per_second / pixels)
+
+
+@pytest.mark.parametrize(
+    ("images", "machine", "expected"),
+    [
+        (
+            ICONS,
+            LAPTOP,
+            {"views.global_size": 64, "batch_size": 64, "epochs": 258, "views.num_local": 2, "dino.teacher_temp": 0.04},
+        ),
+        (
+            TINY_IMAGENET,
+            LAPTOP,
+            {"views.local_size": 36, "batch_size": 64, "epochs": 20, "lr": 4.0, "dino.teacher_momentum": 0.99},
+        ),
+        (
+            PHOTOS,
+            LAPTOP,
+            {
+                "recipe": "dino_cnn_sslight_64",
+                "views.global_size": 128,
+                "views.local_size": 72,
+                "views.blur_sigma": [0.1, 1.1],
+            },
+        ),
+        (
+            IMAGENET,
+            EIGHT_GPUS,
+            {
+                "recipe": "dino_cnn_sslight",
+                "views.global_size": 224,
+                "views.num_local": 6,
+                "batch_size": 1024,
+                "lr": 0.48,
+                "optim.min_lr": 0.0048,
+                "optim.warmup_epochs": 10.0,
+                "dino.teacher_temp": 0.07,
+                "dino.warmup_teacher_temp_epochs": 50,
+                "dino.head_output_dim": 4096,
+                "views.jitter_prob": 0.8,
+                "epochs": 200,
+                "workers": 7,
+            },
+        ),
+        (XRAYS, LAPTOP, {"views.jitter": [0.4, 0.4, 0.0, 0.0], "views.grayscale_prob": 0.0}),
+        (Glance(300, 64, 0.004), LAPTOP, {"batch_size": 32, "dino.teacher_temp": 0.02, "lr": 8.0}),
+        (Glance(40_000, 100, 0.01), EIGHT_GPUS, {"views.global_size": 96, "views.local_size": 56, "batch_size": 128}),
+    ],
+)
+def test_settings_follow_from_images_and_machine(images: Glance, machine: Machine, expected: dict[str, Any]) -> None:
+    settings, choices = choose(images, machine, {})
+    found = {choice.setting: choice.value for choice in choices}
+    assert found | expected == found
+    assert all(choice.because for choice in choices)
+    assert settings.epochs == found["epochs"]
+
+
+def test_the_plan_for_imagenet_is_the_published_recipe() -> None:
+    settings, _ = choose(IMAGENET, EIGHT_GPUS, {})
+    published = load_recipe("dino_cnn_sslight")
+    different = {"precision", "workers"}
+    assert settings.model_dump(exclude=different) == published.model_dump(exclude=different)
+
+
+@pytest.mark.parametrize("method", ["dino", "swav", "moco"])
+@pytest.mark.parametrize("images", [ICONS, TINY_IMAGENET, PHOTOS, IMAGENET, XRAYS, Glance(5, 20, 0.1)])
+@pytest.mark.parametrize("machine", [LAPTOP, EIGHT_GPUS])
+def test_every_set_gets_settings_that_hold(method: str, images: Glance, machine: Machine) -> None:
+    settings, _ = choose(images, machine, {"method": method})
+    assert settings.batch_size % machine.processes == 0
+    assert settings.batch_size // machine.processes >= 2
+
+
+def test_a_vit_gets_views_of_whole_patches() -> None:
+    settings, choices = choose(PHOTOS, LAPTOP, {"backbone": "vit_tiny", "patch_size": 8}, patch=8)
+    assert choices[0].value == "dino_vit_sslight_64"
+    assert (settings.views.global_size, settings.views.local_size) == (128, 72)
+    assert settings.optim.name == "adamw"
+
+
+def test_what_is_given_stays_and_the_rest_follows() -> None:
+    settings, choices = choose(TINY_IMAGENET, LAPTOP, {"batch_size": 256, "epochs": 40})
+    assert (settings.batch_size, settings.epochs, settings.lr) == (256, 40, 1.0)
+    assert {c.setting: c.because for c in choices}["batch_size"] == "as you set it"
+    settings, _ = choose(TINY_IMAGENET, LAPTOP, {"optim.name": "adamw"})
+    assert settings.lr == 0.001
+
+
+def test_hours_set_the_length_and_say_what_is_given_up() -> None:
+    budget = hours(2, images_per_second=100, pixels=2 * 64**2 + 2 * 36**2)
+    settings, choices = choose(TINY_IMAGENET, LAPTOP, {}, budget=budget)
+    assert settings.epochs == 28
+    reason = {c.setting: c.because for c in choices}["epochs"]
+    assert reason == "720,000 images seen in all fit into the hours; a full run sees 11,519,834"
+    settings, _ = choose(TINY_IMAGENET, LAPTOP, {}, budget=hours(0.2, images_per_second=100, pixels=10_784))
+    assert settings.steps == 1_125
+    settings, choices = choose(ICONS, LAPTOP, {}, budget=hours(1000, images_per_second=100, pixels=10_784))
+    assert settings.epochs * 2_000 <= wanted_images(2_000) < (settings.epochs + 1) * 2_000
+    assert "the hours allow" in {c.setting: c.because for c in choices}["epochs"]
+
+
+def test_few_hours_make_views_smaller() -> None:
+    pixels = 2 * 128**2 + 2 * 72**2
+    sides = [
+        choose(PHOTOS, LAPTOP, {}, budget=hours(number, images_per_second=25, pixels=pixels))[0].views.global_size
+        for number in (8, 4, 1)
+    ]
+    assert sides == [128, 96, 96]
+
+
+def test_hours_too_few_for_an_epoch_are_an_error() -> None:
+    with pytest.raises(
+        ValueError, match=r"^hours=0\.05 is too short for one epoch of 25,000 images, which takes 0\.069 hours"
+    ):
+        choose(TINY_IMAGENET, LAPTOP, {}, budget=hours(0.05, images_per_second=100, pixels=10_784))
+
+
+# ---- Memory -------------------------------------------------------------------------------------------------
+
+MEMORY = Memory(fixed=0.2 * GB, per_image=0.02 * GB, lean=0.006 * GB, buffered=0.0)
+
+
+@pytest.mark.parametrize(
+    ("free", "given", "expected"),
+    [
+        (8, {}, {}),
+        (4, {}, {"batch_size": 128}),
+        (1.2, {}, {"batch_size": 64, "accumulate": 2}),
+        (0.8, {}, {"batch_size": 64, "grad_checkpointing": True}),
+        (0.3, {}, {"batch_size": 8, "grad_checkpointing": True}),
+        (4, {"batch_size": 256}, {"accumulate": 2}),
+        (1.2, {"batch_size": 256, "accumulate": 1}, None),
+        (0.2, {}, None),
+    ],
+)
+def test_a_run_is_made_to_fit(free: float, given: dict[str, Any], expected: dict[str, Any] | None) -> None:
+    machine = Machine("cpu", "CPU", 1, 2, round(free * GB), "32")
+    if expected is None:
+        with pytest.raises(ValueError, match="batch_size=256 needs about 5.3 GiB of memory in each process, of which"):
+            fit(MEMORY, machine, 256, given)
+    else:
+        assert {name: choice.value for name, choice in fit(MEMORY, machine, 256, given).items()} == expected
+
+
+def test_the_largest_batch_is_the_largest() -> None:
+    most = largest_batch(MEMORY, 5 * GB)
+    assert MEMORY.peak(most) <= 0.9 * 5 * GB < MEMORY.peak(most + 1)
+
+
+def test_memory_grows_with_the_images_and_less_with_checkpointing() -> None:
+    settings = load_recipe("dino_cnn_sslight_64", {"backbone": "test_resnet"})
+    memory = predict_memory(settings, "cpu")
+    assert memory.lean is not None
+    assert 0.05 * memory.per_image < memory.lean < memory.per_image
+    double = predict_memory(
+        load_recipe("dino_cnn_sslight_64", {"backbone": "test_resnet", "views.global_size": 128}), "cpu"
+    )
+    assert 2 < double.per_image / memory.per_image < 4
+
+
+def test_a_named_recipe_that_cannot_fit_is_refused_with_a_batch_that_does() -> None:
+    settings = load_recipe("dino_cnn_sslight_64", {**TINY, "batch_size": 4096})
+    with pytest.raises(
+        ValueError, match=r"batch_size=4096 needs about .* free: set batch_size=\d+, the largest that fits"
+    ) as error:
+        check_memory(settings, "cpu", 1, GB)
+    fitting = int(str(error.value).partition("set batch_size=")[2].partition(",")[0])
+    check_memory(settings.model_copy(update={"batch_size": fitting}), "cpu", 1, GB)
