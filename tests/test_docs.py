@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sslight.cli.plan import with_hours
 from sslight.config import (
     ExportSettings,
     FinetuneSettings,
@@ -54,6 +55,10 @@ def test_there_is_something_to_check() -> None:
 def test_commands_of_the_pages_resolve(command: str) -> None:
     _, verb, *words = command.split()
     match verb:
+        case "plan" if len(words) > 1:
+            with_hours(words[1:])
+        case "pretrain" if words[0] == "auto":
+            with_hours(words[1:])
         case "pretrain":
             recipe, *rest = words
             load_recipe("dino_cnn_sslight" if recipe == "mine.yaml" else recipe, parse_assignments(rest))
@@ -70,7 +75,7 @@ def test_commands_of_the_pages_resolve(command: str) -> None:
         case "export":
             build_export_settings(words[0], parse_assignments(words[1:], ExportSettings))
         case _:
-            assert verb in ("data", "recipes", "config", "compare", "evaluate", "bench", "finetune"), command
+            assert verb in ("data", "recipes", "config", "compare", "evaluate", "bench", "finetune", "plan"), command
 
 
 @pytest.mark.parametrize("snippet", SETTINGS)

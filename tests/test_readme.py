@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sslight.cli.plan import with_hours
 from sslight.config import load_recipe, parse_assignments, read_recipe, recipe_names
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +28,12 @@ def test_there_is_something_to_check() -> None:
 def test_commands_resolve_to_settings(command: str) -> None:
     program, verb, recipe, *words = command.split()
     assert (program, verb) == ("sslight", "pretrain")
-    load_recipe(recipe, parse_assignments(words))
+    if recipe == "auto":
+        given, hours = with_hours(words)
+        assert given
+        assert hours == 8
+    else:
+        load_recipe(recipe, parse_assignments(words))
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)

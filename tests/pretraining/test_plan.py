@@ -119,7 +119,7 @@ def test_hours_set_the_length_and_say_what_is_given_up() -> None:
     settings, _ = choose(TINY_IMAGENET, LAPTOP, {}, budget=hours(0.2, images_per_second=100, pixels=10_784))
     assert settings.steps == 1_125
     settings, choices = choose(ICONS, LAPTOP, {}, budget=hours(1000, images_per_second=100, pixels=10_784))
-    assert settings.epochs * 2_000 <= wanted_images(2_000) < (settings.epochs + 1) * 2_000
+    assert settings.epochs == wanted_images(2_000) // (2_000 // 64 * 64)  # of whole batches
     assert "the hours allow" in {c.setting: c.because for c in choices}["epochs"]
 
 
@@ -160,22 +160,24 @@ MEMORY = Memory(fixed=0.2 * GB, per_image=0.02 * GB, lean=0.006 * GB, buffered=0
 def test_a_run_is_made_to_fit(free: float, given: dict[str, Any], expected: dict[str, Any] | None) -> None:
     machine = Machine("cpu", "CPU", 1, 2, round(free * GB), "32")
     if expected is None:
-        with pytest.raises(ValueError, match="batch_size=256 needs about 5.3 GiB of memory in each process, of which"):
+        with pytest.raises(
+            ValueError, match=r"batch_size=256 needs about 5\.3 GiB of memory in each process, of which"
+        ):
             fit(MEMORY, machine, 256, given)
     else:
         assert {name: choice.value for name, choice in fit(MEMORY, machine, 256, given).items()} == expected
 
 
 def test_the_largest_batch_is_the_largest() -> None:
-    most = largest_batch(MEMORY, 5 * GB)
-    assert MEMORY.peak(most) <= 0.9 * 5 * GB < MEMORY.peak(most + 1)
+    most = largest_batch(MEMORY, 5.1 * GB)
+    assert MEMORY.peak(most) <= 0.9 * 5.1 * GB < MEMORY.peak(most + 1)
 
 
 def test_memory_grows_with_the_images_and_less_with_checkpointing() -> None:
     settings = load_recipe("dino_cnn_sslight_64", {"backbone": "test_resnet"})
     memory = predict_memory(settings, "cpu")
     assert memory.lean is not None
-    assert 0.05 * memory.per_image < memory.lean < memory.per_image
+    assert 0.05 * memory.per_image < memory.lean <= memory.per_image
     double = predict_memory(
         load_recipe("dino_cnn_sslight_64", {"backbone": "test_resnet", "views.global_size": 128}), "cpu"
     )

@@ -241,6 +241,30 @@ def test_a_resumed_run_is_judged_as_it_was(tiny: Settings) -> None:
     assert judged_with(second, (200, 3.8, 0.5)) == judged_with(first, (200, 3.8, 0.5)) != HEALTHY
 
 
+@pytest.mark.parametrize(
+    ("total", "measured", "told"),
+    [
+        (1000, [(0, 10.0), (100, 30.0), (300, 45.0), (400, 45.3), (500, 44.9), (600, 45.2)], True),
+        (
+            1000,
+            [(0, 10.0), (100, 30.0), (300, 45.0), (400, 45.3), (450, 44.9), (480, 45.2)],
+            False,
+        ),  # before the middle
+        (1000, [(0, 10.0), (100, 30.0), (300, 40.0), (400, 45.3), (500, 48.0), (600, 51.2)], False),  # it rises
+        (600, [(0, 10.0), (100, 30.0), (300, 45.0), (400, 45.3), (500, 44.9), (600, 45.2)], False),  # the end
+    ],
+)
+def test_it_is_said_when_going_on_has_stopped_paying(
+    total: int, measured: list[tuple[int, float]], told: bool, tiny: Settings
+) -> None:
+    health = HealthWatch(tiny(), rows=32, measured=5000)
+    for step, knn in measured:
+        health.judge(step, {"knn_top1": knn})
+    sentence = health.stopped_paying(total)
+    assert (sentence is not None) is told
+    assert sentence is None or sentence.startswith("kNN has not risen since step 300 (45.0 %)")
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         recorded = {run: train(run, f"{folder}/{number}") for number, run in enumerate(RUNS)}

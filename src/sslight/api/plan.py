@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,41 +130,38 @@ def _machine(devices: str) -> Machine:
     )
 
 
+@dataclass
 class _Planner:
     """Chooses, fits into memory, times a few steps, and chooses again by the time that they take."""
 
-    def __init__(
-        self,
-        source: Source,
-        images: Glance,
-        machine: Machine,
-        given: dict[str, Any],
-        hours: float | None,
-        begun: float,
-        measured: int,
-    ) -> None:
-        self._source, self._images, self._machine, self._given = source, images, machine, given
-        self._hours, self._begun = hours, begun
-        self._patch = patch_side(given.get("backbone", "mobilenet_v2"), given.get("patch_size"))
-        self._measured = measured
-        self._memory: dict[int, Memory] = {}  # by the pixels of an image's views, all that changes in it from here on
+    source: Source
+    images: Glance
+    machine: Machine
+    given: dict[str, Any]
+    hours: float | None
+    begun: float
+    measured: int
+
+    def __post_init__(self) -> None:
+        self.patch = patch_side(self.given.get("backbone", "mobilenet_v2"), self.given.get("patch_size"))
+        self.memory: dict[int, Memory] = {}  # by the pixels of an image's views, all that changes in it from here on
 
     def plan(self) -> Plan:
         settings, choices, memory = self._fitted(None)
         speed = self._calibrate(settings)
-        for _ in range(2 if self._hours else 0):  # the hours may ask for other views, whose speed is another
+        for _ in range(2 if self.hours else 0):  # the hours may ask for other views, whose speed is another
             before = settings
             settings, choices, memory = self._fitted(self._budget(settings, speed))
             if _pixels(settings) == _pixels(before):
                 break
             speed = self._calibrate(settings)
-        share, parts = settings.batch_size // self._machine.processes, settings.accumulate
-        steps = settings.steps or (settings.epochs or 0) * max(1, self._images.num_images // settings.batch_size)
+        share, parts = settings.batch_size // self.machine.processes, settings.accumulate
+        steps = settings.steps or (settings.epochs or 0) * max(1, self.images.num_images // settings.batch_size)
         return Plan(
             settings=settings,
             choices=choices,
-            images=self._images,
-            machine=self._machine,
+            images=self.images,
+            machine=self.machine,
             memory=memory.peak(share, accumulate=parts, lean=settings.grad_checkpointing),
             seconds=self._seconds(settings, speed, steps * settings.batch_size),
             images_per_second=1 / self._per_image(settings, speed),
@@ -172,56 +170,57 @@ class _Planner:
 
     def _fitted(self, budget: Budget | None) -> tuple[PretrainSettings, list[Choice], Memory]:
         """Settings and reasons, with which the run fits into free memory."""
-        known = {"patch": self._patch, "budget": budget}
-        settings, choices = choose(self._images, self._machine, self._given, **known)
-        memory = self._memory.get(_pixels(settings)) or predict_memory(settings, self._machine.device)
-        self._memory[_pixels(settings)] = memory
-        changes = fit(memory, self._machine, settings.batch_size, self._given)
+        decide = partial(choose, self.images, self.machine, self.given, patch=self.patch, budget=budget)
+        settings, choices = decide()
+        memory = self.memory.get(_pixels(settings)) or predict_memory(settings, self.machine.device)
+        self.memory[_pixels(settings)] = memory
+        changes = fit(memory, self.machine, settings.batch_size, self.given)
         if changes:
-            settings, choices = choose(self._images, self._machine, self._given, **known, fitted=changes)
+            settings, choices = decide(fitted=changes)
         return settings, choices, memory
 
     def _calibrate(self, settings: PretrainSettings) -> StepSpeed:
         """The time of a step of one process, loader included, from a dozen seconds of them."""
-        batch = settings.batch_size // self._machine.processes // settings.accumulate
-        if self._machine.device == "cpu":
+        batch = settings.batch_size // self.machine.processes // settings.accumulate
+        if self.machine.device == "cpu":
             while batch % 2 == 0 and batch > 16 and batch * _pixels(settings) > _CALIBRATED_PIXELS:
                 batch //= 2
         moco = settings.moco.model_copy(update={"queue_size": settings.moco.queue_size // batch * batch or batch})
-        devices = "cpu" if self._machine.device == "cpu" else "1"
+        devices = "cpu" if self.machine.device == "cpu" else "1"
         alone = {"batch_size": batch, "accumulate": 1, "devices": devices, "compile": False, "moco": moco}
         settings = settings.model_copy(update=alone)
         with redirect_stderr(io.StringIO()):
-            speed = step_speed(settings, self._source, steps=3)
-            seconds = min(_CALIBRATION_SECONDS, 3600 * (self._hours or 1) / 50)
+            speed = step_speed(settings, self.source, steps=3)
+            seconds = min(_CALIBRATION_SECONDS, 3600 * (self.hours or 1) / 50)
             steps = round(1000 * seconds / speed.ms_per_step)
-            return step_speed(settings, self._source, steps=min(steps, 60)) if steps > 6 else speed
+            return step_speed(settings, self.source, steps=min(steps, 60)) if steps > 6 else speed
 
     def _per_image(self, settings: PretrainSettings, speed: StepSpeed) -> float:
         """Seconds of training for an image; what a step costs at any batch is shared by its images."""
         once = speed.parts.get("optimizer", 0.0) + speed.parts.get("teacher update", 0.0)
-        share = settings.batch_size // self._machine.processes
+        share = settings.batch_size // self.machine.processes
         milliseconds = (speed.ms_per_step - once) / speed.batch_size + once / share
-        return milliseconds / 1000 / self._machine.processes
+        return milliseconds / 1000 / self.machine.processes
 
     def _seconds(self, settings: PretrainSettings, speed: StepSpeed, images: float) -> float:
         """Of a run that sees so many images, with its measurements and the ends of its epochs."""
-        epochs, per_image = images / self._images.num_images, self._per_image(settings, speed)
+        epochs, per_image = images / self.images.num_images, self._per_image(settings, speed)
         forward = per_image * settings.views.global_size**2 / (4 * _pixels(settings))  # one view, no backward pass
         measurements = min(epochs, 30) + 1
         return (
-            _START_SECONDS + images * per_image + epochs * _EPOCH_END_SECONDS + measurements * self._measured * forward
+            _START_SECONDS + images * per_image + epochs * _EPOCH_END_SECONDS + measurements * self.measured * forward
         )
 
     def _budget(self, settings: PretrainSettings, speed: StepSpeed) -> Budget:
-        assert self._hours is not None
-        left = 3600 * self._hours - (time.perf_counter() - self._begun)
-        first = max(left, 1.0) / self._per_image(settings, speed)
-        slower = self._seconds(settings, speed, first) / max(left, 1.0)  # with all that is not a step
-        return Budget(self._hours, left / slower, self._per_image(settings, speed) / _pixels(settings))
+        assert self.hours is not None
+        left = 3600 * self.hours - (time.perf_counter() - self.begun)
+        per_image, once = self._per_image(settings, speed), self._seconds(settings, speed, 0)
+        most = max(left, 1.0) / per_image
+        slower = (self._seconds(settings, speed, most) - once) / (most * per_image)  # with the ends of epochs
+        return Budget(self.hours, max(left - once, 0.0) / slower, per_image / _pixels(settings))
 
     def _notes(self, settings: PretrainSettings, speed: StepSpeed) -> list[str]:
-        images, notes = self._images, []
+        images, notes = self.images, []
         paths = " ".join(settings.data.train)
         if images.megapixels > _LARGE_MEGAPIXELS:
             side = 2 * settings.views.global_size

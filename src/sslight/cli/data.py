@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 data = typer.Typer(no_args_is_help=True, help="Pack a set of images, and say what it holds.")
 
 _SHOWN_UNREADABLE = 10
+_SLOW_MEGAPIXELS = 1.5
 
 
 @data.command()
@@ -89,7 +90,7 @@ def inspect(
             limits=ReadLimits(max_pixels),
             progress=progress,
         )
-    show(found, asdict(found), _print_inspection, as_json=as_json)
+    show(found, asdict(found), lambda found: _print_inspection(found, source), as_json=as_json)
 
 
 def _build(path: str, *, setting: str, tar_image: str | None = None) -> "Source":
@@ -134,7 +135,7 @@ def _print_packed(result: "PackResult") -> None:
     )
 
 
-def _print_inspection(found: "Inspection") -> None:
+def _print_inspection(found: "Inspection", source: str) -> None:
     from sslight.data import passed_over_in_words
 
     classes = "none"
@@ -166,6 +167,11 @@ def _print_inspection(found: "Inspection") -> None:
         say(f"unreadable: {image.location} ({image.reason})")
     if len(found.unreadable) > _SHOWN_UNREADABLE:
         say(f"… and {len(found.unreadable) - _SHOWN_UNREADABLE:,} more; --json lists all")
+    if found.distributions:
+        say()
+        if found.distributions["megapixels"]["median"] > _SLOW_MEGAPIXELS:
+            say(f"smaller copies are read faster:  sslight data pack {source} SHARDS short_side=512")
+        say(f"settings that fit these images:  sslight pretrain auto data.train={source} output=runs/first")
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -21,7 +21,7 @@ _PARTS = range(32, 4096)  # images: smaller ones have noisy batch statistics
 # What a process had beyond the tensors that are counted here: benchmarks/results/plan.md.
 _RUNTIME = 170 << 20  # code and caches of the libraries that a first step loads
 _HEAP = 1.3  # memory for each byte that is kept for the backward pass: gaps, and what operations need on the way
-_LEAN_HEAP = 1.9  # the same with grad_checkpointing, where more is taken and given back
+_LEAN_HEAP = 1.7  # the same with grad_checkpointing, where more is taken and given back
 
 _OPTIMIZER_STATES = {"lars": 1, "sgd": 1, "adamw": 2}
 _BATCHES = (2, 4)
@@ -66,7 +66,7 @@ def predict_memory(settings: PretrainSettings, device: str) -> Memory:
     return Memory(
         fixed=_RUNTIME + large.state + once,
         per_image=_HEAP * slope + inputs,
-        lean=None if lean is None else _LEAN_HEAP * lean + inputs,
+        lean=None if lean is None else min(_LEAN_HEAP * lean, _HEAP * slope) + inputs,
         buffered=3.0 * pixels * _BUFFERS,
     )
 
@@ -102,7 +102,7 @@ class _Kept:
         self.bytes, self.inside, self.computed_again = 0, dict[str, int](), set[str]()
         with torch.random.fork_rng(devices=[]):
             method = build_method(settings, device)
-            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            method.to(memory_format=torch.channels_last)
             own = [*method.parameters(), *method.buffers()]
             trained = sum(p.nbytes for p in method.parameters() if p.requires_grad)
             self.state = sum(t.nbytes for t in own) + (1 + _OPTIMIZER_STATES[settings.optim.name]) * trained
@@ -114,9 +114,10 @@ class _Kept:
 
     def _step(self, settings: PretrainSettings, method: Any, images: int) -> None:
         views, values = settings.views, values_at(0, settings, RunLength(1, 1))
-        layout = {"memory_format": torch.channels_last}
-        global_views = torch.rand(views.num_global * images, 3, views.global_size, views.global_size).to(**layout)
-        local_views = torch.rand(views.num_local * images, 3, views.local_size, views.local_size).to(**layout)
+        global_views, local_views = (
+            torch.rand(number * images, 3, side, side).to(memory_format=torch.channels_last)
+            for number, side in ((views.num_global, views.global_size), (views.num_local, views.local_size))
+        )
         method.begin_step(values)
         with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept):
             loss = method(global_views, local_views if views.num_local else None, values).loss

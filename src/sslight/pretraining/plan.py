@@ -18,11 +18,12 @@ _SHORT_STEPS = 8_000  # what the _64 forms were made for, by measurement
 _LONG_STEPS = 40_000  # nearer by ratio to the 250,000 published steps than to those
 _SMALL_SET = 100_000
 _LARS_PEAK = 1.0
+_BATCHES = {1_000_000: 1024, 100_000: 256, 10_000: 128}  # by number of images, from which on
 _WANTED_IMAGES = {1e3: 2e6, 1e4: 8e6, 1e5: 2e7, 1.28e6: 2.56e8}
 """Images that a long run sees, all epochs together, by the number that there are."""
 
-_RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4)}
-"""Rate for 256 images and weight decay of the optimizers that a recipe for CNNs does not have."""
+_RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4), "lars": (0.48, 1e-6)}
+"""Rate for 256 images and weight decay of an optimizer that takes the place of the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,6 @@ def local_side(side: int, patch: int | None) -> int:
     return max(8, step * round(side * 128 / 224 / step))
 
 
-def _table_batch(num_images: int) -> int:
-    sizes = ((1_000_000, 1024), (100_000, 256), (10_000, 128))
-    return next((batch for least, batch in sizes if num_images >= least), _smallest_batch(num_images))
-
-
 def _smallest_batch(num_images: int) -> int:
     """64, or less where an epoch would have fewer than eight steps."""
     batch = 64
@@ -124,7 +120,8 @@ def _smallest_batch(num_images: int) -> int:
 
 def batch_for(num_images: int, seen: float, processes: int) -> tuple[int, str]:
     """Images in a step over all processes, and why."""
-    batch, least = _table_batch(num_images), _smallest_batch(num_images)
+    least = _smallest_batch(num_images)
+    batch = next((batch for number, batch in _BATCHES.items() if num_images >= number), least)
     why = "by the number of images"
     if seen / batch < _SHORT_STEPS and batch > least:
         why = f"small, because steps count: {seen / batch:,.0f} at {batch} would be few"
@@ -160,29 +157,27 @@ def choose(
     return _Rules(images, machine, given, patch, budget, fitted).settings()
 
 
+@dataclass
 class _Rules:
-    def __init__(
-        self,
-        images: Glance,
-        machine: Machine,
-        given: Mapping[str, Any],
-        patch: int | None,
-        budget: Budget | None,
-        fitted: Mapping[str, Choice],
-    ) -> None:
-        self.images, self.machine, self.given, self.budget, self.fitted = images, machine, given, budget, fitted
+    images: Glance
+    machine: Machine
+    given: Mapping[str, Any]
+    patch: int | None
+    budget: Budget | None
+    fitted: Mapping[str, Choice]
+
+    def __post_init__(self) -> None:
         self.choices: list[Choice] = []
         self.affords_locals = True
-        self.method = given.get("method", "dino")
-        family = "vit" if patch and self.method == "dino" else "cnn"
-        side, self.why_side = global_side(images, machine, budget, patch)
-        self.side = given.get("views.global_size", side)
-        small = "_64" if self.side < 224 else ""
-        self.recipe = f"{self.method}_{family}_sslight{small}"
+        self.method = self.given.get("method", "dino")
+        side, self.why_side = global_side(self.images, self.machine, self.budget, self.patch)
+        self.side = self.given.get("views.global_size", side)
+        family = "vit" if self.patch and self.method == "dino" else "cnn"
+        self.recipe = f"{self.method}_{family}_sslight{'_64' if self.side < 224 else ''}"
         self.base = read_recipe(self.recipe).values
         self.published = read_recipe(self.recipe.removesuffix("_64")).values
         self.short = read_recipe(f"{self.method}_cnn_sslight_64").values
-        self.patch = patch and given.get("patch_size", self.base.get("patch_size") or patch)
+        self.patch = self.patch and self.given.get("patch_size", self.base.get("patch_size") or self.patch)
 
     def settings(self) -> tuple[PretrainSettings, list[Choice]]:
         self._length()
@@ -190,47 +185,48 @@ class _Rules:
         self._rates()
         {"dino": self._dino, "swav": self._swav, "moco": self._moco}[self.method]()
         self._machine()
-        chosen = {choice.setting: choice.value for choice in self.choices}
+        start = Choice("recipe", self.recipe, "the nearest one, from which the rest departs")
         length = {"epochs": None, "steps": None}  # the recipe's gives way
-        return build_settings(self.base | length | chosen, self.given), [
-            Choice("recipe", self.recipe, "the nearest one, from which the rest departs"),
-            *(Choice(c.setting, self.given.get(c.setting, c.value), self._why(c)) for c in self.choices),
-        ]
-
-    def _why(self, choice: Choice) -> str:
-        return "as you set it" if choice.setting in self.given else choice.because
+        chosen = {choice.setting: choice.value for choice in self.choices}
+        return build_settings(self.base | length | chosen, self.given), [start, *self.choices]
 
     def _add(self, setting: str, value: Any, because: str) -> Any:
-        """Choose a value; what the user has set counts, and is returned."""
+        """Choose a value, or take the one that the user has set; returns it."""
+        if setting in self.given:
+            value, because = self.given[setting], "as you set it"
         self.choices.append(Choice(setting, value, because))
-        return self.given.get(setting, value)
+        return value
 
-    def _by_length(self, *settings: str) -> None:
-        """Settings in which the recipes for short runs and the published ones differ."""
-        form = self.published if self.is_long else self.short
-        why = "as published, for long runs" if self.is_long else "as measured in short runs"
+    def _take(self, long: bool, *settings: str) -> None:
+        """Settings as in the published recipe or in the one for short runs on few images."""
         for setting in settings:
-            self._add(setting, form[setting], why)
+            if long:
+                self._add(setting, self.published[setting], "as published, for long runs on many images")
+            else:
+                self._add(setting, self.short[setting], "as measured in short runs on few images")
 
     def _seen(self) -> tuple[float, str]:
         """Images that the run sees, all epochs together, and why; sets the number of local views that it can afford."""
         number, wanted = self.images.num_images, wanted_images(self.images.num_images)
         local = self.given.get("views.local_size", local_side(self.side, self.patch))
-        published = self.published["views.num_local"]
         if self.budget is None:
             if self.machine.device == "cuda":
                 return wanted, f"{wanted:,.0f} images seen in all: what so many images are worth"
             seen = _short_images(number)
             return seen, f"{seen:,.0f} images seen in all, a short run as measured; hours=H allows more"
-        few = self.budget.images(view_pixels(self.side, local, self.given.get("views.num_local", 2)))
-        many = self.budget.images(view_pixels(self.side, local, self.given.get("views.num_local", published)))
-        self.affords_locals = many >= wanted
+        pixels, most = (
+            view_pixels(self.side, local, self.given.get("views.num_local", n))
+            for n in (2, self.published["views.num_local"])
+        )
+        few = self.budget.images(pixels)
+        self.affords_locals = self.budget.images(most) >= wanted
         seen = min(wanted, few)
         if seen < number:
-            epoch = number / few * self.budget.seconds / 3600
+            share = max(0.8 * seen / number, 0.01)
+            epoch = number * self.budget.seconds_per_pixel * pixels / 3600
             raise ValueError(
                 f"hours={self.budget.hours:g} is too short for one epoch of {number:,} images, which takes {epoch:.2g} "
-                f"hours here: give more, or a part of the images, such as data.subset={0.8 * seen / number:.1g}."
+                f"hours here: give more, or take a part of the images, data.subset={share:.1g}."
             )
         if seen == wanted:
             return seen, f"{seen:,.0f} images seen in all are enough; the hours allow {few / wanted:.1f} times as many"
@@ -259,79 +255,66 @@ class _Rules:
         side, gray = self.side, self.images.is_gray
         self._add("views.global_size", side, self.why_side)
         self._add("views.local_size", local_side(side, self.patch), "objects as large as in global views (SSLight)")
-        if self.is_long and self.affords_locals:
-            self._add("views.num_local", self.published["views.num_local"], "as published, for long runs")
-        else:
-            self._add("views.num_local", 2, "as measured in short runs: more images in the same time")
+        self._take(self.is_long and self.affords_locals, "views.num_local")
         self._add("views.blur_sigma", [0.1, round(side * 2 / 224, 1)], "2 px at 224 px, in proportion")
-        self._by_length("views.jitter_prob")
+        self._take(self.is_long, "views.jitter_prob")
         if gray:
             self._add("views.jitter", [0.4, 0.4, 0.0, 0.0], "gray images have neither hue nor saturation")
             self._add("views.grayscale_prob", 0.0, "they are gray")
             self._add("views.solarize_prob", [0.0, 0.0], "inverted intensities are another image")
         else:
-            self._by_length("views.grayscale_prob", "views.solarize_prob")
+            self._take(self.is_long, "views.grayscale_prob", "views.solarize_prob")
         if not self.given.get("init_from"):
             form, why = ("standard", "as published") if self.is_long else ("smooth", "MobileNets in short runs")
             self._add("init", form, why)
 
     def _rates(self) -> None:
-        optimizer = self.given.get("optim.name", self.base["optim.name"])
-        if optimizer == self.base["optim.name"] == "lars":
-            published = self.published["lr"] * self.batch / 256
-            peak = max(_LARS_PEAK, published)
-            why = "as published" if published >= _LARS_PEAK else "a peak of 1.0 with LARS at any batch up to 512"
-            self._add("lr", float(f"{peak * 256 / self.batch:.4g}"), why)
-            low = self.published["optim.min_lr"] if published >= _LARS_PEAK else _LARS_PEAK / 100
+        own = self.base["optim.name"]
+        optimizer = self.given.get("optim.name", own)
+        lr, low, why = self.published["lr"], self.published["optim.min_lr"], "as published"
+        if optimizer != own:
+            lr, decay = _RATES[optimizer]
+            self._add("optim.weight_decay", decay, f"usual with {optimizer}")
+            low, why = lr * self.batch / 25_600, f"usual with {optimizer}"
+        elif optimizer == "lars" and lr * self.batch / 256 < _LARS_PEAK:
+            lr, low, why = _LARS_PEAK * 256 / self.batch, _LARS_PEAK / 100, "a peak of 1.0, as measured with LARS"
         else:
-            lr, decay = _RATES.get(optimizer, (self.base["lr"], 0.0))
-            if optimizer == self.base["optim.name"]:
-                lr = self.base["lr"]
-            else:
-                self._add("optim.weight_decay", decay, f"usual with {optimizer}")
-            lr = self._add("lr", lr, f"as published for {optimizer}")
-            low = lr * self.batch / 256 / 100
-        self._add("optim.min_lr", float(f"{low:.3g}"), "a hundredth of the peak rate")
+            low = min(low, lr * self.batch / 25_600)
+        self._add("lr", float(f"{lr:.4g}"), why)
+        self._add("optim.min_lr", float(f"{low:.3g}"), "as published, or a hundredth of the peak")
         most = 0.05 * self.steps
         warm, why = most, "5 % of the run, as published"
         if optimizer == "lars" and not self.is_long:
             warm, why = min(most, max(40, 0.005 * self.steps)), "40 steps or half a percent, as measured with LARS"
         self._add("optim.warmup_epochs", float(f"{warm / self.steps_per_epoch:.3g}"), why)
         if self.method == "swav":
-            self._by_length("optim.warmup_start")
-
-    def _heads(self, *settings: str) -> None:
-        few = self.images.num_images < _SMALL_SET
-        form = self.short if few else self.published
-        why = f"below {_SMALL_SET:,} images" if few else "as published"
-        for setting in settings:
-            self._add(setting, form[setting], why)
+            self._take(self.is_long, "optim.warmup_start")
 
     def _dino(self) -> None:
-        self._heads("dino.head_hidden_dim", "dino.head_output_dim")
-        self._by_length("dino.teacher_momentum", "dino.center_momentum", "dino.freeze_last_layer_epochs")
-        if self.is_long:
-            self._add("dino.teacher_temp", self.published["dino.teacher_temp"], "as published, for long runs")
-            self._add("dino.warmup_teacher_temp_epochs", round(self.epochs / 4), "a quarter of the run, as published")
+        many = self.images.num_images >= _SMALL_SET
+        self._take(many, "dino.head_hidden_dim", "dino.head_output_dim")
+        self._take(self.is_long, "dino.teacher_momentum", "dino.center_momentum", "dino.freeze_last_layer_epochs")
+        if self.is_long or self.batch > 32:
+            self._take(self.is_long, "dino.teacher_temp")
         else:
-            sharp = self.batch <= 32
-            why = "batches of 32 and less leave higher ones uniform" if sharp else "as measured in short runs"
-            self._add("dino.teacher_temp", 0.02 if sharp else 0.04, why)
-            self._add("dino.warmup_teacher_temp_epochs", 0, "as measured in short runs")
+            self._add("dino.teacher_temp", 0.02, "batches of 32 and less leave higher ones uniform")
+        warm = round(self.epochs / 4) if self.is_long else 0
+        self._add("dino.warmup_teacher_temp_epochs", warm, "a quarter of a long run, as published; none of a short one")
 
     def _swav(self) -> None:
-        self._by_length("swav.epsilon", "swav.freeze_prototypes_epochs")
-        number = min(3000, 2 * self.batch)
+        self._take(self.is_long, "swav.epsilon", "swav.freeze_prototypes_epochs")
+        self._add(
+            "swav.num_prototypes",
+            2 * self.batch if self.batch < 1024 else 3000,
+            "two for each image of a batch, as measured at 64",
+        )
         if self.batch < 1024:
-            self._add("swav.num_prototypes", number, "two for each image of a batch, as measured at 64")
             self._add("swav.queue_size", 0, "the batch fills the prototypes")
         else:
-            self._add("swav.num_prototypes", 3000, "as published")
-            self._add("swav.queue_size", max(3840, self.batch), "as published")
-            self._add("swav.queue_start_epoch", math.ceil(0.075 * self.epochs), "as published, by the share of epochs")
+            self._add("swav.queue_start_epoch", math.ceil(0.075 * self.epochs), "the published share of the epochs")
 
     def _moco(self) -> None:
-        self._by_length("moco.key_momentum")
+        self._take(self.is_long, "moco.key_momentum")
         number = self.images.num_images
         most = min(4096 if number < _SMALL_SET else 65536, number // 2)
         size = max(1, most // self.batch) * self.batch

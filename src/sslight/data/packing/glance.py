@@ -18,7 +18,7 @@ from sslight.data.sources.source import Source
 
 _HEADERS, _DECODED = 256, 24
 _SAME_CHANNELS = 4.0  # mean difference of channels, of 255: gray pictures kept as colored JPEGs
-_SAME_PICTURE = 0.15  # mean difference of neighbors' thumbnails, of the first one's own spread
+_SAME_PICTURE = 0.25  # mean difference of neighbors' thumbnails, of the first one's own spread
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Memory as `sslight plan` predicts it, against the peak of a real run of a few steps.
 
-    OMP_NUM_THREADS=1 python benchmarks/plan.py > benchmarks/results/plan.md
+    OMP_NUM_THREADS=1 python benchmarks/memory.py > benchmarks/results/plan.md
 
-Each run is a process of its own, which decodes and trains in one: its peak is the high-water mark of its resident memory
-(VmHWM of Linux) less what it had when everything was imported. On a GPU it is the allocator's peak.
+Each run is a process of its own, which decodes and trains in one: its peak is the high-water mark of its resident
+memory (VmHWM of Linux) less what it had when everything was imported. On a GPU it is the allocator's peak.
 """
 
 import argparse
@@ -30,7 +30,9 @@ def settings_for(backbone: str, batch: int, precision: str, *, lean: bool) -> Pr
     """A plan's own settings for small images."""
     recipe = "dino_vit_sslight_64" if backbone.startswith("vit") else "dino_cnn_sslight_64"
     changes = {"backbone": backbone, "batch_size": batch, "precision": precision, "grad_checkpointing": lean}
-    return load_recipe(recipe, {**changes, "workers": 0, "views.num_local": 2, "dino.head_output_dim": 1024})
+    return load_recipe(
+        recipe, {**changes, "workers": 0, "views.num_local": 2, "dino.head_output_dim": 1024, "optim.min_lr": 0}
+    )
 
 
 def resident(name: str) -> int:
@@ -61,7 +63,7 @@ def main() -> None:
         "# Memory, predicted and measured\n\nDINO, views of 64 and 36 px, MiB above the start of the process; ", end=""
     )
     print(
-        f"{platform.processor() or platform.machine()}, torch {torch.__version__}.\n\n    python benchmarks/plan.py\n"
+        f"{platform.processor() or platform.machine()}, torch {torch.__version__}.\n\n    python benchmarks/memory.py\n"
     )
     print("| backbone | precision | checkpointing | images | predicted | measured | difference |")
     print("|---|---|---|---|---|---|---|")

@@ -1,0 +1,115 @@
+"""``sslight plan`` and ``sslight pretrain auto`` as typed."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from sslight.api import plan as planning
+from sslight.cli.main import main
+from sslight.config import load_recipe, parse_assignments
+from sslight.train import RunFolder
+
+TRAIN = "data.train=synthetic:40"
+SMALL = [
+    "backbone=test_resnet", "batch_size=8", "views.global_size=32", "workers=0", "devices=cpu", "precision=32",
+    "logger=none", "dino.head_hidden_dim=16", "dino.head_bottleneck_dim=8", "dino.head_output_dim=32",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_CALIBRATION_SECONDS", 0.1)
+    monkeypatch.delenv("SSLIGHT_PLANNED_SETTINGS", raising=False)
+
+
+def sslight(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str, code: int = 0
+) -> list[str]:
+    monkeypatch.setattr(sys, "argv", ["sslight", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    printed = capsys.readouterr()
+    assert (end.value.code or 0) == code, printed.err
+    return [printed.out, printed.err]
+
+
+def test_auto_shows_its_choices_trains_and_leaves_settings_that_repeat_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    words = ["pretrain", "auto", TRAIN, f"output={output}", "epochs=1", "data.val=synthetic:10:val", *SMALL]
+    _, said = sslight(monkeypatch, capsys, *words)
+    rows = {row[0]: row[1] for line in said.splitlines() if len(row := line.strip().split(maxsplit=1)) == 2}
+    assert rows["batch_size"].split(maxsplit=1) == ["8", "as you set it"]
+    assert rows["views.local_size"].startswith("20 ")
+    assert "GiB free" in rows["machine"]
+    assert (output / "backbone.safetensors").is_file()
+    assert (output / "checkpoints" / "best.pt").is_file()
+    config = str(output / "config.yaml")
+    again = load_recipe(config)
+    assert again.views.local_size == 20
+    assert (again.optim.warmup_epochs, again.epochs) == (0.05, 1)
+    resumed, plan = planning.auto_settings(parse_assignments([*words[2:], "resume=true"]), None)
+    assert plan is None
+    RunFolder(output).check(resumed)  # the same settings
+
+
+def test_a_plan_is_printed_saved_and_runs_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    output, saved = tmp_path / "run", tmp_path / "plan.yaml"
+    words = ["plan", "synthetic:40", "hours=0.01", f"output={output}", *SMALL, "--save", str(saved), "--json"]
+    plan = json.loads(sslight(monkeypatch, capsys, *words)[0])
+    assert not output.exists()
+    assert plan["seconds"] < 36
+    assert plan["images"]["num_images"] == 40
+    assert {"setting", "value", "because"} == set(plan["choices"][0])
+    assert load_recipe(str(saved)).model_dump(mode="json") == plan["settings"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["auto", TRAIN], "output is not set"),
+        (["auto", "output=OUT"], "data.train is not set"),
+        (["auto", "data.train=EMPTY", "output=OUT"], "no images"),
+        (["auto", TRAIN, "output=OUT", "hours=8", "steps=10"], "hours=8 and steps=10 are both given: keep one"),
+        (["auto", TRAIN, "output=OUT", "hours=0"], "hours=0"),
+        (["auto", TRAIN, "output=OUT", "hours=1e-9", *SMALL], "hours=1e-09 is too short for one epoch of 40 images"),
+        (["auto", TRAIN, "output=OUT", "backbone=mobilenet_v9"], "the nearest names are"),
+        (["dino_cnn_sslight", TRAIN, "output=OUT", "hours=8"], "hours=8 is for auto"),
+        (["auto", TRAIN, "output=FULL"], "is not empty"),
+    ],
+)
+def test_what_cannot_be_planned_ends_in_a_sentence(
+    words: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("EMPTY", "FULL"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "FULL" / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    _, said = sslight(monkeypatch, capsys, "pretrain", *words, code=2)
+    assert sentence in said
+    assert not (tmp_path / "OUT").exists()
+
+
+def test_memory_for_less_than_two_images_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(planning, "free_memory", lambda device: 100 << 20)
+    words = [word for word in SMALL if not word.startswith("batch_size")]
+    _, said = sslight(monkeypatch, capsys, "pretrain", "auto", TRAIN, f"output={tmp_path / 'run'}", *words, code=2)
+    assert "not even 2 images fit" in said
+
+
+def test_many_processes_run_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "launcher", lambda: "torchrun")
+    with pytest.raises(ValueError, match=r"plan once before, with `sslight plan IMAGES \.\.\. --save plan.yaml`"):
+        planning.plan({"data.train": "synthetic:40"})
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("SSLIGHT_PLANNED_SETTINGS", "batch_size: 8\nepochs: 30\n")
+    settings, plan = planning.auto_settings({"data.train": "synthetic:40"}, None)
+    assert plan is None
+    assert (settings.batch_size, settings.epochs) == (8, 30)
