@@ -1,7 +1,6 @@
 """What a set of images is like, from a sample that takes seconds: enough to choose settings by."""
 
 import io
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,6 @@ from PIL import Image
 
 from sslight.data.decoding.codecs import PIL_FORMATS
 from sslight.data.decoding.decode import decode
-from sslight.data.decoding.headers import read_header
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableImage
 from sslight.data.sources.source import Source
 
@@ -62,13 +60,11 @@ def _spread(number: int, sample: int) -> list[int]:
 
 def _shape(source: Source, index: int) -> tuple[int, int] | None:
     """Height and width by the header; EXIF may swap them. None if they cannot be read."""
-    with suppress(Exception):  # PIL's readers raise nearly every type on damaged files
-        encoded = source.read(index)
-        if (header := read_header(encoded)) is not None:
-            return header.height, header.width
-        with Image.open(io.BytesIO(encoded), formats=PIL_FORMATS) as image:
+    try:
+        with Image.open(io.BytesIO(source.read(index)), formats=PIL_FORMATS) as image:
             return image.height, image.width
-    return None
+    except Exception:  # PIL's readers raise nearly every type on damaged files
+        return None
 
 
 def _thumbnails(source: Source, index: int, limits: ReadLimits) -> tuple[bool, bool] | None:
