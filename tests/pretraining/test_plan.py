@@ -45,6 +45,7 @@ def hours(number: float, *, images_per_second: float, pixels: int) -> Budget:
                 "views.global_size": 128,
                 "views.local_size": 72,
                 "views.blur_sigma": [0.1, 1.1],
+                "data.scaled_decoding": True,
             },
         ),
         (

@@ -31,6 +31,7 @@ _EPOCH_END_SECONDS = 0.3  # a checkpoint, and the loader's first batch
 _CALIBRATED_PIXELS = 1_000_000  # of a step's views on a CPU, where larger batches cost in proportion
 _LARGE_MEGAPIXELS = 1.5
 _ALIKE_SHARE = 0.5
+_FEWEST_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class _Planner:
             memory=memory.peak(share, accumulate=parts, lean=settings.grad_checkpointing),
             seconds=self._seconds(settings, speed, steps * settings.batch_size),
             images_per_second=1 / self._per_image(settings, speed),
-            notes=self._notes(settings, speed),
+            notes=self._notes(settings, speed, steps),
         )
 
     def _fitted(self, budget: Budget | None) -> tuple[PretrainSettings, list[Choice], Memory]:
@@ -219,8 +220,10 @@ class _Planner:
         slower = (self._seconds(settings, speed, most) - once) / (most * per_image)  # with the ends of epochs
         return Budget(self.hours, max(left - once, 0.0) / slower, per_image / _pixels(settings))
 
-    def _notes(self, settings: PretrainSettings, speed: StepSpeed) -> list[str]:
+    def _notes(self, settings: PretrainSettings, speed: StepSpeed, steps: int) -> list[str]:
         images, notes = self.images, []
+        if steps < _FEWEST_STEPS:
+            notes.append(f"{steps:,} steps teach little: on 2,000 drawn images it took a thousand")
         paths = " ".join(settings.data.train)
         if images.megapixels > _LARGE_MEGAPIXELS:
             side = 2 * settings.views.global_size

@@ -18,6 +18,7 @@ _SHORT_STEPS = 8_000  # what the _64 forms were made for, by measurement
 _LONG_STEPS = 40_000  # nearer by ratio to the 250,000 published steps than to those
 _SMALL_SET = 100_000
 _LARS_PEAK = 1.0
+_SCALED_MEGAPIXELS = 6
 _BATCHES = {1_000_000: 1024, 100_000: 256, 10_000: 128}  # by number of images, from which on
 _WANTED_IMAGES = {1e3: 2e6, 1e4: 8e6, 1e5: 2e7, 1.28e6: 2.56e8}
 """Images that a long run sees, all epochs together, by the number that there are."""
@@ -329,6 +330,8 @@ class _Rules:
         for setting in ("accumulate", "grad_checkpointing"):
             if setting in self.fitted:
                 self._add(setting, self.fitted[setting].value, self.fitted[setting].because)
+        if (size := self.images.megapixels) >= _SCALED_MEGAPIXELS:
+            self._add("data.scaled_decoding", True, f"{size:.0f} megapixels take most of the time to decode whole")
         many = math.ceil(self.epochs)
         self._add("checkpoint.every_epochs", max(1, many // 10), "ten are kept")
         if self.given.get("data.val") or self.given.get("probe.train") or self.given.get("probe.knn"):
