@@ -184,7 +184,7 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
             "optim": settings.optim.model_copy(update={"warmup_epochs": 0}),
             "checkpoint": CheckpointSettings(every_minutes=None, every_epochs=None),
             "log_every": WARMUP_STEPS + steps,
-            "logger": "none",
+            "logger": ["none"],
             "resume": False,
         }
     )

@@ -21,7 +21,6 @@ _PARTS = range(32, 4096)  # images: smaller ones have noisy batch statistics
 # What a process had beyond the tensors that are counted here: benchmarks/results/plan.md.
 _RUNTIME = 170 << 20  # code and caches of the libraries that a first step loads
 _HEAP = 1.3  # memory for each byte that is kept for the backward pass: gaps, and what operations need on the way
-_LEAN_HEAP = 1.7  # the same with grad_checkpointing, where more is taken and given back
 
 _OPTIMIZER_STATES = {"lars": 1, "sgd": 1, "adamw": 2}
 _BATCHES = (2, 4)
@@ -59,14 +58,15 @@ def predict_memory(settings: PretrainSettings, device: str) -> Memory:
     once, lean = max(0.0, small.bytes - _BATCHES[0] * slope), None
     try:
         again = _Kept(settings, device, _BATCHES[1], lean=True)
-        lean = (again.bytes - once + max(large.inside[name] for name in again.computed_again)) / _BATCHES[1]
+        largest_part = max(large.inside[name] for name in again.computed_again)
+        lean = (again.bytes - once + 2 * largest_part) / _BATCHES[1]  # its activations, and their gradients
     except ValueError:  # the network has no such mode
         pass
     inputs = 4 * 3 * pixels
     return Memory(
         fixed=_RUNTIME + large.state + once,
         per_image=_HEAP * slope + inputs,
-        lean=None if lean is None else min(_LEAN_HEAP * lean, _HEAP * slope) + inputs,
+        lean=None if lean is None else _HEAP * min(lean, slope) + inputs,
         buffered=3.0 * pixels * _BUFFERS,
     )
 
