@@ -118,7 +118,7 @@ def test_an_existing_run_is_refused_without_resume_and_continued_only_with_its_o
 
 
 MISTAKES = [
-    ("pretrain", "no recipe given: `sslight recipes` lists them"),
+    ("pretrain", "no recipe given: begin with auto, or with one that `sslight recipes` lists"),
     ("pretrain epochs=10", "no recipe given"),
     ("pretrain dino_cnn_sslite", "there is no recipe 'dino_cnn_sslite': did you mean dino_cnn_sslight"),
     ("pretrain mine.yaml", "recipe file mine.yaml cannot be read (No such file or directory)"),

@@ -176,6 +176,16 @@ def run(case: dict[str, Any], method: Method, num_steps: int) -> tuple[list[dict
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_in_double_precision_the_first_steps_are_the_recorded_ones(name: str) -> None:
+    case = read_json(f"trajectories/{name}.json")
+    records, _ = run(case, build(name, case, torch.float64), 2)
+    for record, recorded in zip(records, case["float64"]["steps"], strict=False):
+        norms = our_parts(recorded.get("grad_norm_by_parameter", {}))
+        assert_record_near(record, {**recorded, "grad_norm_by_parameter": norms}, case["arch"], 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_in_double_precision_the_whole_run_is_the_recorded_one(name: str) -> None:
     case, expected = read_json(f"trajectories/{name}.json"), read_arrays(f"trajectories/{name}_expected.npz")
     method = build(name, case, torch.float64)
