@@ -135,7 +135,7 @@ def test_features_are_written_in_three_forms_and_bad_images_listed(
     [
         (["{run}/backbone.safetensors", "synthetic:2", "output={tmp}/p.csv"], "has no classifier: give the run folder"),
         (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv"], "there is no file {tmp}/none.onnx"),
-        (["{tmp}/text.onnx", "synthetic:2", "output={tmp}/p.csv"], "cannot be opened by ONNX Runtime"),
+        (["{tmp}/text.onnx", "synthetic:2", "output={tmp}/p.csv"], "cannot be opened by onnxruntime"),
         (["{run}", "synthetic:2", "output={tmp}/p.txt"], "must end in .csv: name such a file"),
         (["{run}", "synthetic:2", "output={tmp}/no/p.csv"], "there is no folder {tmp}/no; make it first"),
         (["{run}", "{tmp}/nobody", "output={tmp}/p.csv"], "images: 1 of 1 paths are not files"),

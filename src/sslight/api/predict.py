@@ -31,6 +31,7 @@ from sslight.data import (
 from sslight.evaluate.features.extract import EvalTransform, Extraction, features_of
 from sslight.evaluate.model import choose_image_size, load_model
 from sslight.export.network import as_input
+from sslight.export.litert_file import LiteRTRunner
 from sslight.export.onnx_file import OnnxRunner
 from sslight.files import whole_file
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file, open_classifier
@@ -91,7 +92,7 @@ def embed(
     Args:
         images: A folder, an H5 file, tar shards, ``synthetic:N``, an image file, or a list of such paths (image
             files, or sets of images). No labels are read.
-        checkpoint: A run folder, an export (also ONNX), a classifier, a checkpoint of this program or of the
+        checkpoint: A run folder, an export (also ONNX or LiteRT), a classifier, a checkpoint of this program or of the
             original, or ``timm:NAME[@FILE]``.
         output: A ``.npz``, ``.csv`` or ``.parquet`` file to write; what an interrupted call has computed for it is not
             computed again, and unreadable images are listed beside it.
@@ -99,7 +100,7 @@ def embed(
         image_size: Side in px of the center view; None takes that of the file.
         batch_size: Images that pass through the network at once; without influence on the result beyond rounding.
         workers: Processes that decode; None takes none on a CPU, else the cores of this machine.
-        device: ``cpu`` or ``cuda``; None takes a GPU if there is one. ONNX files compute on the CPU.
+        device: ``cpu`` or ``cuda``; None takes a GPU if there is one. ONNX and LiteRT files compute on the CPU.
 
     Raises:
         ValueError: a path or the checkpoint is wrong, no image can be read, or features are not finite.
@@ -130,7 +131,7 @@ def predict(
     Args:
         images, batch_size, workers, device: As for :func:`embed`.
         classifier: The run folder of :func:`finetune`, its ``classifier.safetensors``, or an export of a classifier
-            (``.safetensors`` or ``.onnx``).
+            (``.safetensors``, ``.onnx`` or ``.tflite``).
         output: A ``.csv`` file to write; else as for :func:`embed`.
 
     Raises:
@@ -206,8 +207,8 @@ def _open(
 ) -> _Opened:
     path = Path(checkpoint).expanduser()
     path = path / CLASSIFIER_FILE if (path / CLASSIFIER_FILE).is_file() else path
-    if path.suffix.lower() == ".onnx":
-        return _open_onnx(path, image_size)
+    if path.suffix.lower() in _RUNTIMES:
+        return _open_for_device(path, image_size)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if is_classifier_file(path):
         file = open_classifier(path)
@@ -229,17 +230,25 @@ def _open(
     return _Opened(str(checkpoint), weights_fingerprint(whole), run, *about)
 
 
-def _open_onnx(path: Path, image_size: int | None) -> _Opened:
+_RUNTIMES: dict[str, tuple[type[OnnxRunner | LiteRTRunner], str]] = {
+    ".onnx": (OnnxRunner, "onnxruntime"),
+    ".tflite": (LiteRTRunner, "ai-edge-litert"),
+}
+"""Of a suffix: what runs such a file, and the package that it needs."""
+
+
+def _open_for_device(path: Path, image_size: int | None) -> _Opened:
     if not path.is_file():
         raise ValueError(f"there is no file {path}: give a file that `sslight export` wrote.")
+    runner_of, package = _RUNTIMES[path.suffix.lower()]
     try:
-        runner = OnnxRunner(path, threads=torch.get_num_threads())
+        runner = runner_of(path, threads=torch.get_num_threads())
     except ImportError:
         raise ValueError(
-            f"{path} needs the package onnxruntime, which is not installed: pip install onnxruntime."
+            f"{path} needs the package {package}, which is not installed: pip install {package}."
         ) from None
-    except Exception as error:  # of ONNX Runtime, which raises types of its own
-        raise ValueError(f"{path} cannot be opened by ONNX Runtime ({' '.join(str(error).split())[:200]}).") from None
+    except Exception as error:  # of the runtime, which raises types of its own
+        raise ValueError(f"{path} cannot be opened by {package} ({' '.join(str(error).split())[:200]}).") from None
     facts = runner.facts
     if "sslight" not in facts:
         raise ValueError(f"{path} does not say how images become its input: give a file that `sslight export` wrote.")

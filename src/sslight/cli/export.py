@@ -21,13 +21,14 @@ def export(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE...",
-            help="data.check=IMAGES · format=onnx, or [safetensors, torchvision, onnx, onnx-int8, executorch] · "
+            help="data.check=IMAGES · format=onnx, or [safetensors, torchvision, onnx, onnx-int8, litert, litert-fp16, "
+            "litert-int8, executorch] · "
             "output=DIR · data.calibration=IMAGES · classifier=DIR and others (`sslight config export`).",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a backbone for timm, torchvision, ONNX Runtime or ExecuTorch, checked on real images and measured."""
+    """Write a backbone for timm, torchvision, ONNX Runtime, LiteRT or ExecuTorch, checked on real images and measured."""
     if "=" in checkpoint:
         raise ValueError(f"{checkpoint} stands where the checkpoint belongs: sslight export CHECKPOINT data.check=...")
     resolved = build_export_settings(checkpoint, parse_assignments(settings or [], ExportSettings))
@@ -46,7 +47,7 @@ def _print_result(result: "ExportResult") -> None:
     say(columns(headings, [*map(_row, result.files), last], numbers=True, no_wrap=True), narrowest=110)
     preprocessing, check = result.content["preprocessing"], result.content["check"]
     say(
-        f"input of ONNX and ExecuTorch files: {preprocessing['dtype']} {preprocessing['shape']}; compared on "
+        f"input of ONNX, LiteRT and ExecuTorch files: {preprocessing['dtype']} {preprocessing['shape']}; compared on "
         f"{check['num_images']} images; latency of one image, median, on {result.content['device']['processor']}\n"
         f"written to {result.path}"
     )

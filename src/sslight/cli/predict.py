@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _File = Annotated[
     str,
     typer.Argument(
-        help="A run folder, a classifier or an export (.safetensors, .onnx); for embed also a checkpoint, "
+        help="A run folder, a classifier or an export (.safetensors, .onnx, .tflite); for embed also a checkpoint, "
         "timm:NAME.TAG or timm:NAME@FILE.",
         show_default=False,
     ),

@@ -6,7 +6,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from sslight.config import fields
 
-ExportForm = Literal["safetensors", "torchvision", "onnx", "onnx-int8", "executorch"]
+ExportForm = Literal[
+    "safetensors", "torchvision", "onnx", "onnx-int8", "litert", "litert-fp16", "litert-int8", "executorch"
+]
 
 
 def _each_once(value: list[ExportForm]) -> list[ExportForm]:
@@ -28,12 +30,12 @@ class ExportDataSettings(fields.Section):
     Unit: images. Try: 512; with many classes at least ten a class."""
 
     calibration: fields.Paths = []
-    """Images from which the ranges of the activations are read, for onnx-int8 alone. Other images than those of
-    data.check, or the comparison is too kind. Unit: path(s). Try: a part of the training images."""
+    """Images from which the ranges of the activations are read, for onnx-int8 and litert-int8 alone. Other images than
+    those of data.check, or the comparison is too kind. Unit: path(s). Try: a part of the training images."""
 
     num_calibration: fields.PositiveInt = 128
     """Images of data.calibration that are used, evenly spread over the set; fewer if it has fewer.
-    Unit: images. Try: 128; memory grows with it unless int8.method=minmax."""
+    Unit: images. Try: 128; memory of onnx-int8 grows with it unless int8.method=minmax."""
 
     max_bad_share: fields.MaxBadShare = 0.01
 
@@ -42,7 +44,7 @@ class ExportDataSettings(fields.Section):
 
 
 class Int8Settings(fields.Section):
-    """Static quantisation to 8 bits."""
+    """Static quantisation of ONNX files to 8 bits."""
 
     method: Literal["minmax", "percentile", "entropy"] = "minmax"
     """How the range of an activation follows from the calibration images: its extremes, a percentile
@@ -58,12 +60,12 @@ class ToleranceSettings(fields.Section):
 
     cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
     """Smallest mean cosine similarity of the features to those of the PyTorch network. null: 0.9999 for float32 files,
-    0.98 for onnx-int8. Unit: cosine. Try: null."""
+    0.999 for litert-fp16, 0.98 for 8 bits. Unit: cosine. Try: null."""
 
     knn: fields.Probability | None = None
     """Smallest share of images that keep their result of a nearest-neighbour search within data.check: the predicted
-    class where there are labels, else the nearest image. null: 0.99 for float32 files; for onnx-int8 0.8 of the classes
-    or 0.5 of the nearest images. Unit: share of the images. Try: null."""
+    class where there are labels, else the nearest image. null: 0.99 for float32 files; for litert-fp16 0.97 of the
+    classes or 0.95 of the nearest images; for 8 bits 0.8 or 0.5. Unit: share of the images. Try: null."""
 
 
 class ExportSettings(fields.Section):
@@ -78,7 +80,8 @@ class ExportSettings(fields.Section):
 
     format: Annotated[list[ExportForm], BeforeValidator(fields.as_list), AfterValidator(_each_once)] = ["onnx"]
     """What to write, one or a list: safetensors (weights under timm's names), torchvision (weights under
-    torchvision's names), onnx (float32), onnx-int8 (statically quantised), executorch (.pte for XNNPACK).
+    torchvision's names), onnx (float32), onnx-int8 (statically quantised), litert (.tflite, float32), litert-fp16
+    (weights in float16), litert-int8 (statically quantised), executorch (.pte for XNNPACK).
     Unit: name(s). Try: onnx first; [safetensors, onnx, onnx-int8] for more at once."""
 
     output: fields.FilePath | None = None
@@ -94,7 +97,7 @@ class ExportSettings(fields.Section):
     null: 256 / 224 of image_size. Unit: px. Try: null; image_size to use whole square images."""
 
     input: Literal["nhwc", "nchw", "normalized"] = "nhwc"
-    """What ONNX and ExecuTorch files take: RGB bytes [B, S, S, 3] (nhwc) or [B, 3, S, S] (nchw), which
+    """What ONNX, LiteRT and ExecuTorch files take: RGB bytes [B, S, S, 3] (nhwc) or [B, 3, S, S] (nchw), which
     they normalise themselves, or float32 [B, 3, S, S] that the caller has normalised.
     Unit: name. Try: nhwc; it is what decoders give."""
 
@@ -104,7 +107,7 @@ class ExportSettings(fields.Section):
     Unit: path. Try: runs/first/evaluation/linear-...; null for a checkpoint that is a run of sslight finetune."""
 
     probabilities: bool = False
-    """Give the probabilities of the classes as a further output of ONNX and ExecuTorch files.
+    """Give the probabilities of the classes as a further output of ONNX, LiteRT and ExecuTorch files.
     Unit: true or false. Try: true where nobody computes a softmax on the device."""
 
     runs: Annotated[int, Field(ge=3)] = 50
@@ -118,10 +121,11 @@ class ExportSettings(fields.Section):
 
     def without_effect(self) -> list[tuple[str, bool, str]]:
         """See :class:`Section`."""
-        has_input = any(form.startswith(("onnx", "executorch")) for form in self.format)
-        no_int8 = "onnx-int8" not in self.format
+        has_input = any(form.startswith(("onnx", "litert", "executorch")) for form in self.format)
+        no_int8 = not any(form.endswith("int8") for form in self.format)
         return [
-            ("data.calibration int8.", no_int8, "nothing is quantised without onnx-int8 in format"),
+            ("data.calibration", no_int8, "nothing is quantised without onnx-int8 or litert-int8 in format"),
+            ("int8.", "onnx-int8" not in self.format, "it is of onnx-int8, which is not in format"),
             ("input probabilities", not has_input, "files of weights have no input"),
             ("int8.percentile", self.int8.method != "percentile", f"int8.method={self.int8.method}"),
         ]

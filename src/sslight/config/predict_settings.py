@@ -21,7 +21,7 @@ class PredictSettings(Section):
     """Images that are computed at once; without influence on the result beyond rounding."""
 
     device: Literal["cpu", "cuda"] | None = None
-    """Where files of weights compute; null: on the GPU if there is one. ONNX files compute on the CPU."""
+    """Where files of weights compute; null: on the GPU if there is one. ONNX and LiteRT files compute on the CPU."""
 
     workers: Workers | None = None
     """Processes that decode; null: none on a CPU, else the cores of this machine."""

@@ -50,6 +50,7 @@ class Tolerance:
 
 
 FLOAT32 = Tolerance(cosine=0.9999, same_neighbor=0.99, same_knn_class=0.99, difference=1e-3, signal_to_noise=40.0)
+FLOAT16 = Tolerance(cosine=0.999, same_neighbor=0.95, same_knn_class=0.97, difference=0.02, signal_to_noise=30.0)
 INT8 = Tolerance(cosine=0.98, same_neighbor=0.5, same_knn_class=0.8, difference=None, signal_to_noise=5.0)
 
 
@@ -95,9 +96,9 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
     if agreement.same_knn_class is not None:
         share, least, what = agreement.same_knn_class, tolerance.same_knn_class, "kNN class"
     limit = math.inf if tolerance.difference is None else tolerance.difference * agreement.largest_output
+    other_ranges = "int8.method=percentile or entropy" if "onnx" in name else "format=litert-fp16"
     remedy = (
-        "try int8.method=percentile or entropy, more calibration images, or accept it with tolerance.cosine and "
-        "tolerance.knn"
+        f"try {other_ranges}, more calibration images, or accept it with tolerance.cosine and tolerance.knn"
         if "int8" in name
         else "export another format, and report this network; tolerance.cosine and tolerance.knn accept it as it is"
     )

@@ -9,12 +9,12 @@ import numpy.typing as npt
 import torch
 
 from sslight.export.network import Exportable
-from sslight.export.onnx_file import quiet
+from sslight.export.onnx_file import library
 
 
 def write_executorch(exportable: Exportable, path: Path) -> None:
     """Write the network for one image at a time, in float32, lowered to XNNPACK where it can be."""
-    with quiet():
+    with library("executorch"):
         partitioner = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
         exir = import_module("executorch.exir")
         size = exportable.info.image_size

@@ -1,4 +1,4 @@
-"""What an export says of itself: ``export.json``, and the metadata within ONNX files."""
+"""What an export says of itself: ``export.json``, and the metadata within ONNX and LiteRT files."""
 
 import hashlib
 import platform
@@ -11,19 +11,23 @@ from typing import Any
 from sslight.backbones import timm_name
 from sslight.config import ExportSettings
 from sslight.data import data_fingerprint
-from sslight.export.agreement import FLOAT32, INT8, Tolerance
+from sslight.export.agreement import FLOAT16, FLOAT32, INT8, Tolerance
 from sslight.export.cost import device_facts
 from sslight.export.onnx_file import OPSET
 from sslight.export.task import ExportedFile, Task
 from sslight.export.weights_file import WEIGHT_KEYS, how_to_load
 
 FORMAT = "sslight-export"
-_PACKAGES = ("sslight", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "executorch")
+_PACKAGES = (
+    *("sslight", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "executorch"),
+    *("litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
+)
+_TOLERANCES = {"litert-fp16": FLOAT16, "onnx-int8": INT8, "litert-int8": INT8}
 
 
 def tolerance(settings: ExportSettings, form: str) -> Tolerance:
     """The form's own, with what the user accepts in its place; who accepts more also accepts larger differences."""
-    default, wanted = INT8 if form == "onnx-int8" else FLOAT32, settings.tolerance
+    default, wanted = _TOLERANCES.get(form, FLOAT32), settings.tolerance
     accepted = wanted.cosine is not None or wanted.knn is not None
     return Tolerance(
         cosine=default.cosine if wanted.cosine is None else wanted.cosine,
@@ -110,10 +114,10 @@ def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
         size = task.exportable.info.image_size
         facts["input"] = {"shape": ["batch", 3, size, size], "dtype": "float32", "normalised_inside": False}
         facts["load"] = how_to_load(task.exportable, file.path.name, keys=WEIGHT_KEYS[file.format])
-    elif file.format == "executorch":
-        facts["batch"] = 1
-    else:
+    elif file.format.startswith("onnx"):
         facts["opset"] = OPSET
+    else:
+        facts["batch"] = 1
     return facts
 
 

@@ -31,7 +31,7 @@ def write_onnx(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> 
     """Write the network with any number of images as input; ``facts`` go into the file's metadata."""
     size = exportable.info.image_size
     example = torch.from_numpy(exportable.as_input(torch.zeros(2, 3, size, size, dtype=torch.uint8)))
-    with quiet():
+    with library("onnx"):
         program = torch.onnx.export(
             exportable.fused(),
             (example,),
@@ -76,7 +76,7 @@ def quantize(
         options["CalibMaxIntermediateOutputs"] = next(size for size in range(4, 99) if len(batches) % size)
     if method == "Percentile":
         options["CalibPercentile"] = settings.int8.percentile
-    with quiet():
+    with library("onnx-int8"):
         ort_quantization.quantize_static(
             source,
             path,
@@ -128,13 +128,28 @@ def _write_facts(path: Path, facts: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the progress, advice and deprecations of the libraries, which say nothing about the result."""
-    before = logging.root.manager.disable
+def library(form: str) -> Iterator[None]:
+    """Without the progress, advice and deprecations of a form's library, which say nothing about the result.
+
+    What it cannot do is a ValueError, with its own words.
+    """
+    before, nowhere = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
             warnings.simplefilter("ignore")
             yield
+    except OSError:
+        raise
+    except Exception as error:  # the libraries have types of their own
+        words = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"format={form} cannot be written, its library stops with {type(error).__name__} ({words}): "
+            "export another format, and report this network."
+        ) from error
     finally:
         logging.disable(before)

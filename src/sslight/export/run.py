@@ -30,6 +30,7 @@ from sslight.export.classifier import Classifier, read_classifier
 from sslight.export.cost import latencies
 from sslight.export.executorch_file import ExecuTorchRunner, write_executorch
 from sslight.export.facts import content_of, file_metadata, tolerance
+from sslight.export.litert_file import LiteRTRunner, halve_weights, quantize_litert, write_litert
 from sslight.export.network import Exportable, prepare
 from sslight.export.onnx_file import OnnxRunner, quantize, write_onnx
 from sslight.export.task import ExportedFile, ExportResult, Task
@@ -43,6 +44,9 @@ _SUFFIXES = {
     "torchvision": ".torchvision.safetensors",
     "onnx": ".onnx",
     "onnx-int8": ".int8.onnx",
+    "litert": ".tflite",
+    "litert-fp16": ".fp16.tflite",
+    "litert-int8": ".int8.tflite",
     "executorch": ".pte",
 }
 _BATCH = 32
@@ -67,12 +71,12 @@ def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify
         with whole_folder(task.output) as folder:
             for form in settings.format:
                 path = folder / _file_name(task.exportable, form)
-                say(f"{form}: writing")
-                _write(task, form, path, folder)
-                say(f"{form}: comparing")
-                after = _outputs(_open(task.exportable, form, path, threads=1), task.exportable, check_images)
-                agreement = compare(before, after[: len(before)], labels=labels, nearest=nearest, classify=classify)
                 try:
+                    say(f"{form}: writing")
+                    _write(task, form, path, folder)
+                    say(f"{form}: comparing")
+                    after = _outputs(_open(task.exportable, form, path, threads=1), task.exportable, check_images)
+                    agreement = compare(before, after[: len(before)], labels=labels, nearest=nearest, classify=classify)
                     check(agreement, tolerance(settings, form), f"format={form}")
                 except ValueError as error:  # the other files may be good
                     refused.append(str(error))
@@ -106,10 +110,15 @@ def _prepare(settings: ExportSettings) -> Task:
         raise ValueError(f"output={output} exists and nothing is replaced: choose another folder.")
     if not settings.data.check:
         raise ValueError("data.check is not set: give real images to compare files and network on: data.check=images.")
-    if "onnx-int8" in settings.format and not settings.data.calibration:
-        raise ValueError("data.calibration is not set: format=onnx-int8 needs images, such as data.calibration=images.")
+    quantized = [form for form in settings.format if form.endswith("int8")]
+    if quantized and not settings.data.calibration:
+        raise ValueError(
+            f"data.calibration is not set: format={quantized[0]} needs images, such as data.calibration=images."
+        )
     if any(form.startswith("onnx") for form in settings.format):
         _check_installed("onnx", "onnx", "onnxruntime", "onnxscript")
+    if any(form.startswith("litert") for form in settings.format):
+        _check_installed("litert", "litert_torch", "ai_edge_quantizer", "ai_edge_litert.interpreter")
     if "executorch" in settings.format:
         _check_installed("executorch", "executorch.runtime")
     info = read_backbone_info(checkpoint)
@@ -130,7 +139,6 @@ def _prepare(settings: ExportSettings) -> Task:
     for form in settings.format:
         if form in WEIGHT_KEYS:
             check_weights(exportable, WEIGHT_KEYS[form])
-    quantized = "onnx-int8" in settings.format
     calibration = _open_images(settings.data.calibration, "data.calibration", settings.data) if quantized else None
     images = _open_images(settings.data.check, "data.check", settings.data)
     return Task(settings, exportable, images, calibration, resize, output, fingerprint)
@@ -141,7 +149,7 @@ def _check_installed(form: str, *modules: str) -> None:
         try:
             import_module(module)
         except ImportError:
-            packages = [name.partition(".")[0] for name in modules]
+            packages = [name.partition(".")[0].replace("_", "-") for name in modules]
             missing, remedy = packages[modules.index(module)], f"pip install {' '.join(packages)}"
             raise ValueError(f"format={form} needs the package {missing}, which is not installed: {remedy}.") from None
 
@@ -205,28 +213,45 @@ def _file_name(exportable: Exportable, form: str) -> str:
 
 
 def _write(task: Task, form: str, path: Path, folder: Path) -> None:
-    exportable, facts, settings = task.exportable, file_metadata(task), task.settings
+    exportable, facts = task.exportable, file_metadata(task)
     match form:
         case "safetensors" | "torchvision":
             write_weights(exportable, path, keys=WEIGHT_KEYS[form])
         case "onnx":
             write_onnx(exportable, path, facts=facts)
         case "onnx-int8":
-            assert task.calibration is not None
-            source = folder / _file_name(exportable, "onnx")
-            if not source.exists():
-                source = folder / "float32.onnx"
-                write_onnx(exportable, source, facts=facts)
-            images, _ = _read_images(task, task.calibration, "data.calibration", settings.data.num_calibration)
-            quantize(source, path, exportable.as_input(images), settings, facts=facts)
+            quantize(_float32(task, "onnx", folder), path, _calibration(task), task.settings, facts=facts)
+        case "litert":
+            write_litert(exportable, path, facts=facts)
+        case "litert-fp16":
+            halve_weights(_float32(task, "litert", folder), path, facts=facts)
+        case "litert-int8":
+            quantize_litert(_float32(task, "litert", folder), path, _calibration(task), facts=facts)
         case "executorch":
             write_executorch(exportable, path)
+
+
+def _float32(task: Task, form: str, folder: Path) -> Path:
+    """The file of a form from which others are made, written if it is not there."""
+    path = folder / _file_name(task.exportable, form)
+    if not path.exists():
+        path = folder / f"float32{path.suffix}"
+    if not path.exists():
+        _write(task, form, path, folder)
+    return path
+
+
+def _calibration(task: Task) -> npt.NDArray[Any]:
+    assert task.calibration is not None
+    images, _ = _read_images(task, task.calibration, "data.calibration", task.settings.data.num_calibration)
+    return task.exportable.as_input(images)
 
 
 def _open(exportable: Exportable, form: str, path: Path, *, threads: int) -> Runner:
     if form in WEIGHT_KEYS:
         return _torch_runner(open_weights(exportable, path, keys=WEIGHT_KEYS[form]))
-    return (ExecuTorchRunner if form == "executorch" else OnnxRunner)(path, threads=threads)
+    runners = {".onnx": OnnxRunner, ".tflite": LiteRTRunner, ".pte": ExecuTorchRunner}
+    return runners[path.suffix](path, threads=threads)
 
 
 @torch.inference_mode()

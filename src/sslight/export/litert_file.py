@@ -1,0 +1,104 @@
+"""LiteRT files: float32, weights in float16, and statically quantised to 8 bits. Needs the extra ``litert``."""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sslight.export.network import Exportable, ExportNetwork
+from sslight.export.onnx_file import library
+
+_FACTS, _LABELS = "sslight.json", "labels.txt"
+
+
+class _Named(nn.Module):
+    """The network with names for its outputs, which the signature of the file takes over."""
+
+    def __init__(self, network: ExportNetwork, names: Sequence[str]) -> None:
+        super().__init__()
+        self.network, self._names = network, names
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        outputs = self.network(images)
+        return dict(zip(self._names, outputs if isinstance(outputs, tuple) else (outputs,), strict=True))
+
+
+def write_litert(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:
+    """Write the network for one image at a time, in float32; ``facts`` go into the file."""
+    size = exportable.info.image_size
+    example = torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
+    with library("litert"):
+        network = _Named(exportable.fused(), exportable.output_names).eval()
+        model = import_module("litert_torch").convert(network, sample_kwargs={"images": example})
+        model.export(str(path))
+    _append_facts(path, facts)
+
+
+def halve_weights(source: Path, path: Path, *, facts: dict[str, Any]) -> None:
+    """Write the weights of a file from :func:`write_litert` in float16; the runtime computes in what the device can."""
+    with library("litert-fp16"):
+        types = import_module("ai_edge_quantizer.qtyping")
+        quantizer = import_module("ai_edge_quantizer.quantizer").Quantizer(str(source))
+        how = types.OpQuantizationConfig(
+            weight_tensor_config=types.TensorQuantizationConfig(16, dtype=types.TensorDataType.FLOAT),
+            compute_precision=types.ComputePrecision.FLOAT,
+            explicit_dequantize=True,
+        )
+        quantizer.update_quantization_recipe(".*", types.TFLOperationName.ALL_SUPPORTED, how, "float_casting")
+        path.write_bytes(quantizer.quantize(enable_progress_report=False).quantized_model)
+    _append_facts(path, facts)
+
+
+def quantize_litert(source: Path, path: Path, images: npt.NDArray[Any], *, facts: dict[str, Any]) -> None:
+    """Quantise a file from :func:`write_litert`: weights to int8 by output channel, activations to int8.
+
+    ``images [N, ...]``, as the network takes them, give the ranges of the activations. Outputs stay float32.
+    """
+    with library("litert-int8"):
+        names = import_module("ai_edge_quantizer.qtyping").TFLOperationName
+        quantizer = import_module("ai_edge_quantizer.quantizer").Quantizer(str(source))
+        quantizer.load_quantization_recipe(import_module("ai_edge_quantizer.recipe").static_wi8_ai8())
+        quantizer.update_quantization_recipe(".*", names.OUTPUT, algorithm_key="no_quantize")
+        samples = {"serving_default": [{"images": image[None]} for image in images]}
+        ranges = quantizer.calibrate(samples, num_threads=torch.get_num_threads())
+        path.write_bytes(quantizer.quantize(ranges, enable_progress_report=False).quantized_model)
+    _append_facts(path, facts)
+
+
+class LiteRTRunner:
+    """A file in LiteRT's own runtime on the CPU, an image at a time."""
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        interpreter = import_module("ai_edge_litert.interpreter").Interpreter
+        self._path, self._interpreter = path, interpreter(str(path), num_threads=threads)
+        self._run = self._interpreter.get_signature_runner()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the file says of itself."""
+        if not zipfile.is_zipfile(self._path):
+            return {}
+        with zipfile.ZipFile(self._path) as archive:
+            found: dict[str, Any] = json.loads(archive.read(_FACTS)) if _FACTS in archive.namelist() else {}
+        return found
+
+    def __call__(self, images: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+        """``[B, ...]`` → one array ``[B, ...]`` for each output."""
+        rows = [self._run(images=image[None]) for image in images]
+        names = [name for name in ("features", "logits", "probabilities") if name in rows[0]]
+        return [np.concatenate([row[name] for row in rows]) for name in names]
+
+
+def _append_facts(path: Path, facts: dict[str, Any]) -> None:
+    """As the metadata of TensorFlow Lite are: a ZIP archive behind the model, which the runtime does not read."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_FACTS, json.dumps(facts, ensure_ascii=False))
+        if "classes" in facts:
+            archive.writestr(_LABELS, "".join(f"{name}\n" for name in facts["classes"]))
