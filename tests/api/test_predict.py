@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +129,13 @@ def test_features_are_written_in_three_forms_and_bad_images_listed(
     with (tmp_path / "f.csv").open(encoding="utf-8") as file:
         assert len(list(csv.reader(file))) == 3
     assert "001.jpg" in (tmp_path / "f.bad_images.csv").read_text(encoding="utf-8")
+
+
+def test_the_package_that_a_file_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "classifier.tflite").write_bytes(b"a file")
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    with pytest.raises(ValueError, match=r"tflite needs the package ai-edge-litert, .* pip install 'sslight\[litert\]'"):
+        sslight.predict("synthetic:2", tmp_path / "classifier.tflite")
 
 
 @pytest.mark.parametrize(

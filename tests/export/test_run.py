@@ -197,9 +197,12 @@ def test_a_file_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytes
         ({"input": "nchw"}, "input=nchw would have no effect: files of weights have no input"),
         ({"classifier": "{tmp}"}, "has no classifier.safetensors"),
         ({"resize": 16}, "resize=16 is smaller than the image size 32"),
+        ({"format": "onnx", "lib": "onnxscript"}, "needs the package onnxscript, which is not installed: pip install"),
+        ({"format": "litert", "lib": "litert_torch"}, "needs the package litert-torch, which is not installed: pip"),
+        ({"format": "litert-int8", "data.calibration": []}, "data.calibration is not set: format=litert-int8 needs"),
         (
-            {"format": "onnx", "lib": "onnxscript"},
-            "needs the package onnxscript, which is not installed: pip install",
+            {"format": ["onnx", "litert-int8"], "data.calibration": "x", "int8.method": "entropy"},
+            "int8.method=entropy would have no effect: it is of onnx-int8, which is not in format",
         ),
         ({"format": "executorch", "lib": "executorch.runtime"}, "needs the package executorch"),
     ],
@@ -241,6 +244,23 @@ def test_executorch_agrees_too(tmp_path: Path) -> None:
     result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
     assert result.files[0].path.name == "backbone.pte"
     assert result.files[0].agreement.cosine_min > 0.9999
+
+
+def test_a_converter_that_stops_is_said_and_the_good_files_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_backbone(tmp_path / "backbone.safetensors")
+
+    def stopping(*args: Any, **keywords: Any) -> None:
+        raise RuntimeError("no operator\nfor this")
+
+    monkeypatch.setattr(torch.onnx, "export", stopping)
+    sentence = r"^format=onnx cannot be written, its library stops with RuntimeError \(no operator for this\): export an"
+    with pytest.raises(ValueError, match=sentence):
+        sslight.export_backbone(
+            tmp_path / "backbone.safetensors", settings_for(tmp_path, format=["onnx", "safetensors"])
+        )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.safetensors", "export.json"}
 
 
 def test_settings_without_labels_compare_neighbours_only(image_folder: Callable[..., Path], tmp_path: Path) -> None:

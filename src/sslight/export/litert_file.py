@@ -56,19 +56,36 @@ def halve_weights(source: Path, path: Path, *, facts: dict[str, Any]) -> None:
     _append_facts(path, facts)
 
 
-def quantize_litert(source: Path, path: Path, images: npt.NDArray[Any], *, facts: dict[str, Any]) -> None:
+def quantize_litert(
+    exportable: Exportable, source: Path, path: Path, images: npt.NDArray[Any], *, facts: dict[str, Any]
+) -> None:
     """Quantise a file from :func:`write_litert`: weights to int8 by output channel, activations to int8.
 
+    Everything computes in 8 bits, but in a network with layer norms (see the ONNX files) products with weights alone.
     ``images [N, ...]``, as the network takes them, give the ranges of the activations. Outputs stay float32.
     """
+    normed = any(isinstance(module, nn.LayerNorm | nn.GroupNorm) for module in exportable.network.modules())
     with library("litert-int8"):
         names = import_module("ai_edge_quantizer.qtyping").TFLOperationName
+        calibration = import_module("ai_edge_quantizer.calibrator")
+        recipe = import_module("ai_edge_quantizer.recipe_manager").RecipeManager()
+        products = [names.CONV_2D, names.DEPTHWISE_CONV_2D, names.FULLY_CONNECTED]
+        for name in products if normed else [names.ALL_SUPPORTED]:
+            recipe.add_static_config(".*", name, activation_num_bits=8, weight_num_bits=8)
+        recipe.add_quantization_config(".*", names.OUTPUT, algorithm_key="no_quantize")
+        calibrator = calibration.Calibrator(
+            str(source),
+            num_threads=torch.get_num_threads(),
+            mode=calibration.CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS,
+            # The default, a moving average of the extremes, cuts off what single images need: a MobileNetV3 of two
+            # epochs came to a mean cosine of 0.959 instead of 0.995.
+            qsv_update_func=import_module("ai_edge_quantizer.utils.qsv_utils").min_max_update,
+        )
+        calibrator.calibrate({"serving_default": [{"images": image[None]} for image in images]}, recipe)
         quantizer = import_module("ai_edge_quantizer.quantizer").Quantizer(str(source))
-        quantizer.load_quantization_recipe(import_module("ai_edge_quantizer.recipe").static_wi8_ai8())
-        quantizer.update_quantization_recipe(".*", names.OUTPUT, algorithm_key="no_quantize")
-        samples = {"serving_default": [{"images": image[None]} for image in images]}
-        ranges = quantizer.calibrate(samples, num_threads=torch.get_num_threads())
-        path.write_bytes(quantizer.quantize(ranges, enable_progress_report=False).quantized_model)
+        quantizer.load_quantization_recipe(recipe.get_quantization_recipe())
+        found = quantizer.quantize(calibrator.get_model_qsvs(), enable_progress_report=False)
+        path.write_bytes(found.quantized_model)
     _append_facts(path, facts)
 
 

@@ -226,7 +226,8 @@ def _write(task: Task, form: str, path: Path, folder: Path) -> None:
         case "litert-fp16":
             halve_weights(_float32(task, "litert", folder), path, facts=facts)
         case "litert-int8":
-            quantize_litert(_float32(task, "litert", folder), path, _calibration(task), facts=facts)
+            source = _float32(task, "litert", folder)
+            quantize_litert(exportable, source, path, _calibration(task), facts=facts)
         case "executorch":
             write_executorch(exportable, path)
 

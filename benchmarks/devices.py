@@ -1,0 +1,119 @@
+"""Which edge networks of timm come through pre-training and export, and as what.
+
+``python benchmarks/devices.py FOLDER [NAME...]`` (with the extras ``export`` and ``litert``): each network has two steps
+of pre-training at 64 px on drawn images, and is exported as ONNX, ONNX in 8 bits and LiteRT, one network at a time in a
+process of its own with a limit of time. A network's row is kept as ``FOLDER/NAME.json``, so the same command goes on
+where it was; ``FOLDER/devices.md`` is the table of all rows.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import sslight
+from sslight.export.agreement import FLOAT32, INT8, Agreement, check
+
+NETWORKS = (
+    *("mobilenetv3_small_050", "lcnet_050", "test_resnet", "mobilenetv2_035", "mnasnet_small", "tinynet_e"),
+    *("regnetx_002", "resnet10t", "mobileone_s0", "repghostnet_050", "convnext_atto", "starnet_s1", "shvit_s1"),
+    *("mobilenetv4_conv_small", "efficientvit_m0", "efficientvit_b0", "edgenext_xx_small", "mobilevit_xxs"),
+    *("mobilevitv2_050", "ghostnetv2_100", "ghostnetv3_100", "repvit_m0_9", "fastvit_t8", "swiftformer_xs"),
+    *("mambaout_femto", "hgnetv2_b0", "levit_128s", "efficientformerv2_s0", "efficientnet_lite0", "efficientnet_b0"),
+    *("tiny_vit_5m_224", "deit_tiny_distilled_patch16_224", "resnet14t", "resnet18"),
+)
+FORMATS = {"onnx": FLOAT32, "onnx-int8": INT8, "litert": FLOAT32}
+MINUTES, SIZE = 12, 64
+
+
+def main() -> None:
+    """Measure the networks that have no row yet, and write the table after each."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in sys.argv[2:] or NETWORKS:
+        file = folder / f"{name}.json"
+        if not file.exists():
+            words = [sys.executable, __file__, "--one", name, str(folder / "runs" / name), str(file)]
+            error = f"took more than {MINUTES} minutes"
+            try:
+                found = subprocess.run(words, timeout=60 * MINUTES, capture_output=True, text=True, check=False)
+                error = (found.stderr.strip().splitlines() or [f"ended with {found.returncode}"])[-1]
+            except subprocess.TimeoutExpired:
+                pass
+            if not file.exists():
+                file.write_text(json.dumps({"name": name, "said": [error]}), encoding="utf-8")
+        rows = [json.loads((folder / f"{each}.json").read_text(encoding="utf-8")) for each in finished(folder)]
+        (folder / "devices.md").write_text(table(rows), encoding="utf-8")
+        print(name, rows[[row["name"] for row in rows].index(name)]["said"], flush=True)
+
+
+def finished(folder: Path) -> list[str]:
+    """Networks with a row: those of the list in its order, then others."""
+    found = sorted(path.stem for path in folder.glob("*.json"))
+    return [name for name in NETWORKS if name in found] + [name for name in found if name not in NETWORKS]
+
+
+def measure(name: str, run: Path, file: Path) -> None:
+    """The row of one network."""
+    row: dict[str, Any] = {"name": name, "said": []}
+    try:
+        sslight.pretrain(
+            "dino_cnn_sslight_64",
+            {"data.train": "synthetic:64", "views.num_local": 2, "logger": "none", "probe.knn": False},
+            backbone=name,
+            output=run,
+            steps=2,
+            batch_size=16,
+            devices="cpu",
+            workers=0,
+        )
+        sslight.export_backbone(
+            run / "backbone.safetensors",
+            {"data.check": "synthetic:96:val", "data.calibration": "synthetic:64", "image_size": SIZE},
+            tolerance={"cosine": -1.0, "knn": 0.0},
+            format=list(FORMATS),
+            output=run / "export",
+            runs=20,
+        )
+    except ValueError as error:
+        row["said"] += [line for line in str(error).splitlines() if "agreed and lies in" not in line]
+    if (run / "export" / "export.json").exists():
+        content = json.loads((run / "export" / "export.json").read_text(encoding="utf-8"))
+        row["files"] = {found["format"]: found for found in content["files"].values()}
+        row["versions"], row["device"] = content["versions"], content["device"]
+        for form, found in row["files"].items():
+            try:
+                check(Agreement(**found["agreement"]), FORMATS[form], f"format={form}")
+            except ValueError as error:
+                row["said"].append(str(error))
+    file.write_text(json.dumps(row, indent=1), encoding="utf-8")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: for each network and format agreement, size and time, then the sentences."""
+    lines = [
+        f"| network | {' | '.join(f'{form}: SNR (dB) | MB | ms' for form in FORMATS)} | ms, PyTorch |",
+        f"|---|{'---|' * (3 * len(FORMATS) + 1)}",
+    ]
+    for row in rows:
+        cells, files = [], row.get("files", {})
+        for form in FORMATS:
+            if form in files:
+                found = files[form]
+                refused = any(f"format={form} disagrees" in said for said in row["said"])
+                snr = f"{found['agreement']['signal_to_noise']:.0f}{' (refused)' if refused else ''}"
+                cells += [snr, f"{found['num_bytes'] / 1e6:.2f}", f"{found['latency_ms']['1']:.2f}"]
+            else:
+                cells += ["no", "", ""]
+        pytorch = [f"{found['pytorch_latency_ms']['1']:.1f}" for found in files.values()]
+        lines.append(f"| {row['name']} | {' | '.join(cells)} | {pytorch[0] if pytorch else ''} |")
+    said = [f"- `{row['name']}`: {line}" for row in rows for line in row["said"]]
+    return "\n".join([*lines, "", *said]) + "\n"
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--one":
+        measure(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+    else:
+        main()

@@ -1,0 +1,104 @@
+"""LiteRT files of a fine-tuned classifier, with the packages of the extra ``litert``; skipped without them."""
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sslight
+from sslight.api.finetune import FinetuneResult
+from sslight.export.task import ExportResult
+from tests.api.fine_tuned import fine_tuned
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the converter and what it brings
+pytest.importorskip("ai_edge_litert", reason="the extra litert is too large for the default tests")
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> FinetuneResult:
+    return fine_tuned(tmp_path_factory.mktemp("stripes"))
+
+
+@pytest.fixture(scope="module")
+def exported(result: FinetuneResult) -> ExportResult:
+    folder = result.output.parent
+    return sslight.export_backbone(
+        result.output,
+        {"data.check": str(folder / "val"), "data.calibration": str(folder / "train")},
+        format=["litert", "litert-fp16", "litert-int8"],
+        probabilities=True,
+        runs=3,
+    )
+
+
+def opened(path: Path) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(str(path), num_threads=1)
+
+
+def test_each_file_agrees_and_is_smaller_than_the_one_before(exported: ExportResult) -> None:
+    assert [file.path.name for file in exported.files] == [
+        "classifier.tflite",
+        "classifier.fp16.tflite",
+        "classifier.int8.tflite",
+    ]
+    float32, float16, int8 = exported.files
+    assert float32.agreement.largest_difference < 1e-4 * float32.agreement.largest_output
+    assert float16.agreement.largest_difference > float32.agreement.largest_difference
+    assert int8.agreement.same_class == 1.0
+    assert float32.num_bytes > 1.5 * float16.num_bytes > 1.5 * int8.num_bytes
+    assert all(file.latency_ms[1] > 0 for file in exported.files)
+
+
+def test_a_file_takes_the_bytes_of_one_image_and_computes_no_shapes(exported: ExportResult) -> None:
+    for file in exported.files:
+        model = opened(file.path)
+        (taken,) = model.get_input_details()
+        assert taken["shape_signature"].tolist() == [1, SIZE, SIZE, 3]
+        assert taken["dtype"] is np.uint8
+        assert model.get_signature_list()["serving_default"]["outputs"] == ["features", "logits", "probabilities"]
+        assert {details["dtype"] for details in model.get_output_details()} == {np.float32}
+        operators = {each["op_name"] for each in model._get_ops_details()}
+        assert not {name for name in operators if name.startswith(("Flex", "SHAPE", "CUSTOM", "GATHER", "TRANSPOSE"))}
+        every = [each["shape_signature"] for each in model.get_tensor_details()]
+        assert all((shape >= 0).all() for shape in every)
+
+
+def test_a_file_brings_its_preprocessing_and_the_names_of_its_classes(exported: ExportResult) -> None:
+    with zipfile.ZipFile(exported.path / "classifier.tflite") as archive:
+        assert archive.read("labels.txt").decode() == "lying\nstanding\n"
+        assert '"resize_shorter_side": 32' in archive.read("sslight.json").decode()
+
+
+@pytest.mark.parametrize("name", ["classifier.tflite", "classifier.fp16.tflite", "classifier.int8.tflite"])
+def test_predictions_are_those_of_the_run(name: str, result: FinetuneResult, exported: ExportResult) -> None:
+    images = result.output.parent / "val"
+    own, other = sslight.predict(images, result.output), sslight.predict(images, exported.path / name)
+    assert (other.names, other.labels, other.classes) == (own.names, own.labels, own.classes)
+    features = [sslight.embed(images, file).features for file in (result.output, exported.path / name)]
+    assert torch.nn.functional.cosine_similarity(*features).mean() > (0.98 if "int8" in name else 0.9999)
+
+
+def test_a_network_with_layer_norms_keeps_its_sums_in_float(tmp_path: Path) -> None:
+    from tests.export.test_run import settings_for, write_backbone
+
+    write_backbone(tmp_path / "backbone.safetensors", "test_convnext")
+    changes = {"data.num_check": 24, "data.calibration": "synthetic:24"}
+    (file,) = sslight.export_backbone(
+        tmp_path / "backbone.safetensors", settings_for(tmp_path, format=["litert-int8"], **changes)
+    ).files
+    assert file.agreement.cosine_mean > 0.99
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.int8.tflite", "export.json"}
+
+
+def test_a_file_of_another_kind_ends_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "text.tflite").write_text("text", encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}/text.tflite cannot be opened by ai-edge-litert")):
+        sslight.predict("synthetic:2", tmp_path / "text.tflite")
