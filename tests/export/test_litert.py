@@ -3,7 +3,6 @@
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +12,10 @@ import sslight
 from sslight.api.finetune import FinetuneResult
 from sslight.export.task import ExportResult
 from tests.api.fine_tuned import fine_tuned
+from tests.export.test_run import settings_for, write_backbone
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the converter and what it brings
-pytest.importorskip("ai_edge_litert", reason="the extra litert is too large for the default tests")
+runtime = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra litert is too large for the usual run")
 
 SIZE = 32
 
@@ -37,12 +37,6 @@ def exported(result: FinetuneResult) -> ExportResult:
     )
 
 
-def opened(path: Path) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
-
-    return Interpreter(str(path), num_threads=1)
-
-
 def test_each_file_agrees_and_is_smaller_than_the_one_before(exported: ExportResult) -> None:
     assert [file.path.name for file in exported.files] == [
         "classifier.tflite",
@@ -59,7 +53,7 @@ def test_each_file_agrees_and_is_smaller_than_the_one_before(exported: ExportRes
 
 def test_a_file_takes_the_bytes_of_one_image_and_computes_no_shapes(exported: ExportResult) -> None:
     for file in exported.files:
-        model = opened(file.path)
+        model = runtime.Interpreter(str(file.path), num_threads=1)
         (taken,) = model.get_input_details()
         assert taken["shape_signature"].tolist() == [1, SIZE, SIZE, 3]
         assert taken["dtype"] is np.uint8
@@ -87,9 +81,7 @@ def test_predictions_are_those_of_the_run(name: str, result: FinetuneResult, exp
 
 
 def test_a_network_with_layer_norms_keeps_its_sums_in_float(tmp_path: Path) -> None:
-    from tests.export.test_run import settings_for, write_backbone
-
-    write_backbone(tmp_path / "backbone.safetensors", "test_convnext")
+    write_backbone(tmp_path / "backbone.safetensors", "test_convnext", size=64)
     changes = {"data.num_check": 24, "data.calibration": "synthetic:24"}
     (file,) = sslight.export_backbone(
         tmp_path / "backbone.safetensors", settings_for(tmp_path, format=["litert-int8"], **changes)

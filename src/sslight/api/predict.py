@@ -30,8 +30,8 @@ from sslight.data import (
 )
 from sslight.evaluate.features.extract import EvalTransform, Extraction, features_of
 from sslight.evaluate.model import choose_image_size, load_model
-from sslight.export.network import as_input
 from sslight.export.litert_file import LiteRTRunner
+from sslight.export.network import as_input
 from sslight.export.onnx_file import OnnxRunner
 from sslight.files import whole_file
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file, open_classifier

@@ -28,7 +28,7 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a backbone for timm, torchvision, ONNX Runtime, LiteRT or ExecuTorch, checked on real images and measured."""
+    """Write a backbone for timm, torchvision, ONNX Runtime, LiteRT or ExecuTorch, checked on images and measured."""
     if "=" in checkpoint:
         raise ValueError(f"{checkpoint} stands where the checkpoint belongs: sslight export CHECKPOINT data.check=...")
     resolved = build_export_settings(checkpoint, parse_assignments(settings or [], ExportSettings))

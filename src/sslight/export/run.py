@@ -251,7 +251,11 @@ def _calibration(task: Task) -> npt.NDArray[Any]:
 def _open(exportable: Exportable, form: str, path: Path, *, threads: int) -> Runner:
     if form in WEIGHT_KEYS:
         return _torch_runner(open_weights(exportable, path, keys=WEIGHT_KEYS[form]))
-    runners = {".onnx": OnnxRunner, ".tflite": LiteRTRunner, ".pte": ExecuTorchRunner}
+    runners: dict[str, type[OnnxRunner | LiteRTRunner | ExecuTorchRunner]] = {
+        ".onnx": OnnxRunner,
+        ".tflite": LiteRTRunner,
+        ".pte": ExecuTorchRunner,
+    }
     return runners[path.suffix](path, threads=threads)
 
 
