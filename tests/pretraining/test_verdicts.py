@@ -184,6 +184,23 @@ def test_a_verdict_needs_several_records_and_waits_for_the_start(tiny: Settings)
     assert health.judge(42, figures()) == HEALTHY
 
 
+@pytest.mark.parametrize(
+    ("entropy", "spread", "finding", "advice"),
+    [
+        (0.91, 0.99, "the teacher's targets are nearly uniform", "a lower dino.teacher_temp"),
+        (0.90, 0.99, "the teacher's targets are nearly uniform", "a lower dino.teacher_temp"),
+        (0.50, 0.55, "the teacher's targets hardly differ between images", "a higher dino.teacher_temp"),
+    ],
+)
+def test_advice_does_not_turn_round_where_targets_become_a_little_sharper(
+    entropy: float, spread: float, finding: str, advice: str, tiny: Settings
+) -> None:
+    health = HealthWatch(tiny(dino__head_output_dim=256), rows=32)
+    judged = [health.judge(100 + i, figures(teacher_entropy=entropy, target_spread=spread)) for i in range(5)]
+    assert judged[-1].finding.startswith(finding)
+    assert advice in judged[-1].advice
+
+
 def test_waiting_for_data_is_starving_and_a_collapse_is_worse(tiny: Settings) -> None:
     health = HealthWatch(tiny(dino__head_output_dim=1024), rows=32)
     judged = [health.judge(100 + i, figures(data_wait_share=0.5)) for i in range(5)]

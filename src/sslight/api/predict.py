@@ -84,6 +84,7 @@ def embed(
     batch_size: int = 64,
     workers: int | None = None,
     device: str | None = None,
+    tar_image: str | None = None,
 ) -> Embeddings:
     """Features of images, as the kNN protocol sees them: center view, normalised as in pre-training.
 
@@ -101,13 +102,14 @@ def embed(
         batch_size: Images that pass through the network at once; without influence on the result beyond rounding.
         workers: Processes that decode; None takes none on a CPU, else the cores of this machine.
         device: ``cpu`` or ``cuda``; None takes a GPU if there is one. ONNX and LiteRT files compute on the CPU.
+        tar_image: Which image of a sample of several in tar shards, as ``data.tar_image``.
 
     Raises:
         ValueError: a path or the checkpoint is wrong, no image can be read, or features are not finite.
     """
     if output is not None and output.suffix.lower() == ".parquet":
         _parquet()
-    source = _source(images)
+    source = _source(images, tar_image)
     opened = _open(checkpoint, network=network, image_size=image_size, device=device)
     found = Embeddings(*_Pass(opened, source, 0, batch_size, workers).whole(output))
     if output is not None:
@@ -123,13 +125,14 @@ def predict(
     batch_size: int = 64,
     workers: int | None = None,
     device: str | None = None,
+    tar_image: str | None = None,
 ) -> Predictions:
     """The classes of images.
 
     ``predict("images", "runs/classifier").labels``
 
     Args:
-        images, batch_size, workers, device: As for :func:`embed`.
+        images, batch_size, workers, device, tar_image: As for :func:`embed`.
         classifier: The run folder of :func:`finetune`, its ``classifier.safetensors``, or an export of a classifier
             (``.safetensors``, ``.onnx`` or ``.tflite``).
         output: A ``.csv`` file to write; else as for :func:`embed`.
@@ -142,7 +145,7 @@ def predict(
         raise ValueError(
             f"{classifier} has no classifier: give the run folder of `sslight finetune`, or a file exported with one."
         )
-    logits, names, unreadable = _Pass(opened, _source(images), 1, batch_size, workers).whole(output)
+    logits, names, unreadable = _Pass(opened, _source(images, tar_image), 1, batch_size, workers).whole(output)
     if opened.multi_label:
         probabilities = logits.sigmoid()
         labels = [";".join(opened.classes[at] for at in np.flatnonzero(row)) for row in (logits >= 0).numpy()]
@@ -275,9 +278,9 @@ def _open_for_device(path: Path, image_size: int | None) -> _Opened:
 # ---- Images -------------------------------------------------------------------------------------------------
 
 
-def _source(images: str | Path | Sequence[str | Path]) -> Source:
+def _source(images: str | Path | Sequence[str | Path], tar_image: str | None) -> Source:
     paths = [images] if isinstance(images, str | Path) else images
-    return build_image_source([os.fspath(path) for path in paths], setting="images")
+    return build_image_source([os.fspath(path) for path in paths], setting="images", tar_image=tar_image)
 
 
 _Part = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], list[BadImage]]

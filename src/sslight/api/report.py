@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,7 @@ def _with_references(run: Run, page: ReportSettings) -> Run:
     number = (run.measured_images or 0) if settings.data.val else 0
     if page.images and settings.data.val and not number:
         with suppress(ValueError, OSError):
-            number = len(build_source(settings.data.val, labeled=True, setting="data.val"))
+            number = len(_images_of(settings)[0])
     intervals = {
         name: wilson_interval(round(series[0][1] * number / 100), number)
         for name, series in run.series.items()
@@ -322,12 +323,16 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
 
 def _images_of(settings: PretrainSettings) -> tuple[Source, str]:
     """Validation images, or training images if there are none; with labels if they have some."""
-    paths, setting = (settings.data.val, "data.val") if settings.data.val else (settings.data.train, "data.train")
+    data = settings.data
+    paths, setting, labels = (
+        (data.val, "data.val", data.val_labels) if data.val else (data.train, "data.train", data.labels)
+    )
+    build = partial(build_source, paths, setting=setting, tar_image=data.tar_image)
     what = f"{setting}={' '.join(paths)}"
     try:
-        return build_source(paths, labeled=True, setting=setting, tar_image=settings.data.tar_image), what
+        return build(labeled=True, labels=labels, labels_column=data.labels_column), what
     except ValueError:
-        return build_source(paths, labeled=False, setting=setting, tar_image=settings.data.tar_image), what
+        return build(labeled=False), what
 
 
 def _limits(settings: PretrainSettings) -> ReadLimits:

@@ -37,6 +37,7 @@ def show_views(
     images: int = 4,
     draws: int = 4000,
     seed: int = 0,
+    tar_image: str | None = None,
 ) -> PageResult:
     """Show what recipes make of images before any training, and say whether their views match.
 
@@ -51,11 +52,12 @@ def show_views(
         images: Images to show.
         draws: Draws of all views of an image from which the numbers come.
         seed: Chooses the images; the views shown are those of the first epoch of a run with this seed.
+        tar_image: Which image of a sample of several in tar shards, as ``data.tar_image``.
 
     Raises ValueError if a setting, the folder or the data is wrong; nothing has been written then.
     """
     values = {"recipe": recipe, "output": Path(output), "images": images, "draws": draws, "seed": seed}
-    page = build(ViewsPageSettings, values)
+    page = build(ViewsPageSettings, values | {"tar_image": tar_image})
     paths = [data] if isinstance(data, str | Path) else data
     return show_views_with([str(path) for path in paths], page, build_shown_recipes(page.recipe, overrides or {}))
 
@@ -64,7 +66,7 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     """:func:`show_views` with settings that are already resolved."""
     file = page.output / "views.html"
     check_page_folder(file)
-    source = build_source(data, labeled=False, setting="DATA")
+    source = build_source(data, labeled=False, setting="DATA", tar_image=page.tar_image)
     bad: list[BadImage] = []
     sizes: list[tuple[int, int]] = []
     kept: list[tuple[int, Tensor]] = []

@@ -76,12 +76,16 @@ def inspect(
     max_pixels: Annotated[
         int, typer.Option(min=1, max=LARGEST_MAX_PIXELS, help="Larger images are unreadable, as in data.max_pixels.")
     ] = MAX_PIXELS,
+    tar_image: Annotated[
+        str | None,
+        typer.Option(help="Which image of a sample of several in tar shards, as data.tar_image.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count images and classes, sum up sizes, formats and colour modes, and find unreadable files."""
     from sslight.data import ReadLimits, available_cores, inspect_source
 
-    images = _build(source, setting="PATH")
+    images = _build(source, setting="PATH", tar_image=tar_image)
     with _progress("decoded") as progress:
         found = inspect_source(
             images,
@@ -93,7 +97,7 @@ def inspect(
     show(found, asdict(found), lambda found: _print_inspection(found, source), as_json=as_json)
 
 
-def _build(path: str, *, setting: str, tar_image: str | None = None) -> "Source":
+def _build(path: str, *, setting: str, tar_image: str | None) -> "Source":
     """The images with their classes if there are any."""
     from sslight.data import build_source
 

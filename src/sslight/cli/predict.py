@@ -27,7 +27,7 @@ _Images = Annotated[
     typer.Argument(
         metavar="IMAGES... output=FILE [KEY=VALUE]...",
         help="A folder, an H5 file, tar shards, or image files · output=FILE · batch_size=N (64) · device=cpu, "
-        "cuda · workers=N; for embed also image_size=N · network=teacher.",
+        "cuda · workers=N · tar_image=SUFFIX; for embed also image_size=N · network=teacher.",
         show_default=False,
     ),
 ]

@@ -5,7 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -50,7 +50,8 @@ def columns(
     """A table; ``numbers``: all columns but the first are set flush right; ``no_wrap``: none is broken into lines."""
     table = Table(box=None, pad_edge=False)
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if numbers and number else "left", no_wrap=no_wrap or number == 0)
+        justify: Literal["left", "right"] = "right" if numbers and number else "left"
+        table.add_column(heading, justify=justify, no_wrap=no_wrap or number == 0, overflow="fold")  # nothing is cut
     for row in rows:
         table.add_row(*row)
     return table

@@ -20,7 +20,7 @@ def views(
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="recipe=NAME or [NAME, NAME] · output=FOLDER (views) · images=N to show (4) · draws=N (4000) · seed=N "
-            "(0) · settings of views that differ from the recipe, such as views.local_size=112.",
+            "(0) · tar_image=SUFFIX · settings of views that differ from the recipe, such as views.local_size=112.",
         ),
     ] = None,
     recipe: Annotated[

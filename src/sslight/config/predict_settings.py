@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar, Literal, TypeVar
 
-from sslight.config.fields import FilePath, Network, PositiveInt, Section, Side, Workers
+from sslight.config.fields import FilePath, Network, PositiveInt, Section, Side, TarImage, Workers
 from sslight.config.overrides import build, parse_words
 
 
@@ -25,6 +25,8 @@ class PredictSettings(Section):
 
     workers: Workers | None = None
     """Processes that decode; null: none on a CPU, else the cores of this machine."""
+
+    tar_image: TarImage = None
 
 
 class EmbedSettings(PredictSettings):

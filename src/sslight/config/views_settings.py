@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from sslight.config.explain import section_keys
-from sslight.config.fields import FilePath, Paths, Section, Seed
+from sslight.config.fields import FilePath, Paths, Section, Seed, TarImage
 from sslight.config.overrides import build, flatten, parse_words
 from sslight.config.pretrain_settings import PretrainSettings
 from sslight.config.recipes import load_recipe, read_recipe, recipe_names
@@ -37,6 +37,8 @@ class ViewsPageSettings(Section):
 
     seed: Seed = 0
     """Chooses the images; views are those of the first epoch of a run with this seed."""
+
+    tar_image: TarImage = None
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ class HealthWatch:
         information = (spread - entropy) * ln_k
         share = information / math.log(min(dino.head_output_dim, self._settings.views.num_global * self._rows))
         state: Literal["collapsed", "watch"] = "collapsed" if share < 0.06 else "watch"
-        if share < _LEAST_TOLD and entropy > 0.9:
+        if share < _LEAST_TOLD and spread > 0.9:
             temp = means["teacher_temp"]
             return Verdict(
                 state,
@@ -287,4 +287,6 @@ class HealthWatch:
         if rate <= highest:
             return otherwise
         lower = highest * 256 / settings.batch_size / 3
-        return f"lr={lower:.1g}: lr · batch_size / 256 = {rate:g} is above the usual {highest:g} for {name}"
+        return (
+            f"lr={float(f'{lower:.1g}'):g}: lr · batch_size / 256 = {rate:g} is above the usual {highest:g} for {name}"
+        )

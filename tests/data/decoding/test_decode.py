@@ -155,6 +155,13 @@ def test_an_orientation_that_cannot_be_read_is_none(kind: str, exif: bytes) -> N
     np.testing.assert_array_equal(hwc(decode(encoded)), hwc(decode(plain)))
 
 
+def test_an_avif_whose_exif_is_no_directory_is_read() -> None:
+    encoded = encode(PICTURE, "AVIF", quality=90, exif=exif_with(0x0112, 3, b"\0\1"))
+    np.testing.assert_array_equal(
+        hwc(decode(encoded.replace(b"MM\0*", b"none"))), hwc(decode(encode(PICTURE, "AVIF", quality=90)))
+    )
+
+
 def test_color_that_hides_behind_transparency_is_seen_on_white() -> None:
     drawing = np.zeros((8, 8, 4), dtype=np.uint8)  # black and transparent everywhere ...
     drawing[2:4, 2:4] = (10, 20, 30, 255)

@@ -61,7 +61,7 @@ def test_a_table_beats_folders_and_labels_joined_sets(tmp_path: Path) -> None:
     [
         ("000.jpg,a\n001.jpg,b\n002.jpg,b\n", r"no label for 1 of the 4 images of data.train \(first: 003.jpg\)"),
         ("000.jpg,a\n000.jpg,b\n", "labels 000.jpg a and b; keep one"),
-        ("", "is empty; give lines NAME,LABEL"),
+        ("", "is empty; give a table with lines NAME,LABEL"),
         ("000.jpg,a\n001.jpg,a,b\n", r"rows of different lengths \(row 2\)"),
         (b"PK\3\4\0\0", "is not a text"),
     ],
@@ -69,6 +69,17 @@ def test_a_table_beats_folders_and_labels_joined_sets(tmp_path: Path) -> None:
 def test_a_wrong_table_is_explained(root: Path, table: str | bytes, words: str) -> None:
     with pytest.raises(ValueError, match=rf"^data.labels=.*labels.csv .*{words}"):
         labeled(root, table)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [("data.val", "data.val_labels"), ("probe.train", "data.labels"), ("data.train", "data.labels")],
+)
+def test_errors_name_the_setting_of_the_table(root: Path, setting: str, named: str) -> None:
+    table = root.parent / "labels.csv"
+    table.write_text("000.jpg,a\n")
+    with pytest.raises(ValueError, match=rf"^{named}=\S+ has no label for 3 of the 4 images of {setting} "):
+        build_source([str(root)], labeled=True, labels=str(table), setting=setting)
 
 
 def test_a_missing_table_is_named(root: Path) -> None:

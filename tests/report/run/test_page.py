@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sslight.report.run.curves import PROBES, Curves
 from sslight.report.run.feature_space import SampledFeatures
 from sslight.report.run.files import Run, read_run
 from sslight.report.run.page import Pictures, Results, run_page
@@ -64,6 +65,15 @@ def test_several_runs_share_charts_and_differing_settings_have_a_table(tmp_path:
     assert "seed" not in differing
     same = cells(shown(first, read_run(write_run(tmp_path / "c"), name="c")))
     assert "All settings are the same." in same
+
+
+def test_equal_untrained_networks_are_one_line_and_other_ones_have_the_color_of_their_run(tmp_path: Path) -> None:
+    first, second = (read_run(write_run(tmp_path / name), name=name) for name in "ab")
+    assert cells(shown(first, second)).count("untrained: 5.0") == 1
+    other = replace(second, series={**second.series, "knn_top1": [(0, 9.0), (10, 20.0)]})
+    chart = str(Curves([first, other]).charts({"knn_top1": PROBES["knn_top1"]})[0])
+    assert "untrained" not in chart
+    assert chart.count('class="mark" style="--colour: var(--series-') == 2
 
 
 def test_runs_with_other_batch_sizes_have_images_on_the_axis(tmp_path: Path) -> None:

@@ -38,6 +38,10 @@ _TIFF_STARTS = (b"II", b"MM")
 # fills the rest with grey and reports success, and so does PIL.
 _JPEG_DAMAGE = ("premature end", "bad Huffman code")
 
+# The entry of EXIF in the list of an AVIF file's items (ISO/IEC 14496-12, 8.11.6). libavif refuses a picture whose
+# EXIF is no directory, and reads it where that is an item of a type that it does not know.
+_AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -131,6 +135,8 @@ def _decode_with_pil(encoded: bytes, max_pixels: int, factor: float = 1.0) -> to
         except UnidentifiedImageError as error:
             raise UnreadableImage(_tiff_content(encoded) if is_tiff else _UNKNOWN) from error
         except Exception as error:  # PIL's readers raise nearly every type on damaged files
+            if "Invalid Exif payload" in str(error) and _AVIF_EXIF.search(encoded):
+                return _decode_with_pil(_AVIF_EXIF.sub(rb"\1none", encoded), max_pixels)
             raise UnreadableImage(f"PIL: {one_line(error) or type(error).__name__}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 

@@ -51,8 +51,8 @@ def build_source(
     largest_group = LARGEST_PACKED_GROUP if in_order else LARGEST_GROUP
     opener = _Opener(labeled and table is None, setting, tar_image, largest_group)
     parts = [opener.source(path) for path in paths]
-    must_fit = setting in ("data.train", "IN")  # data.val may be of another kind
-    if tar_image is not None and must_fit and not any(isinstance(part, TarSource) for part in parts):
+    may_differ = setting in ("data.val", "probe.train")  # from the kind of data.train
+    if tar_image is not None and not may_differ and not any(isinstance(part, TarSource) for part in parts):
         raise ValueError(f"tar_image={tar_image} would have no effect: {setting} names no tar shards; leave it out")
     source = parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
     return source if table is None else labeled_by_table(source, table, labels_column, setting)
@@ -77,14 +77,14 @@ def source_notice(source: Source) -> str:
     return f"{len(source):,} images{f'; {words}' if words else ''}"
 
 
-def build_image_source(paths: Sequence[str], *, setting: str) -> Source:
+def build_image_source(paths: Sequence[str], *, setting: str, tar_image: str | None = None) -> Source:
     """The images at ``paths`` without labels: whatever :func:`build_source` takes, or image files.
 
-    Files and sets do not mix. ``setting`` is the name that errors show. Raises ValueError for anything that
-    gives no images.
+    Files and sets do not mix. ``setting`` is the name that errors show, ``tar_image`` as there. Raises ValueError
+    for anything that gives no images.
     """
     if any(_is_set(path) for path in paths):
-        return build_source(paths, labeled=False, setting=setting)
+        return build_source(paths, labeled=False, setting=setting, tar_image=tar_image)
     try:
         return FileListSource(paths)
     except ValueError as error:

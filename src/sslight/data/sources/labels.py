@@ -25,7 +25,7 @@ def labeled_by_table(source: Source, table: str, column: str | None, setting: st
     Rows about other images are passed over. Raises ValueError, naming ``setting``, if the table cannot be read,
     has no such column, labels an image twice in different ways, or leaves one without a label.
     """
-    prefix = f"{setting.removesuffix('train').removesuffix('val')}labels={table}"
+    prefix = f"{'data.val_labels' if setting == 'data.val' else 'data.labels'}={table}"
     find = NameFinder(source, by_index=False, by_stem=True)
     words: dict[int, str] = {}
     for name, label in _pairs(prefix, table, column, find):
@@ -56,20 +56,26 @@ def read_list(prefix: str, path: str, remedy: str) -> str:
     return text
 
 
-def _pairs(prefix: str, table: str, column: str | None, find: NameFinder) -> list[tuple[str, str]]:
-    text = read_list(prefix, table, "give a table with lines NAME,LABEL")
+def read_rows(prefix: str, table: str, remedy: str) -> list[list[str]]:
+    """The rows of a table of separated values, all of one length. Raises ValueError that begins with ``prefix``."""
+    text = read_list(prefix, table, remedy)
     first_line = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)
     try:
         rows = [[field.strip() for field in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
     except csv.Error as error:
-        raise ValueError(f"{prefix} is no table of separated values ({error}); give lines NAME,LABEL") from error
+        raise ValueError(f"{prefix} is no table of separated values ({error}); {remedy}") from error
     if not rows:
-        raise ValueError(f"{prefix} is empty; give lines NAME,LABEL")
-    heading, width = rows[0], len(rows[0])
-    if any(len(row) != width for row in rows):
-        wrong = next(number for number, row in enumerate(rows, 1) if len(row) != width)
+        raise ValueError(f"{prefix} is empty; {remedy}")
+    wrong = next((number for number, row in enumerate(rows, 1) if len(row) != len(rows[0])), None)
+    if wrong is not None:
         raise ValueError(f"{prefix} has rows of different lengths (row {wrong}); quote names that hold the separator")
+    return rows
+
+
+def _pairs(prefix: str, table: str, column: str | None, find: NameFinder) -> list[tuple[str, str]]:
+    rows = read_rows(prefix, table, "give a table with lines NAME,LABEL")
+    heading, width = rows[0], len(rows[0])
     if column is None:
         if width != 2:
             raise ValueError(

@@ -1,13 +1,10 @@
 """Several labels an image, from a table with a column of 0 and 1 for each."""
 
-import csv
-import io
-
 import numpy as np
 import numpy.typing as npt
 
 from sslight.data.sources.find import NameFinder
-from sslight.data.sources.labels import read_list
+from sslight.data.sources.labels import read_rows
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 
@@ -47,11 +44,4 @@ def read_tags(source: Source, table: str, setting: str) -> tuple[tuple[str, ...]
 
 
 def _rows(table: str, setting: str) -> list[list[str]]:
-    """All rows of the table, of one length."""
-    text = read_list(f"{setting}={table}", table, "give a table with a heading and a column for each label")
-    first_line = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first_line.count)
-    rows = [[field.strip() for field in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
-    if not rows or any(len(row) != len(rows[0]) for row in rows):
-        raise ValueError(f"{setting}={table} has rows of different lengths, or none: write one value for each column.")
-    return rows
+    return read_rows(f"{setting}={table}", table, "give a table with a heading and a column for each label")

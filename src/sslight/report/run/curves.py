@@ -124,8 +124,10 @@ class Curves:
             return [Reference(chance, name=f"chance: {what} = {chance:.2f}", color="--soft")]
         first = run.series.get(name, [(1, 0.0)])[0]
         if name in PROBES and first[0] == 0 and not math.isnan(first[1]):
-            said = f"untrained: {first[1]:.1f}" if len(self._runs) == 1 else ""
-            return [Reference(first[1], run.intervals.get(name), said, run_color(position))]
+            alike = sum(other.series.get(name, [])[:1] == [first] for other in self._runs)
+            said = f"untrained: {first[1]:.1f}" if alike == len(self._runs) else ""
+            color = run_color(position) if alike == 1 else "--soft"  # one line and band for equal beginnings
+            return [Reference(first[1], run.intervals.get(name), said, color)]
         return [Reference(band=run.healthy[name])] if name in run.healthy else []
 
 

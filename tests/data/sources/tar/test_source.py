@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sslight.data import TarSource, UnreadableImage, ViewLoader, build_source, passed_over
+from sslight.data import TarSource, UnreadableImage, ViewLoader, build_image_source, build_source, passed_over
 from sslight.data.sources.tar.index import ShardIndex, index_path, load_index, scan, write_index
 from sslight.views import MultiCrop
 from tests.data.archives import tar_bytes, write_tar
@@ -120,6 +120,10 @@ def test_a_sample_of_which_no_image_stands_out_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"first: v.1/0.left.jpg, with left.jpg, right.jpg\); set tar_image=left.jpg"):
         TarSource([shard], labeled=False)
     assert names(TarSource([shard], labeled=False, image="right.jpg")) == ["v.1/0.right.jpg", "v.1/1.right.jpg"]
+    chosen = build_image_source([str(shard)], setting="images", tar_image="right.jpg")
+    assert [chosen.name(index) for index in range(2)] == ["v.1/0.right.jpg", "v.1/1.right.jpg"]
+    with pytest.raises(ValueError, match=r"tar_image=right.jpg would have no effect: images names no tar shards"):
+        build_image_source(["synthetic:4"], setting="images", tar_image="right.jpg")
 
 
 def test_tar_files_written_one_after_the_other_into_one_are_all_read(tmp_path: Path) -> None:
