@@ -208,6 +208,10 @@ def test_the_page_of_a_run_shows_its_classes_and_its_worst_images(result: Finetu
             "data.val_labels is not set: data.labels has several columns",
         ),
         ({"holdout": 0.01}, "holdout=0.01 of the 8 images of data.train is none: raise it, or set holdout=0"),
+        (
+            {"batch_size": 9, "holdout": 0},
+            "batch_size=9 is more than the 8 images that are trained on: set batch_size=8",
+        ),
         ({"resize": 16}, "resize=16 is smaller than the image size 32"),
         ({"network": "teacher"}, "network=teacher would have no effect"),
     ],

@@ -142,6 +142,7 @@ def test_the_package_that_a_file_needs_is_named(tmp_path: Path, monkeypatch: pyt
     ("words", "sentence"),
     [
         (["{run}/backbone.safetensors", "synthetic:2", "output={tmp}/p.csv"], "has no classifier: give the run folder"),
+        (["{tmp}/none.onnx", "synthetic:2"], "output is not set; `sslight predict --help` explains it."),
         (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv"], "there is no file {tmp}/none.onnx"),
         (["{tmp}/text.onnx", "synthetic:2", "output={tmp}/p.csv"], "cannot be opened by onnxruntime"),
         (["{run}", "synthetic:2", "output={tmp}/p.txt"], "must end in .csv: name such a file"),

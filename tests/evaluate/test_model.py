@@ -84,7 +84,9 @@ def test_what_is_not_there_is_refused(checkpoint: str, sentence: str) -> None:
 
 def test_a_file_without_weights_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=r"holds no weights: give a file of weights: \.safetensors, \.pth"):
+    with pytest.raises(
+        ValueError, match=r"holds no weights: give a run folder, or a file of weights: \.safetensors, \.pth"
+    ):
         load_model(f"timm:test_resnet@{tmp_path / 'weights.pth'}", network="student", seed=0)
 
 

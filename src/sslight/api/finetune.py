@@ -29,9 +29,10 @@ from sslight.data import (
     check_readable,
     data_fingerprint,
     is_tag_table,
+    passed_over,
+    passed_over_in_words,
     read_tags,
     select_subset,
-    source_notice,
 )
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_answers, largest_confusions
 from sslight.evaluate.classifiers.mistakes import (
@@ -168,14 +169,19 @@ def _prepare(
 def _split(sets: LabeledSets, settings: FinetuneSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Positions in data.train that are trained on, and that are held out; every class keeps an image to train on."""
     everything = np.arange(len(sets.train))
-    if not settings.holdout:
-        return everything, everything[:0]
-    trained = select_subset(sets.train, 1 - settings.holdout, settings.seed, setting="holdout")
+    trained = everything
+    if settings.holdout:
+        trained = select_subset(sets.train, 1 - settings.holdout, settings.seed, setting="holdout")
     held_out = np.setdiff1d(everything, trained)
-    if not len(held_out):
+    if settings.holdout and not len(held_out):
         raise ValueError(
             f"holdout={settings.holdout:g} of the {len(sets.train)} images of data.train is none: raise it, or set "
             "holdout=0 to train on everything and keep the last epoch."
+        )
+    if settings.batch_size is not None and settings.batch_size > len(trained):
+        raise ValueError(
+            f"batch_size={settings.batch_size} is more than the {len(trained)} images that are trained on: set "
+            f"batch_size={len(trained)} or less, or leave it out."
         )
     return trained, held_out
 
@@ -247,7 +253,7 @@ class _Finetuning:
             remedy=lambda newest: f"start again with a lower lr (it was {settings.lr:g}).",
         )
         said = [f"fine-tuning on {number:,} images, {len(self.held_out):,} held out to choose the epoch"]
-        said += [source_notice(sets.train), *self._notes()]
+        said += filter(None, [passed_over_in_words(passed_over(sets.train)), *self._notes()])
         options = RunOptions(
             settings=settings,
             every_steps=settings.checkpoint_every_steps,

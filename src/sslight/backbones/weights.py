@@ -26,7 +26,7 @@ _METADATA_KEY = "sslight"
 CHECKPOINT_FORMAT = "sslight-checkpoint"
 _LARGEST_SIDE = 4096
 _ASSUMED = "normalization"  # a note of who says it, where the file does not
-_REMEDY = "give a file of weights: .safetensors, .pth, .pt, .ckpt or .pth.tar"
+_REMEDY = "give a run folder, or a file of weights: .safetensors, .pth, .pt, .ckpt or .pth.tar"
 # What is learnt by gradients, and what follows it as a mean, whatever the method calls them.
 _SAME_PART = {"student": ("student", "network", "query"), "teacher": ("teacher", "key")}
 

@@ -175,6 +175,9 @@ def _sentences(error: ValidationError, of: type[Section]) -> Iterable[str]:
             yield f"{rule}."
             continue
         field, value = fields_of(of).get(name), shown(detail["input"])
+        if field is not None and field.is_required() and detail["type"] == "missing":
+            yield f"{name} is not set; `{of.explained_by.format(key=name)}` explains it."
+            continue
         if field is not None and detail["type"] in _NOT_THE_LIST and not field.is_required():
             example = f"[{value}]" if "," in value and value[0] not in "[(" else json.dumps(field.default or [60, 80])
             rule = f"must be a list such as {example}, with brackets, and in a shell with quotes: '{name}={example}'"

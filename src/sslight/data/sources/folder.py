@@ -57,8 +57,8 @@ class FolderSource:
                 else f"has all images in one sub-folder ({classes[0]})"
             )
             raise ValueError(
-                f"{self._root} {what}, so it gives no labels; use one sub-folder for each class, "
-                "or switch off what needs labels"
+                f"{self._root} {what}, so it gives no labels; use one sub-folder for each class or a table "
+                "of labels (data.labels, data.val_labels), or switch off what needs labels"
             )
         return classes, labels
 
