@@ -189,8 +189,11 @@ def test_a_folder_of_runs_becomes_a_table_with_what_differs(
     assert '<a href="a/report.html">a</a>' in page
     assert "<td>knn 41.0 %</td><td>lr=2.0</td>" in page
     assert "online probe" not in page  # a column that says nothing
+    monkeypatch.setenv("COLUMNS", "40")
     run(monkeypatch, str(tmp_path / "runs"))
-    assert "18.0 %" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "18.0 %" in out
+    assert "c: lr=2.0" in out  # however narrow the terminal
     with pytest.raises(ValueError, match="has no place in a table of all runs"):
         sslight.report_runs([tmp_path / "runs", runs[2] / "evaluation" / "knn"])
 

@@ -144,6 +144,9 @@ def test_a_badly_matched_recipe_stands_beside_better_values(tmp_path: Path) -> N
     page = result.page.read_text(encoding="utf-8")
     assert page.count('class="sheet"') == 3
     assert page.index("In pictures") < page.index("In numbers")
+    small = sslight.show_views("synthetic:8", "dino_cnn_sslight", output=tmp_path, images=1, draws=200)
+    assert small.content["recipes"][-1]["changes"][-1] == "views.blur_sigma=[0.1, 0.6]"  # asked for by smaller views
+    assert small.content["recipes"][-1]["mismatches"] == []
     matched = sslight.show_views("synthetic:8", "dino_cnn_sslight_64", output=tmp_path, images=1, draws=200)
     assert len(matched.content["recipes"]) == 2
 

@@ -81,8 +81,11 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     named = [each for each in zip(recipes, measured, strict=True) if each[0].name in page.recipe]
     better = next(filter(None, (_better(*each) for each in named or [(recipes[-1], measured[-1])])), None)
     if better is not None:
+        figures = _measured(better, recipes[0], sizes_of_images, page)
+        if (further := _better(better, figures)) is not None:  # smaller views ask for less blur
+            better, figures = further, _measured(further, recipes[0], sizes_of_images, page)
         recipes = [*recipes, better]
-        measured.append(_measured(better, recipes[0], sizes_of_images, page) | {"better": True})
+        measured.append(figures | {"better": True})
     crops = [(build_multi_crop(recipe.settings.views), page.seed) for recipe in recipes]
     shown = [shown_image(source.name(index), index, image, crops) for index, image in kept]
     content = {

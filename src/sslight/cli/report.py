@@ -41,7 +41,12 @@ def _print_result(content: Mapping[str, Any]) -> None:
 
     runs = content["runs"]
     if "differs" in runs[0]:
-        say(columns(*registry_table(runs)))
+        head, rows = registry_table(runs)
+        shown = head.index("what differs") if "what differs" in head else len(head)  # the last, and long
+        say(columns(head[:shown], (row[:shown] for row in rows)), narrowest=100)
+        for row in rows:
+            if differing := " ".join(row[shown:]):
+                say(f"{row[0]}: {differing}")
     else:
         say(columns(("run", "step", "state", "kNN top-1", "best", "health", "images/s"), map(_row, runs)))
     notes = [f"{run['name']}: {note}" for run in runs for note in run["notes"]]

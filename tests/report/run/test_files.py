@@ -111,3 +111,11 @@ def test_a_folder_of_a_run_is_known_by_any_of_its_files(tmp_path: Path) -> None:
     assert not is_run_folder(tmp_path)
     write_metrics(tmp_path, [])
     assert is_run_folder(tmp_path)
+
+
+@pytest.mark.parametrize("made", ["backbone.safetensors", "results.json"])
+def test_a_run_has_ended_once_all_steps_are_done_and_what_it_makes_is_there(made: str, tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    assert not read_run(path, name="run").finished
+    (path / made).touch()
+    assert read_run(path, name="run").finished

@@ -30,7 +30,7 @@ INDICATORS = {
     "key_similarity": Figure("key similarity", "cosine of query and its key"),
     "contrast_top1": Figure("own key nearest [%]", "of the queries"),
     "feature_spread": Figure("feature spread", "0: all images look alike, 1: spread evenly"),
-    "effective_rank": Figure("effective rank", "directions that the features of a batch use"),
+    "effective_rank": Figure("effective rank", "directions that the features of the latest images use"),
 }
 _OPTIMIZATION = {
     "grad_norm": Figure("gradient norm", "of all weights together"),

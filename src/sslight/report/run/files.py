@@ -35,7 +35,7 @@ class Run:
     steps_per_epoch: int | None  # None before the first epoch has ended
     bad_images: list[dict[str, str]]
     nonfinite: list[dict[str, Any]]
-    exported: bool  # whether there is a backbone.safetensors
+    exported: bool  # whether there is what it makes: a backbone, or results of detection
     last_written: datetime | None  # when metrics.jsonl was
     notes: list[str]  # sentences on what is missing or damaged
     finding: str = ""  # what is seen in the last state; empty if nothing is wrong or known
@@ -102,7 +102,7 @@ def read_run(path: Path, *, name: str) -> Run:
         steps_per_epoch=_steps_per_epoch(records),
         bad_images=_table(path / "bad_images.csv", notes),
         nonfinite=_records(path / "nonfinite.jsonl", notes, wanted=False),
-        exported=(path / "backbone.safetensors").is_file(),
+        exported=any((path / name).is_file() for name in ("backbone.safetensors", "results.json")),
         last_written=datetime.fromtimestamp(metrics.stat().st_mtime, UTC) if metrics.is_file() else None,
         notes=notes,
     )
