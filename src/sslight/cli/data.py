@@ -158,6 +158,7 @@ def _print_inspection(found: "Inspection", source: str) -> None:
             ("EXIF-rotated", f"{found.num_rotated:,}"),
             ("unreadable", f"{len(found.unreadable):,}"),
             ("passed over", passed_over_in_words(found.passed_over).removeprefix("passed over: ") or "nothing"),
+            ("masks", found.masks or None),
         ]
     )
     if found.distributions:

@@ -1,11 +1,12 @@
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sslight.data import ConcatSource, FolderSource, SubsetSource, SyntheticSource, source_notice
+from sslight.data import ConcatSource, FolderSource, SubsetSource, SyntheticSource, inspect_source, source_notice
 from tests.data.pictures import jpeg, write_class_folders
 
 
@@ -111,6 +112,16 @@ def test_whatever_is_left_out_of_a_folder_is_counted_and_said(tmp_path: Path) ->
     assert "2 .zip (archives: unpack them, a .tar.gz to .tar)" in notice
     assert "2 .thumbnails/, 2 @eaDir/, 2 __MACOSX/ (hidden folders and thumbnails)" in notice
     assert source_notice(SyntheticSource(5)) == "5 images"
+
+
+def test_pictures_that_look_like_masks_are_trained_on_but_said(image_folder: Callable[..., Path]) -> None:
+    root = image_folder("set", ("images", "Masks", "labels"), each=3)
+    (root / "labels" / "002.jpg").rename(root / "labels" / "other.jpg")
+    source = FolderSource(root, labeled=False)
+    said = "5 of them look like masks (Masks/000.jpg): to leave them out give the folder of the pictures"
+    assert source_notice(source) == f"9 images; {said}"
+    assert inspect_source(source).masks == said
+    assert source_notice(FolderSource(root / "images", labeled=False)) == "3 images"
 
 
 def test_what_is_passed_over_is_kept_with_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from sslight.data.decoding.decode import decode, format_mode_and_orientation
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableImage
 from sslight.data.packing.parallel import map_in_order
 from sslight.data.sources.bad_images import BadImage, bad_image
-from sslight.data.sources.build import passed_over
+from sslight.data.sources.build import masks_in_words, passed_over
 from sslight.data.sources.source import Source
 
 CHUNK = 64  # Images that a worker looks at in one go
@@ -26,7 +26,8 @@ class Inspection:
     ``num_inspected`` of ``num_images`` images were decoded, and what follows is of these. ``distributions`` gives
     quantiles of bytes, width, height and shorter side in px of the upright picture, and megapixels; ``formats`` and
     ``modes`` (PIL's names: L is grey, P a palette) count images; ``num_rotated`` have an EXIF orientation.
-    ``images_a_class`` is over all images and None without classes. ``passed_over`` is as the function gives it.
+    ``images_a_class`` is over all images and None without classes. ``passed_over`` and ``masks`` are as the
+    functions give them.
     """
 
     num_images: int
@@ -40,6 +41,7 @@ class Inspection:
     modes: dict[str, int]
     num_rotated: int
     passed_over: dict[str, int] = field(default_factory=dict)
+    masks: str = ""
     unreadable: list[BadImage] = field(default_factory=list)
 
 
@@ -88,6 +90,7 @@ def inspect_source(
         modes=dict(Counter(image.mode for image in seen).most_common()),
         num_rotated=sum(image.orientation in range(2, 9) for image in seen),
         passed_over=passed_over(source),
+        masks=masks_in_words(source),
         unreadable=unreadable,
     )
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import h5py
 
@@ -22,6 +22,9 @@ from sslight.data.sources.tar.shards import expand, is_pattern, shards_in
 from sslight.data.sources.tar.source import AT_ONCE, TarSource
 
 PARQUET = ".parquet"
+
+_MASK_FOLDERS = frozenset({"masks", "annotations", "segmentations", "segmentation", "labels", "groundtruth", "gt"})
+_MOST_NAMES = 200_000  # looking at more takes seconds
 
 _KINDS = "a folder of images, an H5 file, tar shards, Parquet files"
 
@@ -72,9 +75,21 @@ def passed_over(source: Source) -> dict[str, int]:
 
 
 def source_notice(source: Source) -> str:
-    """One line on how many images a run has and what was passed over, for people."""
-    words = passed_over_in_words(passed_over(source))
-    return f"{len(source):,} images{f'; {words}' if words else ''}"
+    """One line on how many images a run has, what was passed over, and which look like masks, for people."""
+    words = [f"{len(source):,} images", passed_over_in_words(passed_over(source)), masks_in_words(source)]
+    return "; ".join(filter(None, words))
+
+
+def masks_in_words(source: Source) -> str:
+    """A sentence on images in folders called ``masks`` or alike that have another image's name, empty without any."""
+    if len(source) > _MOST_NAMES:
+        return ""
+    paths = [PurePosixPath(source.name(index)) for index in range(len(source))]
+    masks = [path for path in paths if _MASK_FOLDERS & {part.lower() for part in path.parts[:-1]}]
+    pictures = {path.stem for path in set(paths) - set(masks)}
+    if number := sum(path.stem in pictures for path in masks):
+        return f"{number:,} of them look like masks ({masks[0]}): to leave them out give the folder of the pictures"
+    return ""
 
 
 def build_image_source(paths: Sequence[str], *, setting: str, tar_image: str | None = None) -> Source:
