@@ -1,10 +1,10 @@
 """Which edge networks of timm come through pre-training and export, and as what.
 
 ``python benchmarks/devices.py FOLDER [NAME...]`` (with the extras ``export`` and ``litert``): each network has twenty
-steps of pre-training at 64 px on drawn images (after two, the statistics of batch norms are still so far off that
-features hardly differ between images), and is exported as ONNX, ONNX in 8 bits and LiteRT, one network at a
-time in a process of its own with a limit of time. A network's row is kept as ``FOLDER/NAME.json``, so the same command
-goes on where it was; ``FOLDER/devices.md`` is the table of all rows.
+steps of pre-training on drawn images, at 64 px, or at 224 px if it takes one size alone (after two steps the statistics
+of batch norms are so far off that features hardly differ between images). Then it is exported as ONNX, ONNX in 8 bits
+and LiteRT, one network at a time in a process of its own with a limit of time. A network's row is kept as
+``FOLDER/NAME.json``, so the same command goes on where it was; ``FOLDER/devices.md`` is the table of all rows.
 """
 
 import json
@@ -25,7 +25,7 @@ NETWORKS = (
     *("tiny_vit_5m_224", "deit_tiny_distilled_patch16_224", "resnet14t", "resnet18"),
 )
 FORMATS = {"onnx": FLOAT32, "onnx-int8": INT8, "litert": FLOAT32}
-MINUTES, SIZE = 12, 64
+MINUTES, SIZES = 12, (64, 224)
 
 
 def main() -> None:
@@ -59,22 +59,10 @@ def measure(name: str, run: Path, file: Path) -> None:
     """The row of one network."""
     row: dict[str, Any] = {"name": name, "said": []}
     try:
-        sslight.pretrain(
-            "dino_cnn_sslight_64",
-            {
-                **{"data.train": "synthetic:320", "views.num_local": 2, "logger": "none", "probe.knn": False},
-                **{"dino.head_hidden_dim": 256, "dino.head_output_dim": 256},
-            },
-            backbone=name,
-            output=run,
-            steps=20,
-            batch_size=16,
-            devices="cpu",
-            workers=0,
-        )
+        row["size"] = size = pretrained(name, run)
         sslight.export_backbone(
             run / "backbone.safetensors",
-            {"data.check": "synthetic:96:val", "data.calibration": "synthetic:64", "image_size": SIZE},
+            {"data.check": "synthetic:96:val", "data.calibration": "synthetic:64", "image_size": size},
             tolerance={"cosine": -1.0, "knn": 0.0},
             format=list(FORMATS),
             output=run / "export",
@@ -94,6 +82,31 @@ def measure(name: str, run: Path, file: Path) -> None:
     file.write_text(json.dumps(row, indent=1), encoding="utf-8")
 
 
+def pretrained(name: str, run: Path) -> int:
+    """Pre-train, and say at which size in px."""
+    for size in SIZES:
+        changes = {
+            **{"data.train": "synthetic:320", "logger": "none", "probe.knn": False},
+            **{"views.global_size": size, "views.num_local": 2 if size == SIZES[0] else 0},
+            **{"dino.head_hidden_dim": 256, "dino.head_output_dim": 256},
+        }
+        how: dict[str, Any] = {
+            "backbone": name,
+            "output": run,
+            "steps": 20,
+            "batch_size": 16,
+            "devices": "cpu",
+            "workers": 0,
+        }
+        try:
+            sslight.pretrain("dino_cnn_sslight_64", changes, **how)
+            break
+        except ValueError as error:
+            if size == SIZES[-1] or "does not fit the backbone" not in str(error):
+                raise
+    return size
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: for each network and format agreement, size and time, then the sentences."""
     lines = [
@@ -111,7 +124,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             else:
                 cells += ["no", "", ""]
         pytorch = [f"{found['pytorch_latency_ms']['1']:.1f}" for found in files.values()]
-        lines.append(f"| {row['name']} | {' | '.join(cells)} | {pytorch[0] if pytorch else ''} |")
+        size = "" if row.get("size", SIZES[0]) == SIZES[0] else f" ({row['size']} px)"
+        lines.append(f"| {row['name']}{size} | {' | '.join(cells)} | {pytorch[0] if pytorch else ''} |")
     said = [f"- `{row['name']}`: {line}" for row in rows for line in row["said"]]
     return "\n".join([*lines, "", *said]) + "\n"
 
