@@ -40,6 +40,7 @@ def plan(
     given, hours = with_hours([f"data.train={data}", *(settings or [])])
     from sslight.api.plan import plan as find_plan
 
+    say("looking at the images, and timing a few steps", stderr=True)
     found = find_plan(given, hours=hours)
     if save is not None:
         write_whole(save, to_yaml(found.settings))
