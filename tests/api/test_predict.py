@@ -113,6 +113,28 @@ def test_an_interrupted_command_goes_on_where_it_was(
     assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 
+def test_a_disk_that_is_full_at_the_end_costs_no_computation_and_an_existing_file_stays(
+    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, output = str(result.output.parent / "val"), tmp_path / "p.csv"
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "_write_csv", full)
+        with pytest.raises(OSError, match="No space left"):
+            sslight.predict(images, result.output, output=output)
+    monkeypatch.setattr(api._Pass, "_part", full)  # nothing is left to compute
+    sslight.predict(images, result.output, output=output)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+    before = output.read_bytes()
+    for command in (sslight.predict, sslight.embed):
+        with pytest.raises(ValueError, match=r"p\.csv exists: name another file, or remove it"):
+            command(images, result.output, output=output)
+    assert output.read_bytes() == before
+
+
 def test_features_are_written_in_three_forms_and_bad_images_listed(
     result: FinetuneResult, tmp_path: Path, image_folder: Callable[..., Path]
 ) -> None:

@@ -95,7 +95,7 @@ def embed(
             files, or sets of images). No labels are read.
         checkpoint: A run folder, an export (also ONNX or LiteRT), a classifier, a checkpoint of this program or of the
             original, or ``timm:NAME[@FILE]``.
-        output: A ``.npz``, ``.csv`` or ``.parquet`` file to write; what an interrupted call has computed for it is not
+        output: A new ``.npz``, ``.csv`` or ``.parquet`` file to write; what an interrupted call has computed is not
             computed again, and unreadable images are listed beside it.
         network: Which network of a checkpoint: ``student`` or ``teacher``.
         image_size: Side in px of the center view; None takes that of the file.
@@ -107,13 +107,17 @@ def embed(
     Raises:
         ValueError: a path or the checkpoint is wrong, no image can be read, or features are not finite.
     """
-    if output is not None and output.suffix.lower() == ".parquet":
-        _parquet()
+    if output is not None:
+        _check_output(output)
+        if output.suffix.lower() == ".parquet":
+            _parquet()
     source = _source(images, tar_image)
     opened = _open(checkpoint, network=network, image_size=image_size, device=device)
-    found = Embeddings(*_Pass(opened, source, 0, batch_size, workers).whole(output))
+    through = _Pass(opened, source, 0, batch_size, workers)
+    found = Embeddings(*through.whole(output))
     if output is not None:
         _write_features(output, found)
+        through.forget(output)
     return found
 
 
@@ -135,17 +139,20 @@ def predict(
         images, batch_size, workers, device, tar_image: As for :func:`embed`.
         classifier: The run folder of :func:`finetune`, its ``classifier.safetensors``, or an export of a classifier
             (``.safetensors``, ``.onnx`` or ``.tflite``).
-        output: A ``.csv`` file to write; else as for :func:`embed`.
+        output: A new ``.csv`` file to write; else as for :func:`embed`.
 
     Raises:
         ValueError: as for :func:`embed`, or the file has no classifier.
     """
+    if output is not None:
+        _check_output(output)
     opened = _open(classifier, device=device)
     if not opened.classes:
         raise ValueError(
             f"{classifier} has no classifier: give the run folder of `sslight finetune`, or a file exported with one."
         )
-    logits, names, unreadable = _Pass(opened, _source(images, tar_image), 1, batch_size, workers).whole(output)
+    through = _Pass(opened, _source(images, tar_image), 1, batch_size, workers)
+    logits, names, unreadable = through.whole(output)
     if opened.multi_label:
         probabilities = logits.sigmoid()
         labels = [";".join(opened.classes[at] for at in np.flatnonzero(row)) for row in (logits >= 0).numpy()]
@@ -156,7 +163,15 @@ def predict(
         heading = ["name", "class", "probability", *(f"p({name})" for name in opened.classes)]
         shares = ([max(row), *row] for row in probabilities.tolist())
         _write_csv(output, heading, ([*row[:2], *row[2]] for row in zip(names, labels, shares, strict=True)))
+        through.forget(output)
     return Predictions(probabilities, opened.classes, tuple(labels), names, unreadable)
+
+
+def _check_output(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"output={path}: there is no folder {path.parent}; make it first.")
+    if path.exists():
+        raise ValueError(f"output={path} exists: name another file, or remove it.")
 
 
 def _write_features(path: Path, found: Embeddings) -> None:
@@ -323,20 +338,20 @@ class _Pass:
             raise ValueError(
                 f"{self.opened.name} gives features that are not finite numbers (first for {first}): try another."
             )
-        if result is not None and folder is not None:
-            if bad:
-                write_bad_images(result.with_suffix(".bad_images.csv"), bad)
-            shutil.rmtree(folder)
+        if result is not None and bad:
+            write_bad_images(result.with_suffix(".bad_images.csv"), bad)
         return values, names, tuple(bad)
 
     def _folder(self, result: Path) -> Path:
         """Of the parts of this pass; another file, other images or another size have another."""
-        if not result.absolute().parent.is_dir():
-            raise ValueError(f"output={result}: there is no folder {result.parent}; make it first.")
         key = (self.opened.fingerprint, self.opened.image_size, data_fingerprint(self.source).sha256, self.output)
         folder = result.with_name(f".{result.name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.parts")
         folder.mkdir(exist_ok=True)
         return folder
+
+    def forget(self, result: Path) -> None:
+        """Remove the parts, once the result is written."""
+        shutil.rmtree(self._folder(result))
 
     def _part(self, indices: npt.NDArray[np.int64], progress: Progress) -> _Part:
         bad: list[BadImage] = []
