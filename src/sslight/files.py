@@ -30,6 +30,14 @@ def whole_file(path: Path, mode: str, *, before_rename: Callable[[], None] | Non
         partial.unlink(missing_ok=True)
 
 
+def check_new(path: Path, setting: str) -> None:
+    """Raise ValueError if a file that is to be written has no folder, or is there already."""
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{setting}={path}: there is no folder {path.parent}; make it first.")
+    if path.exists():
+        raise ValueError(f"{setting}={path} exists: name another file, or remove it.")
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename last through a power cut, where the file system can."""
     with suppress(OSError):

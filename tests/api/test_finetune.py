@@ -16,8 +16,11 @@ import sslight
 from sslight.api import finetune as api
 from sslight.api.finetune import FinetuneResult, class_weights
 from sslight.backbones import load_backbone
-from sslight.data import CropLoader
+from sslight.config import build_finetune_settings
+from sslight.data import CropLoader, FolderSource
+from sslight.evaluate.compare import compare_files
 from sslight.evaluate.features.extract import feature_batches
+from sslight.evaluate.sets import LabeledSets, class_notes
 from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import open_classifier
 from sslight.finetuning.selection import SelectedClassifier
@@ -171,6 +174,47 @@ def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(tmp_path: 
     assert all("striped" in labels.split(";") for labels in found.labels)
     page = sslight.report_runs(result.output, images=0).page.read_text(encoding="utf-8")
     assert "average precision" in page
+    with pytest.raises(ValueError, match="mean average precision of labels that do not exclude each other: leave it"):
+        compare_files([[result.output]])
+
+
+def test_a_stopped_run_of_several_labels_does_not_go_on_with_others(tmp_path: Path) -> None:
+    draw_stripes(tmp_path / "train", each=8, seed=0)
+    draw_stripes(tmp_path / "val", each=4, seed=1)
+    names = sorted(map(str, tmp_path.rglob("*.png")))
+    rows = {name: "1,0" if "lying" in name else "0,1" for name in names}
+    labels = table(tmp_path, rows, "file,lying,standing")
+    data = {"train": tmp_path / "train", "val": tmp_path / "val", "labels": labels, "val_labels": labels}
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(api._Finetuning, "finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tuned(tmp_path, data=data, epochs=1, batch_size=4)
+    table(tmp_path, rows, "file,standing,lying")
+    with pytest.raises(ValueError, match="labels"):
+        fine_tuned(tmp_path, data=data, epochs=1, batch_size=4, resume=True)
+
+
+def test_a_label_of_one_image_is_trained_and_labels_without_images_are_noted(tmp_path: Path) -> None:
+    draw_stripes(tmp_path / "train", each=8, seed=0)
+    source = FolderSource(tmp_path / "train", labeled=False)
+    tags = np.zeros((16, 3), np.int64)
+    tags[:, 0], tags[5, 1] = 1, 1
+    classes = ("all", "rare", "none")
+    sets = LabeledSets(classes, source, tags, source, tags, 1.0, notes=class_notes(classes, tags, tags))
+    assert sets.notes[0] == "1 of 3 classes have no image in data.train (first: none)."
+    for seed in range(30):
+        settings = build_finetune_settings("x", {"holdout": 0.25, "seed": seed})
+        trained, held_out = api._split(sets, settings)
+        assert 5 in trained
+        assert sorted([*trained, *held_out]) == list(range(16))
+
+
+def test_a_run_from_new_weights_does_not_bear_the_name_of_others(result: FinetuneResult) -> None:
+    assert result.content["checkpoint"]["path"] == "timm:test_resnet"
 
 
 def test_the_page_of_a_run_shows_its_classes_and_its_worst_images(result: FinetuneResult, tmp_path: Path) -> None:

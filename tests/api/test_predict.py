@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pyarrow.parquet
 import pytest
@@ -18,9 +19,11 @@ import torch
 import sslight
 from sslight.api import predict as api
 from sslight.api.finetune import FinetuneResult
+from sslight.data import SyntheticSource
 from sslight.export import run as export_run
 from sslight.export.onnx_file import write_onnx
 from sslight.export.task import ExportResult
+from sslight.finetuning.classifier_file import classifier_notes, open_classifier, save_classifier
 from tests.api.fine_tuned import fine_tuned
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxscript", "ignore::DeprecationWarning:torch")
@@ -171,6 +174,8 @@ def test_the_package_that_a_file_needs_is_named(tmp_path: Path, monkeypatch: pyt
         (["{run}", "synthetic:2", "output={tmp}/no/p.csv"], "there is no folder {tmp}/no; make it first"),
         (["{run}", "{tmp}/nobody", "output={tmp}/p.csv"], "images: 1 of 1 paths are not files"),
         (["{run}", "output={tmp}/p.csv"], "a file and images are needed"),
+        (["{run}", "synthetic:2", "output={tmp}/p.csv", "device=cuda"], "device=cuda: torch finds no GPU"),
+        (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv", "device=cuda"], "none.onnx computes on the CPU"),
         (["{run}", "synthetic:2"], "output"),
     ],
 )
@@ -188,3 +193,37 @@ def test_a_wrong_input_ends_in_a_sentence(
     with pytest.raises(ValueError, match=re.escape(filled(sentence))):
         predict(file, others)
     assert [path.name for path in tmp_path.iterdir()] == ["text.onnx"]
+
+
+def test_a_file_with_one_network_has_no_teacher(result: FinetuneResult) -> None:
+    with pytest.raises(ValueError, match=r"network=teacher: .* holds one network: leave network out"):
+        sslight.embed("synthetic:2", result.output, network="teacher")
+
+
+def test_equal_weights_with_another_preprocessing_are_another_file(result: FinetuneResult, tmp_path: Path) -> None:
+    file = open_classifier(result.classifier)
+    for name, resize in (("a", None), ("b", 64)):
+        notes = {**file.info.notes, **classifier_notes(file.classes, multi_label=False, resize=resize)}
+        save_classifier(file.classifier, tmp_path / name, replace(file.info, notes=notes))
+    passes = [api._Pass(api._open(tmp_path / name), SyntheticSource(2), 1, 2, 0) for name in ("a", "b")]
+    assert passes[0]._folder(tmp_path / "p.csv") != passes[1]._folder(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("notes", [{"classes": "5"}, {"resize": "{"}, {"classes": '["a"]'}])
+def test_a_classifier_whose_notes_are_damaged_is_refused(
+    notes: dict[str, str], result: FinetuneResult, tmp_path: Path
+) -> None:
+    file = open_classifier(result.classifier)
+    info = replace(file.info, notes={**file.info.notes, **notes})
+    save_classifier(file.classifier, tmp_path / "c.safetensors", info)
+    with pytest.raises(ValueError, match=r"c\.safetensors is damaged .*: fine-tune or export again"):
+        sslight.predict("synthetic:2", tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("key", ["classes", "sslight"])
+def test_an_onnx_file_with_foreign_metadata_is_refused(key: str, exported: ExportResult, tmp_path: Path) -> None:
+    model = onnx.load(exported.path / "classifier.onnx")
+    next(entry for entry in model.metadata_props if entry.key == key).value = "cat,dog"
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match="does not say how images become its input"):
+        sslight.predict("synthetic:2", tmp_path / "m.onnx")

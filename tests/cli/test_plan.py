@@ -3,12 +3,13 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sslight.api import plan as planning
 from sslight.cli.main import main
-from sslight.config import load_recipe, parse_assignments
+from sslight.config import flat_settings, load_recipe, parse_assignments, to_yaml
 from sslight.train import RunFolder
 
 TRAIN = "data.train=synthetic:40"
@@ -102,6 +103,36 @@ def test_memory_for_less_than_two_images_is_an_error(
     words = [word for word in SMALL if not word.startswith("batch_size")]
     _, said = sslight(monkeypatch, capsys, "pretrain", "auto", TRAIN, f"output={tmp_path / 'run'}", *words, code=2)
     assert "not even 2 images fit" in said
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"views.local_size": 96, "views.global_size": 224}, {"optim.warmup_epochs": 30}, {"lr": 0.03}, {"steps": None}],
+)
+def test_what_is_given_is_judged_by_the_plan_alone(given: dict[str, Any]) -> None:
+    small = parse_assignments(word for word in SMALL if not word.startswith("views."))
+    length = {"epochs": 60} if "optim.warmup_epochs" in given else {}
+    found = planning.plan({"data.train": "synthetic:40", **small, **length, **given})
+    assert all(flat_settings(found.settings.model_dump())[name] == value for name, value in given.items() if value)
+
+
+def test_a_run_in_the_home_folder_is_continued(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {"data.train": "synthetic:40", "output": "~/run", "epochs": 3}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(to_yaml(load_recipe("dino_cnn_sslight_64", given)), encoding="utf-8")
+    settings, found = planning.auto_settings({**given, "resume": "auto"}, None)
+    assert (found, settings.epochs) == (None, 3)
+
+
+def test_a_plan_overwrites_no_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("mine", encoding="utf-8")
+    for path, sentence in (("mine.yaml", "exists: name another file"), ("none/x.yaml", "there is no folder")):
+        _, said = sslight(monkeypatch, capsys, "plan", "synthetic:40", f"--save={tmp_path / path}", *SMALL, code=2)
+        assert sentence in said
+    assert (tmp_path / "mine.yaml").read_text(encoding="utf-8") == "mine"
 
 
 def test_many_processes_run_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:

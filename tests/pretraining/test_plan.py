@@ -103,10 +103,41 @@ def test_a_vit_gets_views_of_whole_patches() -> None:
     assert settings.optim.name == "adamw"
 
 
+def test_a_vit_cuts_its_views_into_as_many_patches_as_published() -> None:
+    small = Glance(25_000, short_side=199, megapixels=0.04)
+    for images, given, patch, side in (
+        (TINY_IMAGENET, {}, 4, 64),
+        (PHOTOS, {}, 8, 128),
+        (small, {}, 8, 128),
+        (PHOTOS, {"init_from": "weights.pth"}, 16, 128),
+    ):
+        settings, _ = choose(images, LAPTOP, {"backbone": "vit_tiny", **given}, patch=16)
+        assert (settings.patch_size, settings.views.global_size) == (patch, side)
+    settings, _ = choose(PHOTOS, LAPTOP, {"backbone": "vit_small_patch14_dinov2", "method": "moco"}, patch=14)
+    assert (settings.views.global_size, settings.views.local_size) == (126, 70)
+
+
+@pytest.mark.parametrize(
+    ("given", "decay", "final", "start"),
+    [
+        ({"backbone": "vit_tiny", "optim.name": "sgd"}, 1e-4, None, 0.0),
+        ({"method": "swav", "optim.name": "adamw"}, 0.04, 0.4, 0.0),
+        ({"optim.name": "lars"}, 1e-6, None, 0.0),
+    ],
+)
+def test_another_optimizer_keeps_no_value_of_the_recipes(
+    given: dict[str, Any], decay: float, final: float | None, start: float
+) -> None:
+    optim = choose(TINY_IMAGENET, LAPTOP, given, patch=16 if "backbone" in given else None)[0].optim
+    assert (optim.weight_decay, optim.weight_decay_final, optim.warmup_start) == (decay, final, start)
+
+
 def test_what_is_given_stays_and_the_rest_follows() -> None:
     settings, choices = choose(TINY_IMAGENET, LAPTOP, {"batch_size": 256, "epochs": 40})
     assert (settings.batch_size, settings.epochs, settings.lr) == (256, 40, 1.0)
     assert {c.setting: c.because for c in choices}["batch_size"] == "as you set it"
+    settings, _ = choose(TINY_IMAGENET, LAPTOP, {"lr": 0.03})
+    assert settings.optim.min_lr == pytest.approx(0.03 * 64 / 25_600)
     settings, _ = choose(TINY_IMAGENET, LAPTOP, {"optim.name": "adamw"})
     assert settings.lr == 0.001
 
@@ -151,8 +182,8 @@ MEMORY = Memory(fixed=0.2 * GB, per_image=0.02 * GB, lean=0.006 * GB, buffered=0
         (8, {}, {}),
         (4, {}, {"batch_size": 128}),
         (1.2, {}, {"batch_size": 64, "accumulate": 2}),
-        (0.8, {}, {"batch_size": 64, "grad_checkpointing": True}),
-        (0.3, {}, {"batch_size": 8, "grad_checkpointing": True}),
+        (0.8, {}, {"batch_size": 64, "accumulate": 2, "grad_checkpointing": True}),
+        (0.3, {}, {"batch_size": 2}),
         (4, {"batch_size": 256}, {"accumulate": 2}),
         (1.2, {"batch_size": 256, "accumulate": 1}, None),
         (0.2, {}, None),

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import pytest
+import torch
 
 import sslight
 from sslight.api.pretrain import PretrainResult, run_pretraining
@@ -64,3 +66,9 @@ def test_a_result_shows_itself_as_a_page_in_a_frame(tiny: Settings) -> None:
     assert shown.startswith("<iframe srcdoc=")
     assert "Finished: 4 steps" in shown
     assert "curve: " in shown
+
+
+def test_answers_that_are_not_true_end_nothing(tiny: Settings) -> None:
+    answers = iter([1, 1.0, np.ones(3), torch.ones(3)])
+    callback = sslight.Callback(on_log=lambda step, figures: next(answers, None))
+    assert run_pretraining(tiny(steps=4), [callback]).training.steps == 4

@@ -203,3 +203,29 @@ def test_trackio_has_one_run_with_figures_verdict_and_report(
     assert [line["step"] for line in logs if "loss" in line] == [1, 2, 3, 4]
     assert {line["health"] for line in logs} == {"early"}
     assert list((tmp_path / "trackio" / "artifacts").rglob("blobs/*/*/*"))
+
+
+def test_a_thread_off_standard_output_leaves_it_to_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def talk() -> None:
+        with loggers._off_standard_output():
+            print("a client")
+            begun.set()
+            end.wait()
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    begun.wait()
+    print("a result")
+    end.set()
+    thread.join()
+    assert capsys.readouterr() == ("a result\n", "a client\n")
+
+
+def test_an_empty_name_of_a_run_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loggers").mkdir()
+    (tmp_path / "loggers" / "mlflow.id").touch()  # as a full disk leaves it
+    monkeypatch.setitem(loggers.CLIENTS, "mlflow", Silent)
+    Logger("mlflow", tmp_path, {}, lambda words: None).close(complete=True)
+    assert (tmp_path / "loggers" / "mlflow.id").read_text(encoding="utf-8") == "new\n"

@@ -1,5 +1,6 @@
 """``sslight finetune`` as a Python function: a backbone and labelled images in, a classifier in one file out."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
@@ -22,6 +23,7 @@ from sslight.backbones.vit import MultiSizeVisionTransformer
 from sslight.config import FinetuneSettings, build_finetune_settings
 from sslight.data import (
     CropLoader,
+    DataFingerprint,
     ReadLimits,
     Source,
     SubsetSource,
@@ -46,7 +48,7 @@ from sslight.evaluate.features.extract import EvalTransform, Extraction, eval_mo
 from sslight.evaluate.model import EvaluatedModel, choose_image_size, load_model
 from sslight.evaluate.results import FILE_NAME, checkpoint_facts, write_content, write_ranks, write_result
 from sslight.evaluate.run import described
-from sslight.evaluate.sets import LabeledSets, build_sets, check_unreadable
+from sslight.evaluate.sets import LabeledSets, build_sets, check_unreadable, class_counts, class_notes
 from sslight.export.network import native_at
 from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, classifier_notes, save_classifier
@@ -137,7 +139,7 @@ def _labeled_sets(settings: FinetuneSettings) -> LabeledSets:
         chosen = select_subset(train, data.subset, data.subset_seed)
         train, tags = SubsetSource(train, chosen), tags[chosen]
     val_tags = val_tags[:, [val_classes.index(name) for name in classes]]
-    return LabeledSets(classes, train, tags, val, val_tags, train_share=1.0, notes=[])
+    return LabeledSets(classes, train, tags, val, val_tags, 1.0, notes=class_notes(classes, tags, val_tags))
 
 
 def _prepare(
@@ -161,9 +163,15 @@ def _prepare(
     backbone = native_at(backbone, info, size)
     transform = EvalTransform(size, info.mean, info.std, settings.resize)
     origin = checkpoint_facts(settings, model)
-    return _Finetuning(
-        settings, sets, backbone, info, origin, transform, *_split(sets, settings), fabric, workers, limits
-    )
+    if settings.init == "random":
+        origin["path"] = f"timm:{info.name}"
+    trained, held_out = _split(sets, settings)
+    if len(trained) < 2 * fabric.world_size:
+        raise ValueError(
+            f"data.train has {len(trained)} images to train on, and each of {fabric.world_size} process(es) needs two "
+            "for batch norm: give more."
+        )
+    return _Finetuning(settings, sets, backbone, info, origin, transform, trained, held_out, fabric, workers, limits)
 
 
 def _split(sets: LabeledSets, settings: FinetuneSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -172,6 +180,10 @@ def _split(sets: LabeledSets, settings: FinetuneSettings) -> tuple[npt.NDArray[n
     trained = everything
     if settings.holdout:
         trained = select_subset(sets.train, 1 - settings.holdout, settings.seed, setting="holdout")
+        labels = sets.train_labels
+        if labels.ndim == 2:  # drawn without regard to the labels
+            never = np.flatnonzero(labels.any(0) & ~labels[trained].any(0))
+            trained = np.union1d(trained, labels[:, never].argmax(0))
     held_out = np.setdiff1d(everything, trained)
     if settings.holdout and not len(held_out):
         raise ValueError(
@@ -259,7 +271,7 @@ class _Finetuning:
             every_steps=settings.checkpoint_every_steps,
             every_minutes=settings.checkpoint_every_minutes,
             placement="; ".join(said),
-            data={"data.train": data_fingerprint(sets.train)},
+            data={"data.train": _fingerprint(sets.train, sets.classes, sets.train_labels)},
         )
         with closing(loader):
             found = train(task, fabric=fabric, loader=loader, run=run, options=options)
@@ -279,7 +291,6 @@ class _Finetuning:
             return None
         notes = {"source": f"fine-tuned with labels of {len(self.trained)} images"}
         info = replace(self.info, image_size=self.transform.image_size, notes=notes)
-        save_backbone(classifier.backbone, run.backbone, **info.to_build())
         said = classifier_notes(sets.classes, multi_label=self.multi_label, resize=settings.resize)
         save_classifier(classifier, run.path / CLASSIFIER_FILE, replace(info, notes=notes | said))
         labels = torch.from_numpy(sets.val_labels)[rows]
@@ -288,8 +299,12 @@ class _Finetuning:
             "notes": [*sets.notes, *self._notes()],
             "checkpoint": self.origin,
             "data": {
-                "train": described(settings.data.train, sets.train, len(sets.classes)),
-                "val": described(settings.data.val, sets.val, len(sets.classes)),
+                name: described(paths, source, len(sets.classes))
+                | {"sha256": _fingerprint(source, sets.classes, labels).sha256}
+                for name, paths, source, labels in (
+                    ("train", settings.data.train, sets.train, sets.train_labels),
+                    ("val", settings.data.val, sets.val, sets.val_labels),
+                )
             },
             "settings": settings.model_dump(mode="json"),
             "transform": asdict(self.transform),
@@ -308,6 +323,9 @@ class _Finetuning:
             measured = Measurement("finetune", accuracy, confusions, answers[:, :2], rows, details)
             mistakes = mistakes_of(logits, labels, rows, sets.classes, sets.val)
             content = write_result(path, measured, **sections, **mistakes).content
+        save_backbone(
+            classifier.backbone, run.backbone, **info.to_build()
+        )  # the last: with it a run counts as complete
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         return FinetuneResult(run.path, run.path / CLASSIFIER_FILE, path, content)
 
@@ -337,9 +355,8 @@ class _Finetuning:
         return found[rows, :-1], rows
 
     def _counts(self) -> dict[str, int]:
-        labels, size = self.sets.train_labels, len(self.sets.classes)
-        counts = labels.sum(0) if self.multi_label else np.bincount(labels, minlength=size)
-        return dict(zip(self.sets.classes, counts.tolist(), strict=True))
+        classes = self.sets.classes
+        return dict(zip(classes, class_counts(self.sets.train_labels, len(classes)).tolist(), strict=True))
 
     def _notes(self) -> list[str]:
         """What a reader must know: images that are in both sets, classes of unequal size."""
@@ -354,6 +371,15 @@ class _Finetuning:
             done = "balance=true makes up for it" if self.settings.balance else "balance=true would make up for it"
             notes.append(f"the classes have from {least:,} ({few}) to {most:,} ({many}) training images; {done}.")
         return notes
+
+
+def _fingerprint(source: Source, classes: tuple[str, ...], labels: npt.NDArray[np.int64]) -> DataFingerprint:
+    """Of images and labels, also of those of a table, which the source does not know."""
+    found = data_fingerprint(source)
+    if labels.ndim == 1:
+        return found
+    text = "\n".join(classes).encode("utf-8", "surrogateescape")
+    return replace(found, labels=hashlib.sha256(text + labels.tobytes()).hexdigest())
 
 
 def class_weights(targets: Tensor, num_classes: int) -> Tensor:

@@ -13,14 +13,16 @@ from typing import Any
 import torch
 
 from sslight.api.bench import StepSpeed, step_speed
-from sslight.api.pretrain import training_source
+from sslight.api.pretrain import PLANNED, training_source
 from sslight.backbones import bf16_is_fast_on_cpu, is_public, patch_side
 from sslight.config import PretrainSettings, build_settings, load_recipe, read_recipe, to_yaml
+from sslight.config.fields import expanded
 from sslight.config.overrides import flatten
 from sslight.config.plain_yaml import parse_settings
 from sslight.data import Glance, ReadLimits, Source, available_cores, build_source, check_readable, glance
 from sslight.pretraining.memory import Memory, fit, predict_memory
 from sslight.pretraining.plan import Budget, Choice, Machine, choose, view_pixels
+from sslight.train import TrainingStopped
 from sslight.train.devices import launcher, place
 from sslight.train.memory import free_memory
 from sslight.train.run_folder import RunFolder
@@ -66,10 +68,9 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
         ValueError: a setting or the data is wrong, the hours are too few for one epoch, or memory for two images.
     """
     begun = time.perf_counter()
-    given = flatten({**(overrides or {}), **more})
+    given = {name: value for name, value in flatten({**(overrides or {}), **more}).items() if value is not None}
     _check_hours(given, hours)
-    free = {"views.local_size": 8, "optim.min_lr": 0.0, "moco.queue_size": given.get("batch_size", 64)}  # yet to choose
-    settings = build_settings(read_recipe("dino_cnn_sslight_64").values | free, given)
+    settings = build_settings(read_recipe("dino_cnn_sslight_64").values | _yet_to_choose(given), given)
     if launcher():
         raise ValueError(
             f"auto would plan in each process that {launcher()} started: plan once before, with "
@@ -80,28 +81,33 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
     if settings.output is not None:
         RunFolder(settings.output).check(settings)
     source = training_source(settings, labeled=settings.probe.linear)
-    limits = ReadLimits(settings.data.max_pixels, settings.data.read_timeout)
-    check_readable(source, limits=limits)
-    images, machine = glance(source, limits=limits), _machine(settings.devices)
+    check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
+    images, machine = glance(source, max_pixels=settings.data.max_pixels), _machine(settings.devices)
     return _Planner(source, images, machine, given, hours, begun, _num_measured(settings)).plan()
+
+
+def _yet_to_choose(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with which hardly anything that is given is refused before the plan is made."""
+    patch = patch_side(given.get("backbone", "mobilenet_v2"), given.get("patch_size"))
+    side = 512 // (patch or 1) * (patch or 1)
+    length = {} if "steps" in given else {"epochs": 10_000_000}
+    sides = {"views.global_size": side, "views.local_size": patch or 8}
+    return sides | length | {"optim.min_lr": 0.0, "moco.queue_size": given.get("batch_size", 64)}
 
 
 def auto_settings(overrides: Mapping[str, Any], hours: float | None) -> tuple[PretrainSettings, Plan | None]:
     """What ``sslight pretrain auto`` runs; a run that is continued has its settings, and no plan."""
     given = flatten(overrides)
     if given.get("output") and given.get("resume"):
-        config = Path(given["output"]) / "config.yaml"
+        config = Path(expanded(str(given["output"]))) / "config.yaml"
         if config.is_file():
             _check_hours(given, hours)
             return load_recipe(str(config), given), None
-    if os.environ.get("LOCAL_RANK", "0") != "0" and _PLANNED in os.environ:  # one of the processes of a planned run
-        return build_settings(flatten(parse_settings(os.environ[_PLANNED], "plan")), {}), None
+    if os.environ.get("LOCAL_RANK", "0") != "0" and PLANNED in os.environ:  # one of the processes of a planned run
+        return build_settings(flatten(parse_settings(os.environ[PLANNED], "plan")), {}), None
     planned = plan(given, hours=hours)
-    os.environ[_PLANNED] = to_yaml(planned.settings)  # for the processes that Fabric starts on the other GPUs
+    os.environ[PLANNED] = to_yaml(planned.settings)  # also for the processes that Fabric starts on the other GPUs
     return planned.settings, planned
-
-
-_PLANNED = "SSLIGHT_PLANNED_SETTINGS"
 
 
 def _check_hours(given: Mapping[str, Any], hours: float | None) -> None:
@@ -177,7 +183,11 @@ class _Planner:
         self.memory[_pixels(settings)] = memory
         changes = fit(memory, self.machine, settings.batch_size, self.given)
         if changes:
+            counted = settings.views.num_local
             settings, choices = decide(fitted=changes)
+            if settings.views.num_local > counted:  # smaller steps make more of them, and long runs have more views
+                changes["views.num_local"] = Choice("views.num_local", counted, "memory for no more")
+                settings, choices = decide(fitted=changes)
         return settings, choices, memory
 
     def _calibrate(self, settings: PretrainSettings) -> StepSpeed:
@@ -190,11 +200,15 @@ class _Planner:
         devices = "cpu" if self.machine.device == "cpu" else "1"
         alone = {"batch_size": batch, "accumulate": 1, "devices": devices, "compile": False, "moco": moco}
         settings = settings.model_copy(update=alone)
-        with redirect_stderr(io.StringIO()):
-            speed = step_speed(settings, self.source, steps=3)
-            seconds = min(_CALIBRATION_SECONDS, 3600 * (self.hours or 1) / 50)
-            steps = round(1000 * seconds / speed.ms_per_step)
-            return step_speed(settings, self.source, steps=min(steps, 60)) if steps > 6 else speed
+        try:
+            with redirect_stderr(io.StringIO()):
+                speed = step_speed(settings, self.source, steps=3)
+                seconds = min(_CALIBRATION_SECONDS, 3600 * (self.hours or 1) / 50)
+                steps = round(1000 * seconds / speed.ms_per_step)
+                return step_speed(settings, self.source, steps=min(steps, 60)) if steps > 6 else speed
+        except TrainingStopped as error:  # which tells of a folder that is gone by now
+            why = str(error).partition(";")[0].partition(": ")[0]
+            raise TrainingStopped(f"timing a few steps for the plan ended ({why}); nothing has been written.") from None
 
     def _per_image(self, settings: PretrainSettings, speed: StepSpeed) -> float:
         """Seconds of training for an image; what a step costs at any batch is shared by its images."""
@@ -251,5 +265,5 @@ def _num_measured(settings: PretrainSettings) -> int:
     if not settings.measures_knn:
         return 0
     sets = [settings.data.val, settings.probe.train or settings.data.train]
-    numbers = [len(build_source(paths, labeled=False)) for paths in sets if paths]
+    numbers = [len(build_source(paths, labeled=False, tar_image=settings.data.tar_image)) for paths in sets if paths]
     return sum(numbers[:-1]) + min(numbers[-1], settings.probe.knn_bank)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -33,7 +34,7 @@ from sslight.evaluate.model import choose_image_size, load_model
 from sslight.export.litert_file import LiteRTRunner
 from sslight.export.network import as_input
 from sslight.export.onnx_file import OnnxRunner
-from sslight.files import whole_file
+from sslight.files import check_new, whole_file
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file, open_classifier
 from sslight.train import weights_in
 from sslight.train.progress import Progress
@@ -108,7 +109,7 @@ def embed(
         ValueError: a path or the checkpoint is wrong, no image can be read, or features are not finite.
     """
     if output is not None:
-        _check_output(output)
+        check_new(output, "output")
         if output.suffix.lower() == ".parquet":
             _parquet()
     source = _source(images, tar_image)
@@ -145,7 +146,7 @@ def predict(
         ValueError: as for :func:`embed`, or the file has no classifier.
     """
     if output is not None:
-        _check_output(output)
+        check_new(output, "output")
     opened = _open(classifier, device=device)
     if not opened.classes:
         raise ValueError(
@@ -153,6 +154,10 @@ def predict(
         )
     through = _Pass(opened, _source(images, tar_image), 1, batch_size, workers)
     logits, names, unreadable = through.whole(output)
+    if logits.shape[1] != len(opened.classes):
+        raise ValueError(
+            f"{classifier} names {len(opened.classes)} classes and computes {logits.shape[1]}: export it again."
+        )
     if opened.multi_label:
         probabilities = logits.sigmoid()
         labels = [";".join(opened.classes[at] for at in np.flatnonzero(row)) for row in (logits >= 0).numpy()]
@@ -165,13 +170,6 @@ def predict(
         _write_csv(output, heading, ([*row[:2], *row[2]] for row in zip(names, labels, shares, strict=True)))
         through.forget(output)
     return Predictions(probabilities, opened.classes, tuple(labels), names, unreadable)
-
-
-def _check_output(path: Path) -> None:
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"output={path}: there is no folder {path.parent}; make it first.")
-    if path.exists():
-        raise ValueError(f"output={path} exists: name another file, or remove it.")
 
 
 def _write_features(path: Path, found: Embeddings) -> None:
@@ -225,7 +223,13 @@ def _open(
 ) -> _Opened:
     path = Path(checkpoint).expanduser()
     path = path / CLASSIFIER_FILE if (path / CLASSIFIER_FILE).is_file() else path
-    if path.suffix.lower() in _RUNTIMES:
+    is_for_devices = path.suffix.lower() in _RUNTIMES
+    if network != "student" and (is_for_devices or is_classifier_file(path)):
+        raise ValueError(f"network={network}: {path} holds one network: leave network out.")
+    if device == "cuda" and (is_for_devices or not torch.cuda.is_available()):
+        why = f"{path} computes on the CPU" if is_for_devices else "torch finds no GPU on this machine"
+        raise ValueError(f"device=cuda: {why}: leave device out.")
+    if is_for_devices:
         return _open_for_device(path, image_size)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if is_classifier_file(path):
@@ -245,7 +249,7 @@ def _open(
         outputs = [features_of(layers[0], images, transform, how)]
         return outputs + [layer(outputs[0]) for layer in layers[1:]]
 
-    return _Opened(str(checkpoint), weights_fingerprint(whole), run, *about)
+    return _Opened(str(checkpoint), f"{weights_fingerprint(whole)} {info.mean} {info.std}", run, *about)
 
 
 _RUNTIMES: dict[str, tuple[type[OnnxRunner | LiteRTRunner], str]] = {
@@ -267,16 +271,20 @@ def _open_for_device(path: Path, image_size: int | None) -> _Opened:
         ) from None
     except Exception as error:  # of the runtime, which raises types of its own
         raise ValueError(f"{path} cannot be opened by {package} ({' '.join(str(error).split())[:200]}).") from None
-    facts = runner.facts
-    if "sslight" not in facts:
-        raise ValueError(f"{path} does not say how images become its input: give a file that `sslight export` wrote.")
-    seen = facts["sslight"]["preprocessing"]
-    size = seen["centre_crop"]
+    try:
+        facts = runner.facts
+        seen, classes = facts["sslight"]["preprocessing"], tuple(map(str, facts.get("classes", ())))
+        size, resize = int(seen["centre_crop"]), int(seen["resize_shorter_side"])
+        mean, std = (tuple(map(float, seen[name])) for name in ("mean", "std"))
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, zipfile.BadZipFile):
+        raise ValueError(
+            f"{path} does not say how images become its input: give a file that `sslight export` wrote."
+        ) from None
     if image_size not in (None, size):
         raise ValueError(f"image_size={image_size} is not the {size} px that {path} takes: leave it out.")
 
     def run(images: Tensor) -> list[Tensor]:
-        array = as_input(images, seen["input"], mean=seen["mean"], std=seen["std"])
+        array = as_input(images, seen["input"], mean=mean, std=std)
         return [torch.from_numpy(part) for part in runner(array)]
 
     return _Opened(
@@ -284,9 +292,9 @@ def _open_for_device(path: Path, image_size: int | None) -> _Opened:
         hashlib.sha256(path.read_bytes()).hexdigest(),
         run,
         size,
-        seen["resize_shorter_side"],
-        classes=tuple(facts.get("classes", ())),
-        multi_label=facts["sslight"].get("multi_label", False),
+        resize,
+        classes=classes,
+        multi_label=bool(facts["sslight"].get("multi_label", False)),
     )
 
 
@@ -344,7 +352,8 @@ class _Pass:
 
     def _folder(self, result: Path) -> Path:
         """Of the parts of this pass; another file, other images or another size have another."""
-        key = (self.opened.fingerprint, self.opened.image_size, data_fingerprint(self.source).sha256, self.output)
+        opened = self.opened
+        key = (opened.fingerprint, opened.image_size, opened.resize, data_fingerprint(self.source).sha256, self.output)
         folder = result.with_name(f".{result.name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.parts")
         folder.mkdir(exist_ok=True)
         return folder

@@ -1,5 +1,6 @@
 """``sslight pretrain`` as a Python function: settings in, a pre-trained backbone out."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -13,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from sslight.backbones import find_public, is_public, load_backbone_weights, num_features, save_backbone
-from sslight.config import PretrainSettings, load_recipe
+from sslight.config import PretrainSettings, load_recipe, to_yaml
 from sslight.data import (
     ReadLimits,
     Source,
@@ -51,6 +52,9 @@ from sslight.train import (
 )
 from sslight.train.memory import free_memory
 from sslight.views import build_multi_crop
+
+PLANNED = "SSLIGHT_PLANNED_SETTINGS"
+"""The settings that ``auto`` has just fitted into the memory, as YAML, for all processes of a run."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def pretrain(
 
 def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = ()) -> PretrainResult:
     """:func:`pretrain` with settings that are already resolved."""
+    fits = os.environ.get(PLANNED) == to_yaml(settings)  # and timing its steps has taken some memory for good
     # Whatever can be refused is refused first, the cheapest first; nothing is written until all is well.
     settings = _from_public_weights(settings)
     if settings.output is None:
@@ -115,18 +120,26 @@ def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = 
     run = RunFolder(settings.output)
     placement = place(settings.devices)
     batch_size_per_process(settings, placement.world_size)
-    free = free_memory(torch.device(placement.accelerator))
-    check_memory(settings, placement.accelerator, placement.world_size, free)
     torch.manual_seed(settings.seed)
     method = build_method(settings, placement.accelerator)
     fabric = build_fabric(settings, placement)
     fabric.launch()
     with ending_with_others():
+        if not fits:
+            with failing_together():
+                _check_memory(settings, placement, fabric)
         result = _pretrain_together(settings, placement, fabric, method, run, callbacks)
         if fabric.is_global_zero:
             for callback in callbacks:
                 callback.on_end(result)
         return result
+
+
+def _check_memory(settings: PretrainSettings, placement: Placement, fabric: Fabric) -> None:
+    free = free_memory(fabric.device)
+    if fabric.device.type == "cpu":  # which the processes of a machine share
+        free //= placement.processes_per_node
+    check_memory(settings, fabric.device.type, placement.world_size, free)
 
 
 def _from_public_weights(settings: PretrainSettings) -> PretrainSettings:
@@ -194,7 +207,9 @@ def _pretrain_together(
             mean=settings.views.mean,
             std=settings.views.std,
         )
-        return _pages(run.path) if set(settings.logger) - {"tensorboard", "none"} else []
+        # Features of images are computed by all processes together, and this is one of them.
+        images = 400 if fabric.world_size == 1 else 0
+        return _pages(run.path, images) if set(settings.logger) - {"tensorboard", "none"} else []
 
     with closing(loader):  # or its worker processes would outlive a failed run
         try:
@@ -227,12 +242,12 @@ def _pretrain_together(
     )
 
 
-def _pages(run: Path) -> list[Path]:
+def _pages(run: Path, images: int) -> list[Path]:
     """The report of a finished run; a page that cannot be made is told, and no reason to fail."""
     from sslight.api.report import report_runs  # which needs this file
 
     try:
-        return [report_runs(run).page]
+        return [report_runs(run, images=images).page]
     except (ValueError, OSError, RuntimeError) as error:
         print(f"warning: no report for the loggers: {error}", file=sys.stderr)
         return []

@@ -11,7 +11,7 @@ from sslight.cli.terminal import AsJson, columns, facts, say, show
 from sslight.config import to_yaml
 from sslight.config.fields import PositiveFloat, Section
 from sslight.config.overrides import build, flatten, parse_words
-from sslight.files import write_whole
+from sslight.files import check_new, write_whole
 
 if TYPE_CHECKING:
     from sslight.api.plan import Plan
@@ -38,14 +38,16 @@ def plan(
 ) -> None:
     """Find settings for your images, this machine and your time, with the reasons, memory and duration; run nothing."""
     given, hours = with_hours([f"data.train={data}", *(settings or [])])
+    if save is not None:
+        check_new(save, "--save")
     from sslight.api.plan import plan as find_plan
 
     say("looking at the images, and timing a few steps", stderr=True)
     found = find_plan(given, hours=hours)
-    if save is not None:
-        write_whole(save, to_yaml(found.settings))
     content = asdict(found) | {"settings": found.settings.model_dump(mode="json")}
     show(found, content, print_plan, as_json=as_json)
+    if save is not None:
+        write_whole(save, to_yaml(found.settings))
     if not as_json:
         words = " ".join(word for word in settings or [] if not word.startswith("output="))
         output = found.settings.output or "runs/first"

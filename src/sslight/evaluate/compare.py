@@ -140,6 +140,11 @@ def _result_files(path: Path) -> list[Path]:
 
 def _checked(file: Path) -> Content:
     content = read_result(file)
+    if "map" in (content.get("accuracy") or {}):
+        raise ValueError(
+            f"{file} has the mean average precision of labels that do not exclude each other: leave it out, accuracies "
+            "are compared."
+        )
     try:
         _ = compare_detections([content]) if content["protocol"] == "detect" else compare_results([content])
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -69,7 +69,7 @@ def build_sets(settings: EvaluateSettings | FinetuneSettings) -> LabeledSets:
         val=val,
         val_labels=val_labels,
         train_share=len(train) / whole,
-        notes=_class_notes(train.classes, train.labels, val_labels),
+        notes=class_notes(train.classes, train.labels, val_labels),
     )
 
 
@@ -82,12 +82,19 @@ def check_unreadable(number: int, total: int, setting: str, max_share: float) ->
         )
 
 
-def _class_notes(
+def class_counts(labels: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.int64]:
+    """Images of each class, ``[C]``; labels are ``[N]``, or ``[N, C]`` of 0 and 1."""
+    found: npt.NDArray[np.int64] = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=num_classes)
+    return found
+
+
+def class_notes(
     classes: tuple[str, ...], train_labels: npt.NDArray[np.int64], val_labels: npt.NDArray[np.int64]
 ) -> list[str]:
+    """A sentence for each set in which classes have no image; labels as for :func:`class_counts`."""
     notes = []
     for labels, name in ((train_labels, "data.train"), (val_labels, "data.val")):
-        without = [classes[i] for i in np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)]
+        without = [classes[i] for i in np.flatnonzero(class_counts(labels, len(classes)) == 0)]
         if without:
             notes.append(f"{len(without)} of {len(classes)} classes have no image in {name} (first: {without[0]}).")
     return notes

@@ -16,6 +16,7 @@ from sslight.export.network import Exportable, ExportNetwork
 from sslight.export.onnx_file import library
 
 _FACTS, _LABELS = "sslight.json", "labels.txt"
+_MOST_BYTES = 2**24  # of the facts that are read; a small archive may hold a large file
 
 
 class _Named(nn.Module):
@@ -102,8 +103,8 @@ class LiteRTRunner:
         """What the file says of itself."""
         if not zipfile.is_zipfile(self._path):
             return {}
-        with zipfile.ZipFile(self._path) as archive:
-            found: dict[str, Any] = json.loads(archive.read(_FACTS)) if _FACTS in archive.namelist() else {}
+        with zipfile.ZipFile(self._path) as archive, archive.open(_FACTS) as file:
+            found: dict[str, Any] = json.loads(file.read(_MOST_BYTES))
         return found
 
     def __call__(self, images: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:

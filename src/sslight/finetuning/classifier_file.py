@@ -65,14 +65,16 @@ def open_classifier(path: Path) -> ClassifierFile:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name.rpartition(".")[2]: file.get_tensor(name) for name in names}
-        classes = tuple(json.loads(info.notes["classes"]))
+        classes = tuple(map(str, json.loads(info.notes["classes"])))
+        multi_label, resize = (json.loads(info.notes.get(key, "null")) for key in ("multi_label", "resize"))
+        resize = None if resize is None else int(resize)
         backbone = load_backbone(path)
         classifier = Classifier(backbone, len(classes))
         classifier.head[-1].load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path} is damaged ({error}): fine-tune or export again.") from None
+    except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged ({reason}): fine-tune or export again.") from None
     assert classifier.head[-1].in_features == num_features(backbone)
-    multi_label, resize = (json.loads(info.notes.get(key, "null")) for key in ("multi_label", "resize"))
     return ClassifierFile(classifier.eval(), info, classes, bool(multi_label), resize)
 
 

@@ -13,7 +13,6 @@ from sslight.methods import build_method
 from sslight.pretraining.plan import Choice, Machine
 from sslight.pretraining.schedule import RunLength, values_at
 
-_USABLE = 0.9  # of what is free, when a batch is chosen
 _SURELY = 0.85  # of a prediction is needed in any case
 _MOST_FOR_A_PIXEL = 16_000  # bytes kept for a view's pixel: 1,600 in MobileNetV2, 9,000 in a ViT with patches of 4 px
 _PARTS = range(32, 4096)  # images: smaller ones have noisy batch statistics
@@ -146,10 +145,15 @@ class _Kept:
         module.register_forward_hook(end)
 
 
+def usable(lean: bool) -> float:
+    """Share of the free memory that a run may be counted to need."""
+    return 0.7 if lean else 0.9  # a ViT with checkpointing took a quarter more: benchmarks/results/plan.md
+
+
 def largest_batch(memory: Memory, free: float, *, lean: bool = False) -> int:
     """Most images that a process can have in a step without parts; 0 or less if not even one."""
     one, two = (memory.peak(images, lean=lean) for images in (1, 2))
-    return math.floor((_USABLE * free - 2 * one + two) / (two - one))
+    return math.floor((usable(lean) * free - 2 * one + two) / (two - one))
 
 
 def fit(memory: Memory, machine: Machine, batch: int, given: Mapping[str, Any]) -> dict[str, Choice]:
@@ -170,9 +174,9 @@ def fit(memory: Memory, machine: Machine, batch: int, given: Mapping[str, Any]) 
         attempts += [(images, parts, mode) for images in smaller if images // parts >= 2]
         if "accumulate" not in given:
             attempts += [(smaller[-1], n, mode) for n in (2, 4, 8, 16, 32) if smaller[-1] / n in _PARTS]
-    attempts += [(images, parts, modes[-1]) for images in tiny if images // parts >= 2]
+    attempts += [(images, parts, mode) for images in tiny for mode in modes if images // parts >= 2]
     for images, n, mode in attempts:
-        if memory.peak(images, accumulate=n, lean=mode) <= _USABLE * machine.memory:
+        if memory.peak(images, accumulate=n, lean=mode) <= usable(mode) * machine.memory:
             found = {"batch_size": images * processes, "accumulate": n, "grad_checkpointing": mode}
             before = {"batch_size": batch, "accumulate": parts, "grad_checkpointing": lean}
             need, free = memory.peak(share, accumulate=parts, lean=lean) / 2**30, machine.memory / 2**30

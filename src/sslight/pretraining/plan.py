@@ -178,7 +178,19 @@ class _Rules:
         self.base = read_recipe(self.recipe).values
         self.published = read_recipe(self.recipe.removesuffix("_64")).values
         self.short = read_recipe(f"{self.method}_cnn_sslight_64").values
-        self.patch = self.patch and self.given.get("patch_size", self.base.get("patch_size") or self.patch)
+        if self.patch and "patch_size" in self.base and "patch_size" not in self.given:
+            self._patches(self.patch)
+        self.patch = self.patch and self.given.get("patch_size", self.patch)
+        if self.patch and "views.global_size" not in self.given:
+            self.side = max(1, round(self.side / self.patch)) * self.patch
+
+    def _patches(self, own: int) -> None:
+        """Patches that cut a global view into about 14 × 14, or those of the weights that the run starts from."""
+        if self.given.get("init_from"):
+            self.patch = self._add("patch_size", own, "that of the weights which the run starts from")
+        else:
+            self.patch = min((4, 8, 16), key=lambda side: abs(math.log(self.side / side / 14)))
+            self._add("patch_size", self.patch, "about 14 × 14 patches in a global view, as published")
 
     def settings(self) -> tuple[PretrainSettings, list[Choice]]:
         self._length()
@@ -256,7 +268,10 @@ class _Rules:
         side, gray = self.side, self.images.is_gray
         self._add("views.global_size", side, self.why_side)
         self._add("views.local_size", local_side(side, self.patch), "objects as large as in global views (SSLight)")
-        self._take(self.is_long and self.affords_locals, "views.num_local")
+        if fitted := self.fitted.get("views.num_local"):
+            self._add("views.num_local", fitted.value, fitted.because)
+        else:
+            self._take(self.is_long and self.affords_locals, "views.num_local")
         self._add("views.blur_sigma", [0.1, round(side * 2 / 224, 1)], "2 px at 224 px, in proportion")
         self._take(self.is_long, "views.jitter_prob")
         if gray:
@@ -276,19 +291,22 @@ class _Rules:
         if optimizer != own:
             lr, decay = _RATES[optimizer]
             self._add("optim.weight_decay", decay, f"usual with {optimizer}")
+            self._add("optim.weight_decay_final", 0.4 if optimizer == "adamw" else None, f"usual with {optimizer}")
+            self._add("optim.warmup_start", 0.0, f"usual with {optimizer}")
             low, why = lr * self.batch / 25_600, f"usual with {optimizer}"
         elif optimizer == "lars" and lr * self.batch / 256 < _LARS_PEAK:
             lr, low, why = _LARS_PEAK * 256 / self.batch, _LARS_PEAK / 100, "a peak of 1.0, as measured with LARS"
         else:
             low = min(low, lr * self.batch / 25_600)
-        self._add("lr", float(f"{lr:.4g}"), why)
+        lr = self._add("lr", float(f"{lr:.4g}"), why)
+        low = min(low, lr * self.batch / 25_600)
         self._add("optim.min_lr", float(f"{low:.3g}"), "as published, or a hundredth of the peak")
         most = 0.05 * self.steps
         warm, why = most, "5 % of the run, as published"
         if optimizer == "lars" and not self.is_long:
             warm, why = min(most, max(40, 0.005 * self.steps)), "40 steps or half a percent, as measured with LARS"
         self._add("optim.warmup_epochs", float(f"{warm / self.steps_per_epoch:.3g}"), why)
-        if self.method == "swav":
+        if self.method == "swav" and optimizer == own:
             self._take(self.is_long, "optim.warmup_start")
 
     def _dino(self) -> None:

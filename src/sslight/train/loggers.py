@@ -5,16 +5,18 @@ where people find it. ``log`` takes a line of figures, ``keep`` a page, and ``cl
 """
 
 import os
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Full, Queue
-from sys import stderr
 from typing import Any
+
+from sslight.files import write_whole
 
 Figures = Mapping[str, float | str]
 
@@ -98,7 +100,7 @@ class Trackio:
         import trackio
 
         self.id = known or f"{folder.name}-{uuid.uuid4().hex[:8]}"  # runs are found again by their names
-        with redirect_stdout(stderr):  # which is kept for results
+        with _off_standard_output():
             self._run = trackio.init(_PROJECT, name=self.id, resume="allow", config=dict(settings), embed=False)
         self.place = f"run {self.id} in trackio's project {_PROJECT}"
 
@@ -109,8 +111,27 @@ class Trackio:
         self._run.log_artifact(page, type="page")
 
     def close(self, *, complete: bool) -> None:
-        with redirect_stdout(stderr):
+        with _off_standard_output():
             self._run.finish()
+
+
+class _OfOneThread:
+    """Standard output, which is kept for results: what one thread prints goes to standard error."""
+
+    def __init__(self, output: Any) -> None:
+        self._output, self._thread = output, threading.get_ident()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr if threading.get_ident() == self._thread else self._output, name)
+
+
+@contextmanager
+def _off_standard_output() -> Iterator[None]:
+    before, sys.stdout = sys.stdout, _OfOneThread(sys.stdout)
+    try:
+        yield
+    finally:
+        sys.stdout = before
 
 
 Client = WandB | MLflow | Trackio
@@ -137,8 +158,9 @@ class Logger:
         file = folder / "loggers" / f"{self._name}.id"  # of the run at the service, which a resumed one goes on with
         try:
             file.parent.mkdir(exist_ok=True)
-            client = open_(folder, settings, file.read_text(encoding="utf-8").strip() if file.exists() else None)
-            file.write_text(f"{client.id}\n", encoding="utf-8")
+            known = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+            client = open_(folder, settings, known or None)
+            write_whole(file, f"{client.id}\n")
             self._say(f"{self._name}: {client.place}")
             for call in iter(self._calls.get, None):
                 call(client)

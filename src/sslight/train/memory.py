@@ -53,8 +53,11 @@ def free_memory(device: torch.device) -> int:
     available = re.search(r"MemAvailable:\s+(\d+)", meminfo.read_text())
     assert available is not None
     free = int(available[1]) << 10
-    with suppress(OSError, ValueError):  # no limit, or no cgroup v2
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    with suppress(OSError, ValueError, KeyError):  # no limit, or no cgroup v2
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(stat["inactive_file"]) + int(stat["active_file"])  # of files, given back when it is wanted
+        used = int((group / "memory.current").read_text()) - cached
+        free = min(free, int((group / "memory.max").read_text()) - used)
     return free
 
 

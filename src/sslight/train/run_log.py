@@ -84,7 +84,7 @@ class RunLog:
         self._ask(callback.on_epoch_end(epoch, metrics) for callback in self._callbacks)
 
     def _ask(self, answers: Iterable[object]) -> None:
-        if True in list(answers):
+        if any(answer is True for answer in list(answers)):  # a list first: all are to be called
             self.enough = True
             self.say_once("enough", "a callback asked for the end of the run")
 

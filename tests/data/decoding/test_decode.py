@@ -370,3 +370,18 @@ def test_a_jpeg_that_is_decoded_smaller_is_upright_and_its_limits_hold() -> None
     with pytest.raises(UnreadableImage, match="truncated"):
         decode(photograph()[:-2000], shrink=shrink)
     assert decode(encode(PICTURE, "PNG"), shrink=shrink).shape == decode(encode(PICTURE, "PNG")).shape
+
+
+def test_scaling_leaves_small_jpegs_of_any_color_as_they_are() -> None:
+    encoded = encode(PICTURE.convert("CMYK"), "JPEG")
+    assert torch.equal(decode(encoded, shrink=lambda height, width: 0.6), decode(encoded))
+
+
+def test_an_animated_webp_of_one_picture_is_read() -> None:
+    frame = encode(PICTURE, "WEBP", lossless=True)[12:]
+    width, height = (PICTURE.width - 1).to_bytes(3, "little"), (PICTURE.height - 1).to_bytes(3, "little")
+    content = (16 + len(frame)).to_bytes(4, "little") + bytes(6) + width + height + bytes([100, 0, 0, 0]) + frame
+    chunks = b"VP8X" + (10).to_bytes(4, "little") + bytes([2, 0, 0, 0]) + width + height
+    chunks += b"ANIM" + (6).to_bytes(4, "little") + bytes(6) + b"ANMF" + content
+    encoded = b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"WEBP" + chunks
+    assert torch.equal(decode(encoded), decode(encode(PICTURE, "PNG")))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslight.data import FolderSource, glance
+from sslight.data import FolderSource, StoreUnavailable, SyntheticSource, glance
 from tests.data.pictures import encode, jpeg, smooth_pixels
 
 
@@ -42,3 +42,16 @@ def test_frames_of_a_video_are_alike(tmp_path: Path) -> None:
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none of the images that were looked at can be read"):
         glance(write(tmp_path, {"a.jpg": b"no image"}))
+
+
+def test_a_store_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, asked = SyntheticSource(300), list[int]()
+
+    def read(index: int) -> bytes:
+        asked.append(index)
+        raise StoreUnavailable("it is away")
+
+    monkeypatch.setattr(source, "read", read)
+    with pytest.raises(StoreUnavailable, match="it is away"):
+        glance(source)
+    assert len(asked) == 1

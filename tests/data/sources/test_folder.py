@@ -122,6 +122,9 @@ def test_pictures_that_look_like_masks_are_trained_on_but_said(image_folder: Cal
     assert source_notice(source) == f"9 images; {said}"
     assert inspect_source(source).masks == said
     assert source_notice(FolderSource(root / "images", labeled=False)) == "3 images"
+    for folder in ("Masks", "images"):
+        (root / folder / "000.jpg").rename(root / folder / os.fsdecode(b"\xe9.jpg"))
+    source_notice(FolderSource(root, labeled=False)).encode()  # a name that is not UTF-8 can be printed
 
 
 def test_what_is_passed_over_is_kept_with_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,3 +93,10 @@ def test_a_file_changed_within_two_seconds_is_not_kept_and_a_changed_one_not_rec
     path.write_bytes(b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
     assert cached_file("kind", path).read() is None
+
+
+def test_a_table_without_a_version_is_none_of_a_file_without_one(tmp_path: Path) -> None:
+    nameless = Cached("kind", tmp_path / "file", None)
+    nameless._path.parent.mkdir(parents=True)
+    write_table(nameless._path, Table({"file": [1]}, TABLE.arrays))  # as earlier forms of the program wrote them
+    assert nameless.read() is None

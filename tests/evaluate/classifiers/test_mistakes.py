@@ -37,3 +37,9 @@ def test_mistakes_are_counted_and_the_worst_image_comes_first() -> None:
     assert worst[0] == names[0]
     assert set(worst) == set(names)
     assert found["worst_images"][0]["probability"] == pytest.approx(float(logits[3].softmax(0)[2]), abs=1e-4)
+
+
+def test_a_matrix_of_many_classes_is_left_out() -> None:
+    source = SyntheticSource(101)
+    found = mistakes_of(torch.eye(101), torch.arange(101), torch.arange(101), [str(n) for n in range(101)], source)
+    assert found["confusion_matrix"] is None

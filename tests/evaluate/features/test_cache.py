@@ -117,3 +117,16 @@ def test_unreadable_images_are_left_out_and_counted(source: Source, tmp_path: Pa
         assert found.num_unreadable == 1
         assert found.indices.tolist() == [0, 1, *range(3, 12)]
         torch.testing.assert_close(found.features, expected[[0, 1, *range(3, 12)]])
+
+
+def test_an_image_that_was_repaired_is_read_again(image_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = image_folder("many", ("a", "b"), each=50)
+    broken = folder / "a" / "001.jpg"  # not among those whose bytes are part of the set's fingerprint
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    source = build_source([str(folder)], labeled=True)
+    assert features(Pooled(), source, tmp_path / "cache").num_unreadable == 1
+    assert features(Pooled(), source, tmp_path / "cache").from_cache
+    broken.write_bytes(whole)
+    again = features(Pooled(), build_source([str(folder)], labeled=True), tmp_path / "cache")
+    assert (again.num_unreadable, again.from_cache) == (0, False)

@@ -88,7 +88,7 @@ def decode(
     _refuse_large(height, width, max_pixels)
     if has_more_scans_than(MAX_SCANS, encoded):
         raise UnreadableImage(f"JPEG: has more than the limit of {MAX_SCANS} scans")
-    factor = 1.0 if shrink is None else shrink(height, width)
+    factor = 1.0 if shrink is None else max(1.0, shrink(height, width))
     if channels not in (1, 3) or factor >= 2:
         return _decode_with_pil(encoded, max_pixels, factor)
     with captured_messages(_LIBJPEG_LINE) as messages:
@@ -109,6 +109,11 @@ def _decode_with(decoder: Decoder, encoded: bytes, kind: str) -> torch.Tensor:
     return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
+def _is_animated_webp(encoded: bytes) -> bool:
+    """Whether a WebP file says that it is an animation, be it of one frame (RFC 9649, 2.7.1)."""
+    return encoded[12:16] == b"VP8X" and bool(encoded[20] & 2)
+
+
 def _decode_with_pil(encoded: bytes, max_pixels: int, factor: float = 1.0) -> torch.Tensor:
     # PNG goes this way too: torchvision's PNG decoder (0.29) ends the process with a segmentation
     # fault on some damaged files, and PIL is only a seventh slower.
@@ -120,8 +125,8 @@ def _decode_with_pil(encoded: bytes, max_pixels: int, factor: float = 1.0) -> to
                 _refuse_large(image.height, image.width, max_pixels)
                 if image.format == "TIFF":
                     _refuse_large_tiles(image)
-                is_plain = image.mode == "RGB" and "exif" not in image.info
-                if is_plain and isinstance(image, WebPImagePlugin.WebPImageFile) and image.n_frames == 1:
+                is_plain = image.mode == "RGB" and "exif" not in image.info and not _is_animated_webp(encoded)
+                if is_plain and isinstance(image, WebPImagePlugin.WebPImageFile):
                     return _decode_with(decode_webp, encoded, "WebP")  # a quarter faster
                 divisor = next(divisor for divisor in (8, 4, 2, 1) if divisor <= factor)
                 image.draft(None, (image.width // divisor, image.height // divisor))

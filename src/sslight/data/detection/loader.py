@@ -111,7 +111,7 @@ class DetectionLoader:
         first = self._rank * self._batch_size
         own = (batch[first : first + self._batch_size] for batch in self._order(epoch)[start_step:])
         for filled in self._pool.batches(epoch, own):
-            indices = rows.replaced_indices(filled, self._log)
+            indices = rows.replaced_indices(filled, self._log, "data")
             images, targets = [], []
             for pixels, index in zip(filled.arrays[0], indices.tolist(), strict=False):
                 image = self._set.images[index]

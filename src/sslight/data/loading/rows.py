@@ -65,10 +65,10 @@ def _candidates(wanted: int, epoch: int, num_images: int, replaced_by: tuple[int
             yield int(stream.integers(num_images))
 
 
-def replaced_indices(batch: SharedBatch, log: BadImageLog) -> Indices:
+def replaced_indices(batch: SharedBatch, log: BadImageLog, setting: str = "data.train") -> Indices:
     """The images that fill all rows of a batch. Raises ValueError if a row has none, or too many are unreadable."""
     if len(batch.indices) < len(batch.rows):
         log.note(batch.bad)
-        raise ValueError(no_readable_image(log.images))
+        raise ValueError(no_readable_image(log.images, setting=setting))
     log.add(len(batch.rows), batch.bad)
     return batch.indices

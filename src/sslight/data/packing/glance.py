@@ -1,6 +1,8 @@
 """What a set of images is like, from a sample that takes seconds: enough to choose settings by."""
 
 import io
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from sslight.data.decoding.codecs import PIL_FORMATS
 from sslight.data.decoding.decode import decode
-from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableImage
+from sslight.data.decoding.limits import DEFAULT_LIMITS, UnreadableImage
 from sslight.data.sources.source import Source
 
 _HEADERS, _DECODED = 256, 24
@@ -34,7 +36,7 @@ class Glance:
     alike: float = 0.0
 
 
-def glance(source: Source, *, limits: ReadLimits = DEFAULT_LIMITS) -> Glance:
+def glance(source: Source, *, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> Glance:
     """Read the headers of up to 256 images, evenly spread, and decode 24 of them and their neighbors.
 
     Raises ValueError if none can be read.
@@ -42,7 +44,7 @@ def glance(source: Source, *, limits: ReadLimits = DEFAULT_LIMITS) -> Glance:
     shapes = [shape for index in _spread(len(source), _HEADERS) if (shape := _shape(source, index)) is not None]
     if not shapes:
         raise ValueError("none of the images that were looked at can be read: see `sslight data inspect`.")
-    decoded = [_thumbnails(source, index, limits) for index in _spread(len(source), _DECODED)]
+    decoded = [_thumbnails(source, index, max_pixels) for index in _spread(len(source), _DECODED)]
     seen = [each for each in decoded if each is not None]
     return Glance(
         num_images=len(source),
@@ -61,17 +63,21 @@ def _spread(number: int, sample: int) -> list[int]:
 def _shape(source: Source, index: int) -> tuple[int, int] | None:
     """Height and width by the header; EXIF may swap them. None if they cannot be read."""
     try:
-        with Image.open(io.BytesIO(source.read(index)), formats=PIL_FORMATS) as image:
-            return image.height, image.width
-    except Exception:  # PIL's readers raise nearly every type on damaged files
+        encoded = source.read(index)
+    except (UnreadableImage, OSError):
         return None
+    with warnings.catch_warnings(), suppress(Exception):  # PIL's readers raise nearly every type on damaged files
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(encoded), formats=PIL_FORMATS) as image:
+            return image.height, image.width
+    return None
 
 
-def _thumbnails(source: Source, index: int, limits: ReadLimits) -> tuple[bool, bool] | None:
+def _thumbnails(source: Source, index: int, max_pixels: int) -> tuple[bool, bool] | None:
     """Whether an image is gray, and whether the next one nearly repeats it."""
     try:
-        image = decode(source.read(index), max_pixels=limits.max_pixels)
-        following = decode(source.read((index + 1) % len(source)), max_pixels=limits.max_pixels)
+        image = decode(source.read(index), max_pixels=max_pixels)
+        following = decode(source.read((index + 1) % len(source)), max_pixels=max_pixels)
     except (UnreadableImage, OSError):
         return None
     channels = image[:, ::4, ::4].float()

@@ -13,6 +13,7 @@ from sslight.data.sources.combine import ConcatSource, SubsetSource
 from sslight.data.sources.folder import FileListSource, FolderSource
 from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.labels import labeled_by_table
+from sslight.data.sources.names import printable
 from sslight.data.sources.parquet import LARGEST_GROUP, LARGEST_PACKED_GROUP, ParquetSource, check_one_split
 from sslight.data.sources.source import Source
 from sslight.data.sources.suffixes import passed_over_in_words
@@ -81,15 +82,23 @@ def source_notice(source: Source) -> str:
 
 
 def masks_in_words(source: Source) -> str:
-    """A sentence on images in folders called ``masks`` or alike that have another image's name, empty without any."""
+    """A sentence on images in folders called ``masks`` or alike that have another image's name.
+
+    Empty without any, and for more than 200,000 images.
+    """
     if len(source) > _MOST_NAMES:
         return ""
-    paths = [PurePosixPath(source.name(index)) for index in range(len(source))]
-    masks = [path for path in paths if _MASK_FOLDERS & {part.lower() for part in path.parts[:-1]}]
-    pictures = {path.stem for path in set(paths) - set(masks)}
-    if number := sum(path.stem in pictures for path in masks):
-        return f"{number:,} of them look like masks ({masks[0]}): to leave them out give the folder of the pictures"
-    return ""
+    names = [source.name(index) for index in range(len(source))]
+    in_masks = [not _MASK_FOLDERS.isdisjoint(name.lower().split("/")[:-1]) for name in names]
+    if not any(in_masks):
+        return ""
+    stems = [PurePosixPath(name).stem for name in names]
+    pictures = {stem for stem, is_mask in zip(stems, in_masks, strict=True) if not is_mask}
+    masks = [name for name, stem, is_mask in zip(names, stems, in_masks, strict=True) if is_mask and stem in pictures]
+    if not masks:
+        return ""
+    first = printable(masks[0])
+    return f"{len(masks):,} of them look like masks ({first}): to leave them out give the folder of the pictures"
 
 
 def build_image_source(paths: Sequence[str], *, setting: str, tar_image: str | None = None) -> Source:

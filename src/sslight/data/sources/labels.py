@@ -38,8 +38,10 @@ def labeled_by_table(source: Source, table: str, column: str | None, setting: st
             f"{prefix} has no label for {len(missing)} of the {len(source)} images of {setting} (first: "
             f"{printable(source.name(missing[0]))}); add them as NAME,LABEL, or leave these images out of {setting}"
         )
-    classes, labels = np.unique([words[index] for index in range(len(source))], return_inverse=True)
-    return SubsetSource(source, np.arange(len(source)), (tuple(classes.tolist()), labels))
+    classes = tuple(sorted(set(words.values())))  # an array of texts would be as wide as the longest
+    position = {name: number for number, name in enumerate(classes)}
+    labels = np.array([position[words[index]] for index in range(len(source))], dtype=np.int64)
+    return SubsetSource(source, np.arange(len(source)), (classes, labels))
 
 
 def read_list(prefix: str, path: str, remedy: str) -> str:

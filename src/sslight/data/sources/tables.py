@@ -151,6 +151,8 @@ class Cached:
 
     def read(self) -> Table | None:
         """The table kept for this version; None if there is nothing of this user's, or all is to be listed anew."""
+        if self.version is None:
+            return None
         with suppress(OSError):
             if os.environ.get(LIST_ANEW, "0") in ("", "0") and self._path.stat().st_uid == os.getuid():
                 table = read_table(self._path)

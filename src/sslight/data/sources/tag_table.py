@@ -26,6 +26,8 @@ def read_tags(source: Source, table: str, setting: str) -> tuple[tuple[str, ...]
     if not is_tag_table(table, setting):
         raise ValueError(f"{prefix} must have a heading, names, and two or more columns of 0 and 1: correct the table.")
     heading, *rows = _rows(table, setting)
+    if len({*heading[1:]}) < len(heading) - 1 or {*heading[1:]} <= {"0", "1"}:
+        raise ValueError(f"{prefix} must begin with a line of headings, each another: correct the table.")
     find = NameFinder(source, by_index=False, by_stem=True)
     tags = np.full((len(source), len(heading) - 1), -1, dtype=np.int64)
     for name, *values in rows:

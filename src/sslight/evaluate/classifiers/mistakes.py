@@ -11,20 +11,23 @@ from torch import Tensor
 from sslight.data import Source
 
 _LISTED = 20
+_MOST_IN_A_MATRIX = 100  # classes; the file grows with their square
 _DRAWS = 200
 
 
 def mistakes_of(logits: Tensor, labels: Tensor, rows: Tensor, classes: Sequence[str], source: Source) -> dict[str, Any]:
-    """The confusion matrix, and the images whose own class is least probable; plain data.
+    """The confusion matrix (of up to 100 classes), and the images whose own class is least probable; plain data.
 
     ``logits [N, C]`` and ``labels [N]`` are of the images of ``source`` at ``rows [N]``.
     """
     size, predicted = len(classes), logits.argmax(1)
-    matrix = torch.bincount(labels * size + predicted, minlength=size * size).view(size, size)
+    matrix = None
+    if size <= _MOST_IN_A_MATRIX:
+        matrix = torch.bincount(labels * size + predicted, minlength=size * size).view(size, size).tolist()
     own = logits.softmax(1).gather(1, labels[:, None])[:, 0]
     wrong = [at for at in own.argsort(stable=True).tolist() if predicted[at] != labels[at]]
     return {
-        "confusion_matrix": matrix.tolist(),  # rows: the right class, columns: the predicted one
+        "confusion_matrix": matrix,  # rows: the right class, columns: the predicted one
         "worst_images": [
             {
                 "name": source.name(int(rows[at])),

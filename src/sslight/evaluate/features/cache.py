@@ -1,11 +1,11 @@
 """Features on disk: computed once for each (weights, data, transform), memory-mapped, whole or not there."""
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sslight.backbones import num_features, weights_fingerprint
-from sslight.data import BadImage, Source, data_fingerprint, no_readable_image
+from sslight.data import BadImage, Source, UnreadableImage, data_fingerprint, decode, no_readable_image
 from sslight.evaluate.features.extract import EvalTransform, Extraction, eval_mode, feature_batches
 from sslight.files import write_whole
 from sslight.train.distributed import barrier, from_first, gathered, rank_and_size
@@ -64,7 +64,7 @@ def cached_features(
     """
     place = folder / _key(backbone, source, transform, how)
     first = rank_and_size()[0] == 0
-    if from_first(first and _is_intact(place)):
+    if from_first(first and _is_intact(place) and _is_as_readable(place, source, how)):
         return _load(place, from_cache=True)
     partial = Path(from_first(str(folder / f".{place.name}.{os.getpid()}.partial")))
     if first:
@@ -85,6 +85,16 @@ def cached_features(
         if first:
             shutil.rmtree(partial, ignore_errors=True)
     return _load(place, from_cache=False)
+
+
+def _is_as_readable(place: Path, source: Source, how: Extraction) -> bool:
+    """Whether no image that was left out can be read by now; else the entry is removed."""
+    for index in np.flatnonzero(~np.load(place / "readable.npy")).tolist():
+        with suppress(UnreadableImage, OSError):
+            decode(source.read(index), max_pixels=how.limits.max_pixels)
+            shutil.rmtree(place)
+            return False
+    return True
 
 
 def _key(backbone: nn.Module, source: Source, transform: EvalTransform, how: Extraction) -> str:
@@ -139,7 +149,7 @@ def _finish(partial: Path, place: Path) -> None:
     write_whole(partial / "checksums.json", json.dumps(sums))
     if place.exists() and not _is_intact(place):
         shutil.rmtree(place)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         partial.rename(place)
     assert place.is_dir()
 
