@@ -15,6 +15,8 @@ from sslight.api.pretrain import run_pretraining
 from sslight.config import PretrainSettings, load_recipe
 from sslight.train import Callback, loggers
 from sslight.train.loggers import Logger
+from tests.conftest import TINY
+from tests.processes import in_two
 
 Settings = Callable[..., PretrainSettings]
 
@@ -33,6 +35,9 @@ class Silent:
 
     def close(self, *, complete: bool) -> None:
         pass
+
+    def keep(self, page: Path) -> None:
+        (page.parent / "kept").touch()
 
 
 class Broken(Silent):
@@ -229,3 +234,16 @@ def test_an_empty_name_of_a_run_is_none(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(loggers.CLIENTS, "mlflow", Silent)
     Logger("mlflow", tmp_path, {}, lambda words: None).close(complete=True)
     assert (tmp_path / "loggers" / "mlflow.id").read_text(encoding="utf-8") == "new\n"
+
+
+def train_beside_a_logger(output: Path) -> None:
+    loggers.CLIENTS["mlflow"] = Silent  # type: ignore[assignment]
+    loggers.find_spec = lambda name: True  # type: ignore[assignment]
+    changes = {"output": output, "logger": "mlflow", "data.val": ["synthetic:20:val"]}
+    run_pretraining(load_recipe("dino_cnn_sslight_64", TINY | changes))
+
+
+def test_the_first_of_two_processes_gives_a_report_without_the_other(tmp_path: Path) -> None:
+    in_two(train_beside_a_logger, tmp_path / "run")
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert (tmp_path / "run" / "kept").exists()
