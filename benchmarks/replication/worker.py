@@ -65,7 +65,8 @@ def main(folder: Path) -> None:
 
 
 def _end_with_the_queue() -> None:
-    sys.stdin.read()  # ends when the queue does, however it ends
+    while os.read(0, 1024):  # ends when the queue does, however it ends
+        pass  # not by sys.stdin: its lock, held here, would stop every loader process that is forked from now on
     os.kill(os.getpid(), signal.SIGTERM)
 
 
