@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import sslight
 from sslight.api.pretrain import run_pretraining
+from sslight.api.report import _start
 from sslight.cli.main import main
 from sslight.config import PretrainSettings, load_recipe
 from sslight.pretraining.health import HealthWatch, healthy_ranges
@@ -45,7 +47,9 @@ def test_a_real_run_becomes_a_page_and_is_left_as_it_was(
     assert f"page  {trained / 'report.html'}" in out
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert page.count(">query</figcaption>") == 2
-    assert page.count('class="image') == 24
+    assert page.count('class="image') == 2 * 24  # a map before training and one after
+    assert page.count('class="of-run"><div class="soft">untrained</div>') == 2
+    assert page.count('class="of-run"><div class="soft">pre-trained</div>') == 2
     assert page.count('class="sheet"') == 3
     for heading in ("Accuracy during the run", "Health", "Training", "Map of the features", "Settings", "Environment"):
         assert f">{heading}</h2>" in page
@@ -63,6 +67,17 @@ def test_a_real_run_becomes_a_page_and_is_left_as_it_was(
     assert (trained / "report.html").read_text(encoding="utf-8") == page  # nothing is left to chance
 
 
+def test_the_network_before_training_is_the_one_that_the_run_began_with(
+    tiny: Callable[..., PretrainSettings],
+) -> None:
+    settings = tiny(lr=1e-30, optim__min_lr=0.0, steps=2)
+    trained = sslight.load_backbone(run_pretraining(settings).backbone)
+    (start,) = _start(settings).values()
+    for (name, before), after in zip(start.named_parameters(), trained.parameters(), strict=True):
+        torch.testing.assert_close(before, after, rtol=0, atol=1e-20, msg=name)
+    assert list(_start(settings.model_copy(update={"init_from": Path("gone.pth")}))) == []
+
+
 def test_a_run_that_still_goes_on_is_shown_with_its_checkpoint(trained: Path, tmp_path: Path) -> None:
     (trained / "backbone.safetensors").unlink()
     with (trained / "metrics.jsonl").open("a") as file:
@@ -70,7 +85,7 @@ def test_a_run_that_still_goes_on_is_shown_with_its_checkpoint(trained: Path, tm
     result = sslight.report_runs(trained, output=tmp_path / "page.html", **FEW)
     assert not result.content["runs"][0]["finished"]
     assert result.content["notes"] == []
-    assert "weights from checkpoints/last.pt" in result.page.read_text(encoding="utf-8")
+    assert "weights: checkpoints/last.pt" in result.page.read_text(encoding="utf-8")
 
 
 def test_several_runs_are_shown_the_same_images_and_share_views_that_are_the_same(

@@ -71,6 +71,8 @@ def test_the_result_is_a_table_with_a_snippet_that_works(
     text = output_of(monkeypatch, capsys, "pretrain", "dino_cnn_sslight_64", *words)
     assert "kNN accuracy" in text
     assert "20 validation images against 40 training images" in text
+    assert "report.html(curves,health" in "".join(text.split())
+    assert ">untrained</div>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     snippet = [line.strip() for line in text.split("Use it in Python:\n")[1].splitlines()]
     import torch
 
@@ -91,6 +93,7 @@ def test_json_goes_to_standard_output_and_progress_to_standard_error(
     out, err = capfd.readouterr()
     result = json.loads(out)
     assert Path(result["backbone"]).is_file()
+    assert [Path(page).is_file() for page in result["report"]] == [True]
     assert result["training"]["steps"] == 4
     assert "teacher entropy" in err
 

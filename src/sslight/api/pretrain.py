@@ -209,7 +209,7 @@ def _pretrain_together(
         )
         # Features of images are computed by all processes together, and this is one of them.
         images = 400 if fabric.world_size == 1 else 0
-        return _pages(run.path, images) if set(settings.logger) - {"tensorboard", "none"} else []
+        return report_pages(run.path, images) if set(settings.logger) - {"tensorboard", "none"} else []
 
     with closing(loader):  # or its worker processes would outlive a failed run
         try:
@@ -242,14 +242,14 @@ def _pretrain_together(
     )
 
 
-def _pages(run: Path, images: int) -> list[Path]:
-    """The report of a finished run; a page that cannot be made is told, and no reason to fail."""
+def report_pages(run: Path, images: int = 400) -> list[Path]:
+    """Make the report of a finished run; if it cannot be made, a warning says why and the list is empty."""
     from sslight.api.report import report_runs  # which needs this file
 
     try:
         return [report_runs(run, images=images).page]
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"warning: no report for the loggers: {error}", file=sys.stderr)
+        print(f"warning: no report: {error}", file=sys.stderr)
         return []
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from sslight.api.pretrain import training_source
 from sslight.api.views import shown_image
-from sslight.backbones import load_backbone, read_backbone_info
+from sslight.backbones import load_backbone, load_backbone_weights, read_backbone_info
 from sslight.config import PretrainSettings, ReportSettings, build
 from sslight.data import (
     BadImage,
@@ -32,6 +34,7 @@ from sslight.evaluate.features.extract import EvalTransform, Extraction, extract
 from sslight.evaluate.results import read_result, result_files
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
+from sslight.methods import build_method
 from sslight.pretraining.health import HealthWatch, healthy_ranges
 from sslight.report.page import PageResult, check_page_file, element
 from sslight.report.run.feature_space import SampledFeatures, drawn_queries, spread_sample, thumbnail
@@ -266,7 +269,7 @@ def _pictures(runs: Sequence[Run], page: ReportSettings) -> Pictures:
         images = run.pretraining.data.model_dump_json(include={"train", "subset", "subset_seed"})
         by_images.setdefault(images, []).append(position)
         try:
-            sampled.append(_sampled(position, run, run.pretraining, page))
+            sampled += _sampled(position, run, run.pretraining, page, with_start=len(runs) == 1)
         except (ValueError, OSError, WorkerFailed) as error:
             missing.append(f"{run.name}: no neighbours and no map: {_sentence(error)}")
     for positions in by_images.values():
@@ -282,8 +285,10 @@ def _sentence(error: Exception) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSettings) -> SampledFeatures:
-    """Features and neighbours of a run. Raises ValueError if there are no weights or images."""
+def _sampled(
+    position: int, run: Run, settings: PretrainSettings, page: ReportSettings, *, with_start: bool
+) -> list[SampledFeatures]:
+    """Features and neighbours before (if asked for) and after training. Raises ValueError without weights or images."""
     weights = next((name for name in _WEIGHTS if (run.path / name).is_file()), None)
     if weights is None:
         raise ValueError("the run has no checkpoint yet")
@@ -291,34 +296,58 @@ def _sampled(position: int, run: Run, settings: PretrainSettings, page: ReportSe
     limits = _limits(settings)
     sample = SubsetSource(source, spread_sample(source.labels, len(source), page.images, page.seed))
     info = read_backbone_info(run.path / weights)
-    backbone = load_backbone(run.path / weights)
     transform, how = EvalTransform(info.image_size, info.mean, info.std), Extraction(batch_size=64, limits=limits)
-    features, readable = extract_features(backbone, sample, transform, how)
-    kept = np.flatnonzero(readable.numpy())
-    if len(kept) < 2:
-        raise ValueError(f"{what} has fewer than two readable images")
-    rows = F.normalize(features[kept])
-    cosines, neighbors = nearest_neighbors(rows, rows, k=min(_NEIGHBORS, len(kept) - 1), leave_one_out=True)
+    networks = {weights: load_backbone(run.path / weights)}
+    if with_start:
+        networks = _start(settings) | networks
+    rows: dict[str, Tensor] = {}
+    for name, network in networks.items():
+        features, readable = extract_features(network, sample, transform, how)
+        kept = np.flatnonzero(readable.numpy())  # the same of each network
+        if len(kept) < 2:
+            raise ValueError(f"{what} has fewer than two readable images")
+        rows[name] = F.normalize(features[kept])
     labels = None if sample.labels is None else sample.labels[kept]
     queries = drawn_queries(labels, len(kept), page.queries, page.seed)
-    shown = np.unique(np.concatenate([queries, neighbors.numpy()[queries].ravel()]))
+    near = {
+        name: nearest_neighbors(found, found, k=min(_NEIGHBORS, len(kept) - 1), leave_one_out=True)
+        for name, found in rows.items()
+    }
+    shown = np.unique(np.concatenate([queries, *(found.numpy()[queries].ravel() for _, found in near.values())]))
     pixels = image_batches(
         sample, size=info.image_size, batch_size=64, workers=0, indices=kept[shown], bad=[], limits=limits
     )
     small = [thumbnail(image.permute(1, 2, 0).numpy()) for images, _, _ in pixels for image in images]
-    return SampledFeatures(
-        run=position,
-        weights=weights,
-        data=what,
-        names=[sample.name(int(index)) for index in kept],
-        classes=sample.classes,
-        labels=labels,
-        features=rows.numpy(),
-        neighbors=neighbors.numpy(),
-        cosines=cosines.numpy(),
-        queries=queries,
-        thumbnails=dict(zip(shown.tolist(), small, strict=True)),
-    )
+    return [
+        SampledFeatures(
+            run=position,
+            weights=name,
+            data=what,
+            names=[sample.name(int(index)) for index in kept],
+            classes=sample.classes,
+            labels=labels,
+            features=rows[name].numpy(),
+            neighbors=neighbors.numpy(),
+            cosines=cosines.numpy(),
+            queries=queries,
+            thumbnails=dict(zip(shown.tolist(), small, strict=True)),
+        )
+        for name, (cosines, neighbors) in near.items()
+    ]
+
+
+def _start(settings: PretrainSettings) -> dict[str, nn.Module]:
+    """The network before its first step, by its name; none if the weights that it began with are gone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = build_method(settings).backbone.eval()
+    if settings.init_from is None:
+        return {"untrained": network}
+    try:
+        load_backbone_weights(network, settings.init_from, mean=settings.views.mean, std=settings.views.std)
+    except (ValueError, OSError):
+        return {}
+    return {f"init_from={settings.init_from}": network}
 
 
 def _images_of(settings: PretrainSettings) -> tuple[Source, str]:

@@ -1,7 +1,9 @@
 """``sslight pretrain``: the main job."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,12 +43,15 @@ def pretrain(
     words = [word for word in (recipe, *(settings or [])) if word is not None]
     resolved = _from_recipe(words) if cfg is None else _from_original(cfg, words)
     from lightning_fabric.utilities.rank_zero import rank_zero_only
+    from torch import distributed
 
-    from sslight.api.pretrain import run_pretraining
+    from sslight.api.pretrain import report_pages, run_pretraining
 
     result = run_pretraining(resolved)
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        show(result, asdict(result), _print_result, as_json=as_json)
+        alone = not distributed.is_initialized()  # several processes would compute the features together
+        pages = report_pages(result.output, images=400 if alone else 0)
+        show(result, asdict(result) | {"report": pages}, partial(_print_result, pages=pages), as_json=as_json)
 
 
 def _from_recipe(words: list[str]) -> PretrainSettings:
@@ -96,7 +101,7 @@ def _unreadable(result: "PretrainResult") -> str:
     )
 
 
-def _print_result(result: "PretrainResult") -> None:
+def _print_result(result: "PretrainResult", pages: Sequence[Path]) -> None:
     from sslight.train import duration
 
     training = result.training
@@ -110,6 +115,7 @@ def _print_result(result: "PretrainResult") -> None:
         for name, label in (("knn_top1", "kNN accuracy"), ("linear_top1", "linear accuracy")):
             rows += [(label, f"untrained {first[name]:.1f} %  →  pre-trained {last[name]:.1f} %")]
         rows += [("", f"({result.protocol})")]
+    rows += [("report", f"{page} (curves, health, and nearest neighbours before and after)") for page in pages]
     facts([*rows, ("backbone", str(result.backbone))])
     say(
         "\nUse it in Python:\n"

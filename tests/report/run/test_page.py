@@ -207,6 +207,6 @@ def test_of_many_classes_twelve_are_named(tmp_path: Path) -> None:
 def test_without_labels_there_are_neighbours_and_no_classes(tmp_path: Path) -> None:
     runs = [read_run(write_run(tmp_path / name), name=name) for name in ("a", "b")]
     text = cells(shown(*runs, pictures=Pictures(sampled=[sampled(0), sampled(1)])))
-    assert "weights from backbone.safetensors" in text
+    assert "weights: backbone.safetensors" in text
     assert "A ring marks" not in text
     assert "Colour: " not in text

@@ -21,7 +21,6 @@ _COUNTED = 5
 def galleries(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> list[Html]:
     """For each query the nearest images of every run, and how many are of its class where classes are known."""
     parts: list[Html] = []
-    several = len(run_names) > 1
     for group in _same_images(sampled):
         first = group[0]
         ring = "" if first.classes is None else " A ring marks neighbours of the query's class."
@@ -30,14 +29,14 @@ def galleries(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> 
             f"of the features, the nearest first. Queries are drawn, not chosen.{ring}"
         )
         parts.append(element("p", text, class_="soft"))
-        named = [(one, [run_names[one.run]] if several else []) for one in group]
+        named = _named(group, run_names)
         precisions = [element("li", *name, " " if name else "", *_precision(one)) for one, name in named]
         parts.append(element("ul", *precisions, class_="plain"))
         for query in first.queries.tolist():
             rows = []
             for one, name in named:
                 row = [*(element("div", word, class_="soft") for word in name), _neighbors(one, query)]
-                rows.append(element("div", *row, class_="of-run" if several else "alone"))
+                rows.append(element("div", *row, class_="of-run" if name else "alone"))
             shown = [_thumbnail(first, query, "query", ""), element("div", *rows, class_="rows")]
             parts.append(element("div", *shown, class_="near"))
     return parts
@@ -67,7 +66,7 @@ def maps(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> list[
             if others:
                 keys.append(element("span", element("span", class_="dot other"), f"{others} other classes"))
             parts.append(element("div", *keys, class_="legend"))
-        drawn = [_map(one, named, [run_names[one.run], " "] if len(run_names) > 1 else []) for one in group]
+        drawn = [_map(one, named, [*name, " "] if name else []) for one, name in _named(group, run_names)]
         parts.append(element("div", *drawn, class_="cards maps"))
     return parts
 
@@ -80,15 +79,26 @@ def _same_images(sampled: Sequence[SampledFeatures]) -> list[list[SampledFeature
     return list(groups.values())
 
 
+def _named(
+    group: Sequence[SampledFeatures], run_names: Sequence[Html]
+) -> list[tuple[SampledFeatures, list[Html | str]]]:
+    """Each with its run's name; of one run the network before training and, last, the one after it."""
+    if len(run_names) > 1:
+        return [(one, [run_names[one.run]]) for one in group]
+    if len(group) == 1:
+        return [(group[0], [])]
+    return [(one, ["pre-trained" if one is group[-1] else one.weights]) for one in group]
+
+
 def _precision(one: SampledFeatures) -> list[str]:
     if one.labels is None:
-        return [f"weights from {one.weights}"]
+        return [f"weights: {one.weights}"]
     share, chance = neighbors_of_the_same_class(one.neighbors[:, :_COUNTED], one.labels)
     return [
         "neighbour precision ",
         element("b", f"{100 * share:.0f} %"),
         f", chance {100 * chance:.1f} %: of the {_COUNTED} nearest of all these images, how many are of the image's "
-        f"class; not an accuracy (weights from {one.weights})",
+        f"class; not an accuracy (weights: {one.weights})",
     ]
 
 
