@@ -153,6 +153,25 @@ def test_a_run_that_fails_is_passed_by_and_its_last_words_are_told(
     assert "one-0: failed (1): error: the loss became nan" in capsys.readouterr().out
 
 
+WEIGHED = """
+import sys, time
+from pathlib import Path
+group = Path("/proc/self/autogroup")
+for _ in range(200):
+    if group.read_text().split()[-1] == "19":
+        raise SystemExit("error: weighed as the last of all")
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the kernel does not group processes by session")
+def test_a_worker_yields_to_the_sessions_of_others(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(script, tmp_path, WEIGHED)._next()
+    assert "weighed as the last of all" in capsys.readouterr().out
+
+
 def test_a_run_that_another_queue_does_is_left_to_it(script: Any, tmp_path: Path) -> None:
     queue = small(script, tmp_path, DONE)
     with script("evidence")._alone(tmp_path / "runs" / "one-0") as alone:

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,10 @@ class Queue:
                 env=environment,
             ) as self.child,
         ):
+            with suppress(
+                OSError
+            ):  # a session of its own is weighed as a whole, whatever the priority of its processes
+                Path(f"/proc/{self.child.pid}/autogroup").write_text("19", encoding="utf-8")
             if self.stopped:  # the signal came while it was started
                 self.child.terminate()
             code = self.child.wait()

@@ -4,6 +4,7 @@ import codecs
 import io
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, TypeVar
 
@@ -36,12 +37,23 @@ def write_what_the_terminal_can() -> None:
 
 
 def facts(rows: Iterable[tuple[str, str | None]], *, stderr: bool = False) -> None:
-    """Print names and values, one pair a line; None is left out."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in rows:
-        if value is not None:
-            table.add_row(name, value)
-    say(table, stderr=stderr)
+    """Print names and values, wrapped between words so that a long path can be copied; None is left out."""
+    kept = [(name, value) for name, value in rows if value is not None]
+    indent = max((len(name) for name, _ in kept), default=0) + 2
+    width = Console(stderr=stderr).width
+    for name, value in kept:
+        first, after = f"{name:<{indent}}", " " * indent
+        say(
+            textwrap.fill(
+                value,
+                width,
+                initial_indent=first,
+                subsequent_indent=after,
+                break_long_words=False,
+                break_on_hyphens=False,
+            ),
+            stderr=stderr,
+        )
 
 
 def columns(
