@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from sslight.api.pretrain import training_source
 from sslight.backbones import bf16_is_fast_on_cpu, num_features
 from sslight.config import CheckpointSettings, PretrainSettings
 from sslight.data import (
@@ -18,6 +17,7 @@ from sslight.data import (
     Source,
     ViewLoader,
     available_cores,
+    build_training_source,
     build_view_loader,
     check_readable,
     decode,
@@ -85,7 +85,7 @@ def bench_step(settings: PretrainSettings, *, steps: int) -> StepSpeed:
 
 
 def _images(settings: PretrainSettings) -> Source:
-    source = training_source(settings, labeled=settings.probe.linear)
+    source = build_training_source(settings.data, labeled=settings.probe.linear)
     check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
     return source
 

@@ -13,19 +13,30 @@ from typing import Any
 import torch
 
 from sslight.api.bench import StepSpeed, step_speed
-from sslight.api.pretrain import PLANNED, training_source
 from sslight.backbones import bf16_is_fast_on_cpu, is_public, patch_side
 from sslight.config import PretrainSettings, build_settings, load_recipe, read_recipe, to_yaml
 from sslight.config.fields import expanded
 from sslight.config.overrides import flatten
 from sslight.config.plain_yaml import parse_settings
-from sslight.data import Glance, ReadLimits, Source, available_cores, build_source, check_readable, glance
+from sslight.data import (
+    Glance,
+    ReadLimits,
+    Source,
+    available_cores,
+    build_source,
+    build_training_source,
+    check_readable,
+    glance,
+)
 from sslight.pretraining.memory import Memory, fit, predict_memory
 from sslight.pretraining.plan import Budget, Choice, Machine, choose, view_pixels
 from sslight.train import TrainingStopped
 from sslight.train.devices import launcher, place
 from sslight.train.memory import free_memory
 from sslight.train.run_folder import RunFolder
+
+PLANNED = "SSLIGHT_PLANNED_SETTINGS"
+"""The settings that ``auto`` has just fitted into the memory, as YAML, for all processes of a run."""
 
 _CALIBRATION_SECONDS = 12.0
 _START_SECONDS = 6.0  # libraries, the untrained network, the last checkpoint
@@ -80,7 +91,7 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
         raise ValueError(f"backbone={settings.backbone} names weights: with auto give init_from={settings.backbone}.")
     if settings.output is not None:
         RunFolder(settings.output).check(settings)
-    source = training_source(settings, labeled=settings.probe.linear)
+    source = build_training_source(settings.data, labeled=settings.probe.linear)
     check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
     images, machine = glance(source, max_pixels=settings.data.max_pixels), _machine(settings.devices)
     return _Planner(source, images, machine, given, hours, begun, _num_measured(settings)).plan()

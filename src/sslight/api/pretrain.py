@@ -13,6 +13,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from sslight.api.plan import PLANNED, auto_settings
+from sslight.api.report import framed_report, report_runs
 from sslight.backbones import find_public, is_public, load_backbone_weights, num_features, save_backbone
 from sslight.config import PretrainSettings, load_recipe, to_yaml
 from sslight.data import (
@@ -20,6 +22,7 @@ from sslight.data import (
     Source,
     SubsetSource,
     build_source,
+    build_training_source,
     build_view_loader,
     check_readable,
     count_reasons,
@@ -53,9 +56,6 @@ from sslight.train import (
 from sslight.train.memory import free_memory
 from sslight.views import build_multi_crop
 
-PLANNED = "SSLIGHT_PLANNED_SETTINGS"
-"""The settings that ``auto`` has just fitted into the memory, as YAML, for all processes of a run."""
-
 
 @dataclass(frozen=True)
 class PretrainResult:
@@ -76,8 +76,6 @@ class PretrainResult:
 
     def _repr_html_(self) -> str:
         """The run's report, without what needs its images, as the output of a notebook's cell."""
-        from sslight.api.report import framed_report  # which needs this file
-
         return framed_report(self.output)
 
 
@@ -101,8 +99,6 @@ def pretrain(
     """
     changes = {**(overrides or {}), **more}
     if recipe == "auto":
-        from sslight.api.plan import auto_settings  # which stands on this module
-
         hours = changes.pop("hours", None)
         return run_pretraining(auto_settings(changes, hours)[0], callbacks)
     return run_pretraining(load_recipe(recipe, changes), callbacks)
@@ -244,8 +240,6 @@ def _pretrain_together(
 
 def report_pages(run: Path, images: int = 400) -> list[Path]:
     """Make the report of a finished run; if it cannot be made, a warning says why and the list is empty."""
-    from sslight.api.report import report_runs  # which needs this file
-
     try:
         return [report_runs(run, images=images).page]
     except (ValueError, OSError, RuntimeError) as error:
@@ -253,34 +247,15 @@ def report_pages(run: Path, images: int = 400) -> list[Path]:
         return []
 
 
-def training_source(settings: PretrainSettings, *, labeled: bool) -> Source:
-    """The images that a run trains on: data.train or the part of it that data.subset selects.
-
-    With labels if they are asked for, or if there are some and a share is drawn by class. Raises ValueError.
-    """
-    data = settings.data
-    build = partial(
-        build_source, data.train, labels=data.labels, labels_column=data.labels_column, tar_image=data.tar_image
-    )
-    if data.subset is None:
-        return build(labeled=labeled)
-    source = None
-    if not labeled and isinstance(data.subset, float):
-        with suppress(ValueError):  # no classes: the share is drawn from all images alike
-            source = build(labeled=True)
-    source = source or build(labeled=labeled)
-    return SubsetSource(source, select_subset(source, data.subset, data.subset_seed))
-
-
 def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, LabeledProbe | None]:
     """The images to train on, and the labelled probe if one is asked for."""
     data, probe = settings.data, settings.probe
     build = partial(build_source, labeled=True, labels_column=data.labels_column, tar_image=data.tar_image)
     if not settings.measures_knn:
-        return training_source(settings, labeled=probe.linear), None
+        return build_training_source(data, labeled=probe.linear), None
     queries = build(data.val, setting="data.val", labels=data.val_labels) if data.val else None
     if probe.train:
-        source, bank_name = training_source(settings, labeled=probe.linear), "probe.train"
+        source, bank_name = build_training_source(data, labeled=probe.linear), "probe.train"
         bank = build(probe.train, setting="probe.train", labels=data.labels)
     else:
         source, bank_name = _labeled_if_it_can(settings, queries), "data.train"
@@ -315,9 +290,9 @@ def _labeled_if_it_can(settings: PretrainSettings, queries: Source | None) -> So
     Folders whose names are none of the classes of ``queries`` are no classes either, but years or cameras.
     """
     if queries is None or settings.probe.linear or settings.data.labels is not None:
-        return training_source(settings, labeled=True)
+        return build_training_source(settings.data, labeled=True)
     with suppress(ValueError):
-        source = training_source(settings, labeled=True)
+        source = build_training_source(settings.data, labeled=True)
         if set(source.classes or ()) & set(queries.classes or ()):
             return source
-    return training_source(settings, labeled=False)
+    return build_training_source(settings.data, labeled=False)

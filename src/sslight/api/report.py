@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslight.api.pretrain import training_source
 from sslight.api.views import shown_image
 from sslight.backbones import load_backbone, load_backbone_weights, read_backbone_info
 from sslight.config import PretrainSettings, ReportSettings, build
@@ -25,6 +24,7 @@ from sslight.data import (
     SubsetSource,
     WorkerFailed,
     build_source,
+    build_training_source,
     image_batches,
     readable_images,
 )
@@ -380,7 +380,7 @@ def _sheet(positions: Sequence[int], runs: Sequence[Run], seed: int) -> Sheet:
         firsts.setdefault(key, settings)
     crops = [(build_multi_crop(settings.views), settings.seed) for settings in firsts.values()]
     first = next(iter(firsts.values()))
-    source = training_source(first, labeled=False)
+    source = build_training_source(first.data, labeled=False)
     bad: list[BadImage] = []
     readable = islice(readable_images(source, seed=seed, bad=bad, limits=_limits(first)), _SHOWN_IMAGES)
     images = [shown_image(source.name(index), index, image, crops) for index, image in readable]

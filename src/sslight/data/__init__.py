@@ -50,6 +50,7 @@ from sslight.data.sources.h5.source import H5Source as H5Source
 from sslight.data.sources.names import printable as printable
 from sslight.data.sources.source import Source as Source
 from sslight.data.sources.source import labels_in as labels_in
+from sslight.data.sources.subset import build_training_source as build_training_source
 from sslight.data.sources.subset import select_subset as select_subset
 from sslight.data.sources.suffixes import passed_over_in_words as passed_over_in_words
 from sslight.data.sources.synthetic import SyntheticSource as SyntheticSource

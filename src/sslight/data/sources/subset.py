@@ -2,15 +2,38 @@
 
 import re
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from sslight.config.pretrain_settings import DataSettings
+from sslight.data.sources.build import build_source
+from sslight.data.sources.combine import SubsetSource
 from sslight.data.sources.find import NameFinder
 from sslight.data.sources.labels import read_list
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 from sslight.data.sources.suffixes import is_image
+
+
+def build_training_source(data: DataSettings, *, labeled: bool) -> Source:
+    """The images that a run trains on: data.train or the part of it that data.subset selects.
+
+    With labels if they are asked for, or if there are some and a share is drawn by class. Raises ValueError.
+    """
+    build = partial(
+        build_source, data.train, labels=data.labels, labels_column=data.labels_column, tar_image=data.tar_image
+    )
+    if data.subset is None:
+        return build(labeled=labeled)
+    source = None
+    if not labeled and isinstance(data.subset, float):
+        with suppress(ValueError):  # no classes: the share is drawn from all images alike
+            source = build(labeled=True)
+    source = source or build(labeled=labeled)
+    return SubsetSource(source, select_subset(source, data.subset, data.subset_seed))
 
 
 def select_subset(
