@@ -177,7 +177,7 @@ class _Rules:
         self.recipe = f"{self.method}_{family}_sslight{'_64' if self.side < 224 else ''}"
         self.base = read_recipe(self.recipe).values
         self.published = read_recipe(self.recipe.removesuffix("_64")).values
-        self.short = read_recipe(f"{self.method}_cnn_sslight_64").values
+        self.short = read_recipe(f"{self.method}_{family}_sslight_64").values
         if self.patch and "patch_size" in self.base and "patch_size" not in self.given:
             self._patches(self.patch)
         self.patch = self.patch and self.given.get("patch_size", self.patch)
@@ -296,8 +296,8 @@ class _Rules:
             low, why = lr * self.batch / 25_600, f"usual with {optimizer}"
         elif optimizer == "lars" and lr * self.batch / 256 < _LARS_PEAK:
             lr, low, why = _LARS_PEAK * 256 / self.batch, _LARS_PEAK / 100, "a peak of 1.0, as measured with LARS"
-        else:
-            low = min(low, lr * self.batch / 25_600)
+        elif optimizer == "adamw" and not self.is_long:
+            lr, why = self.short["lr"], "as measured in short runs on few images"
         lr = self._add("lr", float(f"{lr:.4g}"), why)
         low = min(low, lr * self.batch / 25_600)
         self._add("optim.min_lr", float(f"{low:.3g}"), "as published, or a hundredth of the peak")
