@@ -2,47 +2,48 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sslight.cli.plan import with_hours
+from sslight.config import COMMANDS as COMMANDS_OF_THE_PROGRAM
 from sslight.config import (
-    ExportSettings,
-    FinetuneSettings,
+    KINDS,
+    PretrainSettings,
+    build_detect_settings,
     build_evaluate_settings,
     build_export_settings,
     build_finetune_settings,
-    build_shown_recipes,
     load_recipe,
     parse_assignments,
+    read_words,
+    recipe_names,
+    setting_keys,
+    take_settings,
 )
-from sslight.config.evaluate_settings import EvaluateSettings
 
 ROOT = Path(__file__).parents[1]
-PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in (
-    "index", "own-data", "health", "recipes", "troubleshooting", "python"
-)}  # fmt: skip
-QUOTES = str.maketrans("", "", "'")
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 
 
 def code(text: str) -> list[str]:
     """Inline code and the lines of blocks without a language."""
     blocks = re.findall(r"^```\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", "").splitlines()]
     return lines + re.findall(r"`([^`\n]+)`", text)
 
 
-CODE = sorted({snippet.translate(QUOTES) for text in PAGES.values() for snippet in code(text)})
-COMMANDS = [snippet for snippet in CODE if snippet.startswith("sslight ") and "..." not in snippet]
-OF_OTHER_COMMANDS = ("linear.", "network=", "recipe=", "format=", "tolerance.")
+CODE = sorted({snippet for text in PAGES.values() for snippet in code(text)})
+OF_SETTINGS = ("index", "own-data", "health", "recipes", "troubleshooting", "python")
+COMMANDS = [
+    snippet for snippet in CODE if re.match("sslight [a-z]", snippet) and not re.search(r"\.\.\.|--|[|…;]", snippet)
+]
 SETTINGS = [
-    snippet
-    for snippet in CODE
-    if re.match(r"[a-z_.]+=[^\s=]", snippet)
-    and not snippet.startswith(OF_OTHER_COMMANDS)
-    and not re.search(r"\.\.\.|=S\b|=L\b|,B\]", snippet)
+    snippet.replace("'", "")
+    for snippet in sorted({snippet for name in OF_SETTINGS for snippet in code(PAGES[name])})
+    if re.match(r"[a-z_.]+=[^\s=]", snippet.replace("'", "")) and not re.search(r"\.\.\.|=S\b|=L\b|,B\]", snippet)
 ]
 
 
@@ -51,31 +52,37 @@ def test_there_is_something_to_check() -> None:
     assert len(SETTINGS) >= 30
 
 
+def resolve(command: str) -> None:
+    """Read the words of a command as the command line does, and build the settings from them."""
+    words = shlex.split(command.split(" > ")[0], comments=True)[1:]
+    assert words[0] in {name.split()[0] for name in COMMANDS_OF_THE_PROGRAM}
+    name = next((name for name in (" ".join(words[:2]), words[0]) if name in COMMANDS_OF_THE_PROGRAM), None)
+    if name is None or (
+        len(words) <= len(name.split()) + (words[0] == "evaluate") and name not in ("recipes", "config")
+    ):
+        return  # the bare name of a command
+    first, typed = read_words(name, words[1 if words[0] == "evaluate" else len(name.split()) :])
+    match name:
+        case "evaluate":
+            build_evaluate_settings(first[0], first[1], typed)
+        case "evaluate detect":
+            build_detect_settings(first[1], typed)
+        case "finetune":
+            build_finetune_settings(first[0], typed)
+        case "export":
+            build_export_settings(first[0], typed)
+        case _:
+            kinds = COMMANDS_OF_THE_PROGRAM[name].kinds
+            for kind in kinds:
+                if kind is not PretrainSettings:
+                    take_settings(typed, kind)
+            if PretrainSettings in kinds:
+                load_recipe(first[0] if first[0] in recipe_names() else "dino_cnn_sslight", typed)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_pages_resolve(command: str) -> None:
-    _, verb, *words = command.split()
-    match verb:
-        case "plan" if len(words) > 1:
-            with_hours(words[1:])
-        case "pretrain" if words[0] == "auto":
-            with_hours(words[1:])
-        case "pretrain":
-            recipe, *rest = words
-            load_recipe("dino_cnn_sslight" if recipe == "mine.yaml" else recipe, parse_assignments(rest))
-        case "bench" if len(words) > 2:
-            load_recipe("dino_cnn_sslight" if words[1] == "RECIPE" else words[1], parse_assignments(words[2:]))
-        case "views":
-            recipes = [word.removeprefix("recipe=") for word in words if word.startswith("recipe=")]
-            build_shown_recipes(recipes, {})
-        case "evaluate" if len(words) > 1:
-            protocol, checkpoint, *rest = words
-            build_evaluate_settings(protocol, checkpoint, parse_assignments(rest, EvaluateSettings))
-        case "finetune" if len(words) > 1:
-            build_finetune_settings(words[0], parse_assignments(words[1:], FinetuneSettings))
-        case "export":
-            build_export_settings(words[0], parse_assignments(words[1:], ExportSettings))
-        case _:
-            assert verb in ("data", "recipes", "config", "compare", "evaluate", "bench", "finetune", "plan"), command
+    resolve(command)
 
 
 @pytest.mark.parametrize("snippet", SETTINGS)
@@ -83,7 +90,10 @@ def test_settings_of_the_pages_resolve(snippet: str) -> None:
     recipe = "dino_vit_sslight_64" if "patch_size" in snippet else "dino_cnn_sslight"
     if snippet.startswith(("swav.", "moco.")):
         recipe = f"{snippet[:4]}_cnn_sslight"
-    load_recipe(recipe, parse_assignments(snippet.split()))
+    if all(word.partition("=")[0] in setting_keys() for word in snippet.split()):
+        load_recipe(recipe, parse_assignments(snippet.split()))
+    else:
+        parse_assignments(snippet.split(), *KINDS.values())
 
 
 def test_published_numbers_are_those_of_the_program() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sslight.cli.plan import with_hours
 from sslight.config import load_recipe, parse_assignments, read_recipe, recipe_names
+from tests.test_docs import resolve
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -14,26 +14,19 @@ CODE = re.findall(r"`([^`\n]+)`", README) + re.findall(r"^(?:\.venv/bin/)?ssligh
 COMMANDS = [
     code.replace(".venv/bin/", "")
     for code in CODE
-    if "sslight pretrain" in code and "..." not in code and "--cfg" not in code
+    if re.match(r"(\.venv/bin/)?sslight [a-z]", code) and "..." not in code and "--cfg" not in code
 ]
 ASSIGNMENTS = sorted({code for code in CODE if re.fullmatch(r"[a-z_.]+=[^\s]+", code)})
 
 
 def test_there_is_something_to_check() -> None:
-    assert len(COMMANDS) == 2
+    assert len(COMMANDS) >= 20
     assert len(ASSIGNMENTS) >= 10
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_resolve_to_settings(command: str) -> None:
-    program, verb, recipe, *words = command.split()
-    assert (program, verb) == ("sslight", "pretrain")
-    if recipe == "auto":
-        given, hours = with_hours(words)
-        assert given
-        assert hours == 8
-    else:
-        load_recipe(recipe, parse_assignments(words))
+    resolve(command)
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)

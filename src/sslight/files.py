@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +37,11 @@ def check_new(path: Path, setting: str) -> None:
         raise ValueError(f"{setting}={path}: there is no folder {path.parent}; make it first.")
     if path.exists():
         raise ValueError(f"{setting}={path} exists: name another file, or remove it.")
+
+
+def unused(path: Path) -> Path:
+    """A path that nothing has yet: this one, or with ``-2``, ``-3``, ... at its end."""
+    return next(p for p in chain([path], (path.with_name(f"{path.name}-{n}") for n in count(2))) if not p.exists())
 
 
 def _sync_folder(folder: Path) -> None:

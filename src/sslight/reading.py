@@ -2,7 +2,29 @@
 
 import os
 import stat
+from contextlib import suppress
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif", ".avif"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+)
+"""Suffixes, in small letters, of the formats that ``decode`` reads."""
+
+_LOOKED_AT = 10_000  # names in a folder among which a near one is looked for
+
+
+def near_name(path: str | Path) -> str:
+    """``; did you mean runs/first?`` where a path that does not exist has such a neighbour, else a full stop."""
+    path, found = Path(path).expanduser(), []
+    if path.exists():
+        return "."
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        found = get_close_matches(path.name, [entry.name for entry in islice(entries, _LOOKED_AT)], n=1)
+    return f"; did you mean {path.parent / found[0]}?" if found else "."
 
 
 def read_ordinary(path: str | Path, *, largest: int) -> bytes:

@@ -167,13 +167,13 @@ def test_the_package_that_a_file_needs_is_named(tmp_path: Path, monkeypatch: pyt
     ("words", "sentence"),
     [
         (["{run}/backbone.safetensors", "synthetic:2", "output={tmp}/p.csv"], "has no classifier: give the run folder"),
-        (["{tmp}/none.onnx", "synthetic:2"], "output is not set; `sslight predict --help` explains it."),
+        (["{tmp}/none.onnx", "synthetic:2"], "output is not set: give one, such as output=predictions.csv"),
         (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv"], "there is no file {tmp}/none.onnx"),
         (["{tmp}/text.onnx", "synthetic:2", "output={tmp}/p.csv"], "cannot be opened by onnxruntime"),
-        (["{run}", "synthetic:2", "output={tmp}/p.txt"], "must end in .csv: name such a file"),
+        (["{run}", "synthetic:2", "output={tmp}/p.txt"], "must end in .csv; `sslight config predict.output`"),
         (["{run}", "synthetic:2", "output={tmp}/no/p.csv"], "there is no folder {tmp}/no; make it first"),
         (["{run}", "{tmp}/nobody", "output={tmp}/p.csv"], "images: 1 of 1 paths are not files"),
-        (["{run}", "output={tmp}/p.csv"], "a file and images are needed"),
+        (["{run}", "output={tmp}/p.csv"], "no IMAGES given: write `sslight predict"),
         (["{run}", "synthetic:2", "output={tmp}/p.csv", "device=cuda"], "device=cuda: torch finds no GPU"),
         (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv", "device=cuda"], "none.onnx computes on the CPU"),
         (["{run}", "synthetic:2"], "output"),
@@ -189,9 +189,8 @@ def test_a_wrong_input_ends_in_a_sentence(
     def filled(text: str) -> str:
         return text.replace("{run}", str(result.output)).replace("{tmp}", str(tmp_path))
 
-    file, *others = map(filled, words)
     with pytest.raises(ValueError, match=re.escape(filled(sentence))):
-        predict(file, others)
+        predict([*map(filled, words)])
     assert [path.name for path in tmp_path.iterdir()] == ["text.onnx"]
 
 

@@ -46,7 +46,7 @@ def test_commands_that_only_look_at_images_take_it_too(
         shard, "dino_cnn_sslight_64", recipe, output=tmp_path / "views", draws=100, tar_image="left.jpg"
     ).page
     assert ".right.jpg" not in Path(page).read_text(encoding="utf-8")
-    result = CliRunner().invoke(app, ["data", "inspect", shard, "--tar-image", "left.jpg", "--workers", "0", "--json"])
+    result = CliRunner().invoke(app, ["data", "inspect", shard, "tar_image=left.jpg", "workers=0", "--json"])
     found = json.loads(result.stdout)
     assert (found["num_images"], found["passed_over"]) == (16, {".right.jpg": 16})
     with pytest.raises(ValueError, match=r"set tar_image=left\.jpg to read this one of each"):

@@ -137,12 +137,12 @@ def test_commands_that_need_no_network_do_not_import_torch() -> None:
 def test_bench_prints_a_table_or_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("bench", "step", "dino_cnn_sslight_64", *tiny_words())
     words = tuple(word for word in words if not word.startswith("steps="))
-    text = output_of(monkeypatch, capsys, *words, "--steps", "1")
+    text = output_of(monkeypatch, capsys, *words, "steps=1")
     for part in ("images/s", "student forward", "teacher update", "peak memory", "bottleneck"):
         assert part in text
-    values = json.loads(output_of(monkeypatch, capsys, *words, "--steps", "1", "--json"))
+    values = json.loads(output_of(monkeypatch, capsys, *words, "steps=1", "--json"))
     assert values["batch_size"] == 8
-    words = ("bench", "loader", *words[2:], "--seconds", "1")
+    words = ("bench", "loader", *words[2:], "seconds=1")
     assert "of bare decoding" in output_of(monkeypatch, capsys, *words)
     assert json.loads(output_of(monkeypatch, capsys, *words, "--json"))["images"] > 0
 
@@ -154,4 +154,4 @@ def test_bench_without_images_ends_in_a_sentence(
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    assert "data.train is not set" in capsys.readouterr().err
+    assert "data.train is empty: set it to" in capsys.readouterr().err

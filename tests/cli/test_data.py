@@ -31,7 +31,7 @@ def test_a_set_is_packed_by_the_name_of_its_output_and_trained_on(
     images = image_folder("images", classes=("ant", "bee"), each=4)
     (images / "ant" / "broken.jpg").write_bytes(b"x")
     for name, kind in (("set.h5", "h5"), ("shards", "tar")):
-        assert run("pack", images, tmp_path / name, "short_side=32", "workers=0", "--json") == 0
+        assert run("pack", images, f"output={tmp_path / name}", "short_side=32", "workers=0", "--json") == 0
         out, err = capsys.readouterr()
         result = json.loads(out)
         assert (result["format"], result["num_images"], result["num_reencoded"], result["num_bad"]) == (kind, 8, 8, 1)
@@ -39,7 +39,7 @@ def test_a_set_is_packed_by_the_name_of_its_output_and_trained_on(
         assert "9/9 packed" in err
         packed = build_source([str(tmp_path / name)], labeled=True)
         assert packed.classes == ("ant", "bee")
-    assert run("pack", images, tmp_path / "other", "format=h5") == 0
+    assert run("pack", images, f"output={tmp_path / 'other'}", "format=h5") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "images 8, 0 of them made smaller classes 2" in said
     assert "left out 1 unreadable, listed in" in said
@@ -56,7 +56,7 @@ def test_inspection_is_a_table_or_json(
         assert part in said
     assert "height 48 48 48 48 48" in said
     assert "bee/broken.jpg (not an image in a known format" in said
-    assert run("inspect", images, "--json", "--sample", "3", "--workers", "1") == 0
+    assert run("inspect", images, "--json", "sample=3", "workers=1") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["num_images"], found["num_inspected"], found["classes"]) == (9, 3, {"ant": 4, "bee": 5})
 
@@ -64,22 +64,28 @@ def test_inspection_is_a_table_or_json(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["pack", "{tmp}/nowhere", "{tmp}/out"], "IN={tmp}/nowhere does not exist; give a folder of images, an H5"),
-        (["pack", "{tmp}/flat", "{tmp}/flat"], "flat exists and is not replaced"),
         (
-            ["pack", "{tmp}/flat", "{tmp}/out", "short_sid=3"],
+            ["pack", "{tmp}/nowhere", "output={tmp}/out"],
+            "IMAGES={tmp}/nowhere does not exist; give a folder of images, an H5",
+        ),
+        (["pack", "{tmp}/flat", "output={tmp}/flat"], "flat exists and is not replaced"),
+        (
+            ["pack", "{tmp}/flat", "output={tmp}/out", "short_sid=3"],
             "short_sid is not a setting: did you mean short_side?",
         ),
-        (["pack", "{tmp}/flat", "{tmp}/out", "x=3"], "x is not a setting: there are format, short_side"),
+        (["pack", "{tmp}/flat", "output={tmp}/out", "x=3"], "x is not a setting: there are output, format, short_side"),
         (
-            ["pack", "{tmp}/flat", "{tmp}/out", "short_side=7"],
+            ["pack", "{tmp}/flat", "output={tmp}/out", "short_side=7"],
             "short_side=7: input should be greater than or equal to 8",
         ),
-        (["pack", "{tmp}/flat", "{tmp}/out", "format=zip"], "format=zip: input should be 'h5' or 'tar'"),
-        (["pack", "{tmp}/flat", "{tmp}/out", "small"], "'small' is not of the form key=value"),
-        (["pack", "{tmp}/flat", "{tmp}/out.h5", "shard_images=9"], "shard_images=9 would have no effect: format=h5"),
-        (["pack", "{tmp}/flat", "{tmp}/no/out"], "out cannot be written: there is no folder"),
-        (["inspect", "{tmp}/nowhere"], "PATH={tmp}/nowhere does not exist"),
+        (["pack", "{tmp}/flat", "output={tmp}/out", "format=zip"], "format=zip: input should be 'h5' or 'tar'"),
+        (["pack", "{tmp}/flat", "output={tmp}/out", "small"], "'small' is not of the form key=value"),
+        (
+            ["pack", "{tmp}/flat", "output={tmp}/out.h5", "shard_images=9"],
+            "shard_images=9 would have no effect: format=h5",
+        ),
+        (["pack", "{tmp}/flat", "output={tmp}/no/out"], "out cannot be written: there is no folder"),
+        (["inspect", "{tmp}/nowhere"], "IMAGES={tmp}/nowhere does not exist"),
         (["inspect", "{tmp}/cut.tar"], "cut.tar ends without the end mark of a tar file, so a part is missing"),
         (["inspect", "{tmp}/s-{0..3}.tar"], "4 of 4 shards do not exist"),
     ],

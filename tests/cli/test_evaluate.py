@@ -116,7 +116,6 @@ def test_settings_of_evaluations_are_explained(
         ("knn", "timm:test_resnet", {"semi.epochs": "3"}, "semi.epochs=3 would have no effect"),
         ("knn", "timm:test_resnet", {"network": "teacher"}, "a timm model is one network"),
         ("knnn", "timm:test_resnet", {"knn.k": None}, "knnn is not a protocol: did you mean knn?"),
-        ("data.train=a", "b", {}, "data.train=a stands where the protocol and the checkpoint belong"),
         (
             "linear",
             "timm:test_resnet",

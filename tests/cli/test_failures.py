@@ -95,6 +95,7 @@ def test_ctrl_c_is_told(failing: Failing, capfd: pytest.CaptureFixture[str]) -> 
 
 COMMANDS = [
     "--help",
+    "",
     "recipes",
     "recipes dino_cnn_sslight",
     "recipes --json",
@@ -102,7 +103,7 @@ COMMANDS = [
     "config views.local_size",
     "config export",
     "config evaluate",
-    "config --from-original {original}",
+    "config from_original={original}",
     "pretrain --help",
     "evaluate --help",
     "views --help",

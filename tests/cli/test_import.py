@@ -34,7 +34,7 @@ def test_import_writes_our_own_file_and_says_what_it_was(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "backbone.safetensors"
-    assert run(monkeypatch, str(checkpoint), str(out)) == 0
+    assert run(monkeypatch, str(checkpoint), f"output={out}") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "the student network of MoCo, mobilenet_v2 with 1280 features, after 7 epochs; written to" in said
     ours, theirs = (sslight.load_backbone(path).state_dict() for path in (out, checkpoint))
@@ -47,7 +47,7 @@ def test_import_writes_our_own_file_and_says_what_it_was(
         "student",
     )
     teacher = tmp_path / "teacher.safetensors"
-    assert run(monkeypatch, str(checkpoint), str(teacher), "--network", "teacher", "--json") == 0
+    assert run(monkeypatch, str(checkpoint), f"output={teacher}", "network=teacher", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["network"], result["epoch"], result["output"]) == ("teacher", "7", str(teacher))
     stem = sslight.load_backbone(teacher).state_dict()["conv_stem.weight"]
@@ -59,15 +59,15 @@ def test_import_replaces_nothing_and_takes_nothing_else(
 ) -> None:
     out = tmp_path / "backbone.safetensors"
     out.write_bytes(b"precious")
-    assert run(monkeypatch, str(checkpoint), str(out)) == 2
-    assert "exists and is not replaced" in capsys.readouterr().err
+    assert run(monkeypatch, str(checkpoint), f"output={out}") == 2
+    assert "exists: name another file" in capsys.readouterr().err
     assert out.read_bytes() == b"precious"
-    assert run(monkeypatch, str(checkpoint), str(tmp_path / "nowhere" / "a.safetensors")) == 2
+    assert run(monkeypatch, str(checkpoint), f"output={tmp_path}/nowhere/a.safetensors") == 2
     assert "there is no folder" in capsys.readouterr().err
-    assert run(monkeypatch, str(out), str(tmp_path / "new")) == 2
+    assert run(monkeypatch, str(out), f"output={tmp_path}/new") == 2
     assert "is not a file of backbone weights" in capsys.readouterr().err
-    assert run(monkeypatch, str(checkpoint), str(tmp_path / "new.safetensors")) == 0
-    assert run(monkeypatch, str(tmp_path / "new.safetensors"), str(tmp_path / "newer.safetensors")) == 2
+    assert run(monkeypatch, str(checkpoint), f"output={tmp_path}/new.safetensors") == 0
+    assert run(monkeypatch, str(tmp_path / "new.safetensors"), f"output={tmp_path}/newer.safetensors") == 2
     assert "is of this program: use it as it is" in capsys.readouterr().err
 
 
@@ -77,9 +77,9 @@ def test_import_takes_other_programs_weights_by_the_name_of_their_network(
     whole = timm.create_model("test_resnet", num_classes=3)
     file, out = tmp_path / "theirs.ckpt", tmp_path / "ours.safetensors"
     torch.save({"state_dict": {f"model.{key}": value for key, value in whole.state_dict().items()}}, file)
-    assert run(monkeypatch, str(file), str(out)) == 2
-    assert "--backbone resnet50 (import)" in " ".join(capsys.readouterr().err.split())
-    assert run(monkeypatch, str(file), str(out), "--backbone", "test_resnet") == 0
+    assert run(monkeypatch, str(file), f"output={out}") == 2
+    assert "backbone=resnet50 (import)" in " ".join(capsys.readouterr().err.split())
+    assert run(monkeypatch, str(file), f"output={out}", "backbone=test_resnet") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "left out, since it is no part of the backbone: fc (2 tensors); input normalized as timm says of" in said
     loaded = sslight.load_backbone(out).state_dict()

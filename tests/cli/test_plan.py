@@ -61,7 +61,7 @@ def test_a_plan_is_printed_saved_and_runs_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     output, saved = tmp_path / "run", tmp_path / "plan.yaml"
-    words = ["plan", "synthetic:40", "hours=0.01", f"output={output}", *SMALL, "--save", str(saved), "--json"]
+    words = ["plan", "synthetic:40", "hours=0.01", f"output={output}", *SMALL, f"save={saved}", "--json"]
     plan = json.loads(sslight(monkeypatch, capsys, *words)[0])
     assert not output.exists()
     assert plan["seconds"] < 36
@@ -130,14 +130,14 @@ def test_a_plan_overwrites_no_file(
 ) -> None:
     (tmp_path / "mine.yaml").write_text("mine", encoding="utf-8")
     for path, sentence in (("mine.yaml", "exists: name another file"), ("none/x.yaml", "there is no folder")):
-        _, said = sslight(monkeypatch, capsys, "plan", "synthetic:40", f"--save={tmp_path / path}", *SMALL, code=2)
+        _, said = sslight(monkeypatch, capsys, "plan", "synthetic:40", f"save={tmp_path / path}", *SMALL, code=2)
         assert sentence in said
     assert (tmp_path / "mine.yaml").read_text(encoding="utf-8") == "mine"
 
 
 def test_many_processes_run_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "launcher", lambda: "torchrun")
-    with pytest.raises(ValueError, match=r"plan once before, with `sslight plan IMAGES \.\.\. --save plan.yaml`"):
+    with pytest.raises(ValueError, match=r"plan once before, with `sslight plan IMAGES \.\.\. save=plan.yaml`"):
         planning.plan({"data.train": "synthetic:40"})
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("SSLIGHT_PLANNED_SETTINGS", "batch_size: 8\nepochs: 30\n")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sslight.config import (
     DetectSettings,
     EvaluateSettings,
+    PackSettings,
     PretrainSettings,
     build_detect_settings,
     build_evaluate_settings,
@@ -20,11 +21,11 @@ from sslight.config import (
     parse_assignments,
     recipe_names,
     setting_keys,
+    take_settings,
     to_yaml,
     translate_original,
 )
 from sslight.config.original.defaults import DEFAULTS
-from sslight.config.pack_settings import build_pack_settings
 
 MANY = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 FEW = settings(MANY, max_examples=40)
@@ -89,9 +90,9 @@ def check_words(words: list[str]) -> None:
 
 def check_words_of_others(words: list[str], others: list[str], packing: list[str]) -> None:
     for build in (
-        lambda: build_evaluate_settings("knn", "a.safetensors", parse_assignments(words, of=EvaluateSettings)),
-        lambda: build_detect_settings("a.safetensors", parse_assignments(others, of=DetectSettings)),
-        lambda: build_pack_settings(packing),
+        lambda: build_evaluate_settings("knn", "a.safetensors", parse_assignments(words, EvaluateSettings)),
+        lambda: build_detect_settings("a.safetensors", parse_assignments(others, DetectSettings)),
+        lambda: take_settings(parse_assignments(packing, PackSettings), PackSettings),
     ):
         try:
             build()

@@ -85,7 +85,7 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
     if launcher():
         raise ValueError(
             f"auto would plan in each process that {launcher()} started: plan once before, with "
-            "`sslight plan IMAGES ... --save plan.yaml`, and let them run `sslight pretrain plan.yaml`."
+            "`sslight plan IMAGES ... save=plan.yaml`, and let them run `sslight pretrain plan.yaml`."
         )
     if is_public(settings.backbone):
         raise ValueError(f"backbone={settings.backbone} names weights: with auto give init_from={settings.backbone}.")
@@ -254,7 +254,7 @@ class _Planner:
             side = 2 * settings.views.global_size
             notes.append(
                 f"images of {images.megapixels:.1f} megapixels are decoded anew in every epoch: train on smaller "
-                f"copies, `sslight data pack {paths} SHARDS short_side={side}` and data.train=SHARDS"
+                f"copies, `sslight data pack {paths} output=SHARDS short_side={side}` and data.train=SHARDS"
             )
         if images.alike >= _ALIKE_SHARE:
             notes.append(

@@ -52,6 +52,7 @@ from sslight.train import (
     failing_together,
     place,
     train,
+    weights_in,
 )
 from sslight.train.memory import free_memory
 from sslight.views import build_multi_crop
@@ -160,12 +161,11 @@ def _pretrain_together(
     with failing_together():  # what may be wrong on one machine only
         run.check(settings)
         if settings.init_from is not None and not run.continues:
+            weights = weights_in(str(settings.init_from))
             for network in method.networks.values():
-                said = load_backbone_weights(
-                    network, settings.init_from, mean=settings.views.mean, std=settings.views.std
-                )
+                said = load_backbone_weights(network, weights, mean=settings.views.mean, std=settings.views.std)
             if fabric.is_global_zero:
-                print(f"init_from={settings.init_from}:", "; ".join(said) or "all weights fit", file=sys.stderr)
+                print(f"init_from={weights}:", "; ".join(said) or "all weights fit", file=sys.stderr)
         source, probe = _sources(settings, placement)
         loader = build_view_loader(
             settings,

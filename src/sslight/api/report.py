@@ -36,6 +36,7 @@ from sslight.files import write_whole
 from sslight.intervals import wilson_interval
 from sslight.methods import build_method
 from sslight.pretraining.health import HealthWatch, healthy_ranges
+from sslight.reading import near_name
 from sslight.report.page import PageResult, check_page_file, element
 from sslight.report.run.feature_space import SampledFeatures, drawn_queries, spread_sample, thumbnail
 from sslight.report.run.files import Run, is_run_folder, read_run
@@ -144,7 +145,9 @@ def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path], bool]:
             folders, listed = [*folders, *found], True
         else:
             what = "holds no run" if path.is_dir() else "does not exist"
-            raise ValueError(f"{path} {what}: give the folder that `sslight pretrain` wrote (its output=).")
+            raise ValueError(
+                f"{path} {what}: give the folder that `sslight pretrain` wrote (its output=){near_name(path)}"
+            )
     if not folders:
         raise ValueError("no run is named: give the folder of one, or show results alone with `sslight compare`.")
     if listed and files:

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from sslight.backbones import patch_side
-from sslight.config import ShownRecipe, ViewsPageSettings, build, build_shown_recipes
-from sslight.config.overrides import parse_words
+from sslight.config import ShownRecipe, ViewsPageSettings, build, build_shown_recipes, parse_assignments
 from sslight.data import BadImage, ReadLimits, build_source, readable_images
 from sslight.files import write_whole
 from sslight.preview.diagnostics import RATIO_EDGES, SHARE_EDGES, measure_views
@@ -66,12 +65,12 @@ def show_views_with(data: list[str], page: ViewsPageSettings, recipes: list[Show
     """:func:`show_views` with settings that are already resolved."""
     file = page.output / "views.html"
     check_page_folder(file)
-    source = build_source(data, labeled=False, setting="DATA", tar_image=page.tar_image)
+    source = build_source(data, labeled=False, setting="IMAGES", tar_image=page.tar_image)
     bad: list[BadImage] = []
     sizes: list[tuple[int, int]] = []
     kept: list[tuple[int, Tensor]] = []
     limits = ReadLimits(min(recipe.settings.data.max_pixels for recipe in recipes))
-    readable = readable_images(source, seed=page.seed, bad=bad, setting="DATA", limits=limits)
+    readable = readable_images(source, seed=page.seed, bad=bad, setting="IMAGES", limits=limits)
     for index, image in islice(readable, max(_MEASURED, page.images)):
         sizes.append((image.shape[1], image.shape[2]))
         if len(kept) < page.images:
@@ -116,7 +115,7 @@ def _better(recipe: ShownRecipe, measured: dict[str, Any]) -> ShownRecipe | None
         return None
     values = {word.partition("=")[0]: word for word in [*recipe.changes, *proposals]}
     try:
-        return build_shown_recipes([recipe.name], parse_words(values.values()))[-1]
+        return build_shown_recipes([recipe.name], parse_assignments(values.values()))[-1]
     except ValueError:  # values that do not go together, such as a local view larger than the global one
         return None
 

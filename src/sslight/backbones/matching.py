@@ -164,5 +164,5 @@ def _check_fit(
     raise ValueError(f"the weights in {source} do not fit the backbone {type(module).__name__}: {text}{remedy}.")
 
 
-def _listed(names: list[str], most: int = 20) -> str:
+def _listed(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -20,6 +20,7 @@ from sslight.backbones.matching import MOST_PATCHES, load_matching, tensors_in
 from sslight.backbones.original import parse_original
 from sslight.backbones.plain_files import is_torch_file, load_plain
 from sslight.files import whole_file
+from sslight.reading import near_name
 
 # One entry, since safetensors writes several in random order: equal exports are equal bytes.
 _METADATA_KEY = "sslight"
@@ -126,7 +127,7 @@ class WeightsFile:
         if self.info is None:
             raise ValueError(
                 f"{self.source} does not say which backbone it holds: name it, as in timm:resnet50@{self.source} "
-                f"(evaluate, detect), --backbone resnet50 (import) or backbone='resnet50' (load_backbone)."
+                f"(evaluate, detect), backbone=resnet50 (import) or backbone='resnet50' (load_backbone)."
             )
         return self.info
 
@@ -161,7 +162,7 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
     """Read a file of weights, or public weights by name; nothing in it is executed.
 
     Args:
-        source: A ``backbone.safetensors``, a run's checkpoint, a ``.pth.tar`` of the original implementation,
+        source: A run folder, its ``backbone.safetensors``, a checkpoint, a ``.pth.tar`` of the original implementation,
             anyone's ``.safetensors``, ``.pth``, ``.pt`` or ``.ckpt``, ``timm:NAME`` or ``hf-hub:OWNER/NAME`` (these
             two are downloaded, unless they were before). ``~`` is the home folder.
         backbone: Which network it is of, for files that do not say; with a tag for timm's input of these weights.
@@ -174,8 +175,10 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
         public = find_public(text)
         return _foreign(open_weights(fetch_public(public, text)).tensors, public.config, text, public.architecture)
     path = Path(source).expanduser()
+    path = path / "backbone.safetensors" if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"there is no file {path}: {_REMEDY}.")
+        near = f"; did you mean timm:{text}?" if timm.is_model(text) else near_name(path)
+        raise ValueError(f"there is no file {path}: {_REMEDY}{near}")
     with path.open("rb") as file:
         is_safetensors = file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
     if is_safetensors:
@@ -229,7 +232,13 @@ def load_backbone_weights(
     of another shape (they are listed; ``backbone`` is unchanged).
     """
     file = open_weights(path)
-    notes = file.load_into(backbone, network)
+    try:
+        notes = file.load_into(backbone, network)
+    except ValueError as error:
+        if file.info is None or "patch_size" in str(error):
+            raise
+        text = str(error).rstrip(".")
+        raise ValueError(f"{text}; {path} is of backbone={file.info.name}: set that, or give other weights.") from None
     if file.info is not None and _ASSUMED not in file.info.notes:
         for name, values in (("mean", mean), ("std", std)):
             theirs = getattr(file.info, name)

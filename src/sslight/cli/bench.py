@@ -1,69 +1,45 @@
 """``sslight bench``: how fast the loader and the step are here, on your data and recipe, and what holds them up."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from sslight.cli.grammar import OneCommand, Several, Words
 from sslight.cli.terminal import AsJson, facts, show
-from sslight.config import PretrainSettings, load_recipe, parse_assignments
+from sslight.config import BenchSettings, load_recipe, read_words, take_settings
 
 if TYPE_CHECKING:
     from sslight.api.bench import LoaderSpeed, StepSpeed
 
-bench = typer.Typer(no_args_is_help=True, help="Measure the loader or the step on your own data and recipe.")
-
-Recipe = Annotated[str, typer.Argument(help="A recipe (see `sslight recipes`) or the path of a YAML file.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that differ from the recipe, such as data.train=IMAGES."),
-]
+bench = typer.Typer(
+    cls=Several, no_args_is_help=True, help="Measure the loader or the step on your own data and recipe."
+)
 
 
-@bench.command()
-def loader(
-    recipe: Recipe,
-    settings: Settings = None,
-    seconds: Annotated[float, typer.Option(min=1.0, help="How long to load.")] = 15.0,
-    as_json: AsJson = False,
-) -> None:
+@bench.command(cls=OneCommand)
+def loader(words: Words = None, as_json: AsJson = False) -> None:
     """Load batches with nothing else to do: images a second, and the share of what bare decoding would reach."""
-    resolved, steps = _settings(recipe, settings)
-    if steps is not None:
-        raise ValueError(f"steps={steps} would have no effect: give --seconds, the time to load.")
+    recipe, typed = read_words("bench loader", words)
+    own = take_settings(typed, BenchSettings)
+    if typed.get("steps") is not None:
+        raise ValueError(f"steps={typed['steps']} would have no effect: give seconds, the time to load.")
+    settings = load_recipe(recipe[0], typed)
     from sslight.api.bench import bench_loader
 
-    speed = bench_loader(resolved, seconds=seconds)
+    speed = bench_loader(settings, seconds=own.seconds)
     show(speed, asdict(speed), _print_loader, as_json=as_json)
 
 
-@bench.command()
-def step(
-    recipe: Recipe,
-    settings: Settings = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Steps to time, after three to warm up; steps=N does the same.", show_default="20"),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+@bench.command(cls=OneCommand)
+def step(words: Words = None, as_json: AsJson = False) -> None:
     """Take training steps, loader included: images a second, the parts of a step, and memory."""
-    resolved, typed = _settings(recipe, settings)
-    if None not in (steps, typed):
-        raise ValueError(f"--steps {steps} and steps={typed} are both given: keep one.")
+    recipe, typed = read_words("bench step", words)
+    settings = load_recipe(recipe[0], typed)
     from sslight.api.bench import bench_step
 
-    speed = bench_step(resolved, steps=steps or typed or 20)
+    speed = bench_step(settings, steps=typed.get("steps") or 20)
     show(speed, asdict(speed), _print_step, as_json=as_json)
-
-
-def _settings(recipe: str, words: list[str] | None) -> tuple[PretrainSettings, int | None]:
-    """The settings of the run that is measured, and ``steps`` if it is typed."""
-    typed: dict[str, Any] = parse_assignments(words or [])
-    settings = load_recipe(recipe, typed)
-    if not settings.data.train:
-        raise ValueError("data.train is not set: give your images, such as data.train=images (or synthetic:2000).")
-    return settings, settings.steps if typed.get("steps") is not None else None
 
 
 def _print_loader(speed: "LoaderSpeed") -> None:

@@ -2,28 +2,17 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, say_json
+from sslight.config import read_words
 
 _BETWEEN = "vs"
 
 
-def compare(
-    results: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RESULT...",
-            help="results.json files, their folders, or run folders. Of two, the difference is given; of several "
-            "seeds too: A1 A2 A3 vs B1 B2 B3.",
-            show_default=False,
-        ),
-    ],
-    as_json: AsJson = False,
-) -> None:
+def compare(words: Words = None, as_json: AsJson = False) -> None:
     """Print results of `sslight evaluate` as Markdown tables, with published rows, and which of two is higher."""
+    results, _ = read_words("compare", words)
     sides = [results] if len(results) != 2 else [results[:1], results[1:]]
     if _BETWEEN in results:
         at = results.index(_BETWEEN)

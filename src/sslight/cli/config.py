@@ -1,54 +1,34 @@
 """``sslight config``: what a setting means."""
 
 from dataclasses import asdict, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from sslight.cli.grammar import Words, short
 from sslight.cli.terminal import AsJson, as_typed, columns, say, say_json
 from sslight.config import (
-    DetectSettings,
-    EvaluateSettings,
+    KINDS,
+    ConfigSettings,
     Explanation,
-    ExportSettings,
-    FinetuneSettings,
     build_settings,
     explain,
+    read_words,
     section_keys,
     setting_keys,
+    take_settings,
     to_yaml,
     translate_original,
 )
-from sslight.config.fields import Section
-
-_OTHERS: dict[str, type[Section]] = {
-    "evaluate": EvaluateSettings,
-    "detect": DetectSettings,
-    "export": ExportSettings,
-    "finetune": FinetuneSettings,
-}
+from sslight.config.explain import unknown_key
 
 
-def config(
-    key: Annotated[
-        str | None,
-        typer.Argument(
-            help="A setting such as lr, or a group such as views; `evaluate`, `detect`, `finetune` "
-            "or `export` for those of these commands; without it, list all.",
-            show_default=False,
-        ),
-    ] = None,
-    from_original: Annotated[
-        Path | None, typer.Option(help="Print a configuration of the original implementation as a recipe file.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def config(words: Words = None, as_json: AsJson = False) -> None:
     """Explain a setting: meaning, unit, default, what to try."""
-    if from_original is not None:
-        _print_translation(from_original.expanduser(), as_json=as_json)
+    key, typed = read_words("config", words)
+    if path := take_settings(typed, ConfigSettings).from_original:
+        _print_translation(path, as_json=as_json)
         return
-    found = _explanations(key)
+    found = _explanations(*key)
     if as_json:
         say_json([asdict(each) for each in found] if len(found) > 1 else asdict(found[0]))
     elif len(found) == 1:
@@ -57,13 +37,19 @@ def config(
         _print_table(found)
 
 
-def _explanations(key: str | None) -> list[Explanation]:
-    """Those of one setting, of a group, or of all."""
-    command, _, name = (key or "").partition(".")
-    if of := _OTHERS.get(command):
-        keys = setting_keys(of) if not name else section_keys(name, of) or [name]
-        return [replace(each, key=f"{command}.{each.key}") for each in (explain(name, of) for name in keys)]
-    return [explain(each) for each in (setting_keys() if key is None else section_keys(key) or [key])]
+def _explanations(key: str = "pretrain") -> list[Explanation]:
+    """Those of one setting or group of pre-training, or of a command and its settings; views is both."""
+    command, _, name = key.partition(".")
+    kinds = [KINDS[command]] if command in KINDS else []
+    own = [each for each in setting_keys(*kinds) if kinds and f"{each}.".startswith(f"{name}." if name else "")]
+    group = (
+        setting_keys() if key == "pretrain" else section_keys(key) or [each for each in setting_keys() if each == key]
+    )
+    if not own and not group:
+        if near := get_close_matches(key, KINDS, n=1):
+            raise ValueError(f"{key} is neither a setting nor a command: did you mean {near[0]}?")
+        raise unknown_key(name, *kinds) if kinds and not section_keys(command) else unknown_key(key)
+    return [*map(explain, group), *(replace(explain(each, *kinds), key=f"{command}.{each}") for each in own)]
 
 
 def _print_translation(path: Path, *, as_json: bool) -> None:
@@ -87,6 +73,6 @@ def _print_one(setting: Explanation) -> None:
 
 
 def _print_table(settings: list[Explanation]) -> None:
-    rows = [(s.key, as_typed(s.default), s.meaning.split(";")[0].split(". ")[0].rstrip(".")) for s in settings]
+    rows = [(s.key, as_typed(s.default), short(s)) for s in settings]
     say(columns(("setting", "default", "meaning"), rows))
     say("\n`sslight config KEY` explains one in full; a recipe may set another default.")

@@ -3,53 +3,42 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sslight.cli.grammar import OneCommand, Several, Words
 from sslight.cli.terminal import AsJson, columns, facts, say, show
-from sslight.config import build_pack_settings
-from sslight.config.fields import LARGEST_MAX_PIXELS, MAX_PIXELS
+from sslight.config import InspectSettings, PackSettings, image_paths, read_words, take_settings
 
 if TYPE_CHECKING:
     from sslight.data import Inspection, PackResult, Source
 
-data = typer.Typer(no_args_is_help=True, help="Pack a set of images, and say what it holds.")
+data = typer.Typer(cls=Several, no_args_is_help=True, help="Pack a set of images, and say what it holds.")
 
 _SHOWN_UNREADABLE = 10
 _SLOW_MEGAPIXELS = 1.5
 
 
-@data.command()
-def pack(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Images: whatever data.train takes.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="The H5 file or the folder of shards to write.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...",
-            help="format=h5|tar (without it by OUT's name: *.h5, else tar) · short_side=PX: larger images are made "
-            "smaller · shard_images=N · tar_image=SUFFIX · max_pixels=N · workers=N",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+@data.command(cls=OneCommand)
+def pack(words: Words = None, as_json: AsJson = False) -> None:
     """Write all readable images into one H5 file, or tar shards, which the same command goes on with if interrupted."""
-    chosen = build_pack_settings(settings or [])
+    images, typed = read_words("data pack", words)
+    chosen = take_settings(typed, PackSettings)
+    output = chosen.output
     form: Literal["h5", "tar"] = chosen.format or ("h5" if output.suffix.lower() in (".h5", ".hdf5") else "tar")
     if form == "h5" and chosen.shard_images is not None:
         raise ValueError(f"shard_images={chosen.shard_images} would have no effect: format=h5 writes one file")
     from sslight.data import available_cores
     from sslight.data import pack as pack_source
 
-    images = _build(source, setting="IN", tar_image=chosen.tar_image)
+    source = _build(images[0], tar_image=chosen.tar_image)
     with _progress("packed") as progress:
         try:
             result = pack_source(
-                images,
+                source,
                 output,
                 format=form,
                 short_side=chosen.short_side,
@@ -65,46 +54,34 @@ def pack(
     show(result, asdict(result), _print_packed, as_json=as_json)
 
 
-@data.command()
-def inspect(
-    source: Annotated[str, typer.Argument(metavar="PATH", help="Images: whatever data.train takes.")],
-    sample: Annotated[
-        int | None,
-        typer.Option(min=1, help="Decode so many images, evenly spread; without it all.", show_default=False),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode.", show_default="cores")] = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, max=LARGEST_MAX_PIXELS, help="Larger images are unreadable, as in data.max_pixels.")
-    ] = MAX_PIXELS,
-    tar_image: Annotated[
-        str | None,
-        typer.Option(help="Which image of a sample of several in tar shards, as data.tar_image.", show_default=False),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+@data.command(cls=OneCommand)
+def inspect(words: Words = None, as_json: AsJson = False) -> None:
     """Count images and classes, sum up sizes, formats and colour modes, and find unreadable files."""
+    images, typed = read_words("data inspect", words)
+    chosen = take_settings(typed, InspectSettings)
     from sslight.data import ReadLimits, available_cores, inspect_source
 
-    images = _build(source, setting="PATH", tar_image=tar_image)
+    source = _build(images[0], tar_image=chosen.tar_image)
     with _progress("decoded") as progress:
         found = inspect_source(
-            images,
-            sample=sample,
-            workers=available_cores() if workers is None else workers,
-            limits=ReadLimits(max_pixels),
+            source,
+            sample=chosen.sample,
+            workers=available_cores() if chosen.workers is None else chosen.workers,
+            limits=ReadLimits(chosen.max_pixels),
             progress=progress,
         )
-    show(found, asdict(found), lambda found: _print_inspection(found, source), as_json=as_json)
+    show(found, asdict(found), lambda found: _print_inspection(found, images[0]), as_json=as_json)
 
 
-def _build(path: str, *, setting: str, tar_image: str | None) -> "Source":
+def _build(word: str, *, tar_image: str | None) -> "Source":
     """The images with their classes if there are any."""
     from sslight.data import build_source
 
+    paths = image_paths(word)
     try:
-        return build_source([path], labeled=True, setting=setting, tar_image=tar_image, in_order=True)
+        return build_source(paths, labeled=True, setting="IMAGES", tar_image=tar_image, in_order=True)
     except ValueError:  # no classes, or no images: then the second attempt says so
-        return build_source([path], labeled=False, setting=setting, tar_image=tar_image, in_order=True)
+        return build_source(paths, labeled=False, setting="IMAGES", tar_image=tar_image, in_order=True)
 
 
 @contextmanager
@@ -175,7 +152,7 @@ def _print_inspection(found: "Inspection", source: str) -> None:
     if found.distributions:
         say()
         if found.distributions["megapixels"]["median"] > _SLOW_MEGAPIXELS:
-            say(f"smaller copies are read faster:  sslight data pack {source} SHARDS short_side=512")
+            say(f"smaller copies are read faster:  sslight data pack {source} output=SHARDS short_side=512")
         say(f"settings that fit these images:  sslight pretrain auto data.train={source} output=runs/first")
 
 

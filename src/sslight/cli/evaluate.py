@@ -1,18 +1,11 @@
 """``sslight evaluate``: a backbone measured by the field's protocols."""
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, facts, say, show
-from sslight.config import (
-    DetectSettings,
-    EvaluateSettings,
-    build_detect_settings,
-    build_evaluate_settings,
-    parse_assignments,
-)
+from sslight.config import DetectSettings, build_detect_settings, build_evaluate_settings, read_words
 from sslight.config.evaluate_settings import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -21,40 +14,17 @@ if TYPE_CHECKING:
     from sslight.evaluate.detection.average_precision import AveragePrecision
 
 
-def evaluate(
-    protocol: Annotated[str, typer.Argument(help="knn, linear, semi or detect.", show_default=False)],
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            help="A run folder, an export, a checkpoint (also the original's), timm:NAME or timm:NAME@FILE.",
-            show_default=False,
-        ),
-    ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE...",
-            help="data.train=..., data.val=... and others (`sslight config evaluate`); for detect data=... and "
-            "others (`sslight config detect`).",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def evaluate(words: Words = None, as_json: AsJson = False) -> None:
     """Measure a backbone: kNN, linear classification, fine-tuning with few labels, or object detection."""
-    for word in (protocol, checkpoint):
-        if "=" in word.split("@")[0]:
-            raise ValueError(
-                f"{word} stands where the protocol and the checkpoint belong: sslight evaluate knn CHECKPOINT "
-                f"data.train=... data.val=..."
-            )
+    (protocol, checkpoint), typed = read_words("evaluate detect" if "detect" in (words or []) else "evaluate", words)
     if protocol == "detect":
-        _detect(checkpoint, settings or [], as_json=as_json)
+        _detect(build_detect_settings(checkpoint, typed), as_json=as_json)
         return
     if protocol not in PROTOCOLS:
         near = get_close_matches(protocol, (*PROTOCOLS, "detect"), n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(PROTOCOLS)} or detect."
         raise ValueError(f"{protocol} is not a protocol: {hint}")
-    resolved = build_evaluate_settings(protocol, checkpoint, parse_assignments(settings or [], EvaluateSettings))
+    resolved = build_evaluate_settings(protocol, checkpoint, typed)
     from sslight.api.evaluate import evaluate_with
 
     result = evaluate_with(resolved)
@@ -101,12 +71,11 @@ def _say_notes(notes: list[str]) -> None:
         say(f"note: {note}")
 
 
-def _detect(checkpoint: str, settings: list[str], *, as_json: bool) -> None:
+def _detect(settings: DetectSettings, *, as_json: bool) -> None:
     """Train a detector on a backbone and print its average precision."""
-    resolved = build_detect_settings(checkpoint, parse_assignments(settings, DetectSettings))
     from sslight.api.detect import detect_with
 
-    result = detect_with(resolved)
+    result = detect_with(settings)
     if result is not None:  # None in all processes but the first
         show(result, {**result.content, "path": result.path}, _print_detection, as_json=as_json)
 

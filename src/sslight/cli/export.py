@@ -1,37 +1,20 @@
 """``sslight export``: a backbone as files for other programs and devices."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, columns, say, show
-from sslight.config import ExportSettings, build_export_settings, parse_assignments
+from sslight.config import build_export_settings, read_words
 
 if TYPE_CHECKING:
     from sslight.export.task import ExportedFile, ExportResult
 
 
-def export(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(help="A run folder, an export or a checkpoint (also of the original).", show_default=False),
-    ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE...",
-            help="data.check=IMAGES · format=onnx, or [safetensors, torchvision, onnx, onnx-int8, litert, litert-fp16, "
-            "litert-int8, executorch] · "
-            "output=DIR · data.calibration=IMAGES · classifier=DIR and others (`sslight config export`).",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def export(words: Words = None, as_json: AsJson = False) -> None:
     """Write a backbone for timm, torchvision, ONNX Runtime, LiteRT or ExecuTorch, checked on images and measured."""
-    if "=" in checkpoint:
-        raise ValueError(f"{checkpoint} stands where the checkpoint belongs: sslight export CHECKPOINT data.check=...")
-    resolved = build_export_settings(checkpoint, parse_assignments(settings or [], ExportSettings))
+    run, typed = read_words("export", words)
+    resolved = build_export_settings(run[0], typed)
     from sslight.api.export import export_with
 
     result = export_with(resolved, say=partial(say, stderr=True))

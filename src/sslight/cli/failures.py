@@ -15,9 +15,11 @@ from typing import NoReturn
 import typer
 
 import sslight
-from sslight import config
+from sslight.config import COMMANDS
+from sslight.config.explain import fields_of, unknown_key
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever this version of typer keeps click
+_OPTIONS = ("--json", "--help", "-h", "--cfg")
 
 
 def end(error: BaseException) -> NoReturn:
@@ -80,16 +82,17 @@ def _in_other_words(message: str) -> str:
     if "\n" in message or not message:  # the help, already printed
         sys.exit(2)
     words = sys.argv[1:]
-    commands = ("Pretrain", "Evaluate", "Detect", "Export", "Finetune")
-    settings = {key for name in commands for key in config.setting_keys(getattr(config, f"{name}Settings"))}
-    for number, word in enumerate(words):
-        name, _, value = word.partition("=")
-        key = name.lstrip("-").replace("-", "_")
-        if name.startswith("-") and key in settings and "o such option" in message:
+    name = next((name for name in (" ".join(words[:2]), *words[:1]) if name in COMMANDS), "")
+    for number, word in enumerate(words if name and "o such option" in message else ()):
+        if word.startswith("-") and word not in _OPTIONS:
+            typed, _, value = word.partition("=")
+            key = typed.lstrip("-").replace("-", "_")
+            if key not in fields_of(*COMMANDS[name].kinds):
+                return f"{typed} is no option, and {unknown_key(key, *COMMANDS[name].kinds)}"
             value = value or (words[number + 1] if number + 1 < len(words) else "VALUE")
-            return f"{name} is no option: settings are typed without dashes, {key}={value}."
+            return f"{typed} is no option: settings are typed without dashes, {key}={value}."
     command = " ".join(["sslight", *(word for word in words[:1] if not word.startswith("-"))])
-    return f"{message.rstrip('.')}; `{command} --help` shows what to type."
+    return message if message.endswith("?") else f"{message.rstrip('.')}; `{command} --help` shows what to type."
 
 
 def _exit(message: str, *, code: int, said_by_all: bool = False) -> NoReturn:

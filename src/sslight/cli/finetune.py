@@ -1,48 +1,22 @@
 """``sslight finetune``: from a backbone and labels to a classifier."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, facts, say, show
-from sslight.config import FinetuneSettings, build_finetune_settings, parse_assignments
+from sslight.config import build_finetune_settings, read_words
 
 if TYPE_CHECKING:
     from sslight.api.finetune import FinetuneResult
 
 
-def finetune(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            help="A run folder, an export, a checkpoint (also the original's), timm:NAME.TAG, timm:NAME@FILE, or "
-            "timm:NAME with init=random.",
-            show_default=False,
-        ),
-    ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE...",
-            help="data.train=LABELED · data.val=LABELED · output=RUN and others (`sslight config finetune`).",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def finetune(words: Words = None, as_json: AsJson = False) -> None:
     """Train a classifier from a backbone with labeled images, and measure it.
 
-    Labels are class folders, a table of name and label, or one with a column of 0 and 1 for each label:
-
-    sslight finetune runs/first data.train=labeled/train data.val=labeled/val output=runs/classifier
-
-    sslight finetune runs/first data.train=photos data.labels=labels.csv data.val=others data.val_labels=labels.csv
-    output=runs/classifier
+    Labels are class folders, a table of name and label, or one with a column of 0 and 1 for each label.
     """
-    if "=" in checkpoint.split("@")[0]:
-        raise ValueError(
-            f"{checkpoint} stands where the checkpoint belongs: sslight finetune CHECKPOINT data.train=... data.val=..."
-        )
-    resolved = build_finetune_settings(checkpoint, parse_assignments(settings or [], FinetuneSettings))
+    checkpoint, typed = read_words("finetune", words)
+    resolved = build_finetune_settings(checkpoint[0], typed)
     from sslight.api.finetune import finetune_with
 
     result = finetune_with(resolved)

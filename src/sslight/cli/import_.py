@@ -1,38 +1,20 @@
 """``sslight import``: other programs' weights as backbones of this program."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
+from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, say, say_json
+from sslight.config import ImportSettings, read_words, take_settings
+from sslight.files import check_new
 
 
-def import_weights(
-    file: Annotated[
-        str,
-        typer.Argument(
-            help="A file of weights (.pth, .pt, .ckpt, .safetensors, the original's .pth.tar), timm:NAME or hf-hub:NAME"
-        ),
-    ],
-    output: Annotated[Path, typer.Argument(help="The file to write, such as backbone.safetensors.")],
-    backbone: Annotated[
-        str | None, typer.Option(help="timm's name of the network, where the file does not say it.")
-    ] = None,
-    network: Annotated[
-        str, typer.Option(help="student: the network that was trained; teacher: its moving mean (DINO, MoCo).")
-    ] = "student",
-    as_json: AsJson = False,
-) -> None:
+def import_weights(words: Words = None, as_json: AsJson = False) -> None:
     """Write a backbone from anyone's weights in this program's format; nothing in the file is executed."""
-    output = output.expanduser()
-    if output.exists():
-        raise ValueError(f"{output} exists and is not replaced: choose another name.")
-    if not output.parent.is_dir():
-        raise ValueError(f"{output} cannot be written: there is no folder {output.parent}.")
+    (file,), typed = read_words("import", words)
+    chosen = take_settings(typed, ImportSettings)
+    output, network = chosen.output, chosen.network
+    check_new(output, "output")
     from sslight.backbones import num_features, open_weights, save_backbone
 
-    weights = open_weights(file, backbone=backbone)
+    weights = open_weights(file, backbone=chosen.backbone)
     if weights.own:
         raise ValueError(f"{file} is of this program: use it as it is.")
     info = weights.described()

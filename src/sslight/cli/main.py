@@ -9,13 +9,16 @@ import typer
 from sslight import __version__
 from sslight.cli.bench import bench
 from sslight.cli.compare import compare
+from sslight.cli.completion import whole_words
 from sslight.cli.config import config
 from sslight.cli.data import data
 from sslight.cli.evaluate import evaluate
 from sslight.cli.export import export
 from sslight.cli.failures import end
 from sslight.cli.finetune import finetune
+from sslight.cli.grammar import OneCommand, Several
 from sslight.cli.import_ import import_weights
+from sslight.cli.next import say_what_next
 from sslight.cli.plan import plan
 from sslight.cli.predict import embed, predict
 from sslight.cli.pretrain import pretrain
@@ -27,15 +30,17 @@ from sslight.cli.views import views
 _INTERRUPTED = 130
 
 app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
+    cls=Several,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Self-supervised pre-training for small vision networks.",
 )
-for command in (pretrain, plan, finetune, evaluate, compare, predict, embed, views, export, report, recipes, config):
-    app.command()(command)
-app.command("import")(import_weights)
+for command in (
+    *(pretrain, plan, finetune, evaluate, compare, predict, embed, views, export, report, import_weights),
+    *(recipes, config),
+):
+    app.command("import" if command is import_weights else None, cls=OneCommand)(command)
 app.add_typer(bench, name="bench")
 app.add_typer(data, name="data")
 
@@ -48,11 +53,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        say_what_next()
 
 
 def main() -> None:
@@ -67,7 +74,8 @@ def main() -> None:
     if sys.platform == "darwin":
         print("sslight: untried on macOS; should worker processes hang, set workers=0.", file=sys.stderr)
     try:
-        code = app(prog_name="sslight", standalone_mode=False)
+        with whole_words():
+            code = app(prog_name="sslight", standalone_mode=False)
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
     except (Exception, KeyboardInterrupt) as error:

@@ -1,66 +1,37 @@
 """``sslight plan``, and the table that ``sslight pretrain auto`` prints first."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-import typer
-
+from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, columns, facts, say, show
-from sslight.config import to_yaml
-from sslight.config.fields import PositiveFloat, Section
-from sslight.config.overrides import build, flatten, parse_words
+from sslight.config import PlanSettings, image_paths, is_setting, read_words, take_settings, to_yaml
 from sslight.files import check_new, write_whole
 
 if TYPE_CHECKING:
     from sslight.api.plan import Plan
 
 
-class _Hours(Section):
-    hours: PositiveFloat | None = None
-    explained_by = "sslight plan --help"
-
-
-def plan(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Images: whatever data.train takes.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...",
-            help="hours=H · any setting of `sslight config`, which then stays as you set it.",
-        ),
-    ] = None,
-    save: Annotated[
-        Path | None, typer.Option(help="Write the settings to this YAML file, which `sslight pretrain` takes.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def plan(words: Words = None, as_json: AsJson = False) -> None:
     """Find settings for your images, this machine and your time, with the reasons, memory and duration; run nothing."""
-    given, hours = with_hours([f"data.train={data}", *(settings or [])])
-    if save is not None:
-        check_new(save, "--save")
+    images, given = read_words("plan", words)
+    own = take_settings(given, PlanSettings)
+    if "data.train" in given:
+        raise ValueError(f"data.train={given['data.train']} and {images[0]} are both given: keep one.")
+    if own.save is not None:
+        check_new(own.save, "save")
     from sslight.api.plan import plan as find_plan
 
     say("looking at the images, and timing a few steps", stderr=True)
-    found = find_plan(given, hours=hours)
+    found = find_plan(given | {"data.train": image_paths(images[0])}, hours=own.hours)
     content = asdict(found) | {"settings": found.settings.model_dump(mode="json")}
     show(found, content, print_plan, as_json=as_json)
-    if save is not None:
-        write_whole(save, to_yaml(found.settings))
+    if own.save is not None:
+        write_whole(own.save, to_yaml(found.settings))
     if not as_json:
-        words = " ".join(word for word in settings or [] if not word.startswith("output="))
+        left = [word for word in words or [] if is_setting(word) and not word.startswith(("output=", "save="))]
         output = found.settings.output or "runs/first"
-        say(f"\nto run it:  sslight pretrain auto data.train={data} output={output} {words}".rstrip())
-
-
-def with_hours(words: Sequence[str]) -> tuple[dict[str, Any], float | None]:
-    """Settings typed as ``key=value``, and ``hours`` among them. Raises ValueError."""
-    from sslight.config import PretrainSettings
-
-    typed = parse_words(words, PretrainSettings, _Hours)
-    hours = build(_Hours, {"hours": typed.pop("hours")}).hours if "hours" in typed else None
-    return flatten(typed), hours
+        say(" ".join(["\nto run it:  sslight pretrain auto", f"data.train={images[0]} output={output}", *left]))
 
 
 def print_plan(found: "Plan", *, stderr: bool = False) -> None:

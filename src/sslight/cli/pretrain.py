@@ -5,13 +5,23 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sslight.cli.plan import print_plan, with_hours
+from sslight.cli.grammar import Words
+from sslight.cli.plan import print_plan
 from sslight.cli.terminal import AsJson, facts, say, show
-from sslight.config import PretrainSettings, build_settings, load_recipe, parse_assignments, translate_original
+from sslight.config import (
+    AutoSettings,
+    PretrainSettings,
+    build_settings,
+    load_recipe,
+    parse_assignments,
+    read_words,
+    take_settings,
+    translate_original,
+)
 
 if TYPE_CHECKING:
     from sslight.api.pretrain import PretrainResult
@@ -21,27 +31,19 @@ _SHOWN_REASONS = 3
 
 
 def pretrain(
-    recipe: Annotated[
-        str | None,
-        typer.Argument(
-            help="auto (settings for your images, machine and hours=H), a recipe (see `sslight recipes`), or a YAML "
-            "file.",
-            show_default=False,
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings that differ from the recipe (see `sslight config`)."),
-    ] = None,
+    words: Words = None,
     cfg: Annotated[
         Path | None,
-        typer.Option(help="A configuration of the original implementation, instead of a recipe; then KEY VALUE pairs."),
+        typer.Option(
+            "--cfg",
+            metavar="FILE",
+            help="A configuration of the original implementation, instead of a recipe; then KEY VALUE pairs.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Pre-train a backbone on images without labels, and export it."""
-    words = [word for word in (recipe, *(settings or [])) if word is not None]
-    resolved = _from_recipe(words) if cfg is None else _from_original(cfg, words)
+    resolved = _from_recipe(words) if cfg is None else _from_original(cfg, words or [])
     from lightning_fabric.utilities.rank_zero import rank_zero_only
     from torch import distributed
 
@@ -54,18 +56,17 @@ def pretrain(
         show(result, asdict(result) | {"report": pages}, partial(_print_result, pages=pages), as_json=as_json)
 
 
-def _from_recipe(words: list[str]) -> PretrainSettings:
-    if not words or "=" in words[0]:
-        raise ValueError("no recipe given: begin with auto, or with one that `sslight recipes` lists.")
-    if words[0] == "auto":
-        return _planned(words[1:])
-    if timed := next((word for word in words if word.startswith("hours=")), None):
-        raise ValueError(f"{timed} is for auto, which finds the epochs; {words[0]} has its own: set epochs.")
-    return load_recipe(words[0], parse_assignments(words[1:]))
+def _from_recipe(words: list[str] | None) -> PretrainSettings:
+    (recipe,), given = read_words("pretrain", words)
+    hours = take_settings(given, AutoSettings).hours
+    if recipe == "auto":
+        return _planned(given, hours)
+    if hours is not None:
+        raise ValueError(f"hours={hours:g} is for auto, which finds the epochs; {recipe} has its own: set epochs.")
+    return load_recipe(recipe, given)
 
 
-def _planned(words: list[str]) -> PretrainSettings:
-    given, hours = with_hours(words)
+def _planned(given: dict[str, Any], hours: float | None) -> PretrainSettings:
     if "output" not in given:
         raise ValueError("output is not set: give the folder of this run, such as output=runs/first.")
     from sslight.api.plan import auto_settings

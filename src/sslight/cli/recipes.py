@@ -1,12 +1,10 @@
 """``sslight recipes``: what recipes there are, and what one holds."""
 
 import json
-from typing import Annotated
 
-import typer
-
+from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, as_typed, columns, say, say_json
-from sslight.config import read_recipe, recipe_names
+from sslight.config import read_recipe, read_words, recipe_names
 
 _COMPARED = {
     "method": "method",
@@ -22,14 +20,9 @@ _COMPARED = {
 }
 
 
-def recipes(
-    name: Annotated[
-        str | None, typer.Argument(help="Print this recipe; without it, list all.", show_default=False)
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def recipes(words: Words = None, as_json: AsJson = False) -> None:
     """List the recipes, or print one."""
-    if name is not None:
+    for name in read_words("recipes", words)[0]:
         recipe = read_recipe(name)
         as_data = {"name": name, "inherits": recipe.inherits, "values": recipe.values}
         say_json(as_data) if as_json else print(recipe.text)

@@ -1,27 +1,15 @@
 """``sslight report``: one page about one or several runs."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-import typer
-
+from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, columns, say, show
-from sslight.config import build_report
+from sslight.config import ReportSettings, read_words, take_settings
 
 
-def report(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN... [KEY=VALUE]...",
-            help="Run folders, and results.json files (or their folders) that do not lie in them; or a folder of "
-            "runs, for a table of all in it · output=FILE (FOLDER/report.html; for several report.html) · images=N for "
-            "neighbours and map (400; 0 leaves out what needs images) · queries=N (6) · seed=N (0).",
-            show_default=False,
-        ),
-    ],
-    as_json: AsJson = False,
-) -> None:
+def report(words: Words = None, as_json: AsJson = False) -> None:
     """Make one page about one or several runs: curves, health, accuracies, neighbours, map, views, settings, cost.
 
     Of a folder of runs: a table with the state, the accuracies and what differs.
@@ -29,10 +17,11 @@ def report(
     Runs may still be going on. Paths of images in their settings are taken as the run had them: relative ones from
     the current folder.
     """
-    paths, settings = build_report(words)
+    runs, typed = read_words("report", words)
+    settings = take_settings(typed, ReportSettings)
     from sslight.api.report import report_runs_with
 
-    content = report_runs_with(paths, settings).content
+    content = report_runs_with([Path(run).expanduser() for run in runs], settings).content
     show(content, content, _print_result, as_json=as_json)
 
 

@@ -1,5 +1,20 @@
 """Typed settings, recipes and overrides: the only room that knows YAML."""
 
+from sslight.config.commands import (
+    COMMANDS,
+    FIRST_WORDS,
+    KINDS,
+    AutoSettings,
+    BenchSettings,
+    ConfigSettings,
+    ImportSettings,
+    PlanSettings,
+    image_paths,
+    is_setting,
+    read_words,
+    take_settings,
+    usage,
+)
 from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import Explanation, explain, section_keys, setting_keys
@@ -14,9 +29,9 @@ from sslight.config.overrides import (
     build_settings,
     parse_assignments,
 )
-from sslight.config.pack_settings import PackSettings, build_pack_settings
+from sslight.config.pack_settings import InspectSettings, PackSettings
 from sslight.config.plain_yaml import flat_settings
-from sslight.config.predict_settings import EmbedSettings, PredictSettings, build_predict_settings
+from sslight.config.predict_settings import EmbedSettings, PredictSettings
 from sslight.config.pretrain_settings import PretrainSettings, ViewSettings
 from sslight.config.recipes import (
     Recipe,
@@ -27,21 +42,62 @@ from sslight.config.recipes import (
     recipe_names,
     to_yaml,
 )
-from sslight.config.report_settings import ReportSettings, build_report
+from sslight.config.report_settings import ReportSettings
 from sslight.config.training_settings import CheckpointSettings, OptimSettings
 from sslight.config.views_settings import (
     ShownRecipe,
     ViewsPageSettings,
     build_shown_recipes,
-    build_views_page,
 )
 
 __all__ = [
-    "CheckpointSettings", "DetectSettings", "EmbedSettings", "EvaluateSettings", "Explanation", "ExportSettings",
-    "FinetuneSettings", "OptimSettings", "PackSettings", "PredictSettings", "PretrainSettings", "Recipe",
-    "ReportSettings", "ShownRecipe", "ViewSettings", "ViewsPageSettings", "build", "build_detect_settings",
-    "build_evaluate_settings", "build_export_settings", "build_finetune_settings", "build_pack_settings",
-    "build_predict_settings", "build_report", "build_settings", "build_shown_recipes", "build_views_page", "explain",
-    "flat_settings", "load_recipe", "parse_assignments", "read_plain_settings", "read_recipe", "read_settings",
-    "recipe_names", "section_keys", "setting_keys", "to_yaml", "translate_original",
+    "COMMANDS",
+    "FIRST_WORDS",
+    "KINDS",
+    "AutoSettings",
+    "BenchSettings",
+    "CheckpointSettings",
+    "ConfigSettings",
+    "DetectSettings",
+    "EmbedSettings",
+    "EvaluateSettings",
+    "Explanation",
+    "ExportSettings",
+    "FinetuneSettings",
+    "ImportSettings",
+    "InspectSettings",
+    "OptimSettings",
+    "PackSettings",
+    "PlanSettings",
+    "PredictSettings",
+    "PretrainSettings",
+    "Recipe",
+    "ReportSettings",
+    "ShownRecipe",
+    "ViewSettings",
+    "ViewsPageSettings",
+    "build",
+    "build_detect_settings",
+    "build_evaluate_settings",
+    "build_export_settings",
+    "build_finetune_settings",
+    "build_settings",
+    "build_shown_recipes",
+    "explain",
+    "flat_settings",
+    "image_paths",
+    "is_setting",
+    "load_recipe",
+    "parse_assignments",
+    "read_plain_settings",
+    "read_recipe",
+    "read_settings",
+    "read_words",
+    "recipe_names",
+    "section_keys",
+    "setting_keys",
+    "take_settings",
+    "to_yaml",
+    "translate_original",
+    "usage",
 ]  # fmt: skip

@@ -46,8 +46,8 @@ class LinearSettings(fields.Section):
     """A linear classifier on the frozen backbone."""
 
     mode: Literal["published", "trained", "fast"] = "trained"
-    """trained: a classifier trained on random crops that pass through the backbone in every epoch, by the settings
-    below. published: that for 100 epochs at the published rate alone, with the published batch. fast: logistic
+    """How the classifier is found. trained: on random crops that pass through the backbone in every epoch, by the
+    settings below. published: that for 100 epochs at the published rate alone, with the published batch. fast: logistic
     regression on the features of centre crops.
     Unit: name. Try: fast while developing, trained to compare networks, published beside published figures."""
 

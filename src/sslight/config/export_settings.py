@@ -85,7 +85,8 @@ class ExportSettings(fields.Section):
     Unit: name(s). Try: onnx first; [safetensors, onnx, onnx-int8] for more at once."""
 
     output: fields.FilePath | None = None
-    """Folder for the files and export.json; it must not exist yet. null: ``export`` beside the checkpoint.
+    """Folder for the files and export.json; it must not exist yet. null: ``export`` beside the checkpoint, or
+    ``export-2``, ... where that is there.
     Unit: path. Try: null."""
 
     image_size: Annotated[int, Field(ge=8)] | None = None

@@ -179,6 +179,16 @@ def leaf_types(annotation: Any) -> set[Any]:
     return set().union(*map(leaf_types, args)) if args else {annotation}
 
 
+def choices(annotation: Any) -> list[str]:
+    """The names that a field's value may be, as they are typed; none if it may be another text, number or path."""
+    if annotation is bool:
+        return ["true", "false"]
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    names = [choices(each) for each in get_args(annotation) if each not in (type(None), ...)]
+    return [] if [] in names else list(dict.fromkeys(name for each in names for name in each))
+
+
 class Section(BaseModel):
     """A group of settings; unknown names are errors, values do not change once built."""
 

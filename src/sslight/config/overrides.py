@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,26 +12,21 @@ from pydantic import ValidationError
 
 from sslight.config.detect_settings import DetectSettings
 from sslight.config.evaluate_settings import EvaluateSettings
-from sslight.config.explain import RENAMED, fields_of, section_keys, setting_keys, unknown_key
+from sslight.config.explain import RENAMED, explain, fields_of, section_keys, setting_keys, unknown_key
 from sslight.config.export_settings import ExportSettings
-from sslight.config.fields import Section, leaf_types
+from sslight.config.fields import Section, choices, leaf_types
 from sslight.config.plain_yaml import parse_yaml, shown
 from sslight.config.pretrain_settings import PretrainSettings
 
 _S = TypeVar("_S", bound=Section)
 
 
-def parse_assignments(assignments: Iterable[str], of: type[Section] = PretrainSettings) -> dict[str, Any]:
+def parse_assignments(assignments: Iterable[str], *kinds: type[Section]) -> dict[str, Any]:
     """``["epochs=10", "data.train=/images"]`` as a dictionary from dotted names to values.
 
     Values are YAML (``null``, ``true``, ``[0.3, 1]``); paths and names are taken as typed. Raises ValueError for a
-    word without ``=``, a name that is no setting, or one given twice.
+    word without ``=``, a name that is no setting of these kinds, or one given twice.
     """
-    return flatten(parse_words(assignments, of), of=of)
-
-
-def parse_words(assignments: Iterable[str], *kinds: type[Section]) -> dict[str, Any]:
-    """``key=value`` words of these kinds of settings as a dictionary; other keys are kept. Raises ValueError."""
     words = list(assignments)
     values: dict[str, Any] = {}
     for number, word in enumerate(words):
@@ -40,7 +37,7 @@ def parse_words(assignments: Iterable[str], *kinds: type[Section]) -> dict[str, 
             first, second = shown(repr(values[key])), shown(repr(text))
             raise ValueError(f"{shown(key)} is given twice: once as {first} and once as {second}; keep one.")
         values[key] = _parse_value(key, text, kinds)
-    return values
+    return flatten(values, *kinds)
 
 
 def _mistyped(words: Sequence[str], number: int, kinds: Sequence[type[Section]]) -> str:
@@ -49,19 +46,27 @@ def _mistyped(words: Sequence[str], number: int, kinds: Sequence[type[Section]])
     following = [word for word in words[number + 1 : number + 3] if "=" not in word.strip("=")]
     value = next((word.strip("=") for word in following if word != "="), "")
     key = key.removesuffix(":")
-    if value and any(key in setting_keys(kind) for kind in kinds):
+    if value and key in fields_of(*kinds):
         return f"{key} and its value are apart: write {key}={shown(value)}, without spaces."
     if equals and key:
         return f"{shown(key)}= has no value: give one, or null for none."
-    advice = "such as epochs=100"
+    keys, word = setting_keys(*kinds), words[number]
+    name, colon, value = word.partition(":")
+    if colon and name in keys:
+        return f"{shown(word)} is not of the form key=value: write {name}={shown(value)}."
+    hint = f"such as {'epochs=100' if 'epochs' in keys else f'{keys[0]}=...'}."
+    images = next((key for key in ("data.train", "data.check", "data") if key in keys), None)
     if number and "=" in words[number - 1]:
-        both = shown(f"{words[number - 1]} {words[number]}")
-        advice = f"{advice}; a value with spaces needs quotes, as in '{both}'"
-    return f"{shown(repr(words[number]))} is not of the form key=value, {advice}."
+        hint = f"such as epochs=100; a value with spaces needs quotes, as in '{shown(f'{words[number - 1]} {word}')}'."
+    elif not equals and images and os.path.exists(word):  # noqa: PTH110 - never raises
+        hint = f"did you mean {images}={shown(word)}?"
+    elif not equals and (missing := next((key for key in ("recipe", "output") if key in keys), None)):
+        hint = f"did you mean {missing}={shown(word)}?"
+    return f"{shown(repr(word))} is not of the form key=value: {hint}"
 
 
 def _parse_value(key: str, text: str, kinds: Sequence[type[Section]]) -> Any:
-    field = next((fields_of(kind)[key] for kind in kinds if key in fields_of(kind)), None)
+    field = fields_of(*kinds).get(key)
     types = set() if field is None else leaf_types(field.annotation)
     is_text = bool(types & {str, Path})
     is_list = text.startswith("[") and text.endswith("]") and not os.path.exists(text)  # noqa: PTH110 - never raises
@@ -79,18 +84,18 @@ def _parse_value(key: str, text: str, kinds: Sequence[type[Section]]) -> Any:
     return text if is_text and isinstance(value, str) and text[0] not in "'\"" else value
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "", of: type[Section] = PretrainSettings) -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], *kinds: type[Section], prefix: str = "") -> dict[str, Any]:
     """Nested or dotted settings as one dictionary with dotted names. Raises ValueError for one that is no setting."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
-        group = section_keys(key, of)
+        group = section_keys(key, *kinds)
         if isinstance(value, Mapping) and group:
-            flat |= flatten(value, prefix=f"{key}.", of=of)
+            flat |= flatten(value, *kinds, prefix=f"{key}.")
         elif group:
             raise ValueError(f"{key} is a group of settings: set one of {', '.join(group)}.")
-        elif key not in fields_of(of):
-            raise unknown_key(key, of)
+        elif key not in fields_of(*kinds):
+            raise unknown_key(key, *kinds)
         else:
             flat[key] = _plain(value)
     return flat
@@ -137,7 +142,7 @@ def build(of: type[_S], overrides: Mapping[str, Any] | None, /, **values: Any) -
     Raises:
         ValueError: a value breaks a rule, or a setting of ``overrides`` would have no effect.
     """
-    given = flatten(overrides or {}, of=of)
+    given = flatten(overrides or {}, of)
     settings = validated(of, values | given)
     for names, ineffective, reason in settings.without_effect():
         for key, value in given.items():
@@ -176,15 +181,28 @@ def _sentences(error: ValidationError, of: type[Section]) -> Iterable[str]:
             continue
         field, value = fields_of(of).get(name), shown(detail["input"])
         if field is not None and field.is_required() and detail["type"] == "missing":
-            yield f"{name} is not set; `{of.explained_by.format(key=name)}` explains it."
+            example = re.split("[,;]", explain(name, of).advice)[0]
+            where = of.explained_by.format(key=name)
+            yield f"{name} is not set: give one, such as {name}={example}; `{where}` explains it."
             continue
-        if field is not None and detail["type"] in _NOT_THE_LIST and not field.is_required():
+        if (
+            field is not None
+            and (detail["type"] in _NOT_THE_LIST or _is_unbracketed(detail))
+            and not field.is_required()
+        ):
             example = f"[{value}]" if "," in value and value[0] not in "[(" else json.dumps(field.default or [60, 80])
             rule = f"must be a list such as {example}, with brackets, and in a shell with quotes: '{name}={example}'"
         elif f"{name}={value}" in RENAMED:
             rule = f"is now written {RENAMED[f'{name}={value}']}"
+        elif field is not None and (near := get_close_matches(value, choices(field.annotation), n=1)):
+            rule = f"{rule}; did you mean {near[0]}"
         rule = rule[0].lower() + rule[1:]
         yield f"{name}={value}: {rule}; `{of.explained_by.format(key=name)}` explains it."
+
+
+def _is_unbracketed(detail: Any) -> bool:
+    """Whether several names were typed with commas alone, as one name of a list."""
+    return detail["type"] == "literal_error" and len(detail["loc"]) > 1 and "," in str(detail["input"])
 
 
 _NOT_THE_LIST = ("tuple_type", "list_type", "too_long", "too_short", "missing")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sslight.reading import read_ordinary
+from sslight.reading import near_name, read_ordinary
 
 LARGEST_FILE = 2**20
 """Bytes of a file of settings at most; real ones have a few thousand."""
@@ -79,7 +79,7 @@ def read_named(path: Path, kind: str) -> str:
     try:
         return read_text(path)
     except ValueError as error:
-        raise ValueError(f"{kind} {path} cannot be read ({error}); check the path.") from None
+        raise ValueError(f"{kind} {path} cannot be read ({error}); check the path{near_name(path)}") from None
 
 
 def parse_settings(text: str, source: str) -> dict[str, Any]:

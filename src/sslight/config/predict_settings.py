@@ -1,53 +1,50 @@
 """Settings of ``sslight predict`` and ``sslight embed``."""
 
-import os
-from collections.abc import Sequence
-from typing import ClassVar, Literal, TypeVar
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import field_validator
 
 from sslight.config.fields import FilePath, Network, PositiveInt, Section, Side, TarImage, Workers
-from sslight.config.overrides import build, parse_words
 
 
 class PredictSettings(Section):
     """How images pass through a file, and where the result goes."""
 
-    explained_by: ClassVar[str] = "sslight predict --help"
+    explained_by: ClassVar[str] = "sslight config predict.{key}"
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
     output: FilePath
-    """The file to write."""
+    """The file to write, a new one: .csv of predictions; .npz, .csv or .parquet of features.
+    Unit: path. Try: predictions.csv, or features.npz."""
 
     batch_size: PositiveInt = 64
-    """Images that are computed at once; without influence on the result beyond rounding."""
+    """Images that are computed at once; without influence on the result beyond rounding. Unit: images. Try: 64."""
 
     device: Literal["cpu", "cuda"] | None = None
-    """Where files of weights compute; null: on the GPU if there is one. ONNX and LiteRT files compute on the CPU."""
+    """Where files of weights compute; null: on the GPU if there is one. ONNX and LiteRT files compute on the CPU.
+    Unit: name. Try: null."""
 
     workers: Workers | None = None
-    """Processes that decode; null: none on a CPU, else the cores of this machine."""
+    """Processes that decode; null: none on a CPU, else the cores of this machine. Unit: processes. Try: null."""
 
     tar_image: TarImage = None
+
+    @field_validator("output")
+    @classmethod
+    def _is_such_a_file(cls, output: Path) -> Path:
+        if output.suffix.lower() not in cls.suffixes:
+            raise ValueError(f"must end in {' or '.join(cls.suffixes)}")
+        return output
 
 
 class EmbedSettings(PredictSettings):
     """The same of features."""
 
-    explained_by: ClassVar[str] = "sslight embed --help"
+    explained_by: ClassVar[str] = "sslight config embed.{key}"
     suffixes: ClassVar[tuple[str, ...]] = (".npz", ".csv", ".parquet")
 
     network: Network = "student"
 
     image_size: Side | None = None
-    """Side of the center view in px; null: that of the file."""
-
-
-_P = TypeVar("_P", bound=PredictSettings)
-
-
-def build_predict_settings(words: Sequence[str], of: type[_P]) -> tuple[list[str], _P]:
-    """The paths that are named, and the settings typed as ``key=value``. Raises ValueError."""
-    assignments = [word for word in words if "=" in word and not os.path.exists(word)]  # noqa: PTH110 - never raises
-    settings = build(of, parse_words(assignments, of))
-    if settings.output.suffix.lower() not in of.suffixes:
-        raise ValueError(f"output={settings.output} must end in {' or '.join(of.suffixes)}: name such a file.")
-    return [word for word in words if word not in assignments], settings
+    """Side of the center view; null: that of the file. Unit: px. Try: null."""

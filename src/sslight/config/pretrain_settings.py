@@ -192,9 +192,9 @@ class PretrainSettings(fields.Section):
     Unit: true, false or auto. Try: true after an interruption; auto under torchrun and SLURM."""
 
     init_from: fields.FilePath | None = None
-    """Start a new run from the weights in this file (an export, a checkpoint, or anyone's file of the same network),
-    or from public ones: timm:NAME or hf-hub:OWNER/NAME, which are downloaded once.
-    Unit: path or name. Try: a backbone.safetensors of an earlier run; timm:resnet18."""
+    """Start a new run from these weights: of a run folder, an export, a checkpoint, anyone's file of the same network,
+    or public ones: timm:NAME or hf-hub:OWNER/NAME, which are downloaded once.
+    Unit: path or name. Try: runs/first; timm:resnet18."""
 
     devices: fields.Devices = "auto"
 

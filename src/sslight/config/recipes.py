@@ -21,6 +21,7 @@ from sslight.config.plain_yaml import (
     write_yaml,
 )
 from sslight.config.pretrain_settings import PretrainSettings
+from sslight.reading import near_name
 
 _S = TypeVar("_S", bound=Section)
 _RECIPES = files("sslight") / "recipes"
@@ -73,9 +74,18 @@ def _recipe_text(name_or_path: str) -> str:
     if name_or_path in names:
         return (_RECIPES / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     path = Path(expanded(name_or_path))
+    if path.is_dir():
+        if not (path / "config.yaml").is_file():
+            raise ValueError(
+                f"{path} is a folder without a run (config.yaml) and not a recipe: if it holds images, write "
+                f"sslight pretrain auto data.train={path} output=runs/first."
+            )
+        path = path / "config.yaml"
     if path.suffix in {".yaml", ".yml"} or os.path.isfile(path):  # noqa: PTH113 - never raises
         return read_named(path, "recipe file")
-    close = get_close_matches(name_or_path, names, n=3, cutoff=0.5)
+    if "/" in name_or_path:
+        raise ValueError(f"there is no recipe and no run {shown(name_or_path)}: check the path{near_name(path)}")
+    close = get_close_matches(name_or_path.lower(), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"the recipes are {', '.join(names)}."
     raise ValueError(f"there is no recipe {shown(repr(name_or_path))}: {hint}")
 
@@ -94,7 +104,7 @@ def read_settings(path: Path, of: type[_S]) -> _S:
     Raises ValueError if it cannot be read, or holds settings of another kind.
     """
     try:
-        return validated(of, flatten(read_plain_settings(path), of=of))
+        return validated(of, flatten(read_plain_settings(path), of))
     except ValueError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(

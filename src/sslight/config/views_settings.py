@@ -1,7 +1,7 @@
 """Settings of ``sslight views``: which recipes are shown, and how."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from sslight.config.explain import section_keys
 from sslight.config.fields import FilePath, Paths, Section, Seed, TarImage
-from sslight.config.overrides import build, flatten, parse_words
+from sslight.config.overrides import flatten
 from sslight.config.pretrain_settings import PretrainSettings
 from sslight.config.recipes import load_recipe, read_recipe, recipe_names
 
@@ -20,23 +20,24 @@ _DEFAULT_RECIPES = ("dino_cnn_baseline", "dino_cnn_sslight")
 class ViewsPageSettings(Section):
     """What a page about views shows, and where it is written."""
 
-    explained_by: ClassVar[str] = "sslight views --help"
+    explained_by: ClassVar[str] = "sslight config views.{key}"
 
     recipe: Paths = []
     """Recipes to show; the first is the one that others are compared with. A single one is shown beside its
-    baseline; none are the CNN recipes of DINO."""
+    baseline; none are the CNN recipes of DINO. Unit: name(s) or path(s). Try: the one that you mean to run."""
 
     output: FilePath = Path("views")
-    """The folder to write."""
+    """The folder to write; new, empty, or with an earlier page. Unit: path. Try: views."""
 
     images: Annotated[int, Field(ge=1, le=24)] = 4
-    """Images to show."""
+    """Images to show. Unit: images. Try: 4."""
 
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 4000
-    """Draws of all views of an image from which the numbers come."""
+    """Draws of all views of an image from which the numbers come. Unit: draws. Try: 4000."""
 
     seed: Seed = 0
-    """Chooses the images; views are those of the first epoch of a run with this seed."""
+    """Chooses the images; views are those of the first epoch of a run with this seed.
+    Unit: none. Try: another number for other images."""
 
     tar_image: TarImage = None
 
@@ -48,17 +49,6 @@ class ShownRecipe:
     name: str
     changes: tuple[str, ...]
     settings: PretrainSettings
-
-
-def build_views_page(words: Iterable[str], recipes: Iterable[str] = ()) -> tuple[ViewsPageSettings, list[ShownRecipe]]:
-    """The settings of a page and its recipes from ``key=value`` words. See :func:`build_shown_recipes`."""
-    values = parse_words(words, ViewsPageSettings, PretrainSettings)
-    own = {key: values.pop(key) for key in list(values) if key in ViewsPageSettings.model_fields}
-    named = list(recipes)
-    if named and "recipe" in own:
-        raise ValueError(f"recipe={own['recipe']} and --recipe {named[0]} are both given: use one of the two forms.")
-    page = build(ViewsPageSettings, own | ({"recipe": named} if named else {}))
-    return page, build_shown_recipes(page.recipe, values)
 
 
 def build_shown_recipes(names: list[str], overrides: Mapping[str, Any]) -> list[ShownRecipe]:

@@ -21,6 +21,7 @@ from sslight.evaluate.classifiers.metrics import Accuracy
 from sslight.evaluate.evaluation import Measurement
 from sslight.evaluate.model import EvaluatedModel, default_folder
 from sslight.files import whole_file, write_whole
+from sslight.reading import near_name
 
 FORMAT = "sslight-evaluation"
 FILE_NAME = "results.json"
@@ -114,7 +115,9 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{file} cannot be read ({error.strerror}): give a {FILE_NAME} or its folder.") from None
+        raise ValueError(
+            f"{file} cannot be read ({error.strerror}): give a {FILE_NAME} or its folder{near_name(file)}"
+        ) from None
     except ValueError:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

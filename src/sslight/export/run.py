@@ -35,7 +35,7 @@ from sslight.export.network import Exportable, prepare
 from sslight.export.onnx_file import OnnxRunner, quantize, write_onnx
 from sslight.export.task import ExportedFile, ExportResult, Task
 from sslight.export.weights_file import WEIGHT_KEYS, check_weights, open_weights, write_weights
-from sslight.files import whole_folder, write_whole
+from sslight.files import unused, whole_folder, write_whole
 from sslight.views import normalize
 
 FACTS_NAME = "export.json"
@@ -105,7 +105,7 @@ def _prepare(settings: ExportSettings) -> Task:
     """Whatever can be refused is refused here, the cheapest first; nothing is written."""
     checkpoint = Path(settings.checkpoint).expanduser()
     beside = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    output = settings.output or beside / "export"
+    output = settings.output or unused(beside / "export")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output={output} exists and nothing is replaced: choose another folder.")
     if not settings.data.check:

@@ -21,6 +21,7 @@ from sslight.data.sources.synthetic import SyntheticSource
 from sslight.data.sources.tar.remote import RemoteFile, is_remote, shown_address
 from sslight.data.sources.tar.shards import expand, is_pattern, shards_in
 from sslight.data.sources.tar.source import AT_ONCE, TarSource
+from sslight.reading import near_name
 
 PARQUET = ".parquet"
 
@@ -112,7 +113,7 @@ def build_image_source(paths: Sequence[str], *, setting: str, tar_image: str | N
     try:
         return FileListSource(paths)
     except ValueError as error:
-        raise ValueError(f"{setting}: {error}.") from None
+        raise ValueError(f"{setting}: {error}") from None
 
 
 def _is_set(path: str) -> bool:
@@ -155,7 +156,7 @@ class _Opener:
             ) from error
         if is_file:
             raise ValueError(f"{self.setting}={path} is a file but neither H5 nor .tar nor .parquet; give {_KINDS}")
-        raise ValueError(f"{self.setting}={path} does not exist; give {_KINDS} or synthetic:N")
+        raise ValueError(f"{self.setting}={path} does not exist; give {_KINDS} or synthetic:N{near_name(path)}")
 
     def _folder(self, folder: Path) -> Source:
         if shards := shards_in(folder):
@@ -163,7 +164,10 @@ class _Opener:
         if tables := shards_in(folder, PARQUET):
             check_one_split(folder, tables)
             return self._tables(tables)
-        return FolderSource(folder, labeled=self.labeled)
+        try:
+            return FolderSource(folder, labeled=self.labeled)
+        except ValueError as error:  # which begins with the folder
+            raise ValueError(f"{self.setting}={error}") from None
 
     def _shards(self, files: Sequence[Path | RemoteFile]) -> TarSource:
         return TarSource(files, labeled=self.labeled, image=self.tar_image)

@@ -11,6 +11,7 @@ from sslight.data.sources.listing import list_images
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import UNLABELED, Labeling, folder_labels
 from sslight.data.sources.suffixes import passed_over_in_words
+from sslight.reading import near_name
 
 
 class FolderSource:
@@ -80,6 +81,7 @@ class FileListSource:
             raise ValueError(
                 f"{len(missing)} of {len(self._paths)} paths are not files (first: {printable(missing[0])}); "
                 "give image files, or folders, H5 files and tar shards without single files among them"
+                f"{near_name(missing[0])}"
             )
 
     def __len__(self) -> int:

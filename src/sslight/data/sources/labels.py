@@ -11,7 +11,7 @@ from sslight.data.sources.combine import SubsetSource
 from sslight.data.sources.find import NameFinder
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
-from sslight.reading import read_ordinary
+from sslight.reading import near_name, read_ordinary
 
 LARGEST_LIST = 2**32  # Bytes of a list or table of images at most
 
@@ -49,7 +49,7 @@ def read_list(prefix: str, path: str, remedy: str) -> str:
     try:
         content = read_ordinary(Path(path).expanduser(), largest=LARGEST_LIST)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{prefix} cannot be read ({one_line(error)}); {remedy}") from error
+        raise ValueError(f"{prefix} cannot be read ({one_line(error)}); {remedy}{near_name(path)}") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace")
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")

@@ -52,7 +52,7 @@ class ParquetSource:
             if largest > largest_group:
                 raise ValueError(
                     f"{path} has row groups of {largest / 1e6:,.0f} MB, and to read one image is to read its group; "
-                    f"pack it first: sslight data pack {path} OUT"
+                    f"pack it first: sslight data pack {path} output=OUT"
                 )
             self._starts.append(np.cumsum([0, *(group.num_rows for group in groups)]))
             if labeled:

@@ -3,12 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".hif", ".avif"),
-    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
-)
-"""Suffixes, in small letters, of the formats that ``decode`` reads."""
+from sslight.reading import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
 RAW_SUFFIXES = frozenset(
     {

@@ -1,0 +1,91 @@
+"""``sslight`` alone: what is here, and what one could do with it; torch stays out, and most of a large tree."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from sslight import __version__
+from sslight.cli.terminal import say
+from sslight.reading import IMAGE_SUFFIXES
+
+_ENTRIES, _FOLDERS, _DEPTH = 200, 100, 4  # looked at: of each folder, of all, below this one
+_SOME, _CLASSES = 5, 4  # images that are no accident, folders of them that are one set
+
+
+def say_what_next() -> None:
+    """Print what is here and the one to three commands that fit, with the names that there are."""
+    images, runs = _look()
+    photos = images or "IMAGES"
+    if runs:
+        what, commands = _after(max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime), photos)
+    elif images:
+        here = "This folder" if images == "." else images
+        what = f"{here} holds images. Pre-train a network on them in 8 hours, or look first:"
+        commands = [
+            f"pretrain auto data.train={images} output={'../' * (images == '.')}runs/first hours=8",
+            f"plan {images} hours=8",
+            f"views {images}",
+        ]
+    else:
+        what = "Neither images nor runs are here. IMAGES stands for a folder of your images, wherever it is:"
+        commands = [f"pretrain auto data.train={photos} output=runs/first hours=8"]
+    say(f"sslight {__version__}, self-supervised pre-training for small vision networks\n\n{what}")
+    for command in commands:
+        say(f"  sslight {command}")
+    if not (runs or images):
+        is_clone = Path("Makefile").is_file() and Path("src/sslight").is_dir()
+        first = "make quickstart" if is_clone else "sslight pretrain quickstart output=runs/quickstart"
+        say(f"\nTo try it without images of your own (five minutes on two cores):\n  {first}")
+    say("\n`sslight --help` lists all commands, `sslight recipes` the published recipes.")
+
+
+def _after(run: Path, images: str) -> tuple[str, list[str]]:
+    """What a run is, and what follows it."""
+    if (run / "classifier.safetensors").is_file():
+        what = f"{run} is a classifier. Use it, or take it to a device:"
+        return what, [f"predict {run} {images} output=predictions.csv", f"export {run} data.check={images}"]
+    if (run / "backbone.safetensors").is_file():
+        return f"{run} is a pre-trained backbone. Measure it, train a classifier, or take it to a device:", [
+            f"evaluate knn {run} data.train=LABELED/train data.val=LABELED/val",
+            f"finetune {run} data.train=LABELED/train data.val=LABELED/val output=runs/classifier",
+            f"export {run} data.check={images}",
+        ]
+    return f"{run} is a run that is under way or was interrupted. Look at it, or go on with it:", [
+        f"report {run}",
+        f"pretrain {run} resume=true",
+    ]
+
+
+def _look() -> tuple[str | None, list[Path]]:
+    """The folder or file of images that lies nearest, and the run folders."""
+    runs: list[Path] = []
+    counts: Counter[str] = Counter()
+    waiting, direct = [Path()], 0
+    for _ in range(_FOLDERS):
+        if not waiting:
+            break
+        folder = waiting.pop(0)
+        entries = list(_entries(folder))
+        names = {entry.name for entry in entries}
+        if "config.yaml" in names and names & {"checkpoints", "metrics.jsonl"}:
+            runs.append(folder)
+            continue
+        top = folder.parts[0] if folder.parts else "."
+        number = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in names)
+        counts[top] += number
+        direct += number >= _SOME and len(folder.parts) == 1
+        counts |= {str(folder / name): _SOME for name in names if name.lower().endswith((".h5", ".hdf5"))}
+        if len(folder.parts) < _DEPTH:
+            waiting += [folder / entry.name for entry in entries if entry.is_dir() and entry.name[0] not in "._"]
+    found = [name for name, count in counts.items() if count >= _SOME]
+    if direct >= _CLASSES or "." in found:
+        return ".", runs
+    return (found[0] if found else None), runs
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        yield from islice(entries, _ENTRIES)
