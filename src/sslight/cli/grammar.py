@@ -35,13 +35,12 @@ class OneCommand(TyperCommand):
             kinds = COMMANDS[each].kinds
             for key in COMMANDS[each].main:
                 _write_row(formatter, key, _in_short(key, *kinds))
-            for kind in kinds[-1:]:
-                lister = kind.explained_by.format(key="").rstrip(" .")
-                _write_row(
-                    formatter,
-                    "...",
-                    f"`{lister}` lists all settings, `{kind.explained_by.format(key='KEY')}` explains one",
+            if kinds and len(fields_of(*kinds)) > len(COMMANDS[each].main):
+                lister, one = (
+                    kinds[-1].explained_by.format(key="").rstrip(" ."),
+                    kinds[-1].explained_by.format(key="KEY"),
                 )
+                _write_row(formatter, "...", f"`{lister}` lists all settings, `{one}` explains one")
         formatter.write("\n")
         _write_options(formatter, self.get_params(ctx))
         _write_examples(formatter, [f"{name} {example}" for each in forms for example in COMMANDS[each].examples])
@@ -69,11 +68,11 @@ class Several(TyperGroup):
 
 def short(setting: Explanation) -> str:
     """The beginning of what a setting means."""
-    meaning = setting.meaning.replace("``", "")
+    meaning = setting.meaning.replace("``", "").partition("; null")[0]
     for mark in ("; ", ". ", ": "):
         head = meaning.partition(mark)[0]
-        meaning = head.rstrip(".") if " " in head else meaning
-    return meaning
+        meaning = head if " " in head and head.count("(") == head.count(")") else meaning
+    return meaning.rstrip(".")
 
 
 def _in_short(key: str, *kinds: type[Section]) -> str:

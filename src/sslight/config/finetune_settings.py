@@ -21,7 +21,7 @@ class FinetuneSettings(fields.Section):
     network: fields.Network = "student"
 
     init: Literal["weights", "random"] = "weights"
-    """weights: the backbone starts from those of the checkpoint. random: from new ones, drawn with seed.
+    """How the backbone starts. weights: from those of the checkpoint. random: from new ones, drawn with seed.
     Unit: name. Try: weights; random to see what pre-training gains."""
 
     output: fields.FilePath | None = None
