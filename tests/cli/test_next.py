@@ -105,7 +105,6 @@ def test_a_large_tree_is_looked_at_in_part(proposed: Callable[[], list[str]], mo
 )
 def test_torch_is_not_imported(environment: dict[str, str], tmp_path: Path) -> None:
     code = "import sys, sslight.cli.main as m\ntry: m.main()\nexcept SystemExit: sys.exit('torch' in sys.modules)"
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path, capture_output=True,
-        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(str(Path(path).resolve()) for path in sys.path)},
-    )  # fmt: skip
+    path = os.pathsep.join(str(Path(each).resolve()) for each in sys.path)
+    env = {**os.environ, **environment, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path, capture_output=True, env=env)

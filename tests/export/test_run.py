@@ -184,6 +184,14 @@ def test_a_file_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytes
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_second_export_of_the_same_weights_gets_a_new_folder(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "backbone.safetensors")
+    settings = settings_for(tmp_path) | {"output": None}
+    folders = [sslight.export_backbone(tmp_path / "backbone.safetensors", settings).path for _ in range(3)]
+    assert [folder.name for folder in folders] == ["export", "export-2", "export-3"]
+    assert all((folder / "export.json").is_file() for folder in folders)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -200,7 +200,7 @@ def test_unlabelled_images_train_with_health_figures_only(tiny: Settings, image_
 
 def test_init_from_starts_from_the_weights_only(tiny: Settings, plain: PretrainResult) -> None:
     still: dict[str, Any] = {"lr": 1e-9, "optim__min_lr": 0, "steps": 1, "optim__warmup_epochs": 0}
-    second = run_pretraining(tiny(init_from=str(plain.backbone), seed=7, **still))
+    second = run_pretraining(tiny(init_from=str(plain.output), seed=7, **still))
     a, b = (sslight.load_backbone(result.backbone).state_dict() for result in (plain, second))
     for key in a:
         if "running" not in key and "num_batches" not in key:

@@ -78,7 +78,7 @@ class Command:
 
     Attributes:
         first: What it works on, in its order: names of ``FIRST_WORDS``; ``...`` for one or several.
-        kinds: The settings that are typed as ``key=value``, in any order, of which the first one's names come first.
+        kinds: The settings that are typed as ``key=value``, in any order; of one name the first kind's.
         main: The settings that its help shows.
         examples: Two that are typed.
     """
@@ -87,6 +87,10 @@ class Command:
     kinds: tuple[type[fields.Section], ...]
     main: tuple[str, ...]
     examples: tuple[str, str]
+
+
+def _command(first: str, kinds: tuple[type[fields.Section], ...], main: str, one: str, another: str) -> Command:
+    return Command(tuple(first.split()), kinds, tuple(main.split()), (one, another))
 
 
 FIRST_WORDS = {
@@ -110,113 +114,62 @@ FIRST_WORDS = {
     "NAME": "a recipe, which is printed; none lists all",
 }
 
-_OF_RUNS = ("data.train", "output", "backbone", "epochs", "batch_size", "data.val", "resume", "init_from")
+# fmt: off
 COMMANDS = {
-    "pretrain": Command(
-        ("RECIPE",),
-        (AutoSettings, PretrainSettings),
-        ("hours", *_OF_RUNS),
-        ("auto data.train=photos output=runs/first hours=8", "dino_cnn_sslight_64 data.train=photos output=runs/first"),
-    ),
-    "plan": Command(
-        ("IMAGES",),
-        (PlanSettings, PretrainSettings),
-        ("hours", "save", "backbone", "output", "data.val"),
-        ("photos hours=8", "photos backbone=resnet18 save=plan.yaml"),
-    ),
-    "finetune": Command(
-        ("CHECKPOINT",),
-        (FinetuneSettings,),
-        ("data.train", "data.val", "data.labels", "output", "epochs", "holdout", "init"),
-        (
-            "runs/first data.train=labeled/train data.val=labeled/val output=runs/classifier",
-            "runs/first data.train=photos data.labels=labels.csv output=runs/classifier",
-        ),
-    ),
-    "evaluate": Command(
-        ("PROTOCOL", "CHECKPOINT"),
-        (EvaluateSettings,),
-        ("data.train", "data.val", "data.subset", "linear.mode", "output", "network"),
-        (
-            "knn runs/first data.train=labeled/train data.val=labeled/val",
-            "linear runs/first data.train=labeled/train data.val=labeled/val linear.mode=fast",
-        ),
-    ),
-    "evaluate detect": Command(
-        ("PROTOCOL", "CHECKPOINT"),
-        (DetectSettings,),
-        ("data", "masks", "schedule", "steps", "output"),
-        ("detect runs/first data=coco masks=true", "detect runs/first data=coco steps=1000"),
-    ),
-    "compare": Command(
-        ("RESULT...",), (), (), ("runs/first/evaluation/knn-1 runs/second/evaluation/knn-1", "a1 a2 a3 vs b1 b2 b3")
-    ),
-    "predict": Command(
-        ("MODEL", "IMAGES..."),
-        (PredictSettings,),
-        ("output", "batch_size", "device", "workers"),
-        ("runs/classifier photos output=predictions.csv", "export/classifier.onnx a.jpg b.jpg output=predictions.csv"),
-    ),
-    "embed": Command(
-        ("MODEL", "IMAGES..."),
-        (EmbedSettings,),
-        ("output", "image_size", "network", "batch_size", "device", "workers"),
-        ("runs/first photos output=features.npz", "runs/first a.jpg b.jpg output=features.csv"),
-    ),
-    "views": Command(
-        ("IMAGES",),
-        (ViewsPageSettings, PretrainSettings),
-        ("recipe", "output", "images", "draws", "views.local_size", "views.local_scale"),
-        ("photos recipe=dino_cnn_sslight_64", "photos recipe=runs/first views.local_size=112"),
-    ),
-    "export": Command(
-        ("RUN",),
-        (ExportSettings,),
-        ("data.check", "format", "data.calibration", "output", "classifier", "image_size"),
-        (
-            "runs/first data.check=photos",
-            "runs/classifier data.check=photos format=onnx-int8 data.calibration=others",
-        ),
-    ),
-    "report": Command(
-        ("RUN...",),
-        (ReportSettings,),
-        ("output", "images", "queries", "seed"),
-        ("runs/first", "runs/first runs/second output=both.html images=0"),
-    ),
-    "recipes": Command(("[NAME]",), (), (), ("", "dino_cnn_sslight")),
-    "config": Command(("[KEY]",), (ConfigSettings,), ("from_original",), ("views.local_size", "export")),
-    "import": Command(
-        ("FILE",),
-        (ImportSettings,),
-        ("output", "backbone", "network"),
-        ("theirs.pth.tar output=backbone.safetensors", "resnet.ckpt backbone=resnet50 output=backbone.safetensors"),
-    ),
-    "bench loader": Command(
-        ("RECIPE",),
-        (BenchSettings, PretrainSettings),
-        ("data.train", "seconds", "workers", "batch_size"),
-        ("dino_cnn_sslight_64 data.train=photos", "runs/first seconds=60 workers=4"),
-    ),
-    "bench step": Command(
-        ("RECIPE",),
-        (PretrainSettings,),
-        ("data.train", "steps", "precision", "batch_size"),
-        ("dino_cnn_sslight_64 data.train=photos", "runs/first steps=50 precision=bf16"),
-    ),
-    "data pack": Command(
-        ("IMAGES",),
-        (PackSettings,),
-        ("output", "format", "short_side", "shard_images", "workers"),
-        ("photos output=shards short_side=512", "photos output=photos.h5"),
-    ),
-    "data inspect": Command(
-        ("IMAGES",),
-        (InspectSettings,),
-        ("sample", "workers", "max_pixels", "tar_image"),
-        ("photos", "photos sample=5000"),
-    ),
+    "pretrain": _command(
+        "RECIPE", (AutoSettings, PretrainSettings),
+        "hours data.train output backbone epochs batch_size data.val resume init_from",
+        "auto data.train=photos output=runs/first hours=8", "dino_cnn_sslight_64 data.train=photos output=runs/first"),
+    "plan": _command(
+        "IMAGES", (PlanSettings, PretrainSettings), "hours save backbone output data.val",
+        "photos hours=8", "photos backbone=resnet18 save=plan.yaml"),
+    "finetune": _command(
+        "CHECKPOINT", (FinetuneSettings,), "data.train data.val data.labels output epochs holdout init",
+        "runs/first data.train=labeled/train data.val=labeled/val output=runs/classifier",
+        "runs/first data.train=photos data.labels=labels.csv output=runs/classifier"),
+    "evaluate": _command(
+        "PROTOCOL CHECKPOINT", (EvaluateSettings,), "data.train data.val data.subset linear.mode output network",
+        "knn runs/first data.train=labeled/train data.val=labeled/val",
+        "linear runs/first data.train=labeled/train data.val=labeled/val linear.mode=fast"),
+    "evaluate detect": _command(
+        "PROTOCOL CHECKPOINT", (DetectSettings,), "data masks schedule steps output",
+        "detect runs/first data=coco masks=true", "detect runs/first data=coco steps=1000"),
+    "compare": _command(
+        "RESULT...", (), "", "runs/first/evaluation/knn-1 runs/second/evaluation/knn-1", "a1 a2 a3 vs b1 b2 b3"),
+    "predict": _command(
+        "MODEL IMAGES...", (PredictSettings,), "output batch_size device workers",
+        "runs/classifier photos output=predictions.csv", "export/classifier.onnx a.jpg b.jpg output=predictions.csv"),
+    "embed": _command(
+        "MODEL IMAGES...", (EmbedSettings,), "output image_size network batch_size device workers",
+        "runs/first photos output=features.npz", "runs/first a.jpg b.jpg output=features.csv"),
+    "views": _command(
+        "IMAGES", (ViewsPageSettings, PretrainSettings),
+        "recipe output images draws views.local_size views.local_scale",
+        "photos recipe=dino_cnn_sslight_64", "photos recipe=runs/first views.local_size=112"),
+    "export": _command(
+        "RUN", (ExportSettings,), "data.check format data.calibration output classifier image_size",
+        "runs/first data.check=photos", "runs/classifier data.check=photos format=onnx-int8 data.calibration=others"),
+    "report": _command(
+        "RUN...", (ReportSettings,), "output images queries seed",
+        "runs/first", "runs/first runs/second output=both.html images=0"),
+    "recipes": _command("[NAME]", (), "", "", "dino_cnn_sslight"),
+    "config": _command("[KEY]", (ConfigSettings,), "from_original", "views.local_size", "export"),
+    "import": _command(
+        "FILE", (ImportSettings,), "output backbone network",
+        "theirs.pth.tar output=backbone.safetensors", "resnet.ckpt backbone=resnet50 output=backbone.safetensors"),
+    "bench loader": _command(
+        "RECIPE", (BenchSettings, PretrainSettings), "data.train seconds workers batch_size",
+        "dino_cnn_sslight_64 data.train=photos", "runs/first seconds=60 workers=4"),
+    "bench step": _command(
+        "RECIPE", (PretrainSettings,), "data.train steps precision batch_size",
+        "dino_cnn_sslight_64 data.train=photos", "runs/first steps=50 precision=bf16"),
+    "data pack": _command(
+        "IMAGES", (PackSettings,), "output format short_side shard_images workers",
+        "photos output=shards short_side=512", "photos output=photos.h5"),
+    "data inspect": _command(
+        "IMAGES", (InspectSettings,), "sample workers max_pixels tar_image", "photos", "photos sample=5000"),
 }
+# fmt: on
 KINDS: dict[str, type[fields.Section]] = {
     kind.explained_by.split()[-1].partition(".")[0]: kind
     for command in COMMANDS.values()
