@@ -65,9 +65,9 @@ def test_words_in_the_place_of_images_are_noticed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, "recipe=dino_cnn_sslight", code=2)
-    assert "stands where the images belong" in capsys.readouterr().err
+    assert "no IMAGES given: write `sslight views IMAGES" in capsys.readouterr().err
     run(monkeypatch, "nowhere", code=2)
-    assert "DATA=nowhere does not exist" in capsys.readouterr().err
+    assert "IMAGES=nowhere does not exist" in capsys.readouterr().err
 
 
 def test_views_are_those_of_the_first_epoch_and_images_are_chosen_by_seed(tmp_path: Path) -> None:
