@@ -19,10 +19,10 @@ _LOOKED_AT = 10_000  # names in a folder among which a near one is looked for
 
 def near_name(path: str | Path) -> str:
     """``; did you mean runs/first?`` where a path that does not exist has such a neighbour, else a full stop."""
-    path, found = Path(path).expanduser(), []
-    if path.exists():
+    path, found = Path(os.path.expanduser(path)), []  # noqa: PTH111 - never raises
+    if os.path.exists(path):  # noqa: PTH110
         return "."
-    with suppress(OSError), os.scandir(path.parent) as entries:
+    with suppress(OSError, ValueError), os.scandir(path.parent) as entries:
         found = get_close_matches(path.name, [entry.name for entry in islice(entries, _LOOKED_AT)], n=1)
     return f"; did you mean {path.parent / found[0]}?" if found else "."
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -95,7 +95,12 @@ def test_a_large_tree_is_looked_at_in_part(proposed: Callable[[], list[str]], mo
         Path(f"sub{number}/deeper").mkdir(parents=True)
     listed: list[Path] = []
     entries = alone._entries
-    monkeypatch.setattr(alone, "_entries", lambda folder: listed.append(folder) or entries(folder))
+
+    def counted(folder: Path) -> Iterator[os.DirEntry[str]]:
+        listed.append(folder)
+        return entries(folder)
+
+    monkeypatch.setattr(alone, "_entries", counted)
     proposed()
     assert len(listed) == 100
 

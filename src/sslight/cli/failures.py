@@ -83,12 +83,13 @@ def _in_other_words(message: str) -> str:
         sys.exit(2)
     words = sys.argv[1:]
     name = next((name for name in (" ".join(words[:2]), *words[:1]) if name in COMMANDS), "")
-    for number, word in enumerate(words if name and "o such option" in message else ()):
+    kinds = COMMANDS[name].kinds if name and "o such option" in message else ()
+    for number, word in enumerate(words if kinds else ()):
         if word.startswith("-") and word not in _OPTIONS:
             typed, _, value = word.partition("=")
             key = typed.lstrip("-").replace("-", "_")
-            if key not in fields_of(*COMMANDS[name].kinds):
-                return f"{typed} is no option, and {unknown_key(key, *COMMANDS[name].kinds)}"
+            if key not in fields_of(*kinds):
+                return f"{typed} is no option, and {unknown_key(key, *kinds)}"
             value = value or (words[number + 1] if number + 1 < len(words) else "VALUE")
             return f"{typed} is no option: settings are typed without dashes, {key}={value}."
     command = " ".join(["sslight", *(word for word in words[:1] if not word.startswith("-"))])

@@ -30,7 +30,7 @@ def say_what_next() -> None:
             f"views {images}",
         ]
     else:
-        what = "Neither images nor runs are here. IMAGES stands for a folder of your images, wherever it is:"
+        what = "No images and no runs are here. IMAGES stands for a folder of your images:"
         commands = [f"pretrain auto data.train={photos} output=runs/first hours=8"]
     say(f"sslight {__version__}, self-supervised pre-training for small vision networks\n\n{what}")
     for command in commands:
@@ -48,12 +48,12 @@ def _after(run: Path, images: str) -> tuple[str, list[str]]:
         what = f"{run} is a classifier. Use it, or take it to a device:"
         return what, [f"predict {run} {images} output=predictions.csv", f"export {run} data.check={images}"]
     if (run / "backbone.safetensors").is_file():
-        return f"{run} is a pre-trained backbone. Measure it, train a classifier, or take it to a device:", [
+        return f"{run} is pre-trained. Measure it, fine-tune it, or take it to a device:", [
             f"evaluate knn {run} data.train=LABELED/train data.val=LABELED/val",
             f"finetune {run} data.train=LABELED/train data.val=LABELED/val output=runs/classifier",
             f"export {run} data.check={images}",
         ]
-    return f"{run} is a run that is under way or was interrupted. Look at it, or go on with it:", [
+    return f"{run} is under way or was interrupted. Look at it, or go on with it:", [
         f"report {run}",
         f"pretrain {run} resume=true",
     ]

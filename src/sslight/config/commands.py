@@ -2,9 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from sslight.config import fields
@@ -202,7 +201,7 @@ def read_words(name: str, words: Iterable[str] | None) -> tuple[list[str], dict[
     plain = [word for word in left if not is_setting(word)]
     if not several:
         plain = plain[: len(command.first)]
-    elif apart := next((word for word in plain if word.strip("=:") in keys and not Path(word).exists()), None):
+    elif apart := next((word for word in plain if word.strip("=:") in keys and not os.path.exists(word)), None):  # noqa: PTH110
         plain = plain[: plain.index(apart)]
     for word in plain:
         left.remove(word)
@@ -211,20 +210,19 @@ def read_words(name: str, words: Iterable[str] | None) -> tuple[list[str], dict[
     needed = [each for each in command.first if not each.startswith("[")]
     settings = parse_assignments(left, *command.kinds) if left else {}
     if len(plain) < len(needed):
-        missing, example = (
-            needed[len(plain)].strip("."),
-            f"sslight {name.removesuffix(' detect')} {command.examples[0]}",
-        )
-        raise ValueError(f"no {missing} given: write `{usage(name)}`, such as `{example}`.")
-    if command.first[0] in _EXCHANGED and _EXCHANGED[command.first[0]](*plain[:2]):
+        example = f"`sslight {name.removesuffix(' detect')} {command.examples[0]}`"
+        raise ValueError(f"no {needed[len(plain)].strip('.')} given: write `{usage(name)}`, such as {example}.")
+    if len(needed) > 1 and _are_exchanged(needed[0], *plain[:2]):
         raise ValueError(f"{plain[0]} and {plain[1]} are exchanged: write `{usage(name)}`.")
     return plain, settings
 
 
-_EXCHANGED: dict[str, Callable[[str, str], bool]] = {
-    "PROTOCOL": lambda protocol, checkpoint: checkpoint in (*PROTOCOLS, "detect"),
-    "MODEL": lambda model, images: Path(images, "config.yaml").exists() and not Path(model, "config.yaml").exists(),
-}
+def _are_exchanged(kind: str, first: str, second: str) -> bool:
+    """Whether a protocol follows its checkpoint, or a run the folder of images that is to pass through it."""
+    if kind == "PROTOCOL":
+        return second in (*PROTOCOLS, "detect")
+    runs = [os.path.exists(f"{word}/config.yaml") for word in (first, second)]  # noqa: PTH110 - never raises
+    return os.path.isdir(first) and runs == [False, True]  # noqa: PTH112
 
 
 def take_settings(settings: dict[str, Any], of: type[_S]) -> _S:

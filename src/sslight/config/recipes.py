@@ -74,7 +74,7 @@ def _recipe_text(name_or_path: str) -> str:
     if name_or_path in names:
         return (_RECIPES / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     path = Path(expanded(name_or_path))
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - never raises
         if not (path / "config.yaml").is_file():
             raise ValueError(
                 f"{path} is a folder without a run (config.yaml) and not a recipe: if it holds images, write "
