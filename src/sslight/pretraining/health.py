@@ -224,15 +224,15 @@ class HealthWatch:
         # What a target tells of its image, in nats: entropy of the mean target less mean entropy.
         information = (spread - entropy) * ln_k
         share = information / math.log(min(dino.head_output_dim, self._settings.views.num_global * self._rows))
-        state: Literal["collapsed", "watch"] = "collapsed" if share < 0.06 else "watch"
         if share < _LEAST_TOLD and spread > 0.9:
             temp = means["teacher_temp"]
             return Verdict(
-                state,
+                "watch",  # runs have come back from it after 200 steps
                 f"the teacher's targets are nearly uniform (entropy {entropy:.3f} of ln K): they tell little",
                 self._calmer(f"a lower dino.teacher_temp than {temp:.2g}, such as {temp / 2:.2g}, or milder views"),
             )
         if share < _LEAST_TOLD:
+            state: Literal["collapsed", "watch"] = "collapsed" if share < 0.06 else "watch"
             found = (
                 "the teacher's targets hardly differ between images "
                 f"(entropy of their mean {spread:.2f}, of each {entropy:.2f} of ln K)"
