@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sslight.api.predict import Embeddings, Predictions, embed, predict
     from sslight.api.pretrain import PretrainResult, pretrain
     from sslight.api.report import report_runs
+    from sslight.api.select import Selection, select
     from sslight.api.views import show_views
     from sslight.backbones import load_backbone
     from sslight.evaluate import DetectionResult, EvaluationResult, knn_classify
@@ -39,6 +40,7 @@ _HOMES = {
     "sslight.api.predict": ["Embeddings", "Predictions", "embed", "predict"],
     "sslight.api.pretrain": ["PretrainResult", "pretrain"],
     "sslight.api.report": ["report_runs"],
+    "sslight.api.select": ["Selection", "select"],
     "sslight.api.views": ["show_views"],
     "sslight.backbones": ["load_backbone"],
     "sslight.evaluate": ["DetectionResult", "EvaluationResult", "knn_classify"],
@@ -52,9 +54,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "LARS", "Callback", "DetectionResult", "Embeddings", "EvaluationResult", "FinetuneResult", "MultiCrop",
-    "PageResult", "Plan", "Predictions", "PretrainResult", "__version__", "cosine_schedule", "detect", "dino_loss",
-    "embed", "evaluate_backbone", "export_backbone", "finetune", "knn_classify", "load_backbone", "moco_loss",
-    "plan", "predict", "pretrain", "report_runs", "show_views", "sinkhorn", "swav_loss", "update_center",
+    "PageResult", "Plan", "Predictions", "PretrainResult", "Selection", "__version__", "cosine_schedule", "detect",
+    "dino_loss", "embed", "evaluate_backbone", "export_backbone", "finetune", "knn_classify", "load_backbone",
+    "moco_loss", "plan", "predict", "pretrain", "report_runs", "select", "show_views", "sinkhorn", "swav_loss",
+    "update_center",
 ]  # fmt: skip
 
 

@@ -1,8 +1,11 @@
 """Features with names, from whatever holds images."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -90,3 +93,40 @@ def test_weights_that_give_no_numbers_are_refused_with_the_first_image(checkpoin
     save_backbone(broken, checkpoint, name="test_resnet", image_size=32, patch_size=None, mean=MEAN, std=STD)
     with pytest.raises(ValueError, match=r"features that are not finite numbers \(first for"):
         embed("synthetic:2", checkpoint)
+
+
+def test_the_most_alike_of_the_others_are_named_as_a_loop_over_all_pairs_finds_them(
+    checkpoint: Path, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = image_folder("images", each=5)
+    result = embed(folder, checkpoint, neighbors=3)
+    assert result.neighbors is not None
+    for row, (others, cosines) in enumerate(zip(result.neighbors.rows, result.neighbors.similarities, strict=True)):
+        features = result.features.double()
+        pairs = [(float(torch.cosine_similarity(features[row], features[at], 0)), at) for at in range(5) if at != row]
+        expected = sorted(pairs, reverse=True)[:3]
+        assert others.tolist() == [at for _, at in expected]
+        assert cosines.tolist() == pytest.approx([cosine for cosine, _ in expected], abs=1e-5)
+    names = [[result.names[at] for at in row] for row in result.neighbors.rows.tolist()]
+    for name in ("f.npz", "f.csv", "f.parquet"):
+        embed(folder, checkpoint, output=tmp_path / name, neighbors=3)
+    with np.load(tmp_path / "f.npz") as found:
+        assert found["neighbors"].tolist() == names
+        np.testing.assert_array_equal(found["similarities"], result.neighbors.similarities.numpy())
+    columns = pyarrow.parquet.read_table(tmp_path / "f.parquet").to_pydict()
+    assert columns["neighbors"] == names
+    with (tmp_path / "f.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [[row[f"neighbor{number}"] for number in (1, 2, 3)] for row in rows] == names
+    assert float(rows[0]["similarity1"]) == pytest.approx(float(result.neighbors.similarities[0, 0]), rel=1e-5)
+    assert embed(folder, checkpoint).neighbors is None
+
+
+@pytest.mark.parametrize("neighbors", [0, 2, 3])
+def test_more_neighbors_than_readable_images_are_refused(
+    checkpoint: Path, image_folder: Callable[..., Path], neighbors: int
+) -> None:
+    folder = image_folder("images", each=3)
+    (folder / "001.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=rf"^neighbors={neighbors} of an image are not to be had among [23]: choose"):
+        embed(folder, checkpoint, neighbors=neighbors)

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import sslight
+from sslight.api import file_pass
 from sslight.api import predict as api
 from sslight.api.finetune import FinetuneResult
 from sslight.data import SyntheticSource
@@ -91,9 +92,9 @@ def test_a_format_that_disagrees_is_said_and_the_good_files_stay(
 def test_an_interrupted_command_goes_on_where_it_was(
     result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "_PART", 8)
+    monkeypatch.setattr(file_pass, "_PART", 8)
     images, computed = str(result.output.parent / "val"), list[int]()
-    honest = api._Pass._part
+    honest = file_pass.FilePass._part
 
     def counted(self: Any, indices: Any, progress: Any) -> Any:
         if len(computed) == 2:
@@ -101,7 +102,7 @@ def test_an_interrupted_command_goes_on_where_it_was(
         computed.append(len(indices))
         return honest(self, indices, progress)
 
-    monkeypatch.setattr(api._Pass, "_part", counted)
+    monkeypatch.setattr(file_pass.FilePass, "_part", counted)
     with pytest.raises(KeyboardInterrupt):
         sslight.predict(images, result.output, output=tmp_path / "p.csv")
     assert not (tmp_path / "p.csv").exists()
@@ -128,7 +129,7 @@ def test_a_disk_that_is_full_at_the_end_costs_no_computation_and_an_existing_fil
         patched.setattr(api, "_write_csv", full)
         with pytest.raises(OSError, match="No space left"):
             sslight.predict(images, result.output, output=output)
-    monkeypatch.setattr(api._Pass, "_part", full)  # nothing is left to compute
+    monkeypatch.setattr(file_pass.FilePass, "_part", full)  # nothing is left to compute
     sslight.predict(images, result.output, output=output)
     assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
     before = output.read_bytes()
@@ -154,6 +155,26 @@ def test_features_are_written_in_three_forms_and_bad_images_listed(
     with (tmp_path / "f.csv").open(encoding="utf-8") as file:
         assert len(list(csv.reader(file))) == 3
     assert "001.jpg" in (tmp_path / "f.bad_images.csv").read_text(encoding="utf-8")
+
+
+def test_neighbors_of_predicted_images_are_those_of_their_features_and_change_no_prediction(
+    result: FinetuneResult, exported: ExportResult, tmp_path: Path
+) -> None:
+    images = result.output.parent / "val"
+    plain, own = sslight.predict(images, result.output), sslight.embed(images, result.output, neighbors=2).neighbors
+    assert own is not None
+    for file in (result.output, exported.path / "classifier.onnx"):
+        found = sslight.predict(images, file, neighbors=2, output=tmp_path / f"{file.name}.csv")
+        assert found.labels == plain.labels
+        assert found.neighbors is not None
+        torch.testing.assert_close(found.neighbors.similarities, own.similarities, rtol=1e-4, atol=1e-4)
+    with (tmp_path / "run.csv").open(encoding="utf-8") as rows:
+        row = next(csv.DictReader(rows))
+    assert [*row] == [
+        "name", "class", "probability", "p(lying)", "p(standing)",
+        "neighbor1", "similarity1", "neighbor2", "similarity2",
+    ]  # fmt: skip
+    assert row["neighbor2"] == plain.names[int(own.rows[0, 1])]
 
 
 def test_the_package_that_a_file_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +225,9 @@ def test_equal_weights_with_another_preprocessing_are_another_file(result: Finet
     for name, resize in (("a", None), ("b", 64)):
         notes = {**file.info.notes, **classifier_notes(file.classes, multi_label=False, resize=resize)}
         save_classifier(file.classifier, tmp_path / name, replace(file.info, notes=notes))
-    passes = [api._Pass(api._open(tmp_path / name), SyntheticSource(2), 1, 2, 0) for name in ("a", "b")]
+    passes = [
+        file_pass.FilePass(file_pass.open_file(tmp_path / name), SyntheticSource(2), (1,), 2, 0) for name in ("a", "b")
+    ]
     assert passes[0]._folder(tmp_path / "p.csv") != passes[1]._folder(tmp_path / "p.csv")
 
 

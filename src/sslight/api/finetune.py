@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sslight.api.evaluate import evaluation_workers
 from sslight.backbones import BackboneInfo, adopt_cpu_layers, build_backbone, patch_side, save_backbone
 from sslight.backbones.vit import MultiSizeVisionTransformer
-from sslight.config import FinetuneSettings, build_finetune_settings
+from sslight.config import LABELED, FinetuneSettings, build_finetune_settings
 from sslight.data import (
     CropLoader,
     DataFingerprint,
@@ -129,6 +129,10 @@ def _labeled_sets(settings: FinetuneSettings) -> LabeledSets:
         return build_sets(settings)
     if data.val_labels is None:
         raise ValueError("data.val_labels is not set: data.labels has several columns, and data.val needs them too.")
+    if data.subset == LABELED:
+        raise ValueError(
+            f"data.subset={LABELED} is for one label an image: leave images without labels out of data.train."
+        )
     build = partial(build_source, labeled=False, tar_image=data.tar_image)
     train, val = build(data.train), build(data.val, setting="data.val")
     classes, tags = read_tags(train, data.labels, "data.labels")

@@ -24,6 +24,7 @@ from sslight.cli.predict import embed, predict
 from sslight.cli.pretrain import pretrain
 from sslight.cli.recipes import recipes
 from sslight.cli.report import report
+from sslight.cli.select import select
 from sslight.cli.terminal import write_what_the_terminal_can
 from sslight.cli.views import views
 
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 for command in (
     *(pretrain, plan, finetune, evaluate, compare, predict, embed, views, export, report, import_weights),
-    *(recipes, config),
+    *(select, recipes, config),
 ):
     app.command("import" if command is import_weights else None, cls=OneCommand)(command)
 app.add_typer(bench, name="bench")

@@ -14,7 +14,7 @@ from sslight.config.export_settings import ExportSettings
 from sslight.config.finetune_settings import FinetuneSettings
 from sslight.config.overrides import build, parse_assignments
 from sslight.config.pack_settings import InspectSettings, PackSettings
-from sslight.config.predict_settings import EmbedSettings, PredictSettings
+from sslight.config.predict_settings import EmbedSettings, PredictSettings, SelectSettings
 from sslight.config.pretrain_settings import PretrainSettings
 from sslight.config.report_settings import ReportSettings
 from sslight.config.views_settings import ViewsPageSettings
@@ -99,8 +99,8 @@ FIRST_WORDS = {
     "CHECKPOINT": "a run folder, an export or a checkpoint (also the original's), timm:NAME.TAG, hf-hub:OWNER/NAME or "
     "timm:NAME@FILE for other weights, timm:NAME for new ones",
     "RUN": "a run folder, an export or a checkpoint (also the original's)",
-    "MODEL": "a run folder, a classifier or an export (.safetensors, .onnx, .tflite); for embed also a checkpoint, "
-    "timm:NAME.TAG or timm:NAME@FILE",
+    "MODEL": "a run folder, a classifier or an export (.safetensors, .onnx, .tflite); for embed and select also a "
+    "checkpoint, timm:NAME.TAG or timm:NAME@FILE",
     "IMAGES": "a folder of images, an H5 file, tar shards or synthetic:N, as data.train takes; '[A, B]' joins several",
     "IMAGES...": "a folder of images, an H5 file, tar shards, or image files",
     "RUN...": "run folders, and results.json files (or their folders) that do not lie in them; or a folder of runs, "
@@ -136,11 +136,14 @@ COMMANDS = {
     "compare": _command(
         "RESULT...", (), "", "runs/first/evaluation/knn-1 runs/second/evaluation/knn-1", "a1 a2 a3 vs b1 b2 b3"),
     "predict": _command(
-        "MODEL IMAGES...", (PredictSettings,), "output batch_size device workers",
+        "MODEL IMAGES...", (PredictSettings,), "output neighbors batch_size device workers",
         "runs/classifier photos output=predictions.csv", "export/classifier.onnx a.jpg b.jpg output=predictions.csv"),
     "embed": _command(
-        "MODEL IMAGES...", (EmbedSettings,), "output image_size network batch_size device workers",
+        "MODEL IMAGES...", (EmbedSettings,), "output neighbors image_size network batch_size device workers",
         "runs/first photos output=features.npz", "runs/first a.jpg b.jpg output=features.csv"),
+    "select": _command(
+        "MODEL IMAGES...", (SelectSettings,), "output num labeled near_duplicate image_size network batch_size",
+        "runs/first photos num=300 output=to_label.csv", "runs/first photos labeled=to_label.csv output=more.csv"),
     "views": _command(
         "IMAGES", (ViewsPageSettings, PretrainSettings),
         "recipe output images draws views.local_size views.local_scale",

@@ -9,6 +9,10 @@ from sslight.config import fields
 PROTOCOLS = ("knn", "linear", "semi")
 
 
+LABELED = "labeled"
+"""The value of data.subset for the images that have a label."""
+
+
 class EvaluateDataSettings(fields.Section):
     """The labelled images of an evaluation."""
 
@@ -20,7 +24,13 @@ class EvaluateDataSettings(fields.Section):
     """Labelled images whose classes are predicted; their classes must be among those of data.train.
     Unit: path(s). Try: the validation set of the task."""
 
-    subset: fields.Subset = None
+    subset: fields.TextPath | float | None = None
+    """Which part of data.train is used: labeled (those images that the table data.labels gives a label), a list file
+    (one name or index a line, or lines of ``index,label,wnid,filename``) or a share between 0 and 1, drawn with
+    data.subset_seed and stratified by class. null uses all.
+    Unit: word, path or share. Try: labeled with the table of sslight select; for semi the published 1 % or 10 % list,
+    or 0.01 or 0.1."""
+
     labels: fields.LabelTable = None
     val_labels: fields.LabelTable = None
     labels_column: fields.LabelsColumn = None

@@ -1,22 +1,21 @@
-"""Settings of ``sslight predict`` and ``sslight embed``."""
+"""Settings of ``sslight predict``, ``sslight embed`` and ``sslight select``."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from sslight.config.fields import FilePath, Network, PositiveInt, Section, Side, TarImage, Workers
+from sslight.config.fields import FilePath, Network, PositiveInt, Section, Side, TarImage, TextPath, Workers
 
 
-class PredictSettings(Section):
+class PassSettings(Section):
     """How images pass through a file, and where the result goes."""
 
-    explained_by: ClassVar[str] = "sslight config predict.{key}"
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
     output: FilePath
-    """The file to write, a new one: .csv of predictions; .npz, .csv or .parquet of features.
-    Unit: path. Try: predictions.csv, or features.npz."""
+    """The file to write, a new one: .csv of predictions or of images to label; .npz, .csv or .parquet of features.
+    Unit: path. Try: predictions.csv, features.npz or to_label.csv."""
 
     batch_size: PositiveInt = 64
     """Images that are computed at once; without influence on the result beyond rounding. Unit: images. Try: 64."""
@@ -38,11 +37,43 @@ class PredictSettings(Section):
         return output
 
 
+class PredictSettings(PassSettings):
+    """What is said of each image."""
+
+    explained_by: ClassVar[str] = "sslight config predict.{key}"
+
+    neighbors: PositiveInt | None = None
+    """So many of the other images, those whose features are most alike, are named for each image; null: none.
+    Unit: images. Try: 5."""
+
+
 class EmbedSettings(PredictSettings):
     """The same of features."""
 
     explained_by: ClassVar[str] = "sslight config embed.{key}"
     suffixes: ClassVar[tuple[str, ...]] = (".npz", ".csv", ".parquet")
+
+    network: Network = "student"
+
+    image_size: Side | None = None
+    """Side of the center view; null: that of the file. Unit: px. Try: null."""
+
+
+class SelectSettings(PassSettings):
+    """How images are chosen to be labeled."""
+
+    explained_by: ClassVar[str] = "sslight config select.{key}"
+
+    num: PositiveInt = 300
+    """Images to choose. Unit: images. Try: as many as you can label; the first ones are a choice of their own."""
+
+    labeled: TextPath | None = None
+    """A table of images that have labels, or a list of them: these and their like are not chosen again.
+    Unit: path. Try: null; to_label.csv with labels filled in for a second round."""
+
+    near_duplicate: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Similarity from which on two images are not both chosen; null: five times closer than most are to the next.
+    Unit: cosine of centered features. Try: null; 0.9 for frames of videos."""
 
     network: Network = "student"
 

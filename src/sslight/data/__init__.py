@@ -47,6 +47,7 @@ from sslight.data.sources.fingerprint import data_fingerprint as data_fingerprin
 from sslight.data.sources.folder import FileListSource as FileListSource
 from sslight.data.sources.folder import FolderSource as FolderSource
 from sslight.data.sources.h5.source import H5Source as H5Source
+from sslight.data.sources.labels import labeled_rows as labeled_rows
 from sslight.data.sources.names import printable as printable
 from sslight.data.sources.source import Source as Source
 from sslight.data.sources.source import labels_in as labels_in

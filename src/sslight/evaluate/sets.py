@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sslight.config import EvaluateSettings, FinetuneSettings
+from sslight.config import LABELED, EvaluateSettings, FinetuneSettings
 from sslight.data import Source, SubsetSource, build_source, labels_in, select_subset
 
 
@@ -36,7 +36,9 @@ def build_sets(settings: EvaluateSettings | FinetuneSettings) -> LabeledSets:
                 f"{setting} is not set: give labelled images, such as {setting}=FOLDER with class folders."
             )
     build = partial(build_source, labeled=True, labels_column=data.labels_column, tar_image=data.tar_image)
-    train = build(data.train, labels=data.labels)
+    if data.subset == LABELED and not data.labels:
+        raise ValueError(f"data.subset={LABELED} needs a table of labels: set data.labels.")
+    train = build(data.train, labels=data.labels, only_labeled=data.subset == LABELED)
     val = build(data.val, setting="data.val", labels=data.val_labels)
     assert train.classes is not None
     if len(train.classes) < 2:
@@ -48,7 +50,10 @@ def build_sets(settings: EvaluateSettings | FinetuneSettings) -> LabeledSets:
     except ValueError as error:
         raise ValueError(f"data.val={', '.join(data.val)}: {error}.") from None
     whole = len(train)
-    if data.subset is not None:
+    if data.subset == LABELED:
+        assert isinstance(train, SubsetSource)
+        whole = len(train.whole)
+    elif data.subset is not None:
         train = SubsetSource(train, select_subset(train, data.subset, data.subset_seed))
     assert train.labels is not None
     assert train.classes is not None

@@ -24,7 +24,7 @@ UInt8Array = npt.NDArray[np.uint8]
 _VOID = {"br", "img", "meta", "rect", "line", "path", "wbr"}
 _LOSSLESS_SIDE = 96  # JPEG blurs the edges of small pictures, and saves little
 
-REPORT, VIEWS = "sslight report", "sslight views"
+REPORT, VIEWS, SELECT = "sslight report", "sslight views", "sslight select"
 """The commands that make pages, by which they know their own."""
 
 

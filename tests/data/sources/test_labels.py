@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sslight.data import ConcatSource, Source, build_source
+from sslight.data import ConcatSource, Source, build_source, labeled_rows
 from tests.data.mutations import mutated
 from tests.data.pictures import write_class_folders
 
@@ -103,3 +103,31 @@ def test_damaged_tables_give_labels_or_a_sentence(root: Path) -> None:
     assert readable
     assert reasons
     assert not any("\n" in reason for reason in reasons)
+
+
+def test_of_more_columns_the_one_headed_label_is_taken_and_an_empty_field_is_no_label(root: Path) -> None:
+    table = "name,label,order\n003.jpg,dog,1\n000.jpg,cat,2\n002.jpg,,3\n"
+    file = root.parent / "labels.csv"
+    file.write_text(table)
+    source = build_source([str(root)], labeled=True, labels=str(file), only_labeled=True)
+    assert [source.name(index) for index in range(len(source))] == ["000.jpg", "003.jpg"]
+    assert (source.classes, source.labels.tolist() if source.labels is not None else None) == (("cat", "dog"), [0, 1])
+    assert labeled_rows(build_source([str(root)], labeled=False), str(file), "labeled").tolist() == [0, 3]
+    with pytest.raises(ValueError, match=r"no label for 2 of the 4 .* \(first: 001.jpg\).* of data.train$"):
+        build_source([str(root)], labeled=True, labels=str(file))
+    with pytest.raises(ValueError, match=r"or use only those that have one: data\.subset=labeled$"):
+        build_source([str(root)], labeled=True, labels=str(file), only_labeled=False)
+    file.write_text("name,label,order\n003.jpg,,1\n")
+    with pytest.raises(ValueError, match="no label for 4 of the 4 images"):
+        build_source([str(root)], labeled=True, labels=str(file), only_labeled=True)
+
+
+def test_a_list_of_names_labels_them_all(root: Path) -> None:
+    file = root.parent / "labeled.txt"
+    file.write_text("name\n001.jpg\n003\nelsewhere.jpg\n")
+    assert labeled_rows(build_source([str(root)], labeled=False), str(file), "labeled").tolist() == [1, 3]
+    file.write_text("elsewhere.jpg\n")
+    with pytest.raises(
+        ValueError, match=r"^labeled=.*labeled\.txt gives a label to none of the 4 images; give a table"
+    ):
+        labeled_rows(build_source([str(root)], labeled=False), str(file), "labeled")

@@ -40,12 +40,14 @@ def build_source(
     labels_column: str | None = None,
     tar_image: str | None = None,
     in_order: bool = False,
+    only_labeled: bool | None = None,
 ) -> Source:
     """The images at ``paths``: folders, H5 files, tar shards, Parquet files, ``synthetic:N[:val]``; several are joined.
 
     With ``labeled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
-    the ``KEY.cls`` of tar shards, or what the table ``labels`` says (see ``labeled_by_table``); without it no
-    class mapping is built. ``tar_image`` says which image of a sample in tar shards is read (see ``TarSource``).
+    the ``KEY.cls`` of tar shards, or what the table ``labels`` says (see ``labeled_by_table``, also for
+    ``only_labeled``); without it no class mapping is built. ``tar_image`` says which image of a sample in tar shards
+    is read (see ``TarSource``).
     ``in_order`` says that images are read in their order, so that any Parquet file may be given. ``setting`` is
     the name that errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError
     for anything that gives no images, StoreUnavailable for a store that does not answer.
@@ -60,7 +62,9 @@ def build_source(
     if tar_image is not None and not may_differ and not any(isinstance(part, TarSource) for part in parts):
         raise ValueError(f"tar_image={tar_image} would have no effect: {setting} names no tar shards; leave it out")
     source = parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
-    return source if table is None else labeled_by_table(source, table, labels_column, setting)
+    return (
+        source if table is None else labeled_by_table(source, table, labels_column, setting, only_labeled=only_labeled)
+    )
 
 
 def passed_over(source: Source) -> dict[str, int]:

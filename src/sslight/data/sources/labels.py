@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from sslight.data.decoding.limits import one_line
 from sslight.data.sources.combine import SubsetSource
@@ -14,34 +15,60 @@ from sslight.data.sources.source import Source
 from sslight.reading import near_name, read_ordinary
 
 LARGEST_LIST = 2**32  # Bytes of a list or table of images at most
+_LABEL = "label"  # the heading that needs no data.labels_column
+_TABLE = "give a table with lines NAME,LABEL"
 
 
-def labeled_by_table(source: Source, table: str, column: str | None, setting: str) -> SubsetSource:
-    """All images of ``source``, with the classes that a table of separated values gives them.
+def labeled_by_table(
+    source: Source, table: str, column: str | None, setting: str, *, only_labeled: bool | None = None
+) -> SubsetSource:
+    """The images of ``source``, with the classes that a table of separated values gives them.
 
-    Without ``column`` the table has two columns, name and label, with or without a line of headings; with it
-    the first line holds the headings, and the names are in the first column whose value names an image. Commas,
-    semicolons and tabs separate. A name is that of a list (``NameFinder``), also without its suffix.
-    Rows about other images are passed over. Raises ValueError, naming ``setting``, if the table cannot be read,
-    has no such column, labels an image twice in different ways, or leaves one without a label.
+    Without ``column`` the labels are in the column with the heading ``label`` or, if there are two, in the second, with
+    or without a line of headings; with it the first line holds the headings. The names are in the first column whose
+    value names an image. Commas, semicolons and tabs separate. A name is that of a list (``NameFinder``), also without
+    its suffix. Rows about other images and rows without a label are passed over. With ``only_labeled`` images that get
+    no label are left out; None says that this is not offered. Raises ValueError, naming ``setting``, if the table
+    cannot be read, has no such column, labels an image twice in different ways, or leaves one (with ``only_labeled``:
+    all) without a label.
     """
     prefix = f"{'data.val_labels' if setting == 'data.val' else 'data.labels'}={table}"
     find = NameFinder(source, by_index=False, by_stem=True)
     words: dict[int, str] = {}
     for name, label in _pairs(prefix, table, column, find):
-        index = find(name)
+        index = find(name) if label else None
         if index is not None and words.setdefault(index, label) != label:
             raise ValueError(f"{prefix} labels {printable(name)} {words[index]} and {label}; keep one")
     missing = [index for index in range(len(source)) if index not in words]
-    if missing:
+    if missing and not (only_labeled and words):
+        remedy = "" if only_labeled is None else ", or use only those that have one: data.subset=labeled"
         raise ValueError(
             f"{prefix} has no label for {len(missing)} of the {len(source)} images of {setting} (first: "
             f"{printable(source.name(missing[0]))}); add them as NAME,LABEL, or leave these images out of {setting}"
+            f"{remedy}"
         )
+    rows = np.array(sorted(words), dtype=np.int64)
     classes = tuple(sorted(set(words.values())))  # an array of texts would be as wide as the longest
     position = {name: number for number, name in enumerate(classes)}
-    labels = np.array([position[words[index]] for index in range(len(source))], dtype=np.int64)
-    return SubsetSource(source, np.arange(len(source)), (classes, labels))
+    labels = np.array([position[words[index]] for index in rows.tolist()], dtype=np.int64)
+    return SubsetSource(source, rows, (classes, labels))
+
+
+def labeled_rows(source: Source, table: str, setting: str) -> npt.NDArray[np.int64]:
+    """Sorted indices of the images that a table, as for :func:`labeled_by_table`, gives a label; a list names them all.
+
+    Raises ValueError, naming ``setting``, if the table cannot be read or gives none of them a label.
+    """
+    prefix = f"{setting}={table}"
+    find = NameFinder(source, by_index=False, by_stem=True)
+    rows = read_rows(prefix, table, _TABLE)
+    names = [row[0] for row in rows]
+    if len(rows[0]) > 1:
+        names = [name for name, label in _pairs(prefix, table, None, find) if label]
+    found = {index for name in names if (index := find(name)) is not None}
+    if not found:
+        raise ValueError(f"{prefix} gives a label to none of the {len(source)} images; {_TABLE}.")
+    return np.array(sorted(found), dtype=np.int64)
 
 
 def read_list(prefix: str, path: str, remedy: str) -> str:
@@ -76,8 +103,10 @@ def read_rows(prefix: str, table: str, remedy: str) -> list[list[str]]:
 
 
 def _pairs(prefix: str, table: str, column: str | None, find: NameFinder) -> list[tuple[str, str]]:
-    rows = read_rows(prefix, table, "give a table with lines NAME,LABEL")
+    rows = read_rows(prefix, table, _TABLE)
     heading, width = rows[0], len(rows[0])
+    if column is None and width != 2 and heading.count(_LABEL) == 1:
+        column = _LABEL
     if column is None:
         if width != 2:
             raise ValueError(

@@ -1,0 +1,205 @@
+"""Which images to label: choices by features against a random choice, by the accuracy that the labels then give.
+
+``python benchmarks/labels.py NAME TRAIN.npz VAL.npz``: features as ``sslight embed`` writes them, of images in class
+folders. In each of five draws four fifths of the training images are the pool. Every way chooses 5, 10 and 30 images a
+class on average from it without seeing a label; logistic regression (that of ``linear.mode=fast``) on them is measured
+on all validation images, all features of length 1. A line for each fit goes to ``OUT`` (``labels.jsonl``), the table is
+printed. With ``TAIL=20`` the pool is long-tailed: the first class keeps all of its images, the last one a twentieth.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from statistics import stdev
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslight.evaluate.classifiers.logistic import fit_logistic_regression
+from sslight.finetuning.choice import choose_images
+from sslight.intervals import t_quantile
+
+OUT = Path(os.environ.get("OUT", "labels.jsonl"))
+DRAWS, POOL, LABELS_A_CLASS = 5, 0.8, (5, 10, 30)
+TAIL = float(os.environ.get("TAIL", "1"))
+NEIGHBORS = 20  # of the typicality, as published
+
+
+class Pool:
+    """Images to choose from."""
+
+    def __init__(self, features: Tensor) -> None:
+        self.raw = features  # [N, D]
+        self.features = F.normalize(features, dim=1)
+        self.similarity = self.features @ self.features.T
+        self._centers: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def centers(self, num: int, seed: int) -> tuple[Tensor, Tensor]:
+        """k-means by ten rounds of Lloyd from a k-means++ start: centers ``[num, D]``, and each image's center."""
+        if (num, seed) not in self._centers:
+            self._centers[num, seed] = self._kmeans(num, seed)
+        return self._centers[num, seed]
+
+    def _kmeans(self, num: int, seed: int) -> tuple[Tensor, Tensor]:
+        centers = self.features[plus_plus(self, num, seed)]
+        for number in range(11):
+            nearest = (self.features @ centers.T - centers.square().sum(1) / 2).argmax(1)
+            if number == 10:
+                break
+            counts = torch.bincount(nearest, minlength=num)[:, None]
+            sums = torch.zeros_like(centers).index_add_(0, nearest, self.features)
+            centers = torch.where(counts > 0, sums / counts.clamp(min=1), centers)
+        return centers, nearest
+
+
+def random_choice(pool: Pool, num: int, seed: int) -> Tensor:
+    """What to beat."""
+    return permutation(len(pool.features), seed)[:num]
+
+
+def typical(pool: Pool, num: int, seed: int) -> Tensor:
+    """The most typical image of each cluster: the nearest to its neighbors there (Hacohen et al., ICML 2022)."""
+    _, cluster = pool.centers(num, seed)
+    chosen = []
+    for number in range(num):
+        rows = (cluster == number).nonzero()[:, 0]
+        if len(rows):
+            distances = (2 - 2 * pool.similarity[rows][:, rows]).clamp(min=0).sqrt()
+            near = distances.topk(min(NEIGHBORS + 1, len(rows)), largest=False).values
+            chosen.append(rows[near.mean(1).argmin()])
+    return torch.stack(chosen)
+
+
+def nearest_to_centers(pool: Pool, num: int, seed: int) -> Tensor:
+    """The image nearest to each center of k-means."""
+    centers, _ = pool.centers(num, seed)
+    return torch.tensor(sorted({*(centers @ pool.features.T).argmax(1).tolist()}))
+
+
+def plus_plus(pool: Pool, num: int, seed: int) -> Tensor:
+    """k-means++ (Arthur & Vassilvitskii, 2007): each image with a chance that grows with its squared distance."""
+    rng = np.random.default_rng(seed)
+    chosen = [int(rng.integers(len(pool.features)))]
+    nearest = pool.similarity[chosen[0]].double()
+    while len(chosen) < num:
+        weights = (1 - nearest).clamp(min=0).numpy()
+        weights[chosen] = 0
+        chosen.append(int(rng.choice(len(weights), p=weights / weights.sum())))
+        nearest = torch.maximum(nearest, pool.similarity[chosen[-1]])
+    return torch.tensor(chosen)
+
+
+def k_center(pool: Pool, num: int, seed: int) -> Tensor:
+    """The image farthest from all chosen ones (Sener & Savarese, ICLR 2018)."""
+    chosen = [int(np.random.default_rng(seed).integers(len(pool.features)))]
+    nearest = pool.similarity[chosen[0]]
+    while len(chosen) < num:
+        chosen.append(int(nearest.argmin()))
+        nearest = torch.maximum(nearest, pool.similarity[chosen[-1]])
+    return torch.tensor(chosen)
+
+
+def coverage(pool: Pool, num: int, seed: int) -> Tensor:
+    """What ``sslight select`` does."""
+    return torch.from_numpy(choose_images(pool.raw, num).rows)
+
+
+WAYS: dict[str, Callable[[Pool, int, int], Tensor]] = {
+    "random": random_choice,
+    "coverage (sslight select)": coverage,
+    "typical of clusters (TypiClust)": typical,
+    "nearest to the centers of k-means": nearest_to_centers,
+    "k-means++": plus_plus,
+    "k-center": k_center,
+}
+
+
+def permutation(length: int, seed: int) -> Tensor:
+    """Of rows, for a seed."""
+    return torch.from_numpy(np.random.default_rng(seed).permutation(length))
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    torch.set_num_threads(1)
+    name, train, val = sys.argv[1:]
+    print(table(measure(name, *read(Path(train)), *read(Path(val)))))
+
+
+def read(path: Path) -> tuple[Tensor, Tensor]:
+    """Features, and labels: positions of the class folders."""
+    with np.load(path) as file:
+        folders = [PurePosixPath(name).parent.name for name in file["names"].tolist()]
+        features = torch.from_numpy(file["features"])
+    return features, torch.from_numpy(np.unique(folders, return_inverse=True)[1])
+
+
+Right = Mapping[tuple[str, int], Tensor]
+
+
+def measure(name: str, features: Tensor, labels: Tensor, val: Tensor, val_labels: Tensor) -> Right:
+    """By way and labels a class: whether each validation image is right in each draw, ``[DRAWS, N]``."""
+    num_classes = int(labels.max()) + 1
+    right: dict[tuple[str, int], Tensor] = {}
+    for draw in range(DRAWS):
+        members = permutation(len(features), 1000 + draw)[: int(POOL * len(features))]
+        if TAIL > 1:
+            kept = TAIL ** (-labels[members] / (num_classes - 1))
+            members = members[torch.from_numpy(np.random.default_rng(draw).random(len(members))) < kept]
+        pool = Pool(features[members])
+        for each in LABELS_A_CLASS:
+            for way, choose in WAYS.items():
+                start = time.perf_counter()
+                rows = members[choose(pool, each * num_classes, draw)]
+                seconds = time.perf_counter() - start
+                few = F.normalize(features[rows], dim=1)
+                fitted = fit_logistic_regression(few, labels[rows], num_classes=num_classes, seed=draw)
+                is_right = fitted.logits(F.normalize(val, dim=1)).argmax(1) == val_labels
+                right.setdefault((way, each), torch.zeros(DRAWS, len(val)))[draw] = is_right
+                counts = torch.bincount(labels[rows], minlength=num_classes)
+                top1, empty = 100 * float(is_right.float().mean()), int((counts == 0).sum())
+                line = {"set": name, "draw": draw, "labels": each, "way": way, "top1": top1, "num": len(rows)}
+                line |= {"empty": empty, "l2": fitted.l2, "seconds": seconds}
+                with OUT.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+    return right
+
+
+def table(right: Right) -> str:
+    """Top-1 in percent, and the paired difference to random with its 95 % interval."""
+    lines = [
+        "| choice | " + " | ".join(f"{each} labels a class" for each in LABELS_A_CLASS) + " |",
+        "|---|---|---|---|",
+    ]
+    for way in WAYS:
+        cells = []
+        for each in LABELS_A_CLASS:
+            cell = f"{100 * right[way, each].mean():.1f}"
+            if way != "random":
+                value, half = paired(right[way, each] - right["random", each])
+                cell += f" ({value:+.1f} [{value - half:+.1f}, {value + half:+.1f}])"
+            cells.append(cell)
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def paired(differences: Tensor) -> tuple[float, float]:
+    """Mean of differences ``[draws, images]`` in percentage points, and half its 95 % interval, which counts both.
+
+    The spread over draws by Student's t and that over images are added as independent: what is of neither alone counts
+    twice, so that the interval is rather wide than narrow.
+    """
+    draws, images = differences.shape
+    of_draws = t_quantile(draws - 1) * stdev(differences.mean(1).tolist()) / math.sqrt(draws)
+    of_images = t_quantile(images - 1) * stdev(differences.mean(0).tolist()) / math.sqrt(images)
+    return 100 * float(differences.mean()), 100 * math.hypot(of_draws, of_images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""``sslight select``: which images to label."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sslight.cli.grammar import Words
+from sslight.cli.terminal import AsJson, facts, show
+from sslight.config import SelectSettings, read_words, take_settings
+
+
+def select(words: Words = None, as_json: AsJson = False) -> None:
+    """Choose the images to label: a table that waits for labels, the most useful first, and a page that shows them.
+
+    What an interrupted command has computed is not computed again.
+    """
+    (model, *images), typed = read_words("select", words)
+    settings = take_settings(typed, SelectSettings)
+    from sslight.api.select import select as api
+
+    found = api(images, model, **settings.model_dump())
+    num, duplicates = len(found.names), sum(map(len, found.duplicates))
+    fewer = f" ({settings.num:,} wanted: all others have labels or are near-duplicates)" if num < settings.num else ""
+    rows = [
+        ("images", f"{found.num_images:,}"),
+        ("to label", f"{num:,}{fewer}, most alike of {sum(found.represents):,}"),
+        (
+            "left out",
+            f"{duplicates:,} near-duplicates of these (from {found.near_duplicate:.4g} on)" if duplicates else None,
+        ),
+        ("unreadable", _unreadable(found.unreadable, settings)),
+        ("table", str(settings.output)),
+        ("page", str(found.page)),
+        ("then", _next(model, images, settings)),
+    ]
+    show(rows, {**asdict(found), "output": settings.output}, facts, as_json=as_json)
+
+
+def _unreadable(unreadable: Sequence[object], settings: SelectSettings) -> str | None:
+    listed = settings.output.with_suffix(".bad_images.csv")
+    return f"{len(unreadable):,}, listed in {listed}" if unreadable else None
+
+
+def _next(model: str, images: Sequence[str], settings: SelectSettings) -> str:
+    paths = images[0] if len(images) == 1 else f"'[{', '.join(images)}]'"
+    return (
+        f"fill in the column label; sslight finetune {model} data.train={paths} "
+        f"data.labels={settings.output} data.subset=labeled data.val=... output=..."
+    )
