@@ -137,9 +137,9 @@ def test_unreadable_images_are_listed_and_never_chosen(backbone: Path, tmp_path:
     ("words", "sentence"),
     [
         (["{pool}", "output={tmp}/t.csv", "num=41"], "num=41 cannot be chosen from 41 images: choose 1 to 40"),
-        (["{pool}", "output={tmp}/t.npz"], "must end in .csv: name such a file"),
-        (["{pool}"], "output is not set; `sslight select --help` explains it"),
-        (["output={tmp}/t.csv"], "a file and images are needed: sslight select FILE IMAGES"),
+        (["{pool}", "output={tmp}/t.npz"], "must end in .csv; `sslight config select.output`"),
+        (["{pool}"], "output is not set: give one, such as output=to_label.csv"),
+        (["output={tmp}/t.csv"], "no IMAGES given: write `sslight select MODEL IMAGES"),
         (["{pool}", "output={tmp}/t.csv", "num=5", "labeled={tmp}/no.csv"], "labeled={tmp}/no.csv cannot be read"),
         (
             ["{pool}", "output={tmp}/t.csv", "num=5", "labeled={tmp}/other.csv"],

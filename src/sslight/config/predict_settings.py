@@ -14,8 +14,8 @@ class PassSettings(Section):
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
     output: FilePath
-    """The file to write, a new one: .csv of predictions or of images to label; .npz, .csv or .parquet of features.
-    Unit: path. Try: predictions.csv, features.npz or to_label.csv."""
+    """The file to write, a new one: .csv of predictions; .npz, .csv or .parquet of features.
+    Unit: path. Try: predictions.csv, or features.npz."""
 
     batch_size: PositiveInt = 64
     """Images that are computed at once; without influence on the result beyond rounding. Unit: images. Try: 64."""
@@ -63,6 +63,10 @@ class SelectSettings(PassSettings):
     """How images are chosen to be labeled."""
 
     explained_by: ClassVar[str] = "sslight config select.{key}"
+
+    output: FilePath
+    """The table to write, a new .csv file; the page that shows the choice lies beside it.
+    Unit: path. Try: to_label.csv."""
 
     num: PositiveInt = 300
     """Images to choose. Unit: images. Try: as many as you can label; the first ones are a choice of their own."""
