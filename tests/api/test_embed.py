@@ -73,11 +73,13 @@ def test_a_new_timm_network_and_drawn_images_and_another_size_will_do() -> None:
 
 def test_what_gives_no_features_is_said_in_a_sentence(checkpoint: Path, image_folder: Callable[..., Path]) -> None:
     folder = image_folder("images", each=1)
-    with pytest.raises(ValueError, match=r"^images: 1 of 1 paths are not files \(first: nowhere\); give image files"):
+    with pytest.raises(
+        ValueError, match=r"^images: 1 of 1 paths are not files \(first: nowhere\); give only image files"
+    ):
         embed("nowhere", checkpoint)
-    with pytest.raises(ValueError, match=r"images=.*000\.jpg is a file but neither"):
+    with pytest.raises(ValueError, match=r"images=.*000\.jpg is a file, but not"):
         embed([folder, folder / "000.jpg"], checkpoint)
-    with pytest.raises(ValueError, match="images: there is no image"):
+    with pytest.raises(ValueError, match="images: no image given"):
         embed([], checkpoint)
     (folder / "000.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match="no readable image among the 1 tried"):

@@ -174,7 +174,7 @@ def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(tmp_path: 
     assert all("striped" in labels.split(";") for labels in found.labels)
     page = sslight.report_runs(result.output, images=0).page.read_text(encoding="utf-8")
     assert "average precision" in page
-    with pytest.raises(ValueError, match="mean average precision of labels that do not exclude each other: leave it"):
+    with pytest.raises(ValueError, match="mean average precision of a multi-label result: leave it"):
         compare_files([[result.output]])
 
 
@@ -236,12 +236,12 @@ def test_the_page_of_a_run_shows_its_classes_and_its_worst_images(result: Finetu
     [
         ({"output": None}, "output is not set: give the folder of this run"),
         ({"init": "weights"}, "checkpoint=timm:test_resnet is a network without weights: add init=random"),
-        ({"data": {"val": "{tmp}/val"}}, "data.train is not set: give labelled images"),
+        ({"data": {"val": "{tmp}/val"}}, "data.train is not set: give labeled images"),
         ({"data": {"train": "{tmp}/flat", "val": "{tmp}/val"}}, "flat has 4 of 4 images outside any sub-folder"),
         ({"data": {"train": "{tmp}/train", "val": "{tmp}/other"}}, "not among the 2 training classes (first: c)"),
         (
             {"data": {"train": "{tmp}/one", "val": "{tmp}/val"}},
-            "has all images in one sub-folder (a), so it gives no labels",
+            "has all images in one sub-folder (a), so it has no labels",
         ),
         (
             {"data": {"train": "{tmp}/train", "val": "{tmp}/val", "labels": "{tmp}/few.csv"}},
@@ -251,10 +251,10 @@ def test_the_page_of_a_run_shows_its_classes_and_its_worst_images(result: Finetu
             {"data": {"train": "{tmp}/train", "val": "{tmp}/val", "labels": "{tmp}/tags.csv"}},
             "data.val_labels is not set: data.labels has several columns",
         ),
-        ({"holdout": 0.01}, "holdout=0.01 of the 8 images of data.train is none: raise it, or set holdout=0"),
+        ({"holdout": 0.01}, "holdout=0.01 of the 8 images of data.train is no image: raise it, or set holdout=0"),
         (
             {"batch_size": 9, "holdout": 0},
-            "batch_size=9 is more than the 8 images that are trained on: set batch_size=8",
+            "batch_size=9 is more than the 8 training images: set batch_size=8",
         ),
         ({"resize": 16}, "resize=16 is smaller than the image size 32"),
         ({"network": "teacher"}, "network=teacher would have no effect"),

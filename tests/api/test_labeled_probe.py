@@ -23,13 +23,13 @@ def sets(image_folder: Folder) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("changes", "protocol"),
     [
-        ({"data__train": "flat", "data__val": "labelled"}, "leave-one-out on 16 labelled images (data.val alone)"),
-        ({"data__train": "years", "data__val": "labelled"}, "leave-one-out on 16 labelled images (data.val alone)"),
+        ({"data__train": "flat", "data__val": "labelled"}, "leave-one-out on 16 labeled images (data.val alone)"),
+        ({"data__train": "years", "data__val": "labelled"}, "leave-one-out on 16 labeled images (data.val alone)"),
         (
             {"data__train": "flat", "data__val": "labelled", "probe__train": "others"},
-            "16 validation images against 16 labelled images",
+            "16 validation images against 16 labeled images",
         ),
-        ({"data__train": "flat", "probe__train": "others"}, "leave-one-out on 16 labelled images (probe.train alone)"),
+        ({"data__train": "flat", "probe__train": "others"}, "leave-one-out on 16 labeled images (probe.train alone)"),
         (
             {"data__train": "others", "data__val": "labelled"},
             "16 validation images against 16 training images",
@@ -56,7 +56,7 @@ def test_the_first_line_says_what_was_passed_over(
         (Path(sets["flat"]) / name).write_bytes(b"no image")
     run_pretraining(tiny(data__train=sets["flat"], steps=1, optim__warmup_epochs=0))
     first, *_ = capsys.readouterr().err.splitlines()
-    assert "; 16 images; passed over: " in first
+    assert "; 16 images; skipped: " in first
     assert ".mov" in first
 
 

@@ -108,7 +108,7 @@ def test_images_that_are_gone_are_said_to_be_and_the_rest_is_shown(tmp_path: Pat
     result = sslight.report_runs(path)
     notes = result.content["notes"]
     assert notes == [
-        "first: no neighbours and no map: the run has no checkpoint yet.",
+        "first: no neighbors and no map: the run has no checkpoint yet.",
         "first: no views: data.train=nowhere does not exist; give a folder of images, an H5 file, tar shards, Parquet "
         "files or synthetic:N.",
     ]
@@ -180,7 +180,7 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
         ("published", "linear (published)", 65.7),
     ]
     assert len(content["notes"]) == 1
-    assert "broken/results.json is damaged (KeyError: 'data') and left out." in content["notes"][0]
+    assert "broken/results.json is damaged (KeyError: 'data') and was left out." in content["notes"][0]
 
 
 def test_a_folder_of_runs_becomes_a_table_with_what_differs(
@@ -209,7 +209,7 @@ def test_a_folder_of_runs_becomes_a_table_with_what_differs(
     out = capsys.readouterr().out
     assert "18.0 %" in out
     assert "c: lr=2.0" in out  # however narrow the terminal
-    with pytest.raises(ValueError, match="has no place in a table of all runs"):
+    with pytest.raises(ValueError, match="does not belong in a table of all runs"):
         sslight.report_runs([tmp_path / "runs", runs[2] / "evaluation" / "knn"])
 
 
@@ -253,7 +253,7 @@ def test_a_run_of_detection_has_curves_and_no_views(tmp_path: Path) -> None:
     (path / "config.yaml").write_text("backbone: resnet18\nschedule: 1x\nbatch_size: 2\n")
     result = sslight.report_runs(path)
     assert result.content["notes"] == [
-        "detect: no views, neighbours or map, since its config.yaml is not one of pre-training with this version."
+        "detect: no views, neighbors or map, because its config.yaml is not of pre-training with this version."
     ]
     assert "loss_mask" in result.page.read_text(encoding="utf-8")
 
@@ -264,11 +264,11 @@ def test_a_run_of_detection_has_curves_and_no_views(tmp_path: Path) -> None:
         (["nowhere"], "nowhere does not exist: give the folder that `sslight pretrain` wrote"),
         (["empty"], "empty holds no run: give the folder"),
         (["first", "first/"], "first is given twice: name each run once"),
-        (["other.json"], "no run is named: give the folder"),
+        (["other.json"], "no run given: give a run folder"),
         (["first", "other.json"], "other.json is not a result of sslight evaluate"),
         (["first", "output=other.json"], "output=other.json exists and is not a page of `sslight report`"),
         (["first", "imags=3"], "imags is not a setting: did you mean images?"),
-        ([f"r{i}" for i in range(7)], "7 runs are named, and a page tells 6 apart: name fewer"),
+        ([f"r{i}" for i in range(7)], "7 runs are given, but a page holds at most 6: name fewer"),
     ],
 )
 def test_wrong_words_end_in_one_sentence_before_any_work(

@@ -33,7 +33,7 @@ def test_a_run_and_its_report_read_the_labeled_images_as_they_are_set(
     assert made.content["notes"] == []
     page = made.page.read_text(encoding="utf-8")
     assert ".left.jpg" not in page
-    assert "neighbour precision" in page  # there are classes
+    assert "neighbor precision" in page  # there are classes
 
 
 def test_commands_that_only_look_at_images_take_it_too(

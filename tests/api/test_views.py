@@ -57,7 +57,7 @@ def test_a_folder_with_other_files_is_refused_before_any_work(
 ) -> None:
     (tmp_path / "thesis.txt").touch()
     run(monkeypatch, "synthetic:8", f"output={tmp_path}", code=2)
-    assert "holds other files (thesis.txt), and nothing is overwritten" in capsys.readouterr().err
+    assert "holds other files (thesis.txt), and none will be overwritten" in capsys.readouterr().err
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -130,7 +130,7 @@ def test_compute_is_relative_to_the_first_recipe_and_only_for_the_same_network(t
     relative = [recipe["workload"]["relative_compute"] for recipe in content["recipes"]]
     assert relative[:3] == [1.0, pytest.approx(1 / 1.2274, abs=1e-4), None]
     rows = {row[0]: row[1:] for row in views_table(content["recipes"])}
-    assert rows["compute an image, relative"][:3] == ("1.00\u00a0×", "0.81\u00a0×", "another network")
+    assert rows["relative compute per image"][:3] == ("1.00\u00a0×", "0.81\u00a0×", "another network")
     assert rows["their weight"][:3] == ("40\u00a0% · 60\u00a0%", "14\u00a0% · 86\u00a0%", "40\u00a0% · 60\u00a0%")
 
 

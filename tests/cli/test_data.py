@@ -68,7 +68,7 @@ def test_inspection_is_a_table_or_json(
             ["pack", "{tmp}/nowhere", "output={tmp}/out"],
             "IMAGES={tmp}/nowhere does not exist; give a folder of images, an H5",
         ),
-        (["pack", "{tmp}/flat", "output={tmp}/flat"], "flat exists and is not replaced"),
+        (["pack", "{tmp}/flat", "output={tmp}/flat"], "flat exists and will not be replaced"),
         (
             ["pack", "{tmp}/flat", "output={tmp}/out", "short_sid=3"],
             "short_sid is not a setting: did you mean short_side?",

@@ -155,7 +155,7 @@ def test_wrong_annotations_and_unset_data_end_in_a_sentence(
     content["annotations"] = []
     write_coco(data, content, "val2017")
     run(monkeypatch, *words(data, tmp_path / "run"), code=2)
-    assert "val2017 has no object to learn or to measure" in capsys.readouterr().err
+    assert "val2017 has no object to train or evaluate on" in capsys.readouterr().err
     content = coco_content("train2017")
     content["annotations"][2]["segmentation"] = [[1, 2, 3, 4]]
     write_coco(data, content, "train2017")

@@ -51,7 +51,7 @@ def test_a_result_is_shown_written_and_compared(
     folders = [str(tmp_path / name) for name in ("result", "fast")]
     table = output_of(monkeypatch, capsys, "compare", *folders).splitlines()
     assert [line.count("|") for line in table[:4]] == [8, 8, 8, 8]
-    assert table[-1].endswith("no protocol on the same images is on both sides.")
+    assert table[-1].endswith("no protocol was measured on the same images on both sides.")
     assert "knn, k = 5" in table[2]
     rows = json.loads(output_of(monkeypatch, capsys, "compare", "--json", *folders))
     assert [row["origin"] for row in rows["rows"]] == ["measured", "measured"]
@@ -79,8 +79,8 @@ def test_settings_of_evaluations_are_explained(
 @pytest.mark.parametrize(
     ("protocol", "checkpoint", "changes", "sentence"),
     [
-        ("knn", "timm:test_resnet", {"data.val": None}, "data.val is not set: give labelled images"),
-        ("knn", "timm:test_resnet", {"data.train": "{tmp}/flat"}, "so it gives no labels; use one sub-folder"),
+        ("knn", "timm:test_resnet", {"data.val": None}, "data.val is not set: give labeled images"),
+        ("knn", "timm:test_resnet", {"data.train": "{tmp}/flat"}, "so it has no labels; use one sub-folder"),
         ("knn", "timm:test_resnet", {"data.train": "{tmp}/single"}, "all images in one sub-folder (a)"),
         (
             "knn",
@@ -92,7 +92,7 @@ def test_settings_of_evaluations_are_explained(
             "knn",
             "timm:test_resnet",
             {"knn.k": "[1, 200]"},
-            "knn.k=200 neighbours are more than the 60 training images",
+            "knn.k=200 neighbors are more than the 60 training images",
         ),
         (
             "knn",
@@ -207,10 +207,10 @@ def test_results_in_the_folder_that_one_stands_in_are_announced(
     monkeypatch.chdir(tmp_path)
     run(monkeypatch, "evaluate", "knn", "timm:test_resnet", *words(tmp_path, {"output": None, "knn.k": None}))
     captured = capsys.readouterr()
-    said = captured.err.index("in the folder that you are in; output=FOLDER chooses another")
+    said = captured.err.index("in the current folder; output=FOLDER chooses another")
     assert said < captured.err.index("features of data.train")
     assert "k = 20" in captured.out
-    assert "note: k = 100 and 200 left out: there are 60 training images only." in captured.out + captured.err
+    assert "note: k = 100 and 200 left out: there are only 60 training images." in captured.out + captured.err
 
 
 def test_compare_takes_results_only(

@@ -70,7 +70,7 @@ def test_results_of_other_images_say_so() -> None:
     lines = table(*(result(data=data) for data in sets)).splitlines()
     assert "5 images at 64 px, set A |" in lines[2]
     assert "5 images at 64 px, set B |" in lines[3]
-    assert lines[-1].startswith("Sets with different letters are not the same images")
+    assert lines[-1].startswith("Sets with different letters hold different images")
     assert "set A" not in table(result(data=sets[0]), result(data=sets[0]))
 
 
@@ -144,7 +144,7 @@ def test_two_networks_on_the_same_images_are_told_apart_image_by_image(tmp_path:
     (tmp_path / "near" / "ranks.safetensors").unlink()
     (unknown,) = compare_files([[one], [near]]).differences
     assert (unknown["value"], unknown["verdict"]) == (2.0, None)
-    assert "nothing is known of chance" in unknown["sentence"]
+    assert "there is no interval" in unknown["sentence"]
 
 
 def test_over_seeds_means_have_students_intervals(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_over_seeds_means_have_students_intervals(tmp_path: Path) -> None:
 def test_a_difference_is_of_the_same_protocol_and_images_only(tmp_path: Path) -> None:
     one, other = write(tmp_path / "one"), write(tmp_path / "other", protocol="knn", details={"k": 20})
     (found,) = compare_files([[one], [other]]).differences
-    assert found["sentence"].startswith("No difference is given")
+    assert found["sentence"].startswith("No difference:")
 
 
 def test_a_run_folder_means_all_of_its_results(tmp_path: Path) -> None:

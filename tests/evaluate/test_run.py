@@ -221,7 +221,7 @@ def test_fine_tuning_takes_the_projection_head_of_a_run_unless_told_otherwise(
     details = result.content["details"]
     assert (details["head"], details["train_share"], details["batch_size"]) == (expected, 0.5, 16)
     [few] = result.notes
-    assert few.startswith("only 1 step(s) of 16 images: too few to fine-tune a network to its end")
+    assert few.startswith("only 1 step(s) of 16 images: too few to finish fine-tuning")
     before = sslight.load_backbone(checkpoint).state_dict()
     after = sslight.load_backbone(tmp_path / "result" / "backbone.safetensors").state_dict()
     assert all(not torch.equal(after[name], value) for name, value in before.items() if value.ndim > 1)
@@ -235,7 +235,7 @@ def test_a_baseline_is_measured_at_the_size_of_small_images_and_says_so_with_wha
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = evaluate("knn", "timm:test_resnet", tmp_path, knn__k=[1], image_size=None)
-    said = "the images are small: measured at 64 px, not at the network's 160 (image_size)."
+    said = "the images are small, so they are measured at 64 px, not at the network's 160 (image_size)."
     assert result.notes == [said]
     assert result.content["transform"]["image_size"] == 64
     assert capsys.readouterr().err.splitlines()[:3] == [said, "data.train: 60 images", "data.val: 30 images"]

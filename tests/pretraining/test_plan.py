@@ -147,7 +147,7 @@ def test_hours_set_the_length_and_say_what_is_given_up() -> None:
     settings, choices = choose(TINY_IMAGENET, LAPTOP, {}, budget=budget)
     assert settings.epochs == 28
     reason = {c.setting: c.because for c in choices}["epochs"]
-    assert reason == "720,000 images seen in all fit into the hours; a full run sees 11,519,834"
+    assert reason == "720,000 images seen in total fit into the hours; a full run sees 11,519,834"
     settings, _ = choose(TINY_IMAGENET, LAPTOP, {}, budget=hours(0.2, images_per_second=100, pixels=10_784))
     assert settings.steps == 1_125
     settings, choices = choose(ICONS, LAPTOP, {}, budget=hours(1000, images_per_second=100, pixels=10_784))
@@ -192,9 +192,7 @@ MEMORY = Memory(fixed=0.2 * GB, per_image=0.02 * GB, lean=0.006 * GB, buffered=0
 def test_a_run_is_made_to_fit(free: float, given: dict[str, Any], expected: dict[str, Any] | None) -> None:
     machine = Machine("cpu", "CPU", 1, 2, round(free * GB), "32")
     if expected is None:
-        with pytest.raises(
-            ValueError, match=r"batch_size=256 needs about 5\.3 GiB of memory in each process, of which"
-        ):
+        with pytest.raises(ValueError, match=r"batch_size=256 needs about 5\.3 GiB of memory in each process, and"):
             fit(MEMORY, machine, 256, given)
     else:
         assert {name: choice.value for name, choice in fit(MEMORY, machine, 256, given).items()} == expected

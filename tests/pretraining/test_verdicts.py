@@ -227,7 +227,7 @@ def judged_with(health: HealthWatch, *measured: tuple[int, float, float]) -> Ver
         ([(0, 10.0, 0), (100, 40.0, 0.6), (200, 34.0, 0.5), (300, 33.0, 0.5)], "the accuracy fell (kNN 40.0 % at"),
         (
             [(0, 10.0, 0), (100, 30.0, 0.6), (200, 41.0, 0.49), (300, 41.3, 0.3), (400, 41.2, 0.12)],
-            "the accuracy has stood still while the targets became sharper (kNN 41.0 % at step 200, now 41.2 %",
+            "the accuracy has stalled while the targets became sharper (kNN 41.0 % at step 200, now 41.2 %",
         ),
     ],
 )

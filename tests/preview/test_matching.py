@@ -51,7 +51,7 @@ CASES: list[tuple[str, str, dict[str, Any], list[list[int]], int | None, str]] =
         "a blur of up to 2 px (views.blur_sigma) is 5.6 %",
     ),
     ("magnification", "dino_cnn_sslight", {}, SMALL, None, "views.global_size=224 enlarges crops 4.5 times"),
-    ("magnification", "dino_vit_sslight", {}, [[100, 120]], 16, "that costs compute and shows nothing more"),
+    ("magnification", "dino_vit_sslight", {}, [[100, 120]], 16, "this costs compute and adds no information"),
     ("patches", "dino_vit_sslight", {"views.local_size": 120}, PHOTOGRAPHS, 16, "views.local_size=120 is not a mul"),
     ("pair weight", "dino_cnn_sslight", {"global_pair_weight": 1.0}, PHOTOGRAPHS, None, "leaves local views out"),
 ]

@@ -107,7 +107,7 @@ def test_only_an_own_page_is_replaced(tmp_path: Path) -> None:
     other.write_text("my thesis")
     check_page_file(own)
     check_page_file(tmp_path / "new" / "report.html")
-    with pytest.raises(ValueError, match="is not a page of `sslight report`, and nothing else is overwritten"):
+    with pytest.raises(ValueError, match="is not a page of `sslight report`, so it will not be overwritten"):
         check_page_file(other)
     with pytest.raises(ValueError, match=r"is a folder: give a file, such as .*report\.html"):
         check_page_file(tmp_path)
@@ -121,7 +121,7 @@ def test_a_folder_is_new_or_empty_or_has_an_earlier_page(tmp_path: Path) -> None
     check_page_folder(tmp_path / "new" / "views.html")
     assert not (tmp_path / "new").exists()
     file.write_text("<html>my own page</html>")
-    with pytest.raises(ValueError, match=r"holds other files \(views\.html\), and nothing is overwritten"):
+    with pytest.raises(ValueError, match=r"holds other files \(views\.html\), and none will be overwritten"):
         check_page_folder(file)
     with pytest.raises(ValueError, match="is a file: give a folder"):
         check_page_folder(file / "views.html")

@@ -104,7 +104,7 @@ def test_a_missing_client_is_told_before_anything_is_written(tiny: Settings, mon
 
 @pytest.mark.parametrize("value", [["none", "wandb"], ["wandb", "wandb"], []])
 def test_none_stands_alone_and_each_logger_once(tiny: Settings, value: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"logger=.*must be none, or one or several of"):
+    with pytest.raises(ValueError, match=r"logger=.*must be none, or one or more of"):
         tiny(logger=value)
 
 

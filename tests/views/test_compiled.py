@@ -35,7 +35,7 @@ def test_a_full_disk_costs_a_warning_and_not_the_call(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.save", full)
     kernel = compiled(_sum)
-    with pytest.warns(UserWarning, match=r"cannot be kept \(No space left on device\).* set NUMBA_CACHE_DIR"):
+    with pytest.warns(UserWarning, match=r"cannot be cached \(No space left on device\).* set NUMBA_CACHE_DIR"):
         assert kernel(np.ones(3)) == 3
 
 

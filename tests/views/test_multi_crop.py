@@ -168,7 +168,7 @@ def test_settings_and_recipes_reach_the_views() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_global": 0}, "num_global=0 is too small: give a whole number from 1 up"),
+        ({"num_global": 0}, "num_global=0 is too small: give an integer of at least 1"),
         ({"num_local": -1}, "num_local=-1 is too small"),
         ({"local_size": 0}, "local_size=0 is too small"),
         ({"local_scale": (0.05, 1.2)}, r"local_scale=\(0\.05, 1\.2\) is not an interval: .* ≤ 1\."),
@@ -189,7 +189,7 @@ def test_arguments_out_of_range_are_named(arguments: dict[str, Any], message: st
 
 @pytest.mark.parametrize("key", [(), (1, 2, 3, 4, 5), (-1,), (2**64,)])
 def test_keys_that_name_nothing_are_refused(key: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="does not name random numbers"):
+    with pytest.raises(ValueError, match="is not a key for random numbers"):
         SMALL(IMAGE, key=key)
 
 

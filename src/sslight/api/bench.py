@@ -166,10 +166,10 @@ def loader_bottleneck(reading: float, decoding: float, views: float, *, workers:
     whole = reading + decoding + views
     shares = f"reading {reading / whole:.0%}, decoding {decoding / whole:.0%}, views {views / whole:.0%} of an image"
     if reading == max(reading, decoding, views):
-        return f"reading ({shares}): packed images or a faster disk help (sslight data pack)."
+        return f"reading ({shares}): pack the images or use a faster disk (sslight data pack)."
     if decoding > views:
-        return f"decoding ({shares}): images stored at a smaller size help (sslight data pack)."
-    return f"the views ({shares}): fewer or smaller ones help (views.num_local, views.local_size)."
+        return f"decoding ({shares}): store the images at a smaller size (sslight data pack)."
+    return f"the views ({shares}): use fewer or smaller ones (views.num_local, views.local_size)."
 
 
 # ---- The step -----------------------------------------------------------------------------------------------
@@ -229,12 +229,12 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
 
 _PARTS = {
     "data wait": "waiting for data",
-    "normalisation": "normalisation",
+    "normalization": "normalization",
     "teacher forward": "the teacher's forward pass",
     "student forward": "the student's forward pass",
     "loss": "the loss",
     "backward": "the backward pass",
-    "optimizer": "the optimiser",
+    "optimizer": "the optimizer",
     "teacher update": "the teacher's update",
 }
 """The parts of a step in their order, and what they are called in a sentence."""
@@ -251,7 +251,7 @@ def step_bottleneck(parts: dict[str, float], *, workers: int, on_gpu: bool, prec
     largest = max((name for name in parts if name != "data wait"), key=lambda name: parts[name])
     said = f"{_PARTS.get(largest, largest)} ({parts[largest] / whole:.0%} of the step)"
     if largest in ("optimizer", "teacher update"):
-        return f"{said}: its cost does not depend on the batch; a larger batch_size helps."
+        return f"{said}: its cost does not depend on the batch: use a larger batch_size."
     gains = precision == "32" and (on_gpu or bf16_is_fast_on_cpu())
     faster = "precision=bf16, " if gains else ""
-    return f"{said}: {faster}fewer or smaller views (views.num_local, views.local_size) or a smaller backbone help."
+    return f"{said}: {faster}use fewer or smaller views (views.num_local, views.local_size) or a smaller backbone."

@@ -29,10 +29,10 @@ def detect(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, *
         more: The same as keywords.
 
     Returns:
-        The result; None in all processes but the first.
+        The result; None except in the first process.
 
     Raises:
-        ValueError: a setting, a file or the data is wrong; nothing has been written then.
+        ValueError: a setting, a file or the data is wrong (before anything is written).
         TrainingStopped: the loss became non-finite or a signal ended the run.
     """
     return detect_with(build_detect_settings(checkpoint, {**(overrides or {}), **more}))

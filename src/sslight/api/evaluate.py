@@ -27,7 +27,7 @@ def evaluate_backbone(
         more: The same as keywords; sections as dictionaries.
 
     Returns:
-        The result; None in all processes but the first.
+        The result; None except in the first process.
 
     Raises:
         ValueError: a setting, a file or the data is wrong.

@@ -1,4 +1,4 @@
-"""The parts of an export put together: the files of one room, compared by the neighbours of another."""
+"""The parts of an export put together: the files of one room, compared by the neighbors of another."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from sslight.train import weights_in
 
 
 def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> ExportResult:
-    """Write a backbone as files for other programs and devices, each checked against PyTorch and measured.
+    """Export a backbone to files for other programs and devices, each checked against PyTorch and measured.
 
     ``export_backbone("runs/first/backbone.safetensors", {"data.check": "images"}, format=["safetensors", "onnx"])``;
     settings have the names of the command line.

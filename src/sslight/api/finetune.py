@@ -1,4 +1,4 @@
-"""``sslight finetune`` as a Python function: a backbone and labelled images in, a classifier in one file out."""
+"""``sslight finetune`` as a Python function: a backbone and labeled images in, a classifier in one file out."""
 
 import hashlib
 import shutil
@@ -84,10 +84,10 @@ def finetune(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None,
         more: The same as keywords.
 
     Returns:
-        The result; None in all processes but the first.
+        The result; None except in the first process.
 
     Raises:
-        ValueError: a setting, a file or the data is wrong; nothing has been written then.
+        ValueError: a setting, a file or the data is wrong (before anything is written).
         TrainingStopped: the loss became non-finite or a signal ended the run.
     """
     return finetune_with(build_finetune_settings(checkpoint, {**(overrides or {}), **more}))
@@ -172,7 +172,7 @@ def _prepare(
     trained, held_out = _split(sets, settings)
     if len(trained) < 2 * fabric.world_size:
         raise ValueError(
-            f"data.train has {len(trained)} images to train on, and each of {fabric.world_size} process(es) needs two "
+            f"data.train has {len(trained)} images to train on, but each of {fabric.world_size} process(es) needs two "
             "for batch norm: give more."
         )
     return _Finetuning(settings, sets, backbone, info, origin, transform, trained, held_out, fabric, workers, limits)
@@ -191,12 +191,12 @@ def _split(sets: LabeledSets, settings: FinetuneSettings) -> tuple[npt.NDArray[n
     held_out = np.setdiff1d(everything, trained)
     if settings.holdout and not len(held_out):
         raise ValueError(
-            f"holdout={settings.holdout:g} of the {len(sets.train)} images of data.train is none: raise it, or set "
+            f"holdout={settings.holdout:g} of the {len(sets.train)} images of data.train is no image: raise it, or set "
             "holdout=0 to train on everything and keep the last epoch."
         )
     if settings.batch_size is not None and settings.batch_size > len(trained):
         raise ValueError(
-            f"batch_size={settings.batch_size} is more than the {len(trained)} images that are trained on: set "
+            f"batch_size={settings.batch_size} is more than the {len(trained)} training images: set "
             f"batch_size={len(trained)} or less, or leave it out."
         )
     return trained, held_out
@@ -368,11 +368,13 @@ class _Finetuning:
         known = {self.sets.train.locate(index) for index in range(len(self.sets.train))}
         shared = sum(self.sets.val.locate(index) in known for index in range(len(self.sets.val)))
         if shared:
-            notes.append(f"{shared:,} images of data.val are in data.train too: the accuracy is too good.")
+            notes.append(f"{shared:,} images of data.val are also in data.train, so the accuracy is too high.")
         counts = {name: number for name, number in self._counts().items() if number}
         (few, least), (many, most) = (pick(counts.items(), key=lambda item: item[1]) for pick in (min, max))
         if most > _IMBALANCED * least:
-            done = "balance=true makes up for it" if self.settings.balance else "balance=true would make up for it"
+            done = (
+                "balance=true compensates for it" if self.settings.balance else "balance=true would compensate for it"
+            )
             notes.append(f"the classes have from {least:,} ({few}) to {most:,} ({many}) training images; {done}.")
         return notes
 

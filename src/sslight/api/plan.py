@@ -66,13 +66,13 @@ class Plan:
 
 
 def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = None, **more: Any) -> Plan:
-    """Find the settings of a run on ``data.train``, and run nothing but a few steps that tell how fast it would be.
+    """Find the settings of a run on ``data.train``. Only a few steps are run, to measure the speed.
 
     ``plan({"data.train": "images"}, hours=8, backbone="resnet18")``
 
     Args:
-        overrides: Settings that shall be as they are given, dotted or nested.
-        hours: Time that the run may take, from now on; None says how long it takes.
+        overrides: Settings to keep as given, dotted or nested.
+        hours: Time that the run may take, from now on; with None, the plan says how long it takes.
         more: As ``overrides``, as keywords.
 
     Raises:
@@ -197,7 +197,7 @@ class _Planner:
             counted = settings.views.num_local
             settings, choices = decide(fitted=changes)
             if settings.views.num_local > counted:  # smaller steps make more of them, and long runs have more views
-                changes["views.num_local"] = Choice("views.num_local", counted, "memory for no more")
+                changes["views.num_local"] = Choice("views.num_local", counted, "no memory for more")
                 settings, choices = decide(fitted=changes)
         return settings, choices, memory
 
@@ -248,18 +248,18 @@ class _Planner:
     def _notes(self, settings: PretrainSettings, speed: StepSpeed, steps: int) -> list[str]:
         images, notes = self.images, []
         if steps < _FEWEST_STEPS:
-            notes.append(f"{steps:,} steps teach little: on 2,000 drawn images it took a thousand")
+            notes.append(f"{steps:,} steps teach little: 2,000 drawn images needed a thousand")
         paths = " ".join(settings.data.train)
         if images.megapixels > _LARGE_MEGAPIXELS:
             side = 2 * settings.views.global_size
             notes.append(
-                f"images of {images.megapixels:.1f} megapixels are decoded anew in every epoch: train on smaller "
+                f"images of {images.megapixels:.1f} megapixels are decoded again in every epoch: train on smaller "
                 f"copies, `sslight data pack {paths} output=SHARDS short_side={side}` and data.train=SHARDS"
             )
         if images.alike >= _ALIKE_SHARE:
             notes.append(
-                f"{images.alike:.0%} of the images look like the next one by name, as frames of a video do: take one "
-                "in several seconds (a list file as data.subset)"
+                f"{images.alike:.0%} of the images look like the next one by name, like video frames: take one "
+                "every few seconds (a list file as data.subset)"
             )
         if speed.bottleneck.startswith("the loader"):
             notes.append(speed.bottleneck.removeprefix("the loader: ").rstrip("."))
@@ -272,7 +272,7 @@ def _pixels(settings: PretrainSettings) -> int:
 
 
 def _num_measured(settings: PretrainSettings) -> int:
-    """Labelled images of which a measurement computes features."""
+    """Labeled images of which a measurement computes features."""
     if not settings.measures_knn:
         return 0
     sets = [settings.data.val, settings.probe.train or settings.data.train]

@@ -60,9 +60,9 @@ from sslight.views import build_multi_crop
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """A finished run: where it is, the exported backbone, and what was measured.
+    """A finished run: its folder, the exported backbone, and the measurements.
 
-    ``training.metrics`` holds the last step's figures, ``training.measurements`` the accuracies of the
+    ``training.metrics`` holds the last step's metrics, ``training.measurements`` the accuracies of the
     untrained network (step 0) and of every measured epoch; ``protocol`` says how they were measured.
     ``unreadable`` counts the images that were replaced, by reason; ``bad_images.csv`` in ``output`` lists them.
     """
@@ -91,11 +91,11 @@ def pretrain(
     Args:
         recipe: ``auto`` (see :func:`sslight.plan`), name of a recipe, or path of a YAML file.
         overrides: Settings that differ from the recipe, dotted or nested; with ``auto`` also ``hours``.
-        callbacks: Functions to call at log steps, epoch ends and the end, which may end the run early.
+        callbacks: Functions to call at log steps, at the end of epochs and of the run; they may stop the run early.
         more: The same as keywords; sections as dictionaries (``data={"train": "images"}``).
 
     Raises:
-        ValueError: a setting, a file or the data is wrong; nothing has been written then.
+        ValueError: a setting, a file or the data is wrong (before anything is written).
         TrainingStopped: the loss became non-finite or a signal ended the run.
     """
     changes = {**(overrides or {}), **more}
@@ -144,7 +144,7 @@ def _from_public_weights(settings: PretrainSettings) -> PretrainSettings:
     if not is_public(settings.backbone):
         return settings
     if settings.init_from is not None:
-        raise ValueError(f"backbone={settings.backbone} names weights, and so does init_from: leave one out.")
+        raise ValueError(f"backbone={settings.backbone} names weights, and so does init_from: leave one of them out.")
     network = find_public(settings.backbone).architecture
     return settings.model_copy(update={"backbone": network, "init_from": Path(settings.backbone)})
 
@@ -248,7 +248,7 @@ def report_pages(run: Path, images: int = 400) -> list[Path]:
 
 
 def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, LabeledProbe | None]:
-    """The images to train on, and the labelled probe if one is asked for."""
+    """The images to train on, and the labeled probe if one is asked for."""
     data, probe = settings.data, settings.probe
     build = partial(build_source, labeled=True, labels_column=data.labels_column, tar_image=data.tar_image)
     if not settings.measures_knn:

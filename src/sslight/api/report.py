@@ -60,20 +60,19 @@ def report_runs(
     queries: int = 6,
     seed: int = 0,
 ) -> PageResult:
-    """Make one page about one or several runs, also while they are still going on.
+    """Make one page about one or several runs, finished or not.
 
     ``report_runs(["runs/first", "runs/second"], output="both.html")``
 
     Args:
-        runs: Run folders, and further ``results.json`` files (or their folders) of evaluations; or a folder of runs,
-            for a table of all of them.
-        output: The page; ``report.html`` in the (only) folder that is named, or in the current one.
-        images: Images of which features are computed, for neighbours and map; 0 leaves these and the views out.
-        queries: Images whose nearest neighbours are shown.
+        runs: Run folders, and optionally ``results.json`` files (or their folders) of evaluations; or a folder of
+            runs, for a table of all of them.
+        output: The page; by default ``report.html`` in the run folder, or in the current one for several runs.
+        images: Images whose features are computed, for neighbors and map; 0 leaves out these and the views.
+        queries: Images whose nearest neighbors are shown.
         seed: Chooses the images.
 
-    Raises ValueError if a setting or a path is wrong, or there is another file at ``output``; nothing has been
-    written then.
+    Raises ValueError, before anything is written, if a setting or a path is wrong, or another file is at ``output``.
     """
     paths = [runs] if isinstance(runs, str | Path) else runs
     values = {"output": output, "images": images, "queries": queries, "seed": seed}
@@ -149,14 +148,16 @@ def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path], bool]:
                 f"{path} {what}: give the folder that `sslight pretrain` wrote (its output=){near_name(path)}"
             )
     if not folders:
-        raise ValueError("no run is named: give the folder of one, or show results alone with `sslight compare`.")
+        raise ValueError("no run given: give a run folder, or show results alone with `sslight compare`.")
     if listed and files:
-        raise ValueError(f"{files[0]} has no place in a table of all runs in a folder: name runs, or leave it out.")
+        raise ValueError(
+            f"{files[0]} does not belong in a table of all runs in a folder: name single runs, or leave it out."
+        )
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError(f"{max(folders, key=folders.count)} is given twice: name each run once.")
     if len(folders) > _MOST_RUNS and not listed:
         raise ValueError(
-            f"{len(folders)} runs are named, and a page tells {_MOST_RUNS} apart: name fewer, or the folder of all."
+            f"{len(folders)} runs are given, but a page holds at most {_MOST_RUNS}: name fewer, or the folder of all."
         )
     return folders, files, listed
 
@@ -250,7 +251,7 @@ def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
                 classes += classes_part(content)
                 rows.append(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            missing.append(f"{path} is damaged ({type(error).__name__}: {error}) and left out.")
+            missing.append(f"{path} is damaged ({type(error).__name__}: {error}) and was left out.")
     return Results(
         rows=[asdict(row) for row in compare_results(rows)],
         detections=[asdict(row) for row in compare_detections(detections)],
@@ -261,12 +262,12 @@ def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
 
 
 def _pictures(runs: Sequence[Run], page: ReportSettings) -> Pictures:
-    """Views, neighbours and features of the runs whose images and networks can be had."""
+    """Views, neighbors and features of the runs whose images and networks can be had."""
     sampled, sheets, missing = [], [], []
     by_images: dict[str, list[int]] = {}  # positions of the runs that train on the same images
     for position, run in enumerate(runs):
         if run.pretraining is None:
-            what = "no views, neighbours or map, since its config.yaml is not one of pre-training with this version"
+            what = "no views, neighbors or map, because its config.yaml is not of pre-training with this version"
             missing.append(f"{run.name}: {what}.")
             continue
         images = run.pretraining.data.model_dump_json(include={"train", "subset", "subset_seed"})
@@ -274,7 +275,7 @@ def _pictures(runs: Sequence[Run], page: ReportSettings) -> Pictures:
         try:
             sampled += _sampled(position, run, run.pretraining, page, with_start=len(runs) == 1)
         except (ValueError, OSError, WorkerFailed) as error:
-            missing.append(f"{run.name}: no neighbours and no map: {_sentence(error)}")
+            missing.append(f"{run.name}: no neighbors and no map: {_sentence(error)}")
     for positions in by_images.values():
         try:
             sheets.append(_sheet(positions, runs, page.seed))
@@ -291,7 +292,7 @@ def _sentence(error: Exception) -> str:
 def _sampled(
     position: int, run: Run, settings: PretrainSettings, page: ReportSettings, *, with_start: bool
 ) -> list[SampledFeatures]:
-    """Features and neighbours before (if asked for) and after training. Raises ValueError without weights or images."""
+    """Features and neighbors before (if asked for) and after training. Raises ValueError without weights or images."""
     weights = next((name for name in _WEIGHTS if (run.path / name).is_file()), None)
     if weights is None:
         raise ValueError("the run has no checkpoint yet")

@@ -38,22 +38,22 @@ def show_views(
     seed: int = 0,
     tar_image: str | None = None,
 ) -> PageResult:
-    """Show what recipes make of images before any training, and say whether their views match.
+    """Show the views that recipes make of images, before any training, and say whether they match.
 
     ``show_views("images", "dino_cnn_sslight", {"views.local_size": 112})``
 
     Args:
-        data: Whatever ``data.train`` takes.
-        recipe: Recipes to show. A single one is shown beside its baseline, several are compared with the
-            first one; without any, the two CNN recipes of DINO.
-        overrides: Settings of views that differ from the recipes, dotted or nested.
+        data: Anything that ``data.train`` takes.
+        recipe: Recipes to show. A single one is shown next to its baseline, several are compared with the
+            first one; the default is the two CNN recipes of DINO.
+        overrides: View settings that differ from the recipes, dotted or nested.
         output: The folder to write; new, empty, or with an earlier page.
         images: Images to show.
-        draws: Draws of all views of an image from which the numbers come.
+        draws: How often the views are drawn for the numbers.
         seed: Chooses the images; the views shown are those of the first epoch of a run with this seed.
-        tar_image: Which image of a sample of several in tar shards, as ``data.tar_image``.
+        tar_image: Which image to read if a sample in tar shards holds several, as ``data.tar_image``.
 
-    Raises ValueError if a setting, the folder or the data is wrong; nothing has been written then.
+    Raises ValueError, before anything is written, if a setting, the folder or the data is wrong.
     """
     values = {"recipe": recipe, "output": Path(output), "images": images, "draws": draws, "seed": seed}
     page = build(ViewsPageSettings, values | {"tar_image": tar_image})

@@ -134,7 +134,7 @@ def _print_inspection(found: "Inspection", source: str) -> None:
             ("modes", _counts(found.modes)),
             ("EXIF-rotated", f"{found.num_rotated:,}"),
             ("unreadable", f"{len(found.unreadable):,}"),
-            ("passed over", passed_over_in_words(found.passed_over).removeprefix("passed over: ") or "nothing"),
+            ("skipped", passed_over_in_words(found.passed_over).removeprefix("skipped: ") or "nothing"),
             ("masks", found.masks or None),
         ]
     )

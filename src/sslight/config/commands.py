@@ -23,20 +23,20 @@ _S = TypeVar("_S", bound=fields.Section)
 
 
 class AutoSettings(fields.Section):
-    """What ``auto`` asks besides the settings of pre-training."""
+    """How long a run with ``auto`` may take."""
 
     explained_by: ClassVar[str] = "sslight config plan.{key}"
 
     hours: fields.PositiveFloat | None = None
-    """Time that the run may take, from now on; null: how long it takes is said.
+    """Time that the run may take, from now on; null: no limit, and the plan says how long it takes.
     Unit: hours. Try: 8 for a night."""
 
 
 class PlanSettings(AutoSettings):
-    """The same of ``sslight plan``."""
+    """How a run is planned."""
 
     save: fields.FilePath | None = None
-    """A new YAML file for the settings, which sslight pretrain takes as its recipe. Unit: path. Try: plan.yaml."""
+    """A new YAML file for the settings; sslight pretrain takes it as a recipe. Unit: path. Try: plan.yaml."""
 
 
 class BenchSettings(fields.Section):
@@ -45,19 +45,19 @@ class BenchSettings(fields.Section):
     explained_by: ClassVar[str] = "sslight config bench.{key}"
 
     seconds: fields.PositiveFloat = 15.0
-    """How long to load. Unit: seconds. Try: 60 on a machine that is not quiet."""
+    """How long to load. Unit: seconds. Try: 60 on a busy machine."""
 
 
 class ImportSettings(fields.Section):
-    """What becomes of other programs' weights."""
+    """How other programs' weights are imported."""
 
     explained_by: ClassVar[str] = "sslight config import.{key}"
 
     output: fields.FilePath
-    """The file to write, a new one. Unit: path. Try: backbone.safetensors."""
+    """The new file to write. Unit: path. Try: backbone.safetensors."""
 
     backbone: str | None = None
-    """timm's name of the network; null: as the file says. Unit: name. Try: null; resnet50 for a file without it."""
+    """timm's name of the network; null: read from the file. Unit: name. Try: null; resnet50 for a file without it."""
 
     network: fields.Network = "student"
 
@@ -68,7 +68,7 @@ class ConfigSettings(fields.Section):
     explained_by: ClassVar[str] = "sslight config config.{key}"
 
     from_original: fields.FilePath | None = None
-    """A configuration of the original implementation, which is printed as a recipe. Unit: path. Try: null."""
+    """A configuration of the original implementation to print as a recipe. Unit: path. Try: null."""
 
 
 @dataclass(frozen=True)

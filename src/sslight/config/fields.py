@@ -82,7 +82,7 @@ def _check_devices(value: str) -> str:
 
 def _check_logger(value: list[str]) -> list[str]:
     if not value or len(set(value)) < len(value) or ("none" in value and len(value) > 1):
-        raise ValueError("must be none, or one or several of tensorboard, wandb, mlflow and trackio, each once")
+        raise ValueError("must be none, or one or more of tensorboard, wandb, mlflow and trackio, each once")
     return value
 
 
@@ -103,64 +103,64 @@ TextPath = Annotated[str, AfterValidator(expanded)]
 FilePath = Annotated[Path, AfterValidator(lambda path: Path(expanded(str(path))))]
 Paths = Annotated[list[TextPath], BeforeValidator(as_text), BeforeValidator(as_list)]
 
-# Fields that several commands have, explained once.
+# Fields of several commands, explained once.
 # fmt: off
-MaxPixels = Annotated[int, Field(ge=1, le=LARGEST_MAX_PIXELS, description="""Largest image that is decoded, as
-    width × height; larger ones count as unreadable, before memory is taken. A worker needs up to 9 bytes a pixel.
-    Unit: px. Try: the number of your largest images; a small one where anybody can add images.""")]  # PIL's own limit
+MaxPixels = Annotated[int, Field(ge=1, le=LARGEST_MAX_PIXELS, description="""Largest image to decode, as
+    width × height; larger ones count as unreadable, before memory is allocated. A worker needs up to 9 bytes per pixel.
+    Unit: px. Try: the size of your largest images; less if anybody can add images.""")]  # PIL's own limit
 
-MaxBadShare = Annotated[float, Field(ge=0.0, le=1.0, description="""Largest share of unreadable images that is
-    accepted. In training each is replaced by another one and listed; elsewhere they are left out and counted (in
-    detection their objects count as missed). Unit: share of the images. Try: 0 to accept none.""")]
+MaxBadShare = Annotated[float, Field(ge=0.0, le=1.0, description="""Largest share of unreadable images to
+    tolerate. In training they are replaced and listed; elsewhere they are left out and counted (in
+    detection their objects count as missed). Unit: share of the images. Try: 0 to tolerate none.""")]
 
-ReadTimeout = Annotated[float, Field(gt=0.0, description="""Longest time that reading and decoding one image may take in
-    a worker process; then the command stops and names the image. With workers=0 there is no such limit.
-    Unit: seconds. Try: more for stores that answer slowly; less to notice a dead disk sooner.""")]
+ReadTimeout = Annotated[float, Field(gt=0.0, description="""Longest time that a worker process may take to read and
+    decode one image; after it, the command stops and names the image. With workers=0 there is no such limit.
+    Unit: seconds. Try: more for slow stores; less to notice a dead disk sooner.""")]
 
-Subset = Annotated[TextPath | float | None, Field(description="""Which part of data.train is used: a list file (one name
-    or index a line, or lines of ``index,label,wnid,filename``) or a share between 0 and 1, drawn with data.subset_seed
-    and stratified by class. null uses all.
+Subset = Annotated[TextPath | float | None, Field(description="""Part of data.train to use: a list file (one name
+    or index per line, or lines of ``index,label,wnid,filename``) or a share between 0 and 1, drawn with
+    data.subset_seed and stratified by class. null uses all.
     Unit: path or share. Try: 0.1 for a quick look; for semi the published 1 % or 10 % list, or 0.01 or 0.1.""")]
 
-LabelTable = Annotated[TextPath | None, Field(description="""Table that gives the images (labels: those of data.train,
-    val_labels: those of data.val) their classes, in place of their folders: lines of name and label, with or without
-    a line of headings; one table may serve both.
-    Unit: path. Try: null where each class has a folder of its own; else your CSV file.""")]
+LabelTable = Annotated[TextPath | None, Field(description="""Table with the classes of the images, instead of folders
+    (labels: of data.train, val_labels: of data.val): lines of name and label, with or without
+    a header line; one table may serve both.
+    Unit: path. Try: null if each class has its own folder; else your CSV file.""")]
 
-LabelsColumn = Annotated[str | None, Field(description="""Heading of the column of labels, in tables of more than two
+LabelsColumn = Annotated[str | None, Field(description="""Heading of the label column, in tables with more than two
     columns; null: the second of two. Unit: name. Try: null, or the heading in the table's first line.""")]
 
-TarImage = Annotated[str | None, Field(description="""Which image is read of a sample that holds several, in tar
-    shards: its suffix, or ``all``. null takes ``KEY.jpg`` beside ``KEY.seg.png`` (the suffix with the fewest dots,
+TarImage = Annotated[str | None, Field(description="""Which image to read in tar shards if a sample holds several:
+    its suffix, or ``all``. null takes ``KEY.jpg`` rather than ``KEY.seg.png`` (the suffix with the fewest dots,
     then jpg before png and others). Unit: suffix. Try: null; seg.png for the masks.""")]
 
-SubsetSeed = Annotated[Seed, Field(description="""Seed of the draw when data.subset is a share.
-    Unit: none. Try: another number for another draw of the same size; several, to see how far results vary.""")]
+SubsetSeed = Annotated[Seed, Field(description="""Seed of the draw if data.subset is a share.
+    Unit: none. Try: another number for another draw of the same size; several, to see how much results vary.""")]
 
-Network = Annotated[Literal["student", "teacher"], Field(description="""Which network of a checkpoint: the one that
-    was trained (student, query), or its moving mean (teacher, key). Unit: name. Try: student, as published.""")]
+Network = Annotated[Literal["student", "teacher"], Field(description="""Which network of a checkpoint to use: the
+    trained one (student, query), or its moving average (teacher, key). Unit: name. Try: student, as published.""")]
 
-Devices = Annotated[str, BeforeValidator(as_text), AfterValidator(_check_devices), Field(description="""Where to
-    compute: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. Under torchrun and srun the
-    number of processes is theirs. Unit: name or number. Try: auto.""")]
+Devices = Annotated[str, BeforeValidator(as_text), AfterValidator(_check_devices), Field(description="""Devices to
+    use: auto (all GPUs, else the CPU), cpu, gpu (all GPUs) or a number of GPUs. torchrun and srun set
+    the number of processes themselves. Unit: name or number. Try: auto.""")]
 
-LogEvery = Annotated[int, Field(ge=1, description="""Steps from one line of metrics.jsonl to the next, where something
-    is trained. Unit: steps. Try: 10 or 20; each line makes the host wait for the device once.""")]
+LogEvery = Annotated[int, Field(ge=1, description="""Steps between lines of metrics.jsonl, in training.
+    Unit: steps. Try: 10 or 20; each line makes the host wait for the device once.""")]
 
-CheckpointEverySteps = Annotated[PositiveInt | None, Field(description="""Steps from one write of checkpoints/last.pt
-    to the next, where something is trained; it is always written at the end. Unit: steps. Try: null.""")]
+CheckpointEverySteps = Annotated[PositiveInt | None, Field(description="""Steps between writes of checkpoints/last.pt,
+    in training; it is always written at the end. Unit: steps. Try: null.""")]
 
-CheckpointEveryMinutes = Annotated[PositiveFloat | None, Field(description="""Longest time from one write of
-    checkpoints/last.pt to the next; null for the end only.
-    Unit: minutes. Try: as much work as you are ready to lose.""")]
+CheckpointEveryMinutes = Annotated[PositiveFloat | None, Field(description="""Longest time between writes of
+    checkpoints/last.pt; null: only at the end.
+    Unit: minutes. Try: as much work as you can afford to lose.""")]
 
 Logger = Annotated[list[Literal["tensorboard", "wandb", "mlflow", "trackio", "none"]], BeforeValidator(as_list),
-    AfterValidator(_check_logger), Field(description="""Where training figures go besides metrics.jsonl, one or a list:
+    AfterValidator(_check_logger), Field(description="""Where to send metrics besides metrics.jsonl, one or a list:
     tensorboard, wandb (Weights & Biases), mlflow, trackio, or none. The last three need their own package, take the
     address and project from their own environment variables, and get a report page at the end of pre-training.
     Unit: name(s). Try: tensorboard.""")]
 
-MinLR = Annotated[float, Field(ge=0.0, description="""Learning rate that the cosine schedule ends at; not scaled with
+MinLR = Annotated[float, Field(ge=0.0, description="""Learning rate at the end of the cosine schedule; not scaled with
     the batch. Unit: learning rate. Try: 1e-6, as published.""")]
 
 KNNTemperature = Annotated[float, Field(gt=0.0, description="""Temperature of the votes exp(cosine / temperature).

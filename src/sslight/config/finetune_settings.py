@@ -16,12 +16,12 @@ class FinetuneSettings(fields.Section):
 
     checkpoint: fields.TextPath
     """The backbone to start from (the first word of the command), named as in sslight evaluate knn.
-    Unit: path or name. Try: runs/first; timm:NAME with init=random to compare with a start from scratch."""
+    Unit: path or name. Try: runs/first; timm:NAME with init=random to compare with training from scratch."""
 
     network: fields.Network = "student"
 
     init: Literal["weights", "random"] = "weights"
-    """How the backbone starts. weights: from those of the checkpoint. random: from new ones, drawn with seed.
+    """Initial weights of the backbone. weights: those of the checkpoint. random: new ones, drawn with seed.
     Unit: name. Try: weights; random to see what pre-training gains."""
 
     output: fields.FilePath | None = None
@@ -29,44 +29,44 @@ class FinetuneSettings(fields.Section):
     Unit: path. Try: runs/classifier."""
 
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    """Share of data.train, by class, that is not trained on: by it the epoch is chosen whose weights are kept, the last
-    one that is not worse than the best by more than chance. 0 trains on everything and keeps the last epoch's.
-    Unit: share. Try: 0.1; 0 with fewer than about twenty images a class, once the other settings are settled."""
+    """Share of data.train, by class, that is held out. It chooses the epoch whose weights are kept: the last
+    one that is not significantly worse than the best. 0 trains on everything and keeps the last epoch.
+    Unit: share. Try: 0.1; 0 with fewer than about twenty images per class, once the other settings are settled."""
 
     epochs: fields.PositiveInt | None = None
-    """Length; null: as many as make 1500 steps, but at least 10 and at most 100.
+    """Length of the training; null: 1500 steps, but at least 10 and at most 100 epochs.
     Unit: passes over the training images. Try: null; a few for a first look."""
 
     batch_size: fields.PositiveInt | None = None
-    """Images in one step, over all devices; null: 64, but not more than an eighth of the training images.
+    """Images in one step, over all devices; null: 64, but at most an eighth of the training images.
     Unit: images. Try: null."""
 
     lr: fields.PositiveFloat = 0.001
-    """Highest learning rate of the backbone (AdamW); it rises in the first twentieth of the run and falls on a cosine.
-    Unit: learning rate. Try: 0.001; 0.0003 for ViTs and where the images are like those of pre-training."""
+    """Peak learning rate of the backbone (AdamW); it rises in the first twentieth of the run and falls on a cosine.
+    Unit: learning rate. Try: 0.001; 0.0003 for ViTs and for images like those of pre-training."""
 
     head_lr_factor: fields.PositiveFloat = 1.0
-    """By which the rate is multiplied for the new layer. Unit: factor. Try: 1; 10."""
+    """Factor on the learning rate for the new layer. Unit: factor. Try: 1; 10."""
 
     weight_decay: fields.NonNegativeFloat = 0.05
-    """Weight decay of all but biases and norm layers. Unit: per step, times lr. Try: 0.05."""
+    """Weight decay, except for biases and norm layers. Unit: per step, times lr. Try: 0.05."""
 
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    """Share of a label that is spread over all classes. Unit: share. Try: 0.1; 0 for probabilities as they are."""
+    """Share of a label that is spread over all classes. Unit: share. Try: 0.1; 0 for unsmoothed probabilities."""
 
     crop_scale: fields.AreaShares = (0.08, 1.0)
-    """Area of the random crops that are trained on. Unit: share of the image. Try: [0.3, 1] where details decide."""
+    """Area of the random crops in training. Unit: share of the image. Try: [0.3, 1] if details matter."""
 
     balance: bool = False
-    """Weigh images so that every class counts as much in the loss, however many images it has.
-    Unit: true or false. Try: true where rare classes matter as much as frequent ones."""
+    """Weight images so that every class counts the same in the loss, regardless of its number of images.
+    Unit: true or false. Try: true if rare classes matter as much as frequent ones."""
 
     image_size: fields.Side | None = None
-    """Side of the images that the classifier takes; null: that of pre-training (of new networks: their own, or that of
+    """Side of the classifier's input; null: that of pre-training (for new networks: their own, or that of
     the images if they are smaller). Unit: px. Try: null."""
 
     resize: fields.Side | None = None
-    """Shorter side to which images are resized before the center is cut; null: 256 / 224 of image_size.
+    """Shorter side to which images are resized before the center crop; null: 256 / 224 of image_size.
     Unit: px. Try: null; image_size to use whole square images."""
 
     data: EvaluateDataSettings = EvaluateDataSettings()
@@ -74,17 +74,17 @@ class FinetuneSettings(fields.Section):
     devices: fields.Devices = "auto"
 
     precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(fields.as_text)] = "32"
-    """Arithmetic of the network: 32 (float32), bf16 or 16 (mixed). Unit: name. Try: bf16 on recent GPUs."""
+    """Precision of the network: 32 (float32), bf16 or 16 (mixed). Unit: name. Try: bf16 on recent GPUs."""
 
     workers: fields.Workers | None = None
-    """Processes that decode and resize, per training process; null: none on a CPU, else the cores of this machine
-    divided by the training processes on it. Unit: processes. Try: null."""
+    """Processes that decode and resize, per training process; null: none on a CPU, else the machine's cores
+    divided by its training processes. Unit: processes. Try: null."""
 
     seed: fields.Seed = 0
-    """Seed of the new layer, crops, order and the part held out. Unit: none. Try: several, to see how results vary."""
+    """Seed of the new layer, crops, order and held-out part. Unit: none. Try: several, to see how much results vary."""
 
     resume: fields.Resume = "auto"
-    """Continue the run in the folder output from its last checkpoint; auto: if there is one, else start.
+    """Continue the run in the folder output from its last checkpoint; auto: continue if there is one, else start.
     Unit: true, false or auto. Try: auto; the same command then continues."""
 
     checkpoint_every_steps: fields.CheckpointEverySteps = None

@@ -1,4 +1,4 @@
-"""The settings of each method: its loss, its head, and what moves with the epochs."""
+"""The settings of each method: its loss, its head and its schedules."""
 
 from typing import Annotated
 
@@ -13,10 +13,10 @@ HeadLayers = Annotated[int, Field(ge=1, description="""Linear layers of the proj
 HeadHiddenDim = Annotated[int, Field(ge=1, description="""Width of the head's hidden layers.
     Unit: channels. Try: 2048 or 4096, as published.""")]
 
-EmbeddingDim = Annotated[int, Field(ge=1, description="""Length of the normalised embedding.
+EmbeddingDim = Annotated[int, Field(ge=1, description="""Length of the normalized embedding.
     Unit: channels. Try: 128.""")]
 
-HeadBatchNorm = Annotated[bool, Field(description="""Batch normalisation in the head (DINO: for CNNs yes, for ViTs no).
+HeadBatchNorm = Annotated[bool, Field(description="""Batch normalization in the head (DINO: yes for CNNs, no for ViTs).
     Unit: true or false. Try: the recipe's.""")]
 # fmt: on
 
@@ -39,15 +39,15 @@ class DINOSettings(Section):
     Unit: epochs. Try: a quarter of the run."""
 
     teacher_momentum: Probability = 0.996
-    """Share of the teacher kept at each step, at the start; rises to 1 along a cosine.
-    Unit: share. Try: 0.996 at batch 1024, less (0.98–0.99) for short runs of few steps."""
+    """Share of the teacher kept at each step, at the start; it rises to 1 along a cosine.
+    Unit: share. Try: 0.996 at batch 1024, less (0.98–0.99) for runs of few steps."""
 
     center_momentum: Probability = 0.9
-    """Share of the centre of the teacher's logits kept at each step. Unit: share. Try: 0.9."""
+    """Share of the center of the teacher's logits kept at each step. Unit: share. Try: 0.9."""
 
     freeze_last_layer_epochs: NonNegativeFloat = 1
-    """Epochs in which the last layer of the head stays as it was initialised.
-    Unit: epochs, also parts of one. Try: 1; more if the loss does not fall at the start."""
+    """Epochs in which the last layer of the head keeps its initialization.
+    Unit: epochs, also fractions. Try: 1; more if the loss does not fall at the start."""
 
     head_layers: Annotated[int, Field(ge=1)] = 3
     """Linear layers of the projection head before the last layer. Unit: layers. Try: 3."""
@@ -55,7 +55,7 @@ class DINOSettings(Section):
     head_hidden_dim: HeadHiddenDim = 2048
 
     head_bottleneck_dim: PositiveInt = 256
-    """Width of the head's normalised output before the last layer. Unit: channels. Try: 256."""
+    """Width of the head's normalized output before the last layer. Unit: channels. Try: 256."""
 
     head_output_dim: Annotated[int, Field(ge=2)] = 4096
     """Outputs K of the last layer. Unit: channels. Try: 4096 for ImageNet, 1024 for sets below 100,000 images."""
@@ -64,7 +64,7 @@ class DINOSettings(Section):
 
     norm_last_layer: bool = True
     """Keep the norm of the last layer's rows at 1 instead of learning it.
-    Unit: true or false. Try: true where training is unstable."""
+    Unit: true or false. Try: true if training is unstable."""
 
 
 class SwAVSettings(Section):
@@ -78,21 +78,22 @@ class SwAVSettings(Section):
     """Temperature of the softmax over prototypes. Unit: cosine. Try: 0.1, as published."""
 
     epsilon: PositiveFloat = 0.05
-    """Entropy of Sinkhorn's assignments: small is sharp. Unit: cosine. Try: 0.05; 0.03 if assignments stay uniform."""
+    """Entropy term of Sinkhorn; smaller values give sharper assignments.
+    Unit: cosine. Try: 0.05; 0.03 if assignments stay uniform."""
 
     sinkhorn_iterations: PositiveInt = 3
-    """Rounds of Sinkhorn's normalisation. Unit: rounds. Try: 3, as published."""
+    """Rounds of Sinkhorn's normalization. Unit: rounds. Try: 3, as published."""
 
     queue_size: NonNegativeInt = 3840
     """Embeddings of earlier images, over all processes, that join the batch in Sinkhorn; 0 for none.
-    Unit: images. Try: 3840 at batches below the number of prototypes; any size from one batch on."""
+    Unit: images. Try: 3840 at batches below the number of prototypes; at least one batch."""
 
     queue_start_epoch: NonNegativeInt = 15
-    """Epoch, counted from 0, from which the queue is filled; it is used once it is full.
+    """Epoch, counted from 0, at which filling the queue starts; it is used once it is full.
     Unit: epochs. Try: a tenth of the run."""
 
     freeze_prototypes_epochs: NonNegativeFloat = 1
-    """Epochs in which the prototypes stay as they were initialised. Unit: epochs, also parts of one. Try: 1."""
+    """Epochs in which the prototypes keep their initialization. Unit: epochs, also fractions. Try: 1."""
 
     head_layers: HeadLayers = 2
     head_hidden_dim: HeadHiddenDim = 4096
@@ -107,11 +108,11 @@ class MoCoSettings(Section):
     """Temperature of the softmax over the key and the queue. Unit: cosine. Try: 0.2, as published."""
 
     queue_size: PositiveInt = 65536
-    """Keys of earlier images against which a query is told apart; a multiple of batch_size.
+    """Keys of earlier images that serve as negatives; a multiple of batch_size.
     Unit: images. Try: 65536 for ImageNet, 4096 for sets below 100,000 images."""
 
     key_momentum: Probability = 0.999
-    """Share of the key network kept at each step. Unit: share. Try: 0.999; 0.99 for short runs of few steps."""
+    """Share of the key network kept at each step. Unit: share. Try: 0.999; 0.99 for runs of few steps."""
 
     head_layers: HeadLayers = 2
     head_hidden_dim: HeadHiddenDim = 2048

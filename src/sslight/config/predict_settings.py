@@ -9,19 +9,19 @@ from sslight.config.fields import FilePath, Network, PositiveInt, Section, Side,
 
 
 class PassSettings(Section):
-    """How images pass through a file, and where the result goes."""
+    """How a file is applied to images, and where the result goes."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
     output: FilePath
-    """The file to write, a new one: .csv of predictions; .npz, .csv or .parquet of features.
+    """The new file to write: .csv for predictions; .npz, .csv or .parquet for features.
     Unit: path. Try: predictions.csv, or features.npz."""
 
     batch_size: PositiveInt = 64
-    """Images that are computed at once; without influence on the result beyond rounding. Unit: images. Try: 64."""
+    """Images computed at once; only affects rounding. Unit: images. Try: 64."""
 
     device: Literal["cpu", "cuda"] | None = None
-    """Where files of weights compute; null: on the GPU if there is one. ONNX and LiteRT files compute on the CPU.
+    """Device for weights files; null: the GPU if there is one. ONNX and LiteRT files run on the CPU.
     Unit: name. Try: null."""
 
     workers: Workers | None = None
@@ -38,7 +38,7 @@ class PassSettings(Section):
 
 
 class PredictSettings(PassSettings):
-    """What is said of each image."""
+    """How images are classified."""
 
     explained_by: ClassVar[str] = "sslight config predict.{key}"
 
@@ -48,7 +48,7 @@ class PredictSettings(PassSettings):
 
 
 class EmbedSettings(PredictSettings):
-    """The same of features."""
+    """How features are computed, and where they go."""
 
     explained_by: ClassVar[str] = "sslight config embed.{key}"
     suffixes: ClassVar[tuple[str, ...]] = (".npz", ".csv", ".parquet")

@@ -14,15 +14,15 @@ from sslight.config.training_settings import CheckpointSettings, OptimSettings
 
 
 class DataSettings(fields.Section):
-    """Where the images come from and which of them are used."""
+    """Which images are used, and how they are read."""
 
     train: fields.Paths = []
     """Images to train on: a folder of class folders, a folder without classes (flat or nested), an H5 file, tar shards
     (a folder of them, one, or ``shard-{000..009}.tar``, also ``https://...``), or ``synthetic:N`` for N drawn shapes; a
-    list joins several. Unit: path(s). Try: the folder that holds all your images; labels are not needed."""
+    list joins several. Unit: path(s). Try: the folder with all your images; labels are not needed."""
 
     val: fields.Paths = []
-    """Labelled images on which the kNN accuracy is measured while training: against probe.train, or against
+    """Labeled images for measuring kNN accuracy during training: against probe.train, or against
     data.train if its folders are the same classes; else each against all others of data.val.
     Unit: path(s). Try: a few thousand images."""
 
@@ -36,36 +36,36 @@ class DataSettings(fields.Section):
     max_pixels: fields.MaxPixels = fields.MAX_PIXELS
 
     scaled_decoding: bool = False
-    """Decode JPEGs at a half, a quarter or an eighth of their sides, as far as no crop has fewer pixels than its view.
-    Views then differ by 3 of 255 grey levels in the mean, and of damage in a file only a missing end is noticed.
-    Unit: true or false. Try: true for photographs of 10 megapixels and more, where loading is too slow."""
+    """Decode JPEGs at a half, a quarter or an eighth of their size, as long as no crop has fewer pixels than its view.
+    Views then differ by 3 of 255 gray levels on average, and damage is only noticed if the end of a file is missing.
+    Unit: true or false. Try: true for photographs of 10 megapixels and more, if loading is too slow."""
 
     read_timeout: fields.ReadTimeout = fields.READ_TIMEOUT
 
 
 class ViewSettings(fields.Section):
-    """How views are cut from an image and changed."""
+    """How views are cut and augmented."""
 
     num_global: Annotated[int, Field(ge=2)] = 2
-    """Global (large) views of each image. Unit: views. Try: 2, as in all published recipes."""
+    """Global (large) views per image. Unit: views. Try: 2, as in all published recipes."""
 
     num_local: fields.NonNegativeInt = 6
-    """Local (small) views of each image; 0 trains on global views only.
+    """Local (small) views per image; 0 trains on global views only.
     Unit: views. Try: 6 for CNNs, 10 for ViTs; fewer are faster and a little less accurate."""
 
     global_size: fields.Side = 224
     """Side of a global view. Unit: px. Try: the size at which the network will be used."""
 
     local_size: fields.Side = 96
-    """Side of a local view. Unit: px. Try: 128 at 224 px global views (SSLight), which gives objects a like pixel size
+    """Side of a local view. Unit: px. Try: 128 at 224 px global views (SSLight), so objects have about the same size
     in both kinds of view; a multiple of the patch size for ViTs."""
 
     global_scale: fields.AreaShares = (0.14, 1.0)
-    """Smallest and largest share of the image area that a global view shows.
+    """Smallest and largest share of the image area in a global view.
     Unit: share of the area. Try: [0.3, 1.0] (SSLight)."""
 
     local_scale: fields.AreaShares = (0.05, 0.14)
-    """Smallest and largest share of the image area that a local view shows.
+    """Smallest and largest share of the image area in a local view.
     Unit: share of the area. Try: [0.05, 0.3] (SSLight)."""
 
     aspect_ratio: fields.Interval = (3 / 4, 4 / 3)
@@ -76,64 +76,64 @@ class ViewSettings(fields.Section):
     Unit: probability. Try: 0 where left and right differ in meaning (text, digits)."""
 
     jitter: fields.Jitter = (0.4, 0.4, 0.2, 0.1)
-    """Strength of the colour jitter: brightness, contrast, saturation (factors are drawn from
-    1 ± value, not below 0) and hue (drawn from ± value of the colour circle, at most 0.5).
-    Unit: factor, factor, factor, turns. Try: smaller values where colour carries the meaning."""
+    """Strength of the color jitter: brightness, contrast, saturation (factors are drawn from
+    1 ± value, not below 0) and hue (drawn from ± value of the color circle, at most 0.5).
+    Unit: factor, factor, factor, turns. Try: smaller values if color carries meaning."""
 
     jitter_prob: fields.Probability = 0.8
-    """Probability that a view gets colour jitter. Unit: probability. Try: 0.8, as published."""
+    """Probability of color jitter. Unit: probability. Try: 0.8, as published."""
 
     grayscale_prob: fields.Probability = 0.2
-    """Probability that a view is turned grey. Unit: probability. Try: 0 where colour carries the meaning."""
+    """Probability that a view becomes gray. Unit: probability. Try: 0 if color carries meaning."""
 
     blur_prob: tuple[fields.Probability, fields.Probability, fields.Probability] = (1.0, 0.1, 0.5)
     """Probability of a Gaussian blur: first global view, other global views, local views.
     Unit: probability. Try: lower values for small or low-resolution images."""
 
     blur_sigma: fields.Interval = (0.1, 2.0)
-    """Smallest and largest standard deviation of the blur. Unit: px. Try: an upper end below 1 for 32–64 px views."""
+    """Smallest and largest standard deviation of the blur. Unit: px. Try: at most 1 for 32–64 px views."""
 
     solarize_prob: tuple[fields.Probability, fields.Probability] = (0.0, 0.2)
-    """Probability that pixels of 128 and above are inverted: first global view, other global views.
-    Unit: probability. Try: [0, 0] for medical or other measured images."""
+    """Probability of inverting the pixels of 128 and above: first global view, other global views.
+    Unit: probability. Try: [0, 0] for medical and other measured images."""
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Mean of the red, green and blue channel (of 0–1) that is taken off on the device.
+    """Mean of the red, green and blue channel (of 0–1), subtracted on the device.
     Unit: share of full scale. Try: ImageNet's, unless your pixels are very unlike photographs."""
 
     std: tuple[fields.PositiveFloat, fields.PositiveFloat, fields.PositiveFloat] = (0.229, 0.224, 0.225)
-    """Standard deviation of the channels, by which they are divided on the device.
+    """Standard deviation of the channels; the device divides by it.
     Unit: share of full scale. Try: ImageNet's, unless your pixels are very unlike photographs."""
 
 
 class ProbeSettings(fields.Section):
-    """What is measured with labels while training; none of it changes the backbone."""
+    """What is measured with labels during training; none of it changes the backbone."""
 
     linear: bool = False
-    """Train a linear classifier on the detached features beside the method (needs labels in data.train).
+    """Also train a linear classifier on the detached features (needs labels in data.train).
     Unit: true or false. Try: true, it costs almost nothing."""
 
     train: fields.Paths = []
-    """Labelled images that take the place of data.train as the bank of neighbours, and for the linear accuracy.
-    Unit: path(s). Try: labelled images with the classes of data.val, if data.train has no labels."""
+    """Labeled images to use instead of data.train for the kNN bank and the linear accuracy.
+    Unit: path(s). Try: labeled images with the classes of data.val, if data.train has no labels."""
 
     knn: bool | None = None
-    """Measure kNN accuracy at epoch ends. null means: exactly when data.val or probe.train is given. Without
-    data.val, the images of the bank are classified by each other, each left out of its own vote.
+    """Measure kNN accuracy at the end of epochs. null: only if data.val or probe.train is given. Without
+    data.val, the images of the bank classify each other, leave-one-out.
     Unit: true, false or null. Try: null."""
 
     knn_k: fields.PositiveInt = 20
-    """Neighbours that vote. Unit: images. Try: 20 (200 for large sets), as published."""
+    """Number of neighbors that vote. Unit: images. Try: 20 (200 for large sets), as published."""
 
     knn_temperature: fields.KNNTemperature = 0.07
 
     knn_bank: fields.PositiveInt = 10_000
-    """Most images used as the bank of neighbours, drawn with the run's seed and
+    """Largest number of images in the kNN bank, drawn with the run's seed and
     stratified by class.
-    Unit: images. Try: more for a less noisy accuracy, at the cost of a longer epoch end."""
+    Unit: images. Try: more for a less noisy accuracy, but longer epoch ends."""
 
     every_epochs: fields.PositiveInt = 1
-    """Epochs from one kNN measurement to the next (the last epoch is always measured).
+    """Epochs between kNN measurements (the last epoch is always measured).
     Unit: epochs. Try: 5 for long runs."""
 
 
@@ -148,63 +148,63 @@ class PretrainSettings(fields.Section):
     Unit: name. Try: the network that will run on your device."""
 
     patch_size: fields.PositiveInt | None = None
-    """Patch side of a ViT backbone; null keeps the architecture's own. Unit: px. Try: 4 or 8 for 64 px images."""
+    """Patch size of a ViT backbone; null keeps the architecture's own. Unit: px. Try: 4 or 8 for 64 px images."""
 
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Largest rate of stochastic depth in the student, rising linearly over the blocks.
+    """Highest rate of stochastic depth in the student; it rises linearly over the blocks.
     Unit: probability. Try: 0.1 for ViTs, 0 for CNNs."""
 
     init: Literal["standard", "smooth"] = "standard"
-    """How the backbone's weights start: standard (as torchvision's or timm's), or smooth, where networks of inverted
-    residual blocks (MobileNetV2 and V3, EfficientNet) start near mean filters and with empty residual branches. All
-    others start standard either way. Unit: name. Try: smooth for MobileNetV2 in runs of few epochs."""
+    """Initialization of the backbone: standard (torchvision's or timm's), or smooth: networks of inverted
+    residual blocks (MobileNetV2 and V3, EfficientNet) start near mean filters and with empty residual branches; others
+    are always standard. Unit: name. Try: smooth for MobileNetV2 in runs of few epochs."""
 
     epochs: fields.PositiveInt | None = 200
     """Length of the run; give either epochs or steps.
     Unit: passes over data.train. Try: 200, as published; more for small sets."""
 
     steps: fields.PositiveInt | None = None
-    """Length of the run in optimiser steps, instead of epochs.
+    """Length of the run in optimizer steps, instead of epochs.
     Unit: steps. Try: 100 to see whether everything works."""
 
     batch_size: Annotated[int, Field(ge=2)] = 1024
-    """Images in one optimiser step, over all devices and all accumulated parts.
-    Unit: images. Try: 256–1024; the learning rate follows by itself."""
+    """Images in one optimizer step, over all devices and all accumulated parts.
+    Unit: images. Try: 256–1024; the learning rate scales with it."""
 
     accumulate: fields.PositiveInt = 1
-    """Parts in which a device processes its share of the batch, one after the other, to save memory. Each part has its
+    """Number of parts in which a device processes its share of the batch, one by one, to save memory. Each part has its
     own batch-norm statistics. Unit: parts. Try: 2, 4, ... when memory runs out."""
 
     lr: fields.PositiveFloat = 0.48
-    """Peak learning rate for 256 images a step; the rate used is lr · batch_size / 256.
+    """Peak learning rate for 256 images per step; the rate used is lr · batch_size / 256.
     Unit: learning rate. Try: the recipe's; a third of it if the loss jumps."""
 
     seed: fields.Seed = 0
-    """Seed of weights, order, views and all else that is random.
-    Unit: none. Try: several, to see how far results vary."""
+    """Seed of weights, order, views and everything else that is random.
+    Unit: none. Try: several, to see how much results vary."""
 
     output: fields.FilePath | None = None
-    """The run folder: settings, metrics, checkpoints and the backbone are written here. Unit: path. Try: runs/NAME."""
+    """The run folder for settings, metrics, checkpoints and the backbone. Unit: path. Try: runs/NAME."""
 
     resume: fields.Resume = False
     """Continue the run in the folder output from its last checkpoint. auto continues if there is a
-    checkpoint and starts otherwise, so that one command does for the first start and every restart.
+    checkpoint and starts otherwise, so the first start and every restart are the same command.
     Unit: true, false or auto. Try: true after an interruption; auto under torchrun and SLURM."""
 
     init_from: fields.FilePath | None = None
-    """Start a new run from these weights: of a run folder, an export, a checkpoint, anyone's file of the same network,
+    """Weights to start a new run from: a run folder, an export, a checkpoint, any weights file of the same network,
     or public ones: timm:NAME or hf-hub:OWNER/NAME, which are downloaded once.
     Unit: path or name. Try: runs/first; timm:resnet18."""
 
     devices: fields.Devices = "auto"
 
     precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(fields.as_text)] = "32"
-    """Arithmetic of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the heads' last layers stay
+    """Precision of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the heads' last layers stay
     in float32. Unit: name. Try: bf16 on recent GPUs, 16 on older ones."""
 
     compile: bool = False
-    """Compile the backbones with torch.compile, which fuses their small operations; the first steps take longer. GPUs
-    only: on a CPU it gains nothing. Unit: true or false. Try: true for runs of an hour and more on a GPU."""
+    """Compile the backbones with torch.compile, which fuses their small operations; the first steps take longer. Only
+    for GPUs: it does not help on a CPU. Unit: true or false. Try: true for runs of an hour and more on a GPU."""
 
     grad_checkpointing: bool = False
     """Keep only some of the student's activations and compute the others again in the backward pass: the same result
@@ -212,15 +212,15 @@ class PretrainSettings(fields.Section):
     batch-norm statistics of the whole batch, which accumulate does not."""
 
     workers: fields.Workers | None = None
-    """Processes that decode and augment, per training process; null takes the cores of this
-    machine divided by the training processes on it, less the one of that process.
+    """Processes that decode and augment, per training process; null: the machine's cores
+    divided by its training processes, minus one.
     Unit: processes. Try: null; 0 loads in the training process, for debugging."""
 
     log_every: fields.LogEvery = 10
     logger: fields.Logger = ["tensorboard"]
 
     global_pair_weight: fields.Probability | None = None
-    """Weight of the global–global pairs of views in the loss, the global–local pairs having the rest; null is the plain
+    """Weight of the global–global pairs of views in the loss; the global–local pairs get the rest. null: the plain
     mean over all pairs. Unit: share. Try: 0.4 (SSLight)."""
 
     data: DataSettings = DataSettings()

@@ -17,11 +17,11 @@ class ReportSettings(Section):
     Unit: path. Try: null."""
 
     images: Annotated[int, Field(ge=0, le=5000)] = 400
-    """Images of which features are computed, on the CPU, for neighbours and map; 0 leaves these and the views out.
-    Unit: images. Try: 400; 0 where the images are elsewhere."""
+    """Images whose features are computed, on the CPU, for neighbors and map; 0 leaves out these and the views.
+    Unit: images. Try: 400; 0 if the images are elsewhere."""
 
     queries: Annotated[int, Field(ge=1, le=40)] = 6
-    """Images whose nearest neighbours are shown. Unit: images. Try: 6."""
+    """Images whose nearest neighbors are shown. Unit: images. Try: 6."""
 
     seed: Seed = 0
     """Chooses the images. Unit: none. Try: another number for other images."""

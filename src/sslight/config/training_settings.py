@@ -1,4 +1,4 @@
-"""The settings of the optimiser, its schedules, and of what a run keeps."""
+"""The settings of the optimizer, its schedules and the checkpoints."""
 
 from typing import Annotated, Literal
 
@@ -8,14 +8,14 @@ from sslight.config.fields import NonNegativeFloat, NonNegativeInt, PositiveFloa
 
 
 class OptimSettings(Section):
-    """Optimiser and schedules; every schedule moves by step."""
+    """Optimizer and schedules; every schedule moves by step."""
 
     name: Literal["lars", "adamw", "sgd"] = "lars"
-    """The optimiser: lars for CNNs at large batches, adamw for ViTs, sgd.
-    Unit: name. Try: the recipe's; adamw is the easier one at batches below 256."""
+    """The optimizer: lars for CNNs at large batches, adamw for ViTs, sgd.
+    Unit: name. Try: the recipe's; adamw is easier at batches below 256."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of LARS and SGD (AdamW keeps PyTorch's betas 0.9 and 0.999). Unit: share kept a step. Try: 0.9."""
+    """Momentum of LARS and SGD (AdamW keeps PyTorch's betas 0.9 and 0.999). Unit: share kept per step. Try: 0.9."""
 
     lars_eta: PositiveFloat = 0.001
     """Trust coefficient of LARS: the step of a tensor is lr · eta · |weights| / |gradient|.
@@ -45,7 +45,7 @@ class OptimSettings(Section):
 
     warmup_epochs: NonNegativeFloat = 10
     """Length of the linear warm-up of the learning rate; must be shorter than the run.
-    Unit: epochs, also parts of one. Try: 5 % of the run."""
+    Unit: epochs, also fractions. Try: 5 % of the run."""
 
     warmup_start: NonNegativeFloat = 0.0
     """Learning rate at the first step of the warm-up; not scaled with the batch. Unit: learning rate. Try: 0."""
@@ -55,30 +55,30 @@ class OptimSettings(Section):
     Unit: gradient norm. Try: 3 for ViTs that diverge."""
 
     max_skipped_batches: NonNegativeInt = 3
-    """Batches that a run leaves out because the loss or the gradient became non-finite on them: it goes back to
-    its last checkpoint and passes such a batch by; one more of them, or one before the first checkpoint, ends it.
+    """Batches to skip after a non-finite loss or gradient. The run goes back to
+    its last checkpoint and skips the batch; one more, or one before the first checkpoint, ends the run.
     Unit: batches. Try: 3; 0 to stop at the first."""
 
 
 class CheckpointSettings(Section):
-    """When the whole state of the run is written to the run folder's checkpoints/, and what is kept."""
+    """When the complete state of the run is written to checkpoints/ in the run folder, and what is kept."""
 
     every_steps: PositiveInt | None = None
-    """Steps from one write of checkpoints/last.pt to the next; it is always written at epoch ends.
-    Unit: steps. Try: null, or a few hundred for epochs of hours."""
+    """Steps between writes of checkpoints/last.pt; it is always written at the end of an epoch.
+    Unit: steps. Try: null, or a few hundred if epochs take hours."""
 
     every_minutes: PositiveFloat | None = 30.0
-    """Longest time from one write of checkpoints/last.pt to the next; null for epoch ends only.
-    Unit: minutes. Try: as much work as you are ready to lose."""
+    """Longest time between writes of checkpoints/last.pt; null: only at the end of epochs.
+    Unit: minutes. Try: as much work as you can afford to lose."""
 
     every_epochs: PositiveInt | None = 20
-    """Epochs from one kept checkpoint (checkpoints/epoch_NNNN.pt) to the next; null keeps none.
+    """Epochs between checkpoints that are kept (checkpoints/epoch_NNNN.pt); null keeps none.
     Unit: epochs. Try: a tenth of the run."""
 
     keep_last: PositiveInt = 2
-    """Newest checkpoints that are kept: last.pt, last-1.pt, ... A run goes on from the first that is intact.
-    Unit: files. Try: 2; 1 only where room is short."""
+    """Number of newest checkpoints to keep: last.pt, last-1.pt, ... A run continues from the first intact one.
+    Unit: files. Try: 2; 1 only if disk space is short."""
 
     keep_best: bool = True
-    """Keep the checkpoint of the highest kNN accuracy as best.pt, if kNN accuracy is measured.
+    """Keep the checkpoint with the highest kNN accuracy as best.pt, if kNN accuracy is measured.
     Unit: true or false. Try: true."""

@@ -23,8 +23,8 @@ class ViewsPageSettings(Section):
     explained_by: ClassVar[str] = "sslight config views.{key}"
 
     recipe: Paths = []
-    """Recipes to show; the first is the one that others are compared with. A single one is shown beside its
-    baseline; none are the CNN recipes of DINO. Unit: name(s) or path(s). Try: the one that you mean to run."""
+    """Recipes to show; the others are compared with the first. A single one is shown next to its
+    baseline. Empty: the CNN recipes of DINO. Unit: name(s) or path(s). Try: the one you want to run."""
 
     output: FilePath = Path("views")
     """The folder to write; new, empty, or with an earlier page. Unit: path. Try: views."""
@@ -33,7 +33,7 @@ class ViewsPageSettings(Section):
     """Images to show. Unit: images. Try: 4."""
 
     draws: Annotated[int, Field(ge=100, le=1_000_000)] = 4000
-    """Draws of all views of an image from which the numbers come. Unit: draws. Try: 4000."""
+    """How often the views are drawn for the numbers. Unit: draws. Try: 4000."""
 
     seed: Seed = 0
     """Chooses the images; views are those of the first epoch of a run with this seed.

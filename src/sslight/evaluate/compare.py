@@ -142,7 +142,7 @@ def _checked(file: Path) -> Content:
     content = read_result(file)
     if "map" in (content.get("accuracy") or {}):
         raise ValueError(
-            f"{file} has the mean average precision of labels that do not exclude each other: leave it out, accuracies "
+            f"{file} has the mean average precision of a multi-label result: leave it out, because only accuracies "
             "are compared."
         )
     try:
@@ -163,7 +163,7 @@ def _differences(one: list[tuple[Path, Content]], other: list[tuple[Path, Conten
                 side.setdefault(json.dumps(key), []).append((folder, content))
     found = [_difference(json.loads(key)[0], side, sides[1][key]) for key, side in sides[0].items() if key in sides[1]]
     if not found and all(sides):
-        found = [{"sentence": "No difference is given: no protocol on the same images is on both sides."}]
+        found = [{"sentence": "No difference: no protocol was measured on the same images on both sides."}]
     return found
 
 
@@ -177,13 +177,13 @@ def _difference(protocol: str, one: list[tuple[Path, Content]], other: list[tupl
             found = paired_difference(*(hits(each[1]).tolist() for each in ranks if each))
             why = f"paired over the same {len(ranks[0][1]):,} images, not over seeds"
         else:
-            why = "the ranks of the same images are not beside both results, so nothing is known of chance"
+            why = "the per-image ranks are missing or of other images, so there is no interval"
     else:
         between, basis = (_mean(values) for values in top1), "runs"
         if min(map(len, top1)) > 1:
             found, why = difference_of_means(*top1), "over runs, by Student's t"
         else:
-            why = "a single run on a side, so nothing is known of chance"
+            why = "a single run on one side, so there is no interval"
     value = fmean(top1[0]) - fmean(top1[1])
     shown = f"{value:+.1f}" + ("" if found is None else f" [{found.low:+.1f}, {found.high:+.1f}]")
     verdict = None if found is None else found.verdict
@@ -203,7 +203,9 @@ def published_note(*, classified: bool = True) -> str:
     note = f"by the authors ({content['source']}), not measured here"
     if not classified:
         return f"{note}."
-    return f"{note}; {content['data']}. They compare with results of the published protocol on the same data only."
+    return (
+        f"{note}; {content['data']}. They are only comparable with results of the published protocol on the same data."
+    )
 
 
 def _letters(results: Sequence[Content]) -> list[str]:
@@ -302,7 +304,7 @@ def _table(header: Sequence[str], rows: Sequence[Any], cells: Callable[[Any], li
     if any(row.origin == "published" for row in rows):
         text += ["", f"*published*: {note}"]
     if any(", set B" in row.data for row in rows):
-        text += ["", "Sets with different letters are not the same images: their figures do not compare."]
+        text += ["", "Sets with different letters hold different images: their results are not comparable."]
     return "\n".join(text)
 
 

@@ -15,7 +15,7 @@ from sslight.evaluate.features.extract import EvalTransform, Extraction, extract
 
 @dataclass(frozen=True)
 class LabeledProbe:
-    """kNN and linear accuracy of a backbone: a labelled bank against validation queries.
+    """kNN and linear accuracy of a backbone: a labeled bank against validation queries.
 
     Without queries the bank is classified by itself, each image left out of its own vote, and the linear accuracy is
     measured on a held-out fifth.
@@ -36,7 +36,7 @@ class LabeledProbe:
     @property
     def protocol(self) -> str:
         """What is compared with what, in words."""
-        bank = f"{len(self.bank)} {'training' if self.bank_name == 'data.train' else 'labelled'} images"
+        bank = f"{len(self.bank)} {'training' if self.bank_name == 'data.train' else 'labeled'} images"
         if self.queries is None:
             return f"leave-one-out on {bank} ({self.bank_name} alone)"
         return f"{len(self.queries)} validation images against {bank}"

@@ -73,7 +73,7 @@ def remark_on(folder: Path) -> str | None:
     """A sentence if results go, unasked, to the folder that one stands in."""
     if folder.parent != Path("evaluation"):
         return None
-    return f"the results go to {folder} in the folder that you are in; output=FOLDER chooses another"
+    return f"results go to {folder} in the current folder; output=FOLDER chooses another"
 
 
 def write_result(path: Path, measured: Measurement, *, notes: list[str], **more: Any) -> EvaluationResult:

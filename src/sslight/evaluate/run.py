@@ -167,7 +167,8 @@ def prepare(settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_pr
         progress=Progress(shown=show_progress and fabric.is_global_zero),
     )
     if model.untrained and size < model.info.image_size and settings.image_size is None:
-        own = f"the images are small: measured at {size} px, not at the network's {model.info.image_size} (image_size)."
+        usual = model.info.image_size
+        own = f"the images are small, so they are measured at {size} px, not at the network's {usual} (image_size)."
         sets.notes.append(own)
         evaluation.progress.say(own)
     if settings.protocol == "semi":

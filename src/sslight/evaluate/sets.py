@@ -1,4 +1,4 @@
-"""The labelled images of an evaluation, and what is refused about them before any work."""
+"""The labeled images of an evaluation, and what is refused about them before any work."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -27,14 +27,12 @@ def build_sets(settings: EvaluateSettings | FinetuneSettings) -> LabeledSets:
     """The sets that the settings name.
 
     ValueError if a set is missing, has no labels, or one class only; if classes of data.val are not in data.train; or
-    if there are fewer training images than neighbours.
+    if there are fewer training images than neighbors.
     """
     data = settings.data
     for setting, paths in (("data.train", data.train), ("data.val", data.val)):
         if not paths:
-            raise ValueError(
-                f"{setting} is not set: give labelled images, such as {setting}=FOLDER with class folders."
-            )
+            raise ValueError(f"{setting} is not set: give labeled images, such as {setting}=FOLDER with class folders.")
     build = partial(build_source, labeled=True, labels_column=data.labels_column, tar_image=data.tar_image)
     if data.subset == LABELED and not data.labels:
         raise ValueError(f"data.subset={LABELED} needs a table of labels: set data.labels.")
@@ -43,7 +41,8 @@ def build_sets(settings: EvaluateSettings | FinetuneSettings) -> LabeledSets:
     assert train.classes is not None
     if len(train.classes) < 2:
         raise ValueError(
-            f"data.train={', '.join(data.train)} has the single class {train.classes[0]}: give images of at least two."
+            f"data.train={', '.join(data.train)} has only the class {train.classes[0]}: give images "
+            f"of at least two classes."
         )
     try:
         val_labels = labels_in(val, train.classes)
@@ -64,7 +63,7 @@ def build_sets(settings: EvaluateSettings | FinetuneSettings) -> LabeledSets:
         and settings.knn.k[-1] > len(train)
     ):
         raise ValueError(
-            f"knn.k={settings.knn.k[-1]} neighbours are more than the {len(train)} training images: "
+            f"knn.k={settings.knn.k[-1]} neighbors are more than the {len(train)} training images: "
             f"set knn.k to numbers of at most {len(train)}, such as knn.k=[1, 10]."
         )
     return LabeledSets(

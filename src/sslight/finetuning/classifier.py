@@ -38,7 +38,7 @@ class Classifier(nn.Module):
         self.head = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images ``[B, 3, H, W]`` → logits ``[B, C]``."""
+        """Normalized images ``[B, 3, H, W]`` → logits ``[B, C]``."""
         logits: Tensor = self.head(self.backbone(x))
         return logits
 

@@ -28,7 +28,7 @@ class SelectedClassifier(nn.Module):
         self.register_buffer("noted", torch.tensor([0, 0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images ``[B, 3, H, W]`` → logits ``[B, C]``."""
+        """Normalized images ``[B, 3, H, W]`` → logits ``[B, C]``."""
         logits: Tensor = self.classifier(x)
         return logits
 

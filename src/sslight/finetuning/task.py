@@ -38,14 +38,14 @@ def build_fine_tuning_task(
     """Fine-tuning of a whole classifier.
 
     Args:
-        classifier: Normalised images ``[B, 3, H, W]`` → logits ``[B, C]``; changed in place.
+        classifier: Normalized images ``[B, 3, H, W]`` → logits ``[B, C]``; changed in place.
         loader: Of this process.
         fabric: Launched Fabric.
         targets: Of the loader's images by position: classes ``[N]``, or ``[N, C]`` of 0 and 1.
         criterion: Logits and targets of a batch → the loss, such as :func:`mean_cross_entropy`.
         optimizer: Of the classifier's parameters.
-        set_rate: Sets the optimiser's rates for a step.
-        mean, std: Of the input's normalisation.
+        set_rate: Sets the optimizer's rates for a step.
+        mean, std: Of the input's normalization.
         epochs: Length.
         batch_size: Images in a step, over all processes.
         more: Further parts of the :class:`Task`.

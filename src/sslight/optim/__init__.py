@@ -1,4 +1,4 @@
-"""Optimisers, parameter groups, schedules and gradient clipping."""
+"""Optimizers, parameter groups, schedules and gradient clipping."""
 
 from sslight.optim.build import build_optimizer, clip_gradients, set_rates
 from sslight.optim.groups import ParameterGroup, classification_groups, parameter_groups

@@ -1,4 +1,4 @@
-"""The optimiser that the settings ask for, and what is done with it before a step."""
+"""The optimizer that the settings ask for, and what is done with it before a step."""
 
 from collections.abc import Iterable
 

@@ -21,7 +21,7 @@ class LARS(Optimizer):
     the device.
 
     Args:
-        params: Tensors or groups, as for any PyTorch optimiser.
+        params: Tensors or groups, as for any PyTorch optimizer.
         lr: Learning rate.
         momentum: Share of μ kept a step, in [0, 1).
         weight_decay: Added to the gradient as weight_decay · p.

@@ -21,7 +21,7 @@ _MAX_ROWS = 256  # keeps the eigenvalue problem within milliseconds
 class RecentFeatures:
     """The features of the latest images, at most 256, from as many steps as that takes: a batch of 16 says little.
 
-    Each batch is centred by itself: a network that moves from step to step would seem to spread its images.
+    Each batch is centered by itself: a network that moves from step to step would seem to spread its images.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class RecentFeatures:
     def health(self) -> dict[str, Tensor]:
         """Spread and effective rank, as scalars on their device.
 
-        * ``feature_spread``: root mean variance of the L2-normalised features over the latest batch, between 0 (all
+        * ``feature_spread``: root mean variance of the L2-normalized features over the latest batch, between 0 (all
           images look alike: collapse) and 1 (directions spread evenly); after Chen & He, CVPR 2021, figure 2.
         * ``effective_rank``: exponential of the entropy of the singular values of all rows, between 1 and
           :func:`rank_limit`; Roy & Vetterli, EUSIPCO 2007.
@@ -153,8 +153,10 @@ class HealthWatch:
             case "moco":
                 verdicts.append(self._moco(means))
         if means["data_wait_share"] > self._healthy["data_wait_share"][1]:
-            found = f"{means['data_wait_share']:.0%} of the time goes into waiting for data"
-            more = "more loader processes (workers), sslight data pack, or fewer views; sslight bench loader measures"
+            found = f"{means['data_wait_share']:.0%} of the time is spent waiting for data"
+            more = (
+                "more loader processes (workers), sslight data pack, or fewer views; measure with sslight bench loader"
+            )
             verdicts.append(Verdict("starved", found, more))
         worst = ("collapsed", "watch", "starved", "healthy")
         return min(reversed(verdicts), key=lambda verdict: worst.index(verdict.state))
@@ -171,7 +173,7 @@ class HealthWatch:
             return None
         return (
             f"kNN has not risen since step {since['step']:.0f} ({since['knn']:.1f} %), a third of the run so far: "
-            "going on has stopped paying; checkpoints/best.pt has the best state, and Ctrl-C ends the run"
+            "more training no longer helps; checkpoints/best.pt has the best state, and Ctrl-C ends the run"
         )
 
     def _error(self, knn: float) -> float:
@@ -210,9 +212,9 @@ class HealthWatch:
         if measured[-1]["step"] >= 2 * since["step"] and measured[-1]["entropy"] < 0.5 * since["entropy"]:
             return Verdict(
                 "watch",
-                f"the accuracy has stood still while the targets became sharper (kNN {since['knn']:.1f} % at step "
+                f"the accuracy has stalled while the targets became sharper (kNN {since['knn']:.1f} % at step "
                 f"{since['step']:.0f}, now {last:.1f} %; entropy {since['entropy']:.2f}, now "
-                f"{measured[-1]['entropy']:.2f} of its largest)",
+                f"{measured[-1]['entropy']:.2f} of the maximum)",
                 f"fewer epochs, or a higher {_SHARPNESS[settings.method][1]}",
             )
         return HEALTHY
@@ -228,7 +230,7 @@ class HealthWatch:
             temp = means["teacher_temp"]
             return Verdict(
                 "watch",  # runs have come back from it after 200 steps
-                f"the teacher's targets are nearly uniform (entropy {entropy:.3f} of ln K): they tell little",
+                f"the teacher's targets are nearly uniform (entropy {entropy:.3f} of ln K) and say little",
                 self._calmer(f"a lower dino.teacher_temp than {temp:.2g}, such as {temp / 2:.2g}, or milder views"),
             )
         if share < _LEAST_TOLD:
@@ -239,7 +241,7 @@ class HealthWatch:
             )
             advice = self._calmer("a higher dino.teacher_temp, or a lower dino.center_momentum")
             if dino.center_momentum > 0.99:
-                advice = f"dino.center_momentum=0.9: at {dino.center_momentum:g} nothing is centred"
+                advice = f"dino.center_momentum=0.9: at {dino.center_momentum:g} there is no centering"
             return Verdict(state, found, advice)
         if means["divergence"] > 1.5 * information:
             found = (
@@ -275,7 +277,7 @@ class HealthWatch:
         if means["loss"] > 0.97 * chance:
             found = f"queries do not find their keys (loss {means['loss']:.2f}, chance {chance:.2f})"
             if moco.key_momentum < 0.9:
-                advice = f"moco.key_momentum=0.99: at {moco.key_momentum:g} the queue's keys are of no use"
+                advice = f"moco.key_momentum=0.99: at {moco.key_momentum:g} the queue's keys are useless"
                 return Verdict("collapsed", found, advice)
             return Verdict("watch", found, self._calmer(f"a lower moco.temperature than {moco.temperature:g}"))
         return HEALTHY

@@ -180,7 +180,7 @@ def fit(memory: Memory, machine: Machine, batch: int, given: Mapping[str, Any]) 
             found = {"batch_size": images * processes, "accumulate": n, "grad_checkpointing": mode}
             before = {"batch_size": batch, "accumulate": parts, "grad_checkpointing": lean}
             need, free = memory.peak(share, accumulate=parts, lean=lean) / 2**30, machine.memory / 2**30
-            why = f"{share} images need {need:,.1f} GiB, of which {free:,.1f} are free"
+            why = f"{share} images need {need:,.1f} GiB, and {free:,.1f} are free"
             return {name: Choice(name, value, why) for name, value in found.items() if value != before[name]}
     raise cannot_fit(memory, machine.memory, processes, batch, given)
 
@@ -191,13 +191,13 @@ def cannot_fit(memory: Memory, free: int, processes: int, batch: int, given: Map
     need = memory.peak(batch // processes, accumulate=parts, lean=lean)
     most = {mode: largest_batch(memory, free, lean=mode) * parts * processes for mode in (lean, True)}
     if most[True] < 2 * processes:
-        remedy = "not even 2 images fit: take smaller views (views.global_size) or a smaller backbone"
+        remedy = "not even 2 images fit: use smaller views (views.global_size) or a smaller backbone"
     else:
         remedy = f"set batch_size={most[lean]}, the largest that fits"
         if not lean and memory.lean is not None:
             remedy += f", or up to {most[True]} with grad_checkpointing=true"
         remedy += "; `sslight plan IMAGES` finds settings that fit"
     return ValueError(
-        f"batch_size={batch} needs about {need / 2**30:,.1f} GiB of memory in each process, of which "
+        f"batch_size={batch} needs about {need / 2**30:,.1f} GiB of memory in each process, and "
         f"{free / 2**30:,.1f} GiB are free: {remedy}."
     )

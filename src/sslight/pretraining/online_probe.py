@@ -13,7 +13,7 @@ class MethodWithProbe(nn.Module):
     """One module for DDP: the self-supervised method and the online linear probe.
 
     The probe sees detached features, so no gradient reaches the backbone; its parameters are
-    trained by the method's optimiser, as in the original's joint linear probe.
+    trained by the method's optimizer, as in the original's joint linear probe.
     """
 
     def __init__(self, method: Method, *, num_features: int, num_classes: int | None) -> None:
@@ -28,7 +28,7 @@ class MethodWithProbe(nn.Module):
     def forward(
         self, global_views: Tensor, local_views: Tensor | None, labels: Tensor | None, values: StepValues
     ) -> dict[str, Any]:
-        """Loss to minimise and what to show.
+        """Loss to minimize and what to show.
 
         Returns:
             ``loss`` (with the probe's cross-entropy, for backward), ``scalars`` (detached, on the

@@ -96,12 +96,15 @@ def global_side(images: Glance, machine: Machine, budget: Budget | None, patch: 
     natural = side = natural_side(images)
     why = f"the images have {images.short_side} px on the shorter side"
     if machine.device == "cpu" and natural > 128:
-        side, why = 128, f"{why}, and on a CPU 128 px are {(natural / 128) ** 2:.0f} × as fast as {natural}"
+        side, why = 128, f"{why}, and on a CPU 128 px is {(natural / 128) ** 2:.0f} × as fast as {natural}"
     for smaller in (160, 128, 96):
         if budget is None or smaller >= side:
             continue
         if budget.images(view_pixels(side, local_side(side, patch), 2)) < _short_images(images.num_images):
-            side, why = smaller, f"smaller than the {natural} px that suit the images: the hours allow few steps"
+            side, why = (
+                smaller,
+                f"smaller than the {natural} px that suit the images, because the hours allow few steps",
+            )
     return side, why
 
 
@@ -125,7 +128,7 @@ def batch_for(num_images: int, seen: float, processes: int) -> tuple[int, str]:
     batch = next((batch for number, batch in _BATCHES.items() if num_images >= number), least)
     why = "by the number of images"
     if seen / batch < _SHORT_STEPS and batch > least:
-        why = f"small, because steps count: {seen / batch:,.0f} at {batch} would be few"
+        why = f"small, because the number of steps matters: {seen / batch:,.0f} at {batch} would be few"
         while seen / batch < _SHORT_STEPS and batch > least:
             batch //= 2
     return max(2, -(-batch // processes)) * processes, why
@@ -187,7 +190,7 @@ class _Rules:
     def _patches(self, own: int) -> None:
         """Patches that cut a global view into about 14 × 14, or those of the weights that the run starts from."""
         if self.given.get("init_from"):
-            self.patch = self._add("patch_size", own, "that of the weights which the run starts from")
+            self.patch = self._add("patch_size", own, "that of the initial weights")
         else:
             self.patch = min((4, 8, 16), key=lambda side: abs(math.log(self.side / side / 14)))
             self._add("patch_size", self.patch, "about 14 × 14 patches in a global view, as published")
@@ -198,7 +201,7 @@ class _Rules:
         self._rates()
         {"dino": self._dino, "swav": self._swav, "moco": self._moco}[self.method]()
         self._machine()
-        start = Choice("recipe", self.recipe, "the nearest one, from which the rest departs")
+        start = Choice("recipe", self.recipe, "the closest one; the settings below differ from it")
         length = {"epochs": None, "steps": None}  # the recipe's gives way
         chosen = {choice.setting: choice.value for choice in self.choices}
         return build_settings(self.base | length | chosen, self.given), [start, *self.choices]
@@ -224,9 +227,9 @@ class _Rules:
         local = self.given.get("views.local_size", local_side(self.side, self.patch))
         if self.budget is None:
             if self.machine.device == "cuda":
-                return wanted, f"{wanted:,.0f} images seen in all: what so many images are worth"
+                return wanted, f"{wanted:,.0f} images seen in total: a full run for this many images"
             seen = _short_images(number)
-            return seen, f"{seen:,.0f} images seen in all, a short run as measured; hours=H allows more"
+            return seen, f"{seen:,.0f} images seen in total: a short run, as measured; hours=H allows more"
         pixels, most = (
             view_pixels(self.side, local, self.given.get("views.num_local", n))
             for n in (2, self.published["views.num_local"])
@@ -239,11 +242,14 @@ class _Rules:
             epoch = number * self.budget.seconds_per_pixel * pixels / 3600
             raise ValueError(
                 f"hours={self.budget.hours:g} is too short for one epoch of {number:,} images, which takes {epoch:.2g} "
-                f"hours here: give more, or take a part of the images, data.subset={share:.1g}."
+                f"hours here: give more hours, or use part of the images, data.subset={share:.1g}."
             )
         if seen == wanted:
-            return seen, f"{seen:,.0f} images seen in all are enough; the hours allow {few / wanted:.1f} times as many"
-        return seen, f"{seen:,.0f} images seen in all fit into the hours; a full run sees {wanted:,.0f}"
+            return (
+                seen,
+                f"{seen:,.0f} images seen in total are enough; the hours allow {few / wanted:.1f} times as many",
+            )
+        return seen, f"{seen:,.0f} images seen in total fit into the hours; a full run sees {wanted:,.0f}"
 
     def _length(self) -> None:
         number = self.images.num_images
@@ -277,7 +283,7 @@ class _Rules:
         if gray:
             self._add("views.jitter", [0.4, 0.4, 0.0, 0.0], "gray images have neither hue nor saturation")
             self._add("views.grayscale_prob", 0.0, "they are gray")
-            self._add("views.solarize_prob", [0.0, 0.0], "inverted intensities are another image")
+            self._add("views.solarize_prob", [0.0, 0.0], "inverting intensities changes their meaning")
         else:
             self._take(self.is_long, "views.grayscale_prob", "views.solarize_prob")
         if not self.given.get("init_from"):
@@ -316,16 +322,16 @@ class _Rules:
         if self.is_long or self.batch > 32:
             self._take(self.is_long, "dino.teacher_temp")
         else:
-            self._add("dino.teacher_temp", 0.02, "batches of 32 and less leave higher ones uniform")
+            self._add("dino.teacher_temp", 0.02, "with batches of 32 and less, targets stay uniform at higher ones")
         warm = round(self.epochs / 4) if self.is_long else 0
-        self._add("dino.warmup_teacher_temp_epochs", warm, "a quarter of a long run, as published; none of a short one")
+        self._add("dino.warmup_teacher_temp_epochs", warm, "a quarter of a long run, as published; none in a short one")
 
     def _swav(self) -> None:
         self._take(self.is_long, "swav.epsilon", "swav.freeze_prototypes_epochs")
         self._add(
             "swav.num_prototypes",
             2 * self.batch if self.batch < 1024 else 3000,
-            "two for each image of a batch, as measured at 64",
+            "two per image of a batch, as measured at 64",
         )
         if self.batch < 1024:
             self._add("swav.queue_size", 0, "the batch fills the prototypes")
@@ -349,10 +355,8 @@ class _Rules:
             if setting in self.fitted:
                 self._add(setting, self.fitted[setting].value, self.fitted[setting].because)
         if (size := self.images.megapixels) >= _SCALED_MEGAPIXELS:
-            self._add("data.scaled_decoding", True, f"{size:.0f} megapixels take most of the time to decode whole")
+            self._add("data.scaled_decoding", True, f"{size:.0f} megapixels: full decoding would take most of the time")
         many = math.ceil(self.epochs)
         self._add("checkpoint.every_epochs", max(1, many // 10), "ten are kept")
         if self.given.get("data.val") or self.given.get("probe.train") or self.given.get("probe.knn"):
-            self._add(
-                "probe.every_epochs", math.ceil(many / 30), "at most 30 measurements, of which best.pt is the best"
-            )
+            self._add("probe.every_epochs", math.ceil(many / 30), "at most 30 measurements; best.pt is the best")

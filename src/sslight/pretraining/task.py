@@ -23,7 +23,7 @@ Measure = Callable[[nn.Module, bool], dict[str, float]]
 """Accuracies of a backbone by name; the flag asks for the slower ones too."""
 
 Inputs = tuple[Tensor, Tensor | None]
-"""Normalised global and local views, float32 ``[V·B, 3, S, S]``."""
+"""Normalized global and local views, float32 ``[V·B, 3, S, S]``."""
 
 
 def build_pretraining_task(
@@ -107,7 +107,7 @@ def build_pretraining_task(
 
 
 class _Pretraining:
-    """One step of a method: normalised views in, loss and indicators out."""
+    """One step of a method: normalized views in, loss and indicators out."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _Pretraining:
         self.advised = False
 
     def loss(self, wrapped: nn.Module, batch: ViewBatch, step: int) -> Output:
-        with self._clock.part("normalisation"):  # into the views of the step before: its gradients are done
+        with self._clock.part("normalization"):  # into the views of the step before: its gradients are done
             self._inputs = normalized(batch, self._settings, memory=self._inputs)
         values = values_at(step, self._settings, self._length)
         output = wrapped(*self._inputs, batch.labels, values)
@@ -134,7 +134,7 @@ class _Pretraining:
         if self._settings.optim.clip_grad is not None:
             clip_gradients(self._method.parameters(), self._settings.optim.clip_grad)
         for parameter in self._method.frozen_parameters(values_at(step, self._settings, self._length)):
-            parameter.grad = None  # removed, not zeroed: the optimiser then leaves it alone altogether
+            parameter.grad = None  # removed, not zeroed: the optimizer then leaves it alone altogether
 
 
 def normalized(batch: ViewBatch, settings: PretrainSettings, *, memory: Inputs | None) -> Inputs:
@@ -148,10 +148,10 @@ def normalized(batch: ViewBatch, settings: PretrainSettings, *, memory: Inputs |
 def _lighter(settings: PretrainSettings) -> str:
     parts = [
         f"a smaller batch_size, or the same one in accumulate={2 * settings.accumulate} parts",
-        "" if settings.grad_checkpointing else "grad_checkpointing=true (free to change on resume)",
+        "" if settings.grad_checkpointing else "grad_checkpointing=true (may change on resume)",
         "precision=bf16" if settings.precision == "32" else "",
         "fewer or smaller views (views.num_local, views.local_size, views.global_size)",
-        "fewer workers (free to change on resume)",
+        "fewer workers (may change on resume)",
     ]
     return ", ".join(filter(None, parts))
 

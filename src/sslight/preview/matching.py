@@ -75,7 +75,7 @@ def _enlarged(
     yield Mismatch(
         "magnification",
         f"the images are about {side:.0f} px wide and high, and views.global_size={views.global_size} enlarges "
-        f"crops {magnification:.1f} times: that costs compute and shows nothing more{recipes}.",
+        f"crops {magnification:.1f} times: this costs compute and adds no information{recipes}.",
         tuple(proposal),
     )
 
@@ -158,8 +158,8 @@ def _blur(views: ViewSettings) -> Iterator[Mismatch]:
     proposed = max(0.1, round(_PUBLISHED_BLUR * views.global_size, 1))
     yield Mismatch(
         "blur",
-        f"a blur of up to {high:g} px (views.blur_sigma) is {100 * high / side:.1f} % of the side of a {kind} view of "
-        f"{side} px and leaves little detail; published are 2 px for 224 and 96 px.",
+        f"a blur of up to {high:g} px (views.blur_sigma) is {100 * high / side:.1f} % of the size of a {kind} view of "
+        f"{side} px and leaves little detail; the published value is 2 px for 224 and 96 px.",
         (f"views.blur_sigma=[{min(low, proposed):g}, {proposed:g}]",),
     )
 

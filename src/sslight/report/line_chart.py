@@ -21,12 +21,17 @@ _LINE = 11  # height of a text
 
 @dataclass(frozen=True)
 class Figure:
-    """What a chart shows, and how: with means of neighbouring points over the points; with y values that are shares."""
+    """What a chart shows, and how.
+
+    ``smooth`` draws means of neighboring points over the points, ``percent`` shows shares in percent, and ``linear``
+    keeps the y axis linear.
+    """
 
     title: str
     detail: str = ""
     smooth: bool = True
     percent: bool = False
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,14 +58,14 @@ def line_chart(
 ) -> Html:
     """Curves over one another, from x = 0 to ``x_end``, each with its last value; the values at a place on hovering.
 
-    The y axis is logarithmic where all values are positive and their largest is over 50 times the smallest, but not
-    for shares. A band without a value does not widen it.
+    The y axis is logarithmic if all values are positive and the largest is over 50 times the smallest, unless the
+    figure says otherwise. A band without a value does not widen it.
     """
     percent = figure.percent
     compared = [y for r in references for y in (r.value, *(r.band or ())) if r.value is not None and y is not None]
     values = np.array([y for line in lines for _, y in line.points] + compared)
     values = values[np.isfinite(values)]
-    log = bool(not percent and len(values) and values.min() > 0 and values.max() > 50 * values.min())
+    log = bool(not (percent or figure.linear) and len(values) and values.min() > 0 and values.max() > 50 * values.min())
     low, high, ticks = _log_axis(values) if log else _axis(values)
 
     def x_of(value: float) -> float:

@@ -128,11 +128,11 @@ def check_page_file(path: Path) -> None:
         raise ValueError(f"output={path} is a folder: give a file, such as {path / 'report.html'}.")
     if path.exists() and not holds_page_of(path, REPORT):
         raise ValueError(
-            f"output={path} exists and is not a page of `{REPORT}`, and nothing else is overwritten: choose another."
+            f"output={path} exists and is not a page of `{REPORT}`, so it will not be overwritten: choose another."
         )
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ValueError(f"output={path} cannot be written, since {parent} is not a writable folder: choose another.")
+        raise ValueError(f"output={path} cannot be written, because {parent} is not a writable folder: choose another.")
 
 
 def check_page_folder(page: Path) -> None:
@@ -143,5 +143,6 @@ def check_page_folder(page: Path) -> None:
     others = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
     if others and not holds_page_of(page, VIEWS):
         raise ValueError(
-            f"output={folder} holds other files ({', '.join(others[:3])}), and nothing is overwritten: choose another."
+            f"output={folder} holds other files ({', '.join(others[:3])}), and none will be "
+            "overwritten: choose another."
         )

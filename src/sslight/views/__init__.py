@@ -1,4 +1,4 @@
-"""Views of images: where they are cut, how their colours change, how they travel as a batch."""
+"""Views of images: where they are cut, how their colors change, how they travel as a batch."""
 
 from sslight.views.batch import ViewBatch, collate, normalize
 from sslight.views.eval_view import center_view

@@ -75,7 +75,7 @@ def collate(samples: Sequence[tuple[Sequence[Tensor], int, int | None]], *, num_
     if len(counts) != 1 or min(counts) < num_global:
         raise ValueError(
             f"the images have {sorted(counts)} views: all need the same number, at least "
-            f"num_global={num_global}; make them with one MultiCrop."
+            f"num_global={num_global}; make them with the same MultiCrop."
         )
     labels = [label for _, _, label in samples if label is not None]
     if labels and len(labels) != len(samples):
@@ -138,8 +138,8 @@ def normalize(
         or not out.is_contiguous(memory_format=torch.channels_last)
     ):
         raise ValueError(
-            f"out has shape {tuple(out.shape)} and dtype {out.dtype} on {out.device}: the normalised views are "
-            f"float32 {tuple(pixels.shape)} on {views.device}, channels-last; give such memory or none."
+            f"out has shape {tuple(out.shape)} and dtype {out.dtype} on {out.device}: the normalized views are "
+            f"float32 {tuple(pixels.shape)} on {views.device}, channels-last; give such memory, or None."
         )
     if views.device.type == "cpu":
         factor, offset = _row_constants(tuple(mean), tuple(std), pixels.shape[3])

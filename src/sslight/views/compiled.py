@@ -54,6 +54,6 @@ def _unless_the_disk_fails(access: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _NOT_KEPT = (
-    "compiled code cannot be kept ({}), and every process compiles anew, for about ten seconds: "
-    "make room, or set NUMBA_CACHE_DIR to a folder that has some"
+    "compiled code cannot be cached ({}), so every process compiles again, for about ten seconds: "
+    "free some space, or set NUMBA_CACHE_DIR to a folder with space"
 )

@@ -9,14 +9,14 @@ from sslight.views.filters import resize_boxes
 # Images are evaluated at 224 px after their shorter side was made 256 px; other sizes keep the ratio.
 _RESIZE_TO_SIZE = 256 / 224
 
-# Of a longer strip only the centre is resized, of which the view shows a part; all of it could take gigabytes.
+# Of a longer strip only the center is resized, of which the view shows a part; all of it could take gigabytes.
 _LONGEST = 16
 
 
 def center_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
-    """Resize the shorter side and cut out the centre, as torchvision's Resize (bicubic) and CenterCrop.
+    """Resize the shorter side and cut out the center, as torchvision's Resize (bicubic) and CenterCrop.
 
-    Of an image more than 16 times as long as it is short, only the centre of that shape is looked at.
+    Of an image more than 16 times as long as it is short, only the center of that shape is looked at.
 
     Args:
         image: Pixels [3, H, W], uint8.
@@ -52,7 +52,7 @@ def center_view(image: Tensor, size: int, resize: int | None = None) -> Tensor:
 
 
 def _center_of_strip(image: Tensor) -> Tensor:
-    """The centre of an image, if it is more than 16 times as long as it is short."""
+    """The center of an image, if it is more than 16 times as long as it is short."""
     height, width = image.shape[1:]
     most = _LONGEST * min(height, width)
     top, left = max(0, (height - most) // 2), max(0, (width - most) // 2)

@@ -155,7 +155,7 @@ def _transpose(
         return
     for y in range(0, height, _BLOCK):
         for x in range(0, width, _BLOCK):
-            # Blocks that would stick out overlap their neighbours instead.
+            # Blocks that would stick out overlap their neighbors instead.
             row, column = min(y, height - _BLOCK), min(x, width - _BLOCK)
             _transpose_block(flat, (top + row) * line + left + column, line, columns, column * pitch + row, pitch)
 
@@ -286,7 +286,7 @@ def _shorten(rows: UInt8Array, height: int, planes: UInt8Array) -> None:
 def _box_weights(radius: float) -> Float32Array:
     """The box filter of which Pillow runs three passes for a Gaussian of this standard deviation.
 
-    Whole pixels around the centre and one of less weight at either end (Gwosdek et al., SSVM 2011;
+    Whole pixels around the center and one of less weight at either end (Gwosdek et al., SSVM 2011;
     libImaging/BoxBlur.c, float32 and 24-bit weights as there).
     """
     variance = radius * radius / 3
@@ -302,7 +302,7 @@ def _box_weights(radius: float) -> Float32Array:
 
 @compiled
 def _box_pass(source: UInt8Array, target: UInt8Array, at: int, num: int, step: int, weights: Float32Array) -> None:
-    """Filter ``num`` bytes, whose neighbours are ``step`` apart, from ``source[0]`` on to ``target[at]`` on."""
+    """Filter ``num`` bytes, whose neighbors are ``step`` apart, from ``source[0]`` on to ``target[at]`` on."""
     # Pillow's 24-bit weights may add up to one bit less than 1, and a tie then rounds down; exact ties are
     # common for some radii (1 px: weights 1/6, 2/3, 1/6), and float32 alone would round half of them up.
     taps = weights.shape[0]

@@ -31,7 +31,7 @@ def sample_boxes(
     """Draw crop boxes with the distribution of torchvision's ``RandomResizedCrop.get_params``.
 
     Up to ten times an area (uniform) and an aspect ratio (log-uniform) are drawn until the box fits into
-    the image; its position is then uniform. If none fits: the centre, with the ratio clamped.
+    the image; its position is then uniform. If none fits: the center, with the ratio clamped.
 
     Args:
         height, width: Of the image in px.

@@ -31,7 +31,7 @@ class ViewParameters:
     Attributes:
         boxes: [V, 4] int64, (top, left, height, width) in px of the image.
         flip: [V] bool.
-        jitter: [V] bool, whether there is colour jitter.
+        jitter: [V] bool, whether there is color jitter.
         jitter_order: [V, 4] int64, the order of brightness (0), contrast (1), saturation (2) and hue (3).
         jitter_factors: [V, 4] float64, the factor of operation k in column k; hue in turns.
         gray: [V] bool.
@@ -58,14 +58,14 @@ class ViewParameters:
                 f"{names[k]} {factors[k]:+.2f}" if k == HUE else f"{names[k]} × {factors[k]:.2f}"
                 for k in self.jitter_order[view]
             ]
-        done += ["grey"] if self.gray[view] else []
+        done += ["gray"] if self.gray[view] else []
         done += [f"blur {self.blur_sigma[view]:.1f} px"] if self.blur_sigma[view] > 0 else []
-        done += ["solarise"] if self.solarize[view] else []
+        done += ["solarize"] if self.solarize[view] else []
         return ", ".join(done) or "unchanged"
 
 
 class MultiCrop:
-    """Cuts an image into global and local views and changes each: crop, flip, jitter, grey, blur, solarise.
+    """Cuts an image into global and local views and changes each: crop, flip, jitter, gray, blur, solarize.
 
     Everything random comes from one Philox stream that is addressed by the caller's key, so views depend
     neither on the process that makes them nor on what was drawn before. Instances do not change and may be
@@ -82,11 +82,11 @@ class MultiCrop:
         flip_prob: Probability of mirroring left to right.
         jitter: Strengths of brightness, contrast, saturation (factors from 1 ± value, not below 0) and hue
             (turns within ± value, at most 0.5); 0 leaves the operation out.
-        jitter_prob: Probability of colour jitter.
-        grayscale_prob: Probability of turning grey.
+        jitter_prob: Probability of color jitter.
+        grayscale_prob: Probability of turning gray.
         blur_prob: Probability of blur: first global view, other global views, local views.
         blur_sigma: Smallest and largest standard deviation of the blur in px.
-        solarize_prob: Probability of solarising: first global view, other global views.
+        solarize_prob: Probability of solarizing: first global view, other global views.
 
     Raises:
         ValueError: an argument is out of range.
@@ -272,7 +272,7 @@ def warm_up() -> None:
 
 
 def build_multi_crop(settings: ViewSettings) -> MultiCrop:
-    """The views that the settings describe (mean and std are for ``normalise``)."""
+    """The views that the settings describe (mean and std are for ``normalize``)."""
     return MultiCrop(**settings.model_dump(exclude={"mean", "std"}))
 
 
@@ -291,7 +291,7 @@ def _stream(key: Sequence[int]) -> np.random.Generator:
     words = [as_integer(part) for part in key]
     if not 1 <= len(words) <= _MAX_KEY_LENGTH or min(words) < 0 or max(words) >= 1 << 64:
         raise ValueError(
-            f"key={tuple(key)} does not name random numbers: give one to four integers from 0 to 2^64 - 1, "
+            f"key={tuple(key)} is not a key for random numbers: give one to four integers from 0 to 2^64 - 1, "
             f"such as (seed, epoch, index)."
         )
     first, second, third, fourth = words + [0] * (_MAX_KEY_LENGTH - len(words))
@@ -326,7 +326,7 @@ def _check_memory(name: str, out: UInt8Array, size: int) -> None:
 def _check_counts(smallest: int, **values: int) -> None:
     for name, value in values.items():
         if value < smallest:
-            raise ValueError(f"{name}={value} is too small: give a whole number from {smallest} up.")
+            raise ValueError(f"{name}={value} is too small: give an integer of at least {smallest}.")
 
 
 def _check_intervals(largest: float, **values: Sequence[float]) -> None:

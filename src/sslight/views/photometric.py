@@ -1,12 +1,12 @@
 """Photometric augmentation of one view: compiled loops over uint8 pixels with Pillow's arithmetic.
 
 The operations and their order are those of the original's chain of torchvision transforms on Pillow
-images: flip, colour jitter (brightness, contrast, saturation and hue in a drawn order), grey, Gaussian
-blur, solarise; values are uint8 between any two of them, rounded as Pillow rounds.
+images: flip, color jitter (brightness, contrast, saturation and hue in a drawn order), gray, Gaussian
+blur, solarize; values are uint8 between any two of them, rounded as Pillow rounds.
 
 A row is split into three float32 channels and all operations run over it while it is in the cache; only
-the mean grey level that contrast needs, and the blur, make further trips necessary. The loops are written
-so that LLVM vectorises them: flat contiguous arrays, no index that could be negative, selections instead
+the mean gray level that contrast needs, and the blur, make further trips necessary. The loops are written
+so that LLVM vectorizes them: flat contiguous arrays, no index that could be negative, selections instead
 of branches, float32 throughout (numba widens small integers to 64 bits).
 """
 
@@ -87,8 +87,8 @@ def _sum_of_luma(red: Float32Array, green: Float32Array, blue: Float32Array) -> 
 def _shift_hue(red: Float32Array, green: Float32Array, blue: Float32Array, shift: np.float32) -> None:
     """Pillow's RGB → HSV (each a byte) → RGB, with ``shift`` (0–255) added to H modulo 256.
 
-    Sorting the channels leaves one formula for all six sextants of the colour circle; back again, a channel
-    darkens linearly over the second sextant away from its own colour, counted in 255ths of a sextant.
+    Sorting the channels leaves one formula for all six sextants of the color circle; back again, a channel
+    darkens linearly over the second sextant away from its own color, counted in 255ths of a sextant.
     """
     # Pillow floors H and S; without the small term, whole numbers would often end one below.
     tiny = _F(0.0005)
@@ -133,10 +133,10 @@ def _jitter(
 def _sweep(
     planes: UInt8Array, order: Int64Array, factors: Float64Array, mean: np.float32, gray: bool, measure: bool
 ) -> np.int64:
-    """Run the jitter operations in order, and grey, over the planes [3, H · W] of a view, a strip at a time.
+    """Run the jitter operations in order, and gray, over the planes [3, H · W] of a view, a strip at a time.
 
     Returns:
-        The sum of the grey levels of the result if ``measure``, else 0.
+        The sum of the gray levels of the result if ``measure``, else 0.
     """
     total = np.int64(0)
     num_pixels = planes.shape[1]
@@ -160,7 +160,7 @@ def _sweep(
 
 @compiled
 def recolor(planes: UInt8Array, jitter_order: Int64Array, jitter_factors: Float64Array, gray: BoolArray) -> None:
-    """Jitter views in place, then turn some grey.
+    """Jitter views in place, then turn some gray.
 
     Args:
         planes: Pixels [V, 3, H · W], contiguous.
@@ -168,14 +168,14 @@ def recolor(planes: UInt8Array, jitter_order: Int64Array, jitter_factors: Float6
             order in which they are done.
         jitter_factors: [V, 4], factor of each operation by its number: ≥ 0 for the first three, in turns
             within ± 0.5 for hue. 1 (0 for hue) leaves the operation out.
-        grey: [V], whether to replace the colours by their grey level (ITU-R 601, three equal channels).
+        gray: [V], whether to replace the colors by their gray level (ITU-R 601, three equal channels).
     """
     for v in range(planes.shape[0]):
         order, factors = jitter_order[v], jitter_factors[v]
         first = 0
         mean = _F(0)
         if factors[CONTRAST] != 1.0:
-            # Contrast needs the mean grey level of all that comes before it.
+            # Contrast needs the mean gray level of all that comes before it.
             while order[first] != CONTRAST:
                 first += 1
             total = _sweep(planes[v], order[:first], factors, mean, False, True)
@@ -186,7 +186,7 @@ def recolor(planes: UInt8Array, jitter_order: Int64Array, jitter_factors: Float6
 
 @compiled
 def interleave(planes: UInt8Array, solarize: bool, pixels: UInt8Array) -> None:
-    """Write the planes [3, H · W] of a view to pixels [H · W, 3]; ``solarise`` inverts values of 128 and above."""
+    """Write the planes [3, H · W] of a view to pixels [H · W, 3]; ``solarize`` inverts values of 128 and above."""
     red, green, blue = planes[0], planes[1], planes[2]
     target = pixels.reshape(-1)
     if solarize:

@@ -225,7 +225,9 @@ def tiff_of(bands: int, bits: int, sample_format: int, photometric: int) -> byte
     ],
 )
 def test_a_tiff_of_a_kind_that_is_not_read_is_described(content: tuple[int, int, int, int], words: str) -> None:
-    with pytest.raises(UnreadableImage, match=f"^TIFF: holds {words}, which is not read; store it as RGB of 8 bits"):
+    with pytest.raises(
+        UnreadableImage, match=f"^TIFF: holds {words}, which is not supported; store it as RGB of 8 bits"
+    ):
         decode(tiff_of(*content))
 
 

@@ -164,25 +164,28 @@ def damaged(kind: str) -> tuple[dict[str, Any], str]:
             return content, r"1 of \d+ entries of annotations lack one of .*category_id \(whole number\).* number 1\)"
         case "one file for two names":
             images[0]["file_name"] = "a/" + images[1]["file_name"]
-            return content, r"2 file names of .* mean the same file as another \(the first: a/train2017_1.jpg, train"
+            return (
+                content,
+                r"2 file names of .* refer to the same file as another \(the first: a/train2017_1.jpg, train",
+            )
         case "area":
             annotations[0]["area"] = [1]
-            return content, r"has 1 annotation whose area is no number \(annotation 1\)"
+            return content, r"has 1 annotation whose area is not a number \(annotation 1\)"
         case "endless box":
             annotations[1]["bbox"] = [1, 2, 10**400, 4]
             return content, r"has 1 annotation whose bbox is not four finite numbers"
         case "absolute name":
             images[1]["file_name"] = "/etc/hostname"
-            return content, r"1 file names lead out of .* \(the first: /etc/hostname\)"
+            return content, r"1 file names lead outside .* \(the first: /etc/hostname\)"
         case "climbing name":
             images[1]["file_name"] = "../train2017/" + images[1]["file_name"]
-            return content, r"1 file names lead out of"
+            return content, r"1 file names lead outside"
         case "image twice":
             images.append(dict(images[0]))
-            return content, r"has 1 image whose id is there more than once \(image 100\)"
+            return content, r"has 1 image whose id occurs more than once \(image 100\)"
         case "annotation twice":
             annotations.append(dict(annotations[0]))
-            return content, r"has 1 annotation whose id is there more than once \(annotation 1\)"
+            return content, r"has 1 annotation whose id occurs more than once \(annotation 1\)"
         case "keys":
             del images[1]["height"]
             return (
@@ -242,7 +245,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         ValueError, match=r"lacks 4 of 6 annotated images \(the first: train2017_1.jpg, .*_3.jpg, \.\.\.\)"
     ):
         read_coco(file, tmp_path / "train2017", masks=False)
-    with pytest.raises(ValueError, match="there is no folder of images"):
+    with pytest.raises(ValueError, match="there is no image folder"):
         read_coco(file, tmp_path / "absent", masks=False)
     file.write_text("{")
     with pytest.raises(ValueError, match="is not a JSON file"):

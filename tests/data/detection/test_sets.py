@@ -22,7 +22,8 @@ def test_a_coco_folder_is_known_by_its_annotations(tmp_path: Path) -> None:
 def test_several_or_no_fitting_splits_are_listed(tmp_path: Path) -> None:
     write_coco(coco_folder(tmp_path), coco_content("train2014"), "train2014")
     with pytest.raises(
-        ValueError, match=r"train_split is not given, and not just one fits in .*: the splits are train2014"
+        ValueError,
+        match=r"train_split is not given, and there is not exactly one that fits in .*: the splits are train2014",
     ):
         sets(tmp_path)
     with pytest.raises(ValueError, match=r"val_split=valid is not in .*: the splits are train2014, train2017, val2017"):
@@ -56,7 +57,7 @@ def test_a_voc_folder_is_known_by_its_years_and_has_no_masks(tmp_path: Path) -> 
 
 
 def test_any_other_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has neither annotations/"):
+    with pytest.raises(ValueError, match="contains neither annotations/"):
         sets(tmp_path)
     with pytest.raises(ValueError, match="does not exist"):
         sets(tmp_path / "absent")
@@ -69,10 +70,10 @@ def test_a_split_without_an_object_is_refused(tmp_path: Path, split: str) -> Non
     for each in content["annotations"]:
         each["iscrowd"] = "1"
     file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=rf"^{split} has no object to learn or to measure \(all \d+ annotations"):
+    with pytest.raises(ValueError, match=rf"^{split} has no object to train or evaluate on \(all \d+ annotations"):
         sets(tmp_path)
     file.write_text(json.dumps(content | {"annotations": []}))
-    with pytest.raises(ValueError, match=r"measure \(there is no annotation\)"):
+    with pytest.raises(ValueError, match=r"evaluate on \(there is no annotation\)"):
         sets(tmp_path)
 
 

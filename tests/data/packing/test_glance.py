@@ -40,7 +40,7 @@ def test_frames_of_a_video_are_alike(tmp_path: Path) -> None:
 
 
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="none of the images that were looked at can be read"):
+    with pytest.raises(ValueError, match="none of the sampled images can be read"):
         glance(write(tmp_path, {"a.jpg": b"no image"}))
 
 

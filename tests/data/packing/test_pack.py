@@ -187,7 +187,7 @@ def test_a_killed_packing_goes_on_and_ends_as_an_uninterrupted_one(
         killed(attempt, after)
         assert not (tmp_path / "out").exists()
         with pytest.raises(
-            ValueError, match=r"holds the beginning of another packing .short_side was 40 and is now 41"
+            ValueError, match=r"holds an unfinished packing with other settings .short_side was 40 and is now 41"
         ):
             attempt(short_side=41)
     told: list[int] = []
@@ -246,7 +246,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_same_call_succeeds_later(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sslight.data.packing.pack._FULL", (errno.EFBIG,))
             with pytest.raises(
-                OSError, match=r"the disk is full after \d+ of 98 images; make room and .*again: it"
+                OSError, match=r"the disk is full after \d+ of 98 images; free some space and .*again: it"
             ) as error:
                 pack(source, tmp_path / "out", format=format, shard_images=sizes[format], workers=2)
         assert error.value.filename == str(tmp_path / "out")
@@ -301,7 +301,9 @@ def test_too_little_room_is_told_before_anything_is_written(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match=r"out needs about 0 MB and \S+ has 0 MB free; make room, choose another disk"):
+    with pytest.raises(
+        ValueError, match=r"out needs about 0 MB and \S+ has 0 MB free; free some space, choose another disk"
+    ):
         pack(FolderSource(folder, labeled=True), tmp_path / "out", format="h5")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -312,15 +314,17 @@ def test_nothing_is_overwritten(folder: Path, tmp_path: Path, format: Literal["h
     (tmp_path / "file").write_text("precious")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "images", "link"):
-        with pytest.raises(ValueError, match=f"{name} exists and is not replaced: choose another name, or remove it"):
+        with pytest.raises(
+            ValueError, match=f"{name} exists and will not be replaced: choose another name, or remove it"
+        ):
             pack(source, tmp_path / name, format=format)
     (tmp_path / "out.packing").mkdir()
     (tmp_path / "out.packing" / "mine.txt").write_text("precious")
     (tmp_path / "out").write_text("precious")
-    with pytest.raises(ValueError, match="out exists and is not replaced"):
+    with pytest.raises(ValueError, match="out exists and will not be replaced"):
         pack(source, tmp_path / "out", format=format)
     (tmp_path / "out").unlink()
-    with pytest.raises(ValueError, match=r"out.packing is in the way: it holds no work of this command; move it"):
+    with pytest.raises(ValueError, match=r"out.packing is in the way and was not made by this command: move it"):
         pack(source, tmp_path / "out", format=format)
     assert (tmp_path / "out.packing" / "mine.txt").read_text() == "precious"
     with pytest.raises(ValueError, match="there is no folder"):
@@ -388,7 +392,7 @@ def test_a_set_that_vanishes_stops_the_packing(folder: Path, tmp_path: Path, for
         if folder.exists():
             folder.rename(tmp_path / "away")
 
-    with pytest.raises(OSError, match=r"not one of \d+ images one after the other \(No such file or directory\)"):
+    with pytest.raises(OSError, match=r"none of \d+ images in a row could be read \(No such file or directory\)"):
         pack(source, tmp_path / "out", format=format, progress=vanish)
     (tmp_path / "away").rename(folder)
     pack(source, tmp_path / "out", format=format)
@@ -398,7 +402,7 @@ def test_a_set_that_vanishes_stops_the_packing(folder: Path, tmp_path: Path, for
 def test_a_set_without_a_readable_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "x.jpg").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"no readable image among the 1 tried.*check that IN points at intact"):
+    with pytest.raises(ValueError, match=r"no readable image among the 1 tried.*check that IN points to intact"):
         pack(FolderSource(tmp_path / "images", labeled=False), tmp_path / "out", format="tar")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 

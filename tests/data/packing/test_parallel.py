@@ -48,7 +48,7 @@ def test_an_error_comes_through_whole() -> None:
 
 
 def test_a_worker_that_dies_ends_in_a_sentence() -> None:
-    with pytest.raises(ValueError, match="a worker process died, mostly of too little memory"):
+    with pytest.raises(ValueError, match="a worker process died, probably from too little memory"):
         list(map_in_order(lambda task: os.kill(os.getpid(), signal.SIGKILL), range(3), workers=2))
 
 

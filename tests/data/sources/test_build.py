@@ -48,7 +48,7 @@ def test_wrong_paths_are_named_with_their_setting_and_a_remedy(tmp_path: Path) -
     with pytest.raises(ValueError, match=r"data.train=\S+nowhere does not exist; give a folder"):
         build_source([str(tmp_path / "nowhere")], labeled=False)
     (tmp_path / "list.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"list.txt is a file but neither H5 nor .tar nor .parquet; give a folder"):
+    with pytest.raises(ValueError, match=r"list.txt is a file, but not .h5, .tar or .parquet; give a folder"):
         build_source([str(tmp_path / "list.txt")], labeled=False)
     with pytest.raises(ValueError, match=r"data.train is empty: set it to a folder"):
         build_source([], labeled=False)

@@ -107,9 +107,9 @@ def test_whatever_is_left_out_of_a_folder_is_counted_and_said(tmp_path: Path) ->
     }
     joined = ConcatSource([source, SyntheticSource(5, labeled=False), source], ["a", "b", "c"])
     notice = source_notice(SubsetSource(joined, np.arange(4)))
-    assert notice.startswith("4 images; passed over: 4 .mov, ")
-    assert "2 .cr2, 2 .dng (raw photographs: not read; export them as JPEG or TIFF)" in notice
-    assert "2 .zip (archives: unpack them, a .tar.gz to .tar)" in notice
+    assert notice.startswith("4 images; skipped: 4 .mov, ")
+    assert "2 .cr2, 2 .dng (raw photographs, which are not read: export them as JPEG or TIFF)" in notice
+    assert "2 .zip (archives: unpack them, .tar.gz to .tar)" in notice
     assert "2 .thumbnails/, 2 @eaDir/, 2 __MACOSX/ (hidden folders and thumbnails)" in notice
     assert source_notice(SyntheticSource(5)) == "5 images"
 
@@ -118,7 +118,7 @@ def test_pictures_that_look_like_masks_are_trained_on_but_said(image_folder: Cal
     root = image_folder("set", ("images", "Masks", "labels"), each=3)
     (root / "labels" / "002.jpg").rename(root / "labels" / "other.jpg")
     source = FolderSource(root, labeled=False)
-    said = "5 of them look like masks (Masks/000.jpg): to leave them out give the folder of the pictures"
+    said = "5 of them look like masks (Masks/000.jpg): to exclude them, give the folder of the pictures"
     assert source_notice(source) == f"9 images; {said}"
     assert inspect_source(source).masks == said
     assert source_notice(FolderSource(root / "images", labeled=False)) == "3 images"
@@ -142,7 +142,7 @@ def test_a_folder_of_raw_photographs_or_archives_alone_is_refused_with_the_remed
     for name in ("a.nef", "b.NEF", "c.zip"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(
-        ValueError, match=r"holds no images \(passed over: 2 .nef \(raw .* export them .* 1 .zip \(archives"
+        ValueError, match=r"holds no images \(skipped: 2 .nef \(raw .* export them .* 1 .zip \(archives"
     ):
         FolderSource(tmp_path, labeled=False)
 
@@ -184,14 +184,14 @@ def test_a_link_to_a_containing_folder_is_not_followed(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "readme.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"holds no images \(passed over: 1 .txt\); give a folder with files"):
+    with pytest.raises(ValueError, match=r"holds no images \(skipped: 1 .txt\); give a folder with files"):
         FolderSource(tmp_path, labeled=False)
 
 
 def test_labels_from_a_folder_without_class_folders_are_refused(tmp_path: Path) -> None:
     write_class_folders(tmp_path, {"a": 1, "b": 1})
     (tmp_path / "loose.jpg").write_bytes(jpeg())
-    with pytest.raises(ValueError, match="1 of 3 images outside any sub-folder, so it gives no labels; use one sub"):
+    with pytest.raises(ValueError, match="1 of 3 images outside any sub-folder, so it has no labels; use one sub"):
         FolderSource(tmp_path, labeled=True)
 
 

@@ -40,7 +40,9 @@ def test_labels_may_be_numbers_and_stand_in_a_column_by_its_heading(root: Path) 
     assert source.labels.tolist() == [0, 1, 0, 1]
     with pytest.raises(ValueError, match=r"has 4 columns; set data.labels_column to .*: id, image_id, sex, dx"):
         labeled(root, table)
-    with pytest.raises(ValueError, match=r"data.labels_column=DX is not the heading of one column .*: there are id,"):
+    with pytest.raises(
+        ValueError, match=r"data.labels_column=DX is not the heading of a single column .*: the headings are id,"
+    ):
         labeled(root, table, "DX")
 
 

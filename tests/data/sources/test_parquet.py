@@ -85,17 +85,17 @@ def test_what_gives_no_images_or_labels_is_said(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["x"]}), tmp_path / "text.parquet")
     (tmp_path / "words.parquet").write_bytes(b"words")
     for path, labeled, sentence in (
-        (plain, True, "has no column label, so it gives no labels"),
+        (plain, True, "has no column label, so it has no labels"),
         (missing, True, "missing.parquet:1 is one of 2 of 3 rows without a label"),
-        (beyond, True, "has the label 5, and only 2 class names"),
+        (beyond, True, "has the label 5, but only 2 class names"),
         (tmp_path / "text.parquet", False, "needs one column image of {bytes, path}, and has none"),
-        (tmp_path / "words.parquet", False, "is no intact Parquet file"),
+        (tmp_path / "words.parquet", False, "is not an intact Parquet file"),
     ):
         with pytest.raises(ValueError, match=sentence):
             build_source([str(path)], labeled=labeled)
     write(tmp_path / "splits" / "train-00000-of-00001.parquet", range(2))
     write(tmp_path / "splits" / "test-00000-of-00001.parquet", range(2))
-    with pytest.raises(ValueError, match=r"holds the Parquet files of test, train; give those of one"):
+    with pytest.raises(ValueError, match=r"holds the Parquet files of test, train; give one of them"):
         build_source([str(tmp_path / "splits")], labeled=False)
 
 

@@ -60,7 +60,9 @@ def test_entries_are_found_however_people_write_paths(tmp_path: Path, source: So
 
 @pytest.mark.parametrize("entry", ["/elsewhere/images/n01/000.jpg", "others/n01/000.jpg", "../n01/000.jpg"])
 def test_a_path_into_another_folder_names_no_image(tmp_path: Path, source: Source, entry: str) -> None:
-    with pytest.raises(ValueError, match=r"1 lines name no image of the set .*; a right entry is n01/000.jpg: correct"):
+    with pytest.raises(
+        ValueError, match=r"1 lines name no image of the set .*; a correct entry is n01/000.jpg: correct"
+    ):
         listed(tmp_path, source, f"{entry}\n")
 
 
@@ -84,7 +86,7 @@ def test_repeated_images_are_refused(tmp_path: Path, source: Source) -> None:
 
 
 def test_an_empty_or_missing_list_is_refused(tmp_path: Path, source: Source) -> None:
-    with pytest.raises(ValueError, match="lists no image; write one name or index a line"):
+    with pytest.raises(ValueError, match="lists no image; write one name or index per line"):
         listed(tmp_path, source, "# nothing\n")
     with pytest.raises(ValueError, match=r"data.subset=nowhere.txt cannot be read .* give a list file .* or a share"):
         select_subset(source, "nowhere.txt", 0)
@@ -138,7 +140,7 @@ def test_the_share_of_an_unlabelled_source_is_drawn_from_all_images() -> None:
 
 
 def test_what_is_no_list_is_refused_in_a_short_sentence(tmp_path: Path, source: Source) -> None:
-    with pytest.raises(ValueError, match=r"list\.txt is not a text; give a list file"):
+    with pytest.raises(ValueError, match=r"list\.txt is not a text file; give a list file"):
         listed(tmp_path, source, 'weights\0\n{"a": 1}\n')
     with pytest.raises(ValueError, match=r"first: x{77}\.\.\.\)"):
         listed(tmp_path, source, "x" * 10_000)

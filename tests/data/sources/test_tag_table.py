@@ -35,9 +35,9 @@ def test_two_columns_or_other_values_are_no_tags(text: str, is_one: bool, tmp_pa
         ("n,a,b\n000,0,1\n000,0,1\n001,1,1\n", "has two rows about 000: keep one"),
         ("n,a,b\n000,0,1\n", r"has no row about 1 of the 2 images \(first: 001.jpg\)"),
         ("n,a,b\n000,0\n", r"has rows of different lengths \(row 2\)"),
-        (f"n,a,b\n000,0,{'1' * 200_000}\n", "is no table of separated values"),
-        ("n,a,a\n000,0,1\n001,1,1\n", "must begin with a line of headings, each another"),
-        ("001,1,0\n000,0,1\n", "must begin with a line of headings, each another"),
+        (f"n,a,b\n000,0,{'1' * 200_000}\n", "is not a table of separated values"),
+        ("n,a,a\n000,0,1\n001,1,1\n", "must start with a header line of different headings"),
+        ("001,1,0\n000,0,1\n", "must start with a header line of different headings"),
         ("n,a,b\n000,0,7\n", "two or more columns of 0 and 1: correct the table"),
     ],
 )

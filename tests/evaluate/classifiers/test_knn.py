@@ -69,9 +69,9 @@ def test_blocks_do_not_change_the_scores(monkeypatch: pytest.MonkeyPatch, leave_
 
 def test_more_neighbours_than_images_are_refused() -> None:
     bank, labels = torch.randn(5, 2), torch.zeros(5, dtype=torch.int64)
-    with pytest.raises(ValueError, match="k=6 neighbours cannot be drawn from 5 images: choose k from 1 to 5"):
+    with pytest.raises(ValueError, match="k=6 neighbors are more than the 5 images: choose k from 1 to 5"):
         knn_classify(bank, labels, bank, k=6, temperature=0.07, num_classes=1)
-    with pytest.raises(ValueError, match="from 4 images"):
+    with pytest.raises(ValueError, match="more than the 4 images"):
         knn_classify(bank, labels, bank, k=5, temperature=0.07, num_classes=1, leave_one_out=True)
 
 

@@ -72,5 +72,5 @@ def test_unreadable_images_are_refused_before_anything_is_trained(export: Path, 
     data = coco_folder(tmp_path / "coco")
     for file in (data / "val2017").iterdir():
         file.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"no readable image among the 6 tried: .* check that data=.*coco points at"):
+    with pytest.raises(ValueError, match=r"no readable image among the 6 tried: .* check that data=.*coco points to"):
         task(export, data)

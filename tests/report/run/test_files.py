@@ -36,7 +36,7 @@ def test_a_last_line_cut_short_is_passed_over_and_damage_elsewhere_is_noted(tmp_
     assert read(run).notes == []
     (run / "metrics.jsonl").write_text('no json\n[1]\n{"step": "3"}\n{"step": -1}\n{"step": 1e400}\n' + whole)
     assert read(run).step == 20
-    assert read(run).notes == ["metrics.jsonl: 5 of 28 lines are damaged and left out."]
+    assert read(run).notes == ["metrics.jsonl: 5 of 28 lines are damaged and were left out."]
 
 
 def test_figures_that_are_not_finite_are_gaps(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_missing_and_damaged_files_are_noted(tmp_path: Path) -> None:
     os.mkfifo(run / "nonfinite.jsonl")
     notes = " ".join(read(run).notes)
     assert "config.yaml cannot be read (" in notes
-    assert "environment.json is damaged and left out." in notes
+    assert "environment.json is damaged and was left out." in notes
     assert "There is no metrics.jsonl." in notes
     assert "nonfinite.jsonl cannot be read (it is a pipe" in notes
     assert run_summary(read(run))["step"] == 0

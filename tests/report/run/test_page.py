@@ -33,7 +33,7 @@ def test_one_run_is_shown_with_its_recipe_and_its_figures(tmp_path: Path) -> Non
     for part in (
         "Running: step 20 of 20, 2 epochs.",
         "18.0 %untrained 5.0 · best 20.0 at step 10",
-        "Other than in the recipe dino_cnn_sslight_64:",
+        "Different from the recipe dino_cnn_sslight_64:",
         "batch_size648",
         "chance: ln K = 6.93",
         "untrained: 5.0",
@@ -42,7 +42,7 @@ def test_one_run_is_shown_with_its_recipe_and_its_figures(tmp_path: Path) -> Non
         "computed onCPU",
     ):
         assert part in text, part
-    for absent in ("data.train[]", "Evaluation", "Unreadable images", "Steps that were not finite", "GPU hours"):
+    for absent in ("data.train[]", "Evaluation", "Unreadable images", "Non-finite steps", "GPU hours"):
         assert absent not in text
 
 
@@ -191,7 +191,7 @@ def test_neighbours_of_the_same_class_have_a_ring_and_classes_have_colours(tmp_p
     assert kinds == ["thumb small", "thumb same small", "thumb small"]
     text = cells(page)
     assert "0.88" in text
-    assert "%, chance 20.0 %: of the 5 nearest" in text
+    assert "(chance 20.0 %): how many of an image's 5 nearest" in text
     assert "script" not in page.names
     assert {f"--colour: var(--class-{i})" for i in range(3)} <= {value for _, value in page.attributes}
 
@@ -208,5 +208,5 @@ def test_without_labels_there_are_neighbours_and_no_classes(tmp_path: Path) -> N
     runs = [read_run(write_run(tmp_path / name), name=name) for name in ("a", "b")]
     text = cells(shown(*runs, pictures=Pictures(sampled=[sampled(0), sampled(1)])))
     assert "weights: backbone.safetensors" in text
-    assert "A ring marks" not in text
-    assert "Colour: " not in text
+    assert "A green frame marks" not in text
+    assert "Color: " not in text

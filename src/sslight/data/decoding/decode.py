@@ -35,7 +35,7 @@ _ANY_LINE = re.compile(b"")
 _TIFF_STARTS = (b"II", b"MM")
 
 # What libjpeg prints when a scan ends before the picture does or its codes are nonsense. It then
-# fills the rest with grey and reports success, and so does PIL.
+# fills the rest with gray and reports success, and so does PIL.
 _JPEG_DAMAGE = ("premature end", "bad Huffman code")
 
 # The entry of EXIF in the list of an AVIF file's items (ISO/IEC 14496-12, 8.11.6). libavif refuses a picture whose
@@ -67,8 +67,8 @@ def decode(
     """The picture as uint8 ``[3, H, W]`` RGB, 0–255, in channels-last memory.
 
     JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, HEIC, AVIF and JPEG 2000; of several pictures the first or primary one.
-    What happens to pictures that are not 8-bit RGB: grey is repeated in three channels; palettes are looked up;
-    transparency is laid over white; CMYK and YCCK are converted as PIL does; 16-bit grey is scaled by 1/257 and
+    What happens to pictures that are not 8-bit RGB: gray is repeated in three channels; palettes are looked up;
+    transparency is laid over white; CMYK and YCCK are converted as PIL does; 16-bit gray is scaled by 1/257 and
     16-bit color keeps its high byte (the same within one level), nothing is clipped. EXIF orientation is
     applied; one that cannot be read is none.
 
@@ -194,8 +194,8 @@ def _tiff_content(encoded: bytes) -> str:
         return _UNKNOWN
     return (
         f"TIFF: holds {bands} bands of {bits}-bit {_SAMPLE_FORMATS.get(kind, 'unknown values')} marked "
-        f"as {_PHOTOMETRIC.get(meaning, 'an unknown interpretation')}, which is not read; "
-        "store it as RGB of 8 bits or grey of 8 or 16 bits"
+        f"as {_PHOTOMETRIC.get(meaning, 'an unknown interpretation')}, which is not supported; "
+        "store it as RGB of 8 bits or gray of 8 or 16 bits"
     )
 
 
@@ -203,7 +203,7 @@ def _refuse_large(height: int, width: int, max_pixels: int) -> None:
     if height * width > max_pixels:
         raise UnreadableImage(f"claims {width} × {height} pixels, more than the limit of {max_pixels:,}")
     if max(height, width) > MAX_SIDE:
-        raise UnreadableImage(f"claims {width} × {height} pixels, a side of more than {MAX_SIDE:,}")
+        raise UnreadableImage(f"claims {width} × {height} pixels, with a side above {MAX_SIDE:,}")
 
 
 def _refuse_large_tiles(image: Image.Image) -> None:

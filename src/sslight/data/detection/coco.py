@@ -30,7 +30,7 @@ def read_coco(file: Path, folder: Path, *, masks: bool) -> DetectionSet:
     rules: dict[str, Callable[[dict[str, Any]], bool]] = {
         "iscrowd is neither 0 nor 1": lambda each: _truth(each.get("iscrowd", 0)) is not None,
         "bbox is not four finite numbers x, y, width ≥ 0, height ≥ 0": lambda each: _is_box(each.get("bbox")),
-        "area is no number": lambda each: _are_finite([each.get("area", 0)]),
+        "area is not a number": lambda each: _are_finite([each.get("area", 0)]),
     }
     for rule, holds in rules.items():
         _refuse(file, [each["id"] for each in annotations if not holds(each)], "annotation", rule)
@@ -105,7 +105,7 @@ _Entries = list[dict[str, Any]]
 def _check_ids(file: Path, images: _Entries, annotations: _Entries, categories: _Entries) -> None:
     for entries, kind in ((images, "image"), (annotations, "annotation"), (categories, "category")):
         counts = Counter(entry["id"] for entry in entries)
-        _refuse(file, [key for key, count in counts.items() if count > 1], kind, "id is there more than once")
+        _refuse(file, [key for key, count in counts.items() if count > 1], kind, "id occurs more than once")
     image_ids, category_ids = ({entry["id"] for entry in entries} for entries in (images, categories))
     lost = [each["id"] for each in annotations if each["image_id"] not in image_ids]
     _refuse(file, lost, "annotation", "image_id is not among its images")
@@ -143,11 +143,11 @@ def _image_paths(folder: Path, names: list[str]) -> list[Path]:
     a hundred thousand images.
     """
     if not folder.is_dir():
-        raise ValueError(f"there is no folder of images {folder}: unpack the images there.")
+        raise ValueError(f"there is no image folder {folder}: unpack the images there.")
     outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name]
     if outside:
         raise ValueError(
-            f"{len(outside)} file names lead out of {folder} (the first: {shown(first_few(outside))}): repair them."
+            f"{len(outside)} file names lead outside {folder} (the first: {shown(first_few(outside))}): repair them."
         )
     present = {entry.name for entry in os.scandir(folder)}
 
@@ -166,14 +166,14 @@ def _image_paths(folder: Path, names: list[str]) -> list[Path]:
     if missing:
         raise ValueError(
             f"{folder} lacks {len(missing)} of {len(names)} annotated images (the first: {first_few(missing)}): "
-            f"unpack all of them, or give the annotations of those that are there."
+            f"unpack all of them, or give annotations of the existing images only."
         )
     counts = Counter(paths)
     shared = [name for name, path in zip(names, paths, strict=True) if counts[path] > 1]
     if shared:
         raise ValueError(
-            f"{len(shared)} file names of {folder} mean the same file as another (the first: {first_few(shared)}): "
-            f"keep their folders apart."
+            f"{len(shared)} file names of {folder} refer to the same file as another (the first: {first_few(shared)}): "
+            f"keep their folders separate."
         )
     return paths
 

@@ -27,22 +27,26 @@ def open_detection_sets(
     for folder in (root, root / "VOCdevkit"):
         if any(path.is_dir() for path in folder.glob("VOC2*")):
             if masks:
-                raise ValueError("masks=true needs a COCO folder; VOC's boxes have no masks: leave it out.")
+                raise ValueError("masks=true needs a COCO folder, because VOC's boxes have no masks: leave it out.")
             train = read_voc(folder, train_split or _VOC_TRAIN)
             val = read_voc(folder, val_split or _VOC_VAL, categories=train.categories)
             return _with_objects(train), _with_objects(val)
-    state = "has neither annotations/ (COCO) nor VOC2007/ (Pascal VOC) in it" if root.is_dir() else "does not exist"
-    raise ValueError(f"data={data} {state}: give the folder into which the set's archives were unpacked.")
+    state = "contains neither annotations/ (COCO) nor VOC2007/ (Pascal VOC)" if root.is_dir() else "does not exist"
+    raise ValueError(f"data={data} {state}: give the folder into which you unpacked the archives.")
 
 
 def _read_coco_split(root: Path, split: list[str], role: str, masks: bool) -> DetectionSet:
     known = sorted(path.stem.removeprefix("instances_") for path in (root / "annotations").glob("instances_*.json"))
     if len(split) > 1:
-        raise ValueError(f"{role}_split={split} names several splits; of a COCO folder give one.")
+        raise ValueError(f"{role}_split={split} names several splits; a COCO folder takes one.")
     names = split or [name for name in known if name.startswith(role)]
     if len(names) != 1 or names[0] not in known:
         listed = f"the splits are {', '.join(known)}" if known else "there is no instances_*.json"
-        what = f"{role}_split={names[0]} is not in" if split else f"{role}_split is not given, and not just one fits in"
+        what = (
+            f"{role}_split={names[0]} is not in"
+            if split
+            else f"{role}_split is not given, and there is not exactly one that fits in"
+        )
         raise ValueError(f"{what} {root / 'annotations'}: {listed}.")
     return read_coco(root / "annotations" / f"instances_{names[0]}.json", root / names[0], masks=masks)
 
@@ -63,5 +67,5 @@ def _with_objects(images: DetectionSet) -> DetectionSet:
     if not len(images.trainable()):
         number = sum(len(image.instances) for image in images.images)
         what = f"all {number} annotations are crowds or empty boxes" if number else "there is no annotation"
-        raise ValueError(f"{images.split} has no object to learn or to measure ({what}): give a split with objects.")
+        raise ValueError(f"{images.split} has no object to train or evaluate on ({what}): give a split with objects.")
     return images

@@ -33,7 +33,7 @@ def read_voc(root: Path, splits: list[str], *, categories: Sequence[str] | None 
     if strange:
         files = [image.file.stem for image, objects in read if any(name in strange for name, _ in objects)]
         raise ValueError(
-            f"{'+'.join(splits)} has {len(files)} images with a category that the training set has not "
+            f"{'+'.join(splits)} has {len(files)} images with a category that the training set does not have "
             f"({first_few(strange)}; the first: {first_few(files)}): the names are {', '.join(names)}."
         )
     images = [
@@ -56,7 +56,7 @@ def _read_split(root: Path, split: str) -> list[tuple[AnnotatedImage, _Objects]]
         names = [line.split()[0] for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError):
         raise ValueError(
-            f"there is no list {listed} for the split {split}: unpack VOC there, or name another."
+            f"there is no list {listed} for the split {split}: unpack VOC there, or name another split."
         ) from None
     if not names:
         raise ValueError(f"{listed} names no images: unpack VOC there again.")
@@ -119,4 +119,4 @@ class _WithoutDoctype(ElementTree.TreeBuilder):
     """Refuses the part of XML in which files can name other files and have text grow without bounds."""
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
-        raise ValueError("it has a document type, which annotations do not need")
+        raise ValueError("it has a document type, which annotations must not have")

@@ -1,1 +1,1 @@
-"""Batches that worker processes fill: views for training, centre crops for features."""
+"""Batches that worker processes fill: views for training, center crops for features."""

@@ -29,9 +29,9 @@ def image_batches(
     bad: list[BadImage] | None = None,
     limits: ReadLimits = DEFAULT_LIMITS,
 ) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
-    """Centre views in order: images uint8 ``[B, 3, size, size]``, labels int64 ``[B]`` or None, indices int64 ``[B]``.
+    """Center views in order: images uint8 ``[B, 3, size, size]``, labels int64 ``[B]`` or None, indices int64 ``[B]``.
 
-    The last batch may be smaller. ``resize`` is the shorter side before the centre is cut (see
+    The last batch may be smaller. ``resize`` is the shorter side before the center is cut (see
     ``center_view``). The images' memory is used again when the second batch after them is asked
     for. An unreadable image is left out and added to ``bad``; without that list it raises ValueError
     naming the file.
@@ -48,7 +48,7 @@ def image_batches(
     with closing(pool):
         for batch in pool.batches(0, cut):
             if batch.bad and bad is None:
-                raise ValueError(f"unreadable image {describe(batch.bad)}; repair it or leave it out of the set")
+                raise ValueError(f"unreadable image {describe(batch.bad)}; repair it or remove it from the set")
             if bad is not None:
                 bad += batch.bad
             if len(found := batch.indices):

@@ -228,7 +228,7 @@ class SharedBatchPool:
                 for index in self._hang_detector.hung():
                     raise WorkerFailed(
                         f"reading {self._locate(index)} has taken more than read_timeout={self._timeout:g} seconds: "
-                        "see whether its disk or store answers, remove the file, or raise read_timeout"
+                        "check whether its disk or store responds, remove the file, or raise read_timeout"
                     ) from None
                 continue
             self._hang_detector.renew()
@@ -248,8 +248,8 @@ class SharedBatchPool:
         names = ", ".join(self._locate(index) for pid, index, _ in self._reading.tolist() if pid in dead and index >= 0)
         codes = ", ".join(str(code) for code in dead.values())
         return (
-            f"{len(dead)} loader process(es) died (exit code {codes}; -9 is mostly too little memory) while reading "
-            f"{names or 'nothing, between two images'}; try fewer workers, or remove that file"
+            f"{len(dead)} loader process(es) died (exit code {codes}; -9 usually means too little memory) while "
+            f"reading {names or 'nothing, between two images'}; try fewer workers, or remove that file"
         )
 
 

@@ -43,7 +43,7 @@ def glance(source: Source, *, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> Gl
     """
     shapes = [shape for index in _spread(len(source), _HEADERS) if (shape := _shape(source, index)) is not None]
     if not shapes:
-        raise ValueError("none of the images that were looked at can be read: see `sslight data inspect`.")
+        raise ValueError("none of the sampled images can be read: see `sslight data inspect`.")
     decoded = [_thumbnails(source, index, max_pixels) for index in _spread(len(source), _DECODED)]
     seen = [each for each in decoded if each is not None]
     return Glance(

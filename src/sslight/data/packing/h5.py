@@ -73,7 +73,7 @@ def _store(file: h5py.File, source: Source, index: int, image: Stored) -> None:
     folder = h5py.Group(h5py.h5g.open(file.id, encoded_name(group)))
     if _holds(folder, name):
         raise ValueError(
-            f"{image.name} would be stored twice as {group}/{name}: the layout has only one level "
+            f"{image.name} would be stored twice as {group}/{name}: the layout only has one level "
             "of groups; use format=tar"
         )
     folder.create_dataset(_name(name), data=np.frombuffer(image.encoded, dtype=np.uint8))

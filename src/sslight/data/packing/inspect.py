@@ -25,7 +25,7 @@ class Inspection:
 
     ``num_inspected`` of ``num_images`` images were decoded, and what follows is of these. ``distributions`` gives
     quantiles of bytes, width, height and shorter side in px of the upright picture, and megapixels; ``formats`` and
-    ``modes`` (PIL's names: L is grey, P a palette) count images; ``num_rotated`` have an EXIF orientation.
+    ``modes`` (PIL's names: L is gray, P a palette) count images; ``num_rotated`` have an EXIF orientation.
     ``images_a_class`` is over all images and None without classes. ``passed_over`` and ``masks`` are as the
     functions give them.
     """

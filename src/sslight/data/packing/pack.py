@@ -108,7 +108,7 @@ def pack(
         plan = _agreed_plan(work, earlier, plan, shard_images)
     else:
         if earlier is None and any(path.is_file() for path in work.folder.rglob("*")):
-            raise ValueError(f"{work.folder} is in the way: it holds no work of this command; move it")
+            raise ValueError(f"{work.folder} is in the way and was not made by this command: move it")
         plan["shard_images"] = _look_ahead(source, output, plan, shard_images)
         work.done.mkdir(parents=True, exist_ok=True)
         write_whole(work.plan, json.dumps(plan))
@@ -130,8 +130,8 @@ def pack(
             if error.errno not in _FULL:
                 raise
             text = (
-                f"the disk is full after {tally.num_images:,} of {len(source):,} images; make room and give the same "
-                f"command again: it {'goes on' if format == 'tar' else 'begins anew'}"
+                f"the disk is full after {tally.num_images:,} of {len(source):,} images; free some space and run the "
+                f"same command again: it {'continues' if format == 'tar' else 'starts over'}"
             )
             raise OSError(error.errno, text, str(output)) from error
         finally:
@@ -158,7 +158,7 @@ def _refuse_existing(output: Path, work: Work) -> None:
     if output.exists() or output.is_symlink():
         if work.plan.exists() and not work.content.exists():
             shutil.rmtree(work.folder)  # stopped between the last two steps
-        raise ValueError(f"{output} exists and is not replaced: choose another name, or remove it")
+        raise ValueError(f"{output} exists and will not be replaced: choose another name, or remove it")
     if not output.absolute().parent.is_dir():
         raise ValueError(f"{output} cannot be written: there is no folder {output.parent}")
 
@@ -183,7 +183,7 @@ def _agreed_plan(work: Work, earlier: dict[str, Any], plan: dict[str, Any], shar
     if changed:
         was = ", ".join(f"{key} was {earlier.get(key)} and is now {value}" for key, value in changed.items())
         raise ValueError(
-            f"{work.folder} holds the beginning of another packing ({was}); go on with what it was, or remove it"
+            f"{work.folder} holds an unfinished packing with other settings ({was}); use the same, or remove it"
         )
     return earlier
 
@@ -201,7 +201,7 @@ def _look_ahead(source: Source, output: Path, plan: dict[str, Any], shard_images
     if 0.9 * needed > free:  # a tenth for the chance of the sample
         raise ValueError(
             f"{output} needs about {needed / 1e6:,.0f} MB and {folder} has {free / 1e6:,.0f} MB free; "
-            "make room, choose another disk, or set a smaller short_side"
+            "free some space, choose another disk, or set a smaller short_side"
         )
     if shard_images is not None:
         return shard_images
@@ -226,7 +226,9 @@ def _finish(source: Source, output: Path, work: Work, plan: dict[str, Any], tall
         write_h5_index(work.content)
         h5_index_path(work.content).replace(h5_index_path(output))
     if output.exists():
-        raise ValueError(f"{output} came into being meanwhile and is not replaced: move it and give the command again")
+        raise ValueError(
+            f"{output} was created in the meantime and will not be replaced: move it and run the command again"
+        )
     work.content.replace(output)
     shutil.rmtree(work.folder)
     return PackResult(

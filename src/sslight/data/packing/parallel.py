@@ -51,7 +51,7 @@ def map_in_order(
             yield underway.popleft().result()
     except BrokenProcessPool as error:
         raise ValueError(
-            "a worker process died, mostly of too little memory; give the same command with fewer workers"
+            "a worker process died, probably from too little memory; run the same command with fewer workers"
         ) from error
     finally:
         # Left early, it waits for the task that each worker has begun: one that is ended while it holds the lock of

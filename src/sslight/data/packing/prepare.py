@@ -75,8 +75,8 @@ def prepare(source: Source, short_side: int | None, max_pixels: int, indices: Se
     if len(failures) == len(prepared) > 3:
         raise OSError(
             failures[0].errno or errno.EIO,
-            f"not one of {len(failures)} images one after the other ({one_line(failures[0])}); if the set is there "
-            "again, give the same command",
+            f"none of {len(failures)} images in a row could be read ({one_line(failures[0])}); when the set is "
+            "available again, run the same command",
             source.locate(prepared[0][0]),
         )
     return prepared

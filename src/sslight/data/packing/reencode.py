@@ -13,7 +13,7 @@ from sslight.data.sources.suffixes import is_image
 QUALITY = 95
 SUBSAMPLING = "4:4:4"
 """Views enlarge parts of what is stored, shift its hue and stretch its saturation. At 4:2:0 half of the
-colour's resolution is lost before that, and the quality steps below 95 show blocks when a local view
+color's resolution is lost before that, and the quality steps below 95 show blocks when a local view
 enlarges them; docs/data.md has the sizes."""
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")

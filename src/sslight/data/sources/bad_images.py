@@ -114,5 +114,5 @@ def no_readable_image(images: list[BadImage], *, setting: str = "data.train") ->
     """The sentence for a set in which none of the images tried could be read."""
     return (
         f"no readable image among the {len(images)} tried: {describe(images)}; "
-        f"check that {setting} points at intact image files"
+        f"check that {setting} points to intact image files"
     )

@@ -103,7 +103,7 @@ def masks_in_words(source: Source) -> str:
     if not masks:
         return ""
     first = printable(masks[0])
-    return f"{len(masks):,} of them look like masks ({first}): to leave them out give the folder of the pictures"
+    return f"{len(masks):,} of them look like masks ({first}): to exclude them, give the folder of the pictures"
 
 
 def build_image_source(paths: Sequence[str], *, setting: str, tar_image: str | None = None) -> Source:
@@ -156,10 +156,10 @@ class _Opener:
                 return self._tables([where]) if suffix == PARQUET else self._shards([where])
         except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
             raise ValueError(
-                f"{self.setting}={path} cannot be read ({one_line(error)}); check the path and its rights"
+                f"{self.setting}={path} cannot be read ({one_line(error)}); check the path and its permissions"
             ) from error
         if is_file:
-            raise ValueError(f"{self.setting}={path} is a file but neither H5 nor .tar nor .parquet; give {_KINDS}")
+            raise ValueError(f"{self.setting}={path} is a file, but not .h5, .tar or .parquet; give {_KINDS}")
         raise ValueError(f"{self.setting}={path} does not exist; give {_KINDS} or synthetic:N{near_name(path)}")
 
     def _folder(self, folder: Path) -> Source:
@@ -195,8 +195,8 @@ def _remote_shards(path: str, setting: str) -> list[RemoteFile]:
     addresses = expand(path)
     if not addresses[0].partition("?")[0].endswith(".tar"):
         raise ValueError(
-            f"{setting}={shown_address(path)} is not the address of tar shards, the one form that is read from a "
-            "store; give for example https://host/shard-{000..009}.tar"
+            f"{setting}={shown_address(path)} is not the address of tar shards, the only form that can be read from a "
+            "store; give, for example, https://host/shard-{000..009}.tar"
         )
     with ThreadPoolExecutor(AT_ONCE) as threads:
         return list(threads.map(RemoteFile, addresses))
@@ -207,7 +207,7 @@ def _synthetic(path: str, *, labeled: bool, setting: str) -> SyntheticSource:
     if not (count.isascii() and count.isdigit() and int(count) > 0) or split not in ("", "train", "val"):
         raise ValueError(
             f"{setting}={path} is not of the form synthetic:N or synthetic:N:val with N ≥ 1; "
-            "write for example synthetic:2000"
+            "write, for example, synthetic:2000"
         )
     return SyntheticSource(int(count), split=split or "train", labeled=labeled)
 

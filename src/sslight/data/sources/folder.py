@@ -32,7 +32,7 @@ class FolderSource:
             words = passed_over_in_words(counts)
             raise ValueError(
                 f"{self._root} holds no images{f' ({words})' if words else ''}; "
-                "give a folder with files named *.jpg, *.png, *.heic or the like"
+                "give a folder with files such as *.jpg, *.png or *.heic"
             )
         self.classes, self.labels = self._class_folders() if labeled else UNLABELED
 
@@ -58,8 +58,8 @@ class FolderSource:
                 else f"has all images in one sub-folder ({classes[0]})"
             )
             raise ValueError(
-                f"{self._root} {what}, so it gives no labels; use one sub-folder for each class or a table "
-                "of labels (data.labels, data.val_labels), or switch off what needs labels"
+                f"{self._root} {what}, so it has no labels; use one sub-folder per class or a table "
+                "of labels (data.labels, data.val_labels), or turn off what needs labels"
             )
         return classes, labels
 
@@ -75,12 +75,12 @@ class FileListSource:
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = tuple(paths)
         if not self._paths:
-            raise ValueError("there is no image: give the paths of image files")
+            raise ValueError("no image given: give the paths of image files")
         missing = [path for path in self._paths if not Path(path).expanduser().is_file()]
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(self._paths)} paths are not files (first: {printable(missing[0])}); "
-                "give image files, or folders, H5 files and tar shards without single files among them"
+                "give only image files, or only folders, H5 files and tar shards"
                 f"{near_name(missing[0])}"
             )
 

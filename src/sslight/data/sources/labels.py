@@ -81,7 +81,7 @@ def read_list(prefix: str, path: str, remedy: str) -> str:
         return content.decode("utf-16", errors="replace")
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     if "\0" in text:
-        raise ValueError(f"{prefix} is not a text; {remedy}")
+        raise ValueError(f"{prefix} is not a text file; {remedy}")
     return text
 
 
@@ -93,12 +93,14 @@ def read_rows(prefix: str, table: str, remedy: str) -> list[list[str]]:
     try:
         rows = [[field.strip() for field in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
     except csv.Error as error:
-        raise ValueError(f"{prefix} is no table of separated values ({error}); {remedy}") from error
+        raise ValueError(f"{prefix} is not a table of separated values ({error}); {remedy}") from error
     if not rows:
         raise ValueError(f"{prefix} is empty; {remedy}")
     wrong = next((number for number, row in enumerate(rows, 1) if len(row) != len(rows[0])), None)
     if wrong is not None:
-        raise ValueError(f"{prefix} has rows of different lengths (row {wrong}); quote names that hold the separator")
+        raise ValueError(
+            f"{prefix} has rows of different lengths (row {wrong}); quote names that contain the separator"
+        )
     return rows
 
 
@@ -110,14 +112,14 @@ def _pairs(prefix: str, table: str, column: str | None, find: NameFinder) -> lis
     if column is None:
         if width != 2:
             raise ValueError(
-                f"{prefix} has {width} columns; set data.labels_column to the one of labels: {', '.join(heading)}"
+                f"{prefix} has {width} columns; set data.labels_column to the column of labels: {', '.join(heading)}"
             )
         names, labels = 0, 1
         rows = rows if find(heading[0]) is not None else rows[1:]
     else:
         if heading.count(column) != 1:
             raise ValueError(
-                f"data.labels_column={column} is not the heading of one column of {table}: there are "
+                f"data.labels_column={column} is not the heading of a single column of {table}: the headings are "
                 f"{', '.join(heading)}"
             )
         labels, rows = heading.index(column), rows[1:]

@@ -51,7 +51,7 @@ class ParquetSource:
             largest = max((group.total_byte_size for group in groups), default=0)
             if largest > largest_group:
                 raise ValueError(
-                    f"{path} has row groups of {largest / 1e6:,.0f} MB, and to read one image is to read its group; "
+                    f"{path} has row groups of {largest / 1e6:,.0f} MB, and reading an image reads its whole group; "
                     f"pack it first: sslight data pack {path} output=OUT"
                 )
             self._starts.append(np.cumsum([0, *(group.num_rows for group in groups)]))
@@ -59,7 +59,7 @@ class ParquetSource:
                 labels.append(_labels(file, path))
         self._ends = np.cumsum([starts[-1] for starts in self._starts])
         if not len(self):
-            raise ValueError(f"{self._files[0]} holds no rows; give Parquet files with images")
+            raise ValueError(f"{self._files[0]} has no rows; give Parquet files with images")
         self.classes, self.labels = UNLABELED
         if labeled:
             self.classes, self.labels = joined_labels(labels)
@@ -105,7 +105,7 @@ def check_one_split(folder: Path, files: Sequence[Path]) -> None:
     splits = sorted({path.stem.partition("-")[0] for path in files})
     if len(splits) > 1:
         raise ValueError(
-            f"{folder} holds the Parquet files of {', '.join(splits)}; give those of one, with a pattern such as "
+            f"{folder} holds the Parquet files of {', '.join(splits)}; give one of them, with a pattern such as "
             f"{folder}/{splits[0]}-{{00000..00009}}-of-00010.parquet"
         )
 
@@ -118,7 +118,7 @@ def _open(path: Path) -> "pq.ParquetFile":
     try:
         return parquet.ParquetFile(path, pre_buffer=False)
     except _errors() as error:
-        raise ValueError(f"{path} is no intact Parquet file ({one_line(error)[:200]})") from None
+        raise ValueError(f"{path} is not an intact Parquet file ({one_line(error)[:200]})") from None
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -156,7 +156,7 @@ def _labels(file: "pq.ParquetFile", path: Path) -> tuple[tuple[str, ...], npt.ND
 
     name = next((name for name in _LABEL_COLUMNS if name in file.schema_arrow.names), None)
     if name is None:
-        raise ValueError(f"{path} has no column label, so it gives no labels; add it, or switch off what needs labels")
+        raise ValueError(f"{path} has no column label, so it has no labels; add it, or turn off what needs labels")
     try:
         column = file.read([name], use_threads=False).column(name)
         kind = column.type
@@ -169,7 +169,7 @@ def _labels(file: "pq.ParquetFile", path: Path) -> tuple[tuple[str, ...], npt.ND
             raise ValueError(f"its column {name} is of type {kind}, neither whole numbers nor text")
         numbers = column.fill_null(-1).to_numpy().astype(np.int64)
     except _errors() as error:
-        raise ValueError(f"{path} gives no labels ({one_line(error)[:200]})") from None
+        raise ValueError(f"{path} has no labels ({one_line(error)[:200]})") from None
     described = _class_names(file.schema_arrow.metadata or {}, name)
     if described is not None:
         names = described
@@ -177,7 +177,7 @@ def _labels(file: "pq.ParquetFile", path: Path) -> tuple[tuple[str, ...], npt.ND
         names = tuple(str(number) for number in range(int(min(numbers.max(initial=-1), _LARGEST_LABEL)) + 1))
     numbers = np.maximum(numbers, -1)
     if numbers.max(initial=-1) >= len(names):
-        raise ValueError(f"{path} has the label {numbers.max()}, and only {len(names)} class names")
+        raise ValueError(f"{path} has the label {numbers.max()}, but only {len(names)} class names")
     return names, numbers
 
 

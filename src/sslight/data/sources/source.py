@@ -63,7 +63,7 @@ def refuse_missing_labels(source: Source, labels: npt.NDArray[np.int64], what: s
     if len(missing):
         raise ValueError(
             f"{source.locate(int(missing[0]))} is one of {len(missing)} of {len(labels)} {what}; "
-            "add them, or switch off what needs labels"
+            "add them, or turn off what needs labels"
         )
 
 
@@ -78,10 +78,10 @@ def folder_labels(names: Iterable[str], separator: str) -> tuple[tuple[str, ...]
 def labels_in(source: Source, classes: Sequence[str]) -> npt.NDArray[np.int64]:
     """The labels of ``source`` as positions in another set's ``classes``, matched by class name.
 
-    int64 ``[N]``. Raises ValueError if the source is unlabelled or has a class that is not there.
+    int64 ``[N]``. Raises ValueError if the source is unlabeled or has a class that is not there.
     """
     if source.labels is None or source.classes is None:
-        raise ValueError("these images were read without labels; build the source with labelled=True")
+        raise ValueError("these images were read without labels; build the source with labeled=True")
     position = {name: index for index, name in enumerate(classes)}
     missing = [name for name in source.classes if name not in position]
     if missing:

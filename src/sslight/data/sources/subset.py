@@ -47,7 +47,7 @@ def select_subset(
     lines that begin with ``#`` unless they name an image.
 
     A number is a share, 0 < share ≤ 1, drawn with ``seed``: ``share · n`` of the n images of each class (of all if
-    unlabelled), halves rounded up and at least one. A larger share with the same seed contains the smaller one.
+    unlabeled), halves rounded up and at least one. A larger share with the same seed contains the smaller one.
 
     Raises ValueError with counts and the first few entries that do not fit; ``setting`` is the name that errors show.
     """
@@ -65,7 +65,7 @@ def select_subset(
 
 
 def _listed(source: Source, path: str, setting: str) -> npt.NDArray[np.int64]:
-    text = read_list(f"{setting}={path}", path, "give a list file (one name or index a line) or a share such as 0.1")
+    text = read_list(f"{setting}={path}", path, "give a list file (one name or index per line) or a share such as 0.1")
     lines = [line.strip(" \t") for line in re.split(r"\r\n|\n|\r", text)]
     find = NameFinder(source)
     entries, found = [], []
@@ -75,9 +75,9 @@ def _listed(source: Source, path: str, setting: str) -> npt.NDArray[np.int64]:
             entries.append(line)
             found.append(index)
     if not entries:
-        raise ValueError(f"{setting}={path} lists no image; write one name or index a line")
+        raise ValueError(f"{setting}={path} lists no image; write one name or index per line")
     missing = [e for e, i in zip(entries, found, strict=True) if i is None]
-    example = f"a right entry is {printable(source.name(0))}"
+    example = f"a correct entry is {printable(source.name(0))}"
     _refuse(setting, path, "name no image of the set", missing, example)
     indices = np.array(found, dtype=np.int64)
     repeated = {index for index, count in Counter(indices.tolist()).items() if count > 1}

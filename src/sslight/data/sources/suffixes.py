@@ -45,12 +45,12 @@ def passed_over_in_words(counts: Mapping[str, int]) -> str:
     others = {name: number for name, number in counts.items() if name not in named}
     parts = [_listed(others)] if others else []
     if raw:
-        parts.append(f"{_listed(raw)} (raw photographs: not read; export them as JPEG or TIFF)")
+        parts.append(f"{_listed(raw)} (raw photographs, which are not read: export them as JPEG or TIFF)")
     if archives:
-        parts.append(f"{_listed(archives)} (archives: unpack them, a .tar.gz to .tar)")
+        parts.append(f"{_listed(archives)} (archives: unpack them, .tar.gz to .tar)")
     if folders:
         parts.append(f"{_listed(folders)} (hidden folders and thumbnails)")
-    return f"passed over: {', '.join(parts)}" if parts else ""
+    return f"skipped: {', '.join(parts)}" if parts else ""
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -51,7 +51,7 @@ PATTERNS: dict[str, Callable[[Plane, Plane], Plane]] = {
 class SyntheticSource:
     """``num_images`` drawn square pictures as JPEG bytes; the class is the kind of pattern.
 
-    Colours, which change over the picture, contrast, scale, phase, tilt and noise are drawn for each image and say
+    Colors, which change over the picture, contrast, scale, phase, tilt and noise are drawn for each image and say
     nothing about the class. A mirrored image keeps its class, and a tenth of its area shows it. Image ``index``
     depends on seed, split and index only. Raises ValueError for a number of classes that there is not.
     """
@@ -109,9 +109,9 @@ class SyntheticSource:
         return pixels
 
     def _color_field(self, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-        """Colours at 4 × 4 points and the mixtures between: ``[size, size, 3]``, within 0.1 to 0.9.
+        """Colors at 4 × 4 points and the mixtures between: ``[size, size, 3]``, within 0.1 to 0.9.
 
-        Two crops of one picture differ in colour, so that colour does not tell which picture it was.
+        Two crops of one picture differ in color, so that color does not tell which picture it was.
         """
         colors = torch.from_numpy(rng.uniform(0.1, 0.9, size=(1, 3, 4, 4)).astype(np.float32))
         field = F.interpolate(colors, size=(self._size, self._size), mode="bilinear", align_corners=True)

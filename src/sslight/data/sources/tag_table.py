@@ -24,10 +24,12 @@ def read_tags(source: Source, table: str, setting: str) -> tuple[tuple[str, ...]
     """
     prefix = f"{setting}={table}"
     if not is_tag_table(table, setting):
-        raise ValueError(f"{prefix} must have a heading, names, and two or more columns of 0 and 1: correct the table.")
+        raise ValueError(
+            f"{prefix} must have a header line, names, and two or more columns of 0 and 1: correct the table."
+        )
     heading, *rows = _rows(table, setting)
     if len({*heading[1:]}) < len(heading) - 1 or {*heading[1:]} <= {"0", "1"}:
-        raise ValueError(f"{prefix} must begin with a line of headings, each another: correct the table.")
+        raise ValueError(f"{prefix} must start with a header line of different headings: correct the table.")
     find = NameFinder(source, by_index=False, by_stem=True)
     tags = np.full((len(source), len(heading) - 1), -1, dtype=np.int64)
     for name, *values in rows:
@@ -46,4 +48,4 @@ def read_tags(source: Source, table: str, setting: str) -> tuple[tuple[str, ...]
 
 
 def _rows(table: str, setting: str) -> list[list[str]]:
-    return read_rows(f"{setting}={table}", table, "give a table with a heading and a column for each label")
+    return read_rows(f"{setting}={table}", table, "give a table with a header line and a column per label")

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification (Wu et al., CVPR 2018, section 3.4), as DINO and SSLight use it."""
+"""Weighted k-nearest-neighbor classification (Wu et al., CVPR 2018, section 3.4), as DINO and SSLight use it."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,12 +21,12 @@ def nearest_neighbors(
 
     The nearest comes first. The bank ``[M, D]`` is read once, a block at a time (it may be mapped from a disk, and lie
     elsewhere than the queries ``[N, D]``, on whose device the work is done), so that memory beyond the queries and the
-    result is bounded. Both are normalised here. With ``leave_one_out`` the queries are the bank itself, row by row, and
-    no image is its own neighbour. ValueError if ``k`` is larger than the bank, or the sets differ in size then.
+    result is bounded. Both are normalized here. With ``leave_one_out`` the queries are the bank itself, row by row, and
+    no image is its own neighbor. ValueError if ``k`` is larger than the bank, or the sets differ in size then.
     """
     candidates = len(train_features) - leave_one_out
     if not 1 <= k <= candidates:
-        raise ValueError(f"k={k} neighbours cannot be drawn from {candidates} images: choose k from 1 to {candidates}.")
+        raise ValueError(f"k={k} neighbors are more than the {candidates} images: choose k from 1 to {candidates}.")
     if leave_one_out and len(test_features) != len(train_features):
         raise ValueError("leave_one_out needs the bank itself as queries, row by row.")
     queries = F.normalize(test_features, dim=1)
@@ -50,7 +50,7 @@ def nearest_neighbors(
 
 
 def neighbor_votes(similarity: Tensor, labels: Tensor, *, k: int, temperature: float, num_classes: int) -> Tensor:
-    """Class scores ``[N, C]`` of the first k of sorted neighbours, from their similarities and labels ``[N, K]``."""
+    """Class scores ``[N, C]`` of the first k of sorted neighbors, from their similarities and labels ``[N, K]``."""
     votes = (similarity[:, :k] / temperature).exp()
     scores = votes.new_zeros(len(votes), num_classes)
     return scores.scatter_add_(1, labels[:, :k], votes)

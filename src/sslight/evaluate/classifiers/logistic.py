@@ -24,7 +24,7 @@ def draw_held_out(length: int, share: float, seed: int) -> tuple[npt.NDArray[np.
 
 @dataclass(frozen=True)
 class LogisticRegression:
-    """A fitted classifier of standardised features.
+    """A fitted classifier of standardized features.
 
     ``weight [C, D]``, ``bias [C]``; ``mean`` and ``std`` ``[D]`` of the training features; ``l2``: the
     strength of the penalty l2 / 2 · ‖weight‖² beside the mean cross-entropy (scikit-learn's C is 1 / (l2 · M)).
@@ -51,7 +51,7 @@ def fit_logistic_regression(
     held_out_share: float = 0.1,
     seed: int = 0,
 ) -> LogisticRegression:
-    """Fit by L-BFGS to features standardised with their own mean and deviation.
+    """Fit by L-BFGS to features standardized with their own mean and deviation.
 
     Args:
         features: ``[M, D]``, M at least 2; read a block at a time. What is not held out is copied once for the choice.

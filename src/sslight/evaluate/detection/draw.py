@@ -66,6 +66,6 @@ def _tile(pixels: torch.Tensor, shown: Sequence[Prediction], images: DetectionSe
 
 
 def _color(label: int) -> tuple[int, int, int]:
-    """One light colour for each category, neighbours far apart."""
+    """One light color for each category, neighbors far apart."""
     red, green, blue = colorsys.hsv_to_rgb(label * 0.618 % 1.0, 0.65, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)

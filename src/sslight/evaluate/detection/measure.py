@@ -172,11 +172,11 @@ def _write(task: DetectionTask, predictions: list[Prediction], training: dict[st
 def _notes(task: DetectionTask, training: dict[str, Any]) -> list[str]:
     notes = []
     if task.num_without_objects:
-        notes.append(f"{task.num_without_objects} training images without an object were left out.")
+        notes.append(f"{task.num_without_objects} training images without objects were left out.")
     if training["unreadable_val"]:
         notes.append(f"the objects of {training['unreadable_val']} unreadable validation images count as missed.")
     if task.val.split == task.train.split:
-        notes.append("measured on the training images: this says nothing of other images.")
+        notes.append("measured on the training images: this says nothing about other images.")
     return notes
 
 

@@ -44,7 +44,7 @@ class BackboneWithPyramid(nn.Module):
             found = ", ".join(str(stride) for stride in sorted(maps.channels))
             asked = f"strides={wanted} does not fit" if strides else "a pyramid does not fit"
             raise ValueError(
-                f"{asked} the backbone {name}: its feature maps have the strides {found}, and at least two of them are "
+                f"{asked} the backbone {name}: its feature maps have the strides {found}, and at least two are "
                 f"needed; choose another backbone, such as mobilenet_v2 or resnet18."
             )
         for parameter in maps.unused:
@@ -87,8 +87,8 @@ def find_feature_maps(backbone: nn.Module, name: str) -> FeatureMaps:
     except (AttributeError, AssertionError, RuntimeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"the backbone {name} gives no feature maps of images of any size ({reason}): choose another one, such as "
-            f"mobilenet_v2 or resnet18."
+            f"the backbone {name} gives no feature maps for images of arbitrary size ({reason}): choose another one, "
+            f"such as mobilenet_v2 or resnet18."
         ) from None
     finally:
         backbone.train(was_training)

@@ -1,4 +1,4 @@
-"""Features of the centre view of every image of a source."""
+"""Features of the center view of every image of a source."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +18,8 @@ from sslight.views import normalize
 class EvalTransform:
     """How an image becomes the input of a backbone."""
 
-    image_size: int  # side of the centre crop, px
-    mean: tuple[float, float, float]  # of the channels (of 0–1), for the normalisation on the device
+    image_size: int  # side of the center crop, px
+    mean: tuple[float, float, float]  # of the channels (of 0–1), for the normalization on the device
     std: tuple[float, float, float]
     resize: int | None = None  # shorter side before the crop, px; None for 256 / 224 of image_size
 

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification as a protocol."""
+"""Weighted k-nearest-neighbor classification as a protocol."""
 
 from sslight.evaluate.classifiers.knn import knn_answers
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks
@@ -19,7 +19,7 @@ def measure_knn(evaluation: Evaluation) -> Measurement | None:
     if ks[-1] > most:
         raise ValueError(f"knn.k={ks[-1]} is more than the {most} readable training images: lower it.")
     left_out = [str(k) for k in _KS if k > most] if settings.k is None else []
-    evaluation.progress.say(f"searching the neighbours of {len(val.labels):,} images among {most:,}")
+    evaluation.progress.say(f"searching the neighbors of {len(val.labels):,} images among {most:,}")
     answers = knn_answers(
         train.values,
         train.labels,
@@ -37,5 +37,5 @@ def measure_knn(evaluation: Evaluation) -> Measurement | None:
         val.rows,
         {"k": default},
         by_k={k: accuracy_of_ranks(each, val.labels, classes) for k, each in answers.items()},
-        notes=[f"k = {' and '.join(left_out)} left out: there are {most} training images only."] * bool(left_out),
+        notes=[f"k = {' and '.join(left_out)} left out: there are only {most} training images."] * bool(left_out),
     )

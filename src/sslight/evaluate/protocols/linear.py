@@ -34,7 +34,7 @@ def _represented(evaluation: Evaluation) -> tuple[nn.Module, int | None]:
 
 
 def measure_linear_fast(evaluation: Evaluation) -> Measurement | None:
-    """Logistic regression on centre-crop features; None in all processes but the first."""
+    """Logistic regression on center-crop features; None in all processes but the first."""
     represented, blocks = _represented(evaluation)
     train, val = evaluation.both_features(represented)
     if rank_and_size()[0] > 0:
@@ -84,7 +84,7 @@ def measure_linear_trained(evaluation: Evaluation) -> Measurement | None:
     notes = []
     if len(base_rates) > 1 and best in (0, len(base_rates) - 1):
         end = "smallest" if best == 0 else "largest"
-        notes.append(f"the best learning rate is the {end} that was tried: try others with linear.lr=[...].")
+        notes.append(f"the best learning rate is the {end} one tried: try others with linear.lr=[...].")
     details = {
         "optimizer": kind,
         "epochs": settings.epochs,
@@ -125,7 +125,7 @@ def _is_published(evaluation: Evaluation, trained: tuple[object, ...]) -> bool:
 
 
 def _held_out_part(evaluation: Evaluation, represented: nn.Module, *, wanted: bool) -> tuple[Tensor, Features | None]:
-    """Which training images are held out (``[M]`` bool), and the features and labels of their centre crops."""
+    """Which training images are held out (``[M]`` bool), and the features and labels of their center crops."""
     sets = evaluation.sets
     held_out = torch.zeros(len(sets.train), dtype=torch.bool)
     if not wanted:

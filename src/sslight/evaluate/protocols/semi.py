@@ -75,8 +75,9 @@ def measure_semi(evaluation: Evaluation) -> Measurement | None:
     notes = []
     if (steps := epochs * max(1, len(sets.train) // batch_size)) < _FEW_STEPS:
         notes.append(
-            f"only {steps} step(s) of {batch_size} images: too few to fine-tune a network to its end, so that the "
-            "accuracy says more of the schedule than of the weights; set a smaller semi.batch_size or more semi.epochs."
+            f"only {steps} step(s) of {batch_size} images: too few to finish fine-tuning, so the "
+            "accuracy says more about the schedule than about the weights; set a smaller "
+            "semi.batch_size or more semi.epochs."
         )
         evaluation.progress.say(notes[0])
     _fine_tune(evaluation, classifier, epochs, batch_size)

@@ -13,7 +13,7 @@ PROBES = {
     "knn_top1": Figure("kNN top-1 [%]", "validation images against training images", smooth=False),
     "linear_top1": Figure("linear top-1 [%]", "logistic regression on the features", smooth=False),
     "probe_top1": Figure("online probe top-1 [%]", "of the training batch"),
-    "holdout_top1": Figure("held-out top-1 [%]", "training images that are not trained on", smooth=False),
+    "holdout_top1": Figure("held-out top-1 [%]", "training images that are held out", smooth=False),
     "probe_loss": Figure("online probe loss", "cross-entropy [nats]"),
 }
 _LOSSES = {
@@ -22,15 +22,17 @@ _LOSSES = {
     "local_loss": Figure("loss, local–global pairs"),
 }
 INDICATORS = {
-    "teacher_entropy": Figure("teacher entropy", "share of ln K; near 1 targets are uniform, near 0 sure"),
-    "target_spread": Figure("target spread", "entropy of the mean target, share of ln K; near 0 all alike"),
+    "teacher_entropy": Figure("teacher entropy", "share of ln K; near 1 uniform targets, near 0 one-hot", linear=True),
+    "target_spread": Figure(
+        "target spread", "entropy of the mean target, share of ln K; near 0 all the same", linear=True
+    ),
     "divergence": Figure("divergence", "student from teacher [nats]"),
-    "prototypes_used": Figure("prototypes used", "of those that a batch could use", percent=True),
-    "assignment_entropy": Figure("assignment entropy", "share of ln P; near 1 assignments are uniform"),
+    "prototypes_used": Figure("prototypes used", "share of those that a batch could use", percent=True),
+    "assignment_entropy": Figure("assignment entropy", "share of ln P; near 1 assignments are uniform", linear=True),
     "key_similarity": Figure("key similarity", "cosine of query and its key"),
     "contrast_top1": Figure("own key nearest [%]", "of the queries"),
     "feature_spread": Figure("feature spread", "0: all images look alike, 1: spread evenly"),
-    "effective_rank": Figure("effective rank", "directions that the features of the latest images use"),
+    "effective_rank": Figure("effective rank", "number of directions used by the features of the latest images"),
 }
 _OPTIMIZATION = {
     "grad_norm": Figure("gradient norm", "of all weights together"),

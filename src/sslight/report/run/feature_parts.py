@@ -1,4 +1,4 @@
-"""Parts of the report about features: galleries of nearest neighbours, and maps."""
+"""Parts of the report about features: galleries of nearest neighbors, and maps."""
 
 from collections.abc import Sequence
 
@@ -23,10 +23,10 @@ def galleries(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> 
     parts: list[Html] = []
     for group in _same_images(sampled):
         first = group[0]
-        ring = "" if first.classes is None else " A ring marks neighbours of the query's class."
+        ring = "" if first.classes is None else " A green frame marks images of the query's class."
         text = (
-            f"Left a query, beside it the most similar of {len(first.names):,} images ({first.data}) with the cosine "
-            f"of the features, the nearest first. Queries are drawn, not chosen.{ring}"
+            f"Each query with its most similar images among {len(first.names):,} ({first.data}), nearest first, and "
+            f"the cosine of their features. Queries are drawn at random.{ring}"
         )
         parts.append(element("p", text, class_="soft"))
         named = _named(group, run_names)
@@ -50,12 +50,12 @@ def maps(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> list[
         present = np.zeros(0, np.int64) if first.labels is None else np.unique(first.labels)
         named = evenly(present, _NAMED_CLASSES)
         others = len(present) - len(named)
-        color = "" if first.classes is None else " Colour: class."
+        color = "" if first.classes is None else " Color: class."
         if others:
-            color = f" Colour: {len(named)} of the classes, evenly spread over their names; the others are grey."
+            color = f" Color: {len(named)} of the classes, evenly spread over their names; the others are gray."
         text = (
-            f"{len(first.names):,} images ({first.data}), their features of length 1 seen along the two directions in "
-            f"which they vary most (principal components); what lies apart in others looks close here.{color}"
+            f"The normalized features of {len(first.names):,} images ({first.data}) along their first two principal "
+            f"components. Images that look close here may be far apart in other directions.{color}"
         )
         parts.append(element("p", text, class_="soft"))
         if first.classes is not None:
@@ -95,10 +95,10 @@ def _precision(one: SampledFeatures) -> list[str]:
         return [f"weights: {one.weights}"]
     share, chance = neighbors_of_the_same_class(one.neighbors[:, :_COUNTED], one.labels)
     return [
-        "neighbour precision ",
+        "neighbor precision ",
         element("b", f"{100 * share:.0f} %"),
-        f", chance {100 * chance:.1f} %: of the {_COUNTED} nearest of all these images, how many are of the image's "
-        f"class; not an accuracy (weights: {one.weights})",
+        f" (chance {100 * chance:.1f} %): how many of an image's {_COUNTED} nearest images have its class; not an "
+        f"accuracy (weights: {one.weights})",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Features of a sample of images: nearest neighbours, and the plane in which they vary most."""
+"""Features of a sample of images: nearest neighbors, and the plane in which they vary most."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 _THUMBNAIL = 96
-_OF_A_CLASS = 8  # at least, where there are many classes, or neighbours of the same class could not be met
+_OF_A_CLASS = 8  # at least, where there are many classes, or neighbors of the same class could not be met
 
 
 @dataclass(frozen=True)
 class SampledFeatures:
-    """Features of a run's backbone for a sample of N images, and the K nearest neighbours of each."""
+    """Features of a run's backbone for a sample of N images, and the K nearest neighbors of each."""
 
     run: int  # its position on the page
     weights: str  # the file that the backbone was read from
@@ -24,15 +24,15 @@ class SampledFeatures:
     names: Sequence[str]
     classes: Sequence[str] | None
     labels: IntArray | None  # [N]
-    features: FloatArray  # [N, D], L2-normalised
+    features: FloatArray  # [N, D], L2-normalized
     neighbors: IntArray  # positions, the nearest first [N, K]
     cosines: FloatArray  # [N, K]
-    queries: IntArray  # positions of the images whose neighbours are shown
+    queries: IntArray  # positions of the images whose neighbors are shown
     thumbnails: Mapping[int, npt.NDArray[np.uint8]]  # by position, [S, S, 3], of all images that are shown
 
 
 def spread_sample(labels: IntArray | None, total: int, images: int, seed: int) -> IntArray:
-    """About ``images`` positions, sorted; of labelled images alike many of each class, of many classes some."""
+    """About ``images`` positions, sorted; of labeled images alike many of each class, of many classes some."""
     order = np.random.Generator(np.random.Philox([seed, 0])).permutation(total)
     if labels is None:
         return np.sort(order[:images])
@@ -60,7 +60,7 @@ def evenly(classes: IntArray, most: int) -> IntArray:
 
 
 def neighbors_of_the_same_class(neighbors: IntArray, labels: IntArray) -> tuple[float, float]:
-    """Share of the neighbours ``[N, K]`` of all images that are of the image's class, and what chance would give."""
+    """Share of the neighbors ``[N, K]`` of all images that are of the image's class, and what chance would give."""
     counts = np.bincount(labels)[labels]
     return float((labels[neighbors] == labels[:, None]).mean()), float(((counts - 1) / (len(labels) - 1)).mean())
 

@@ -128,7 +128,7 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
         content = None
     if isinstance(content, dict):
         return content
-    notes.append(f"{path.name} is damaged and left out.")
+    notes.append(f"{path.name} is damaged and was left out.")
     return {}
 
 
@@ -144,7 +144,7 @@ def _records(path: Path, notes: list[str], *, wanted: bool) -> list[dict[str, An
         except (ValueError, RecursionError):
             broken += number + 1 < len(lines)  # the last one may be half written
     if broken:
-        notes.append(f"{path.name}: {broken} of {len(lines)} lines are damaged and left out.")
+        notes.append(f"{path.name}: {broken} of {len(lines)} lines are damaged and were left out.")
     return records
 
 
@@ -175,6 +175,6 @@ def _table(path: Path, notes: list[str]) -> list[dict[str, str]]:
     try:
         rows = list(csv.DictReader(io.StringIO(_text(path, notes, wanted=False))))
     except csv.Error as error:
-        notes.append(f"{path.name} is damaged ({error}) and left out.")
+        notes.append(f"{path.name} is damaged ({error}) and was left out.")
         return []
     return [{key: value or "" for key, value in row.items() if isinstance(key, str)} for row in rows]

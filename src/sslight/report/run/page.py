@@ -63,13 +63,13 @@ def run_page(runs: Sequence[Run], summaries: Sequence[Mapping[str, Any]], result
         ("health", "Health", [*_health(runs, summaries, names, curves), *indicators]),
         ("training", "Training", _charts(legend, curves.training())),
         ("results", "Evaluation", evaluated),
-        ("neighbours", "Nearest neighbours", galleries(pictures.sampled, names)),
+        ("neighbors", "Nearest neighbors", galleries(pictures.sampled, names)),
         ("map", "Map of the features", maps(pictures.sampled, names)),
         ("views", "Views", _views(pictures.sheets, names)),
         ("settings", "Settings", settings_tables(runs, names)),
         ("cost", "Throughput and cost", [*cost_table(summaries, names), *_charts(legend, curves.charts(SPEED))]),
         ("bad-images", "Unreadable images", bad_images_part(runs, names)),
-        ("nonfinite", "Steps that were not finite", nonfinite_part(runs, names)),
+        ("nonfinite", "Non-finite steps", nonfinite_part(runs, names)),
         ("environment", "Environment", environment_part(runs, names)),
     ]
     filled = [(key, heading, parts) for key, heading, parts in sections if parts]
@@ -177,7 +177,7 @@ def _views(sheets: Sequence[Sheet], names: Sequence[Html]) -> list[Html]:
     if not sheets:
         return []
     parts: list[Html] = [
-        element("p", "Images as the network saw them in the first epoch, before normalisation.", class_="soft"),
+        element("p", "Images as the network saw them in the first epoch, before normalization.", class_="soft"),
         views_legend(),
     ]
     for sheet in sheets:

@@ -62,7 +62,9 @@ def registry_page(title: str, summaries: Sequence[Mapping[str, Any]]) -> str:
             row[0] = element("a", row[0], href=run["report"])
     return page(
         title,
-        element("p", "Accuracies are the last ones that a run noted. A run that wrote nothing lately is stopped."),
+        element(
+            "p", "Accuracies are the last recorded ones. A run that has written nothing recently counts as stopped."
+        ),
         table(head, rows),
         *sentences([f"{run['name']}: {note}" for run in summaries for note in run["notes"]]),
         made_by=REPORT,

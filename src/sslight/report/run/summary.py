@@ -18,11 +18,11 @@ _QUIET = 900.0
 
 METHOD_NAMES = {"dino": "DINO", "swav": "SwAV", "moco": "MoCo"}
 STATES = {
-    "early": "too early to say",
-    "healthy": "no indicator points to trouble",
-    "watch": "an indicator is not as it should be",
+    "early": "too early to tell",
+    "healthy": "no indicator shows a problem",
+    "watch": "an indicator is outside its healthy range",
     "collapsed": "the network hardly tells images apart",
-    "starved": "much of the time goes into waiting for data",
+    "starved": "much of the time is spent waiting for data",
 }
 
 
@@ -94,7 +94,7 @@ def _health(run: Run) -> dict[str, Any] | None:
         before = step
     return {
         "state": state,
-        "finding": run.finding or STATES.get(state, "a state that this version does not know"),
+        "finding": run.finding or STATES.get(state, "a state unknown to this version"),
         "advice": run.advice,
         "judged_here": run.judged_here,
         "shares": {state: count / max(before, 1) for state, count in steps.items()},

@@ -76,8 +76,8 @@ def _changes(run: Run) -> list[Html]:
         if setting_value(run, key) != "–"
     ]
     if not rows:
-        return [element("p", f"As the recipe {name} has it.")]
-    return [element("p", "Other than in the recipe ", element("code", name), ":"), table(["", name, "this run"], rows)]
+        return [element("p", f"The same as in the recipe {name}.")]
+    return [element("p", "Different from the recipe ", element("code", name), ":"), table(["", name, "this run"], rows)]
 
 
 def command_of(run: Run) -> list[str]:
@@ -103,7 +103,7 @@ def classes_part(content: Content) -> list[Html]:
     accuracies.sort(key=lambda one: one[1])
     rows = [[name, f"{accuracy:.1f}", f"{images:,}"] for name, accuracy, images in accuracies]
     figure = "average precision [%]" if "map" in content["accuracy"] else "top-1 [%]"
-    inside = [table(["class, the worst first", figure, "images"], rows)]
+    inside = [table(["class, worst first", figure, "images"], rows)]
     if mixed:
         inside.append(table(["images of", "taken for", "images"], mixed[:_LISTED]))
     if worst := content.get("worst_images", [])[:_LISTED]:
@@ -159,8 +159,8 @@ def cost_table(summaries: Sequence[Content], names: Sequence[Html]) -> list[Html
     if any(cost and cost["gpus"] for cost in costs):
         rows.append(row("GPU hours", lambda c: "–" if c["gpu_hours"] is None else f"{c['gpu_hours']:.2f}"))
     note = (
-        "From the throughput of each stretch of steps: accuracies, checkpoints and steps that were lost and done again "
-        "are not in it. GPUs are those of the machine on which the run was started."
+        "From the measured throughput. It excludes measurements, checkpoints, and steps that were lost and repeated. "
+        "GPUs are those of the machine where the run was started."
     )
     return [table(["", *names], rows), element("p", note, class_="soft")]
 

@@ -20,7 +20,7 @@ def views_page(content: Content, images: Sequence[ShownImage]) -> str:
     headings = [_name(number, recipe, True) for number, recipe in enumerate(recipes)]
     subtitle = (
         f"What a network sees of {content['images']['number']:,} images in the first epoch of a run with "
-        f"seed {content['seed']}, before normalisation."
+        f"seed {content['seed']}, before normalization."
     )
     return page(
         f"Views of {content['data']}",
@@ -67,8 +67,8 @@ def _assignments(words: Sequence[str]) -> list[Html]:
 def _charts(recipes: Sequence[Content]) -> list[Html]:
     drawn = []
     for key, ticks, label, mark in (
-        ("local_in_global", _SHARE_TICKS, "share of a local view that lies in a global view", None),
-        ("object_size_ratio", _RATIO_TICKS, "object size in a local view : in a global view", 0.5),
+        ("local_in_global", _SHARE_TICKS, "share of a local view inside a global view", None),
+        ("object_size_ratio", _RATIO_TICKS, "object size, local : global", 0.5),
     ):
         series = [(recipe["statistics"][key] or {}).get("histogram", (0.0,)) for recipe in recipes]
         if any(sum(shares) for shares in series):
@@ -83,7 +83,7 @@ def _charts(recipes: Sequence[Content]) -> list[Html]:
 
 def _unreadable(content: Content) -> list[Html]:
     lines = sentences([f"{image['location']}: {image['reason']}" for image in content["images"]["unreadable"]])
-    return [element("h2", "Unreadable, replaced by other images"), *lines] if lines else []
+    return [element("h2", "Unreadable images, replaced by others"), *lines] if lines else []
 
 
 def histogram(

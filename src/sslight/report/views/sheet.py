@@ -36,10 +36,10 @@ class ShownImage:
 
 
 def views_legend() -> Html:
-    """What colours and captions of a sheet mean."""
+    """What colors and captions of a sheet mean."""
     kinds = (("global", "global view (G)"), ("local", "local view (L)"))
     keys = [element("span", element("span", class_=f"key is-{kind}"), text) for kind, text in kinds]
-    scale = element("span", "Below a view: the share of the image that it shows. Views in one column are to scale.")
+    scale = element("span", "Below each view: its share of the image. Views in one column are drawn to scale.")
     return element("div", *keys, scale, class_="legend soft")
 
 

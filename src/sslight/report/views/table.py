@@ -15,10 +15,10 @@ def views_table(recipes: Sequence[Content]) -> list[tuple[str, ...]]:
 
     row("global views", lambda r, s, w: f"{r['views']['num_global']} × {r['views']['global_size']} px")
     row("local views", lambda r, s, w: f"{r['views']['num_local']} × {r['views']['local_size']} px")
-    row("a global view shows, of the image", lambda r, s, w: _share(s["global_share"]))
-    row("a local view shows, of the image", lambda r, s, w: _share(s["local_share"], 1))
-    row("of a local view, inside a global view", lambda r, s, w: _share(s["local_in_global"]))
-    row("local–global pairs without a common pixel", lambda r, s, w: _percent(s["apart"], 1))
+    row("share of the image in a global view", lambda r, s, w: _share(s["global_share"]))
+    row("share of the image in a local view", lambda r, s, w: _share(s["local_share"], 1))
+    row("share of a local view inside a global view", lambda r, s, w: _share(s["local_in_global"]))
+    row("local–global pairs without overlap", lambda r, s, w: _percent(s["apart"], 1))
     row("IoU of local and global views", lambda r, s, w: _text(s["local_global_iou"], "{mean:.2f}"))
     row("IoU of two global views", lambda r, s, w: _text(s["global_global_iou"], "{mean:.2f}"))
     row(
@@ -26,14 +26,17 @@ def views_table(recipes: Sequence[Content]) -> list[tuple[str, ...]]:
         lambda r, s, w: _text(s["object_size_ratio"], "{median:.2f} × ({low:.2f}–{high:.2f})"),
     )
     matching = "{matching_local_size:.0f} px (nominal {nominal_local_size:.0f})"
-    row("local side at which sizes match", lambda r, s, w: _text(s if s["matching_local_size"] else None, matching))
+    row(
+        "local size at which object sizes match",
+        lambda r, s, w: _text(s if s["matching_local_size"] else None, matching),
+    )
     row("image pixels in a global view", lambda r, s, w: _scaled(s["global_magnification"]))
     row("image pixels in a local view", lambda r, s, w: _scaled(s["local_magnification"]))
     row("pairs in the loss, global–global · local–global", lambda r, s, w: f"{w['global_pairs']} · {w['local_pairs']}")
     row("their weight", lambda r, s, w: f"{_percent(w['global_weight'])} · {_percent(w['local_weight'])}")
     row("weight of one such pair", lambda r, s, w: _pair_weights(w))
-    row("view pixels an image", lambda r, s, w: f"{(w['trained_pixels'] + w['target_pixels']) / 1e3:,.0f} k")
-    row("compute an image, relative", lambda r, s, w: _compute(w))
+    row("view pixels per image", lambda r, s, w: f"{(w['trained_pixels'] + w['target_pixels']) / 1e3:,.0f} k")
+    row("relative compute per image", lambda r, s, w: _compute(w))
     return rows
 
 
@@ -42,10 +45,10 @@ def footnote(content: Content) -> str:
     images = content["images"]
     return (
         f"Means over {content['draws']:,} draws for the sizes of {images['measured']:,} of {images['number']:,} images "
-        f"(median {images['median_width']:.0f} × {images['median_height']:.0f} px); in brackets the middle 90 %. "
-        "Object size is a median: side / √area of the crop, local over global. The matching side makes it 1; nominal "
-        "means by the mean scales alone. Compute counts view pixels through the trained and the teacher or key network "
-        "as the method uses them, a backward pass as two forward passes; heads are left out."
+        f"(median {images['median_width']:.0f} × {images['median_height']:.0f} px); parentheses hold the middle 90 %. "
+        "Object size is a median: side / √area of the crop, local over global. At the matching size it is 1; nominal "
+        "means from the mean scales alone. Compute counts view pixels through the trained and the teacher or key "
+        "network as the method uses them, a backward pass as two forward passes; heads are left out."
     )
 
 

@@ -217,8 +217,8 @@ def test_datasets_that_are_no_encoded_bytes_are_unreadable(tmp_path: Path) -> No
 
 def test_another_layout_is_refused_with_a_sentence(tmp_path: Path) -> None:
     cases = {
-        "images": (np.zeros((2, 8, 8, 3), np.uint8), "images lies outside any group; store one group of images"),
-        "a/b/c": (as_row(jpeg()), "a/b/c lies deeper than group/image"),
+        "images": (np.zeros((2, 8, 8, 3), np.uint8), "images is outside any group; store one group of images"),
+        "a/b/c": (as_row(jpeg()), "a/b/c is deeper than group/image"),
     }
     for number, (name, (value, sentence)) in enumerate(cases.items()):
         with h5py.File(tmp_path / f"{number}.h5", "w") as file:

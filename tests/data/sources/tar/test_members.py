@@ -109,7 +109,7 @@ def test_a_size_in_a_pax_header_must_be_a_number(size: str) -> None:
     extension = f"{length}{record}".encode()
     header = entry(tarfile.XHDTYPE, size=len(extension))[:512]
     content = header + extension.ljust(-(-len(extension) // 512) * 512, b"\0") + entry(tarfile.REGTYPE)
-    with pytest.raises(DamagedTar, match="pax header with a size that is none"):
+    with pytest.raises(DamagedTar, match="pax header with an invalid size"):
         members(content)
 
 
@@ -120,5 +120,5 @@ def test_a_huge_extension_header_is_refused() -> None:
 
 
 def test_sparse_files_are_refused() -> None:
-    with pytest.raises(DamagedTar, match=r"stores a/b.jpg with holes; make it again without --sparse"):
+    with pytest.raises(DamagedTar, match=r"stores a/b.jpg as a sparse file; make it again without --sparse"):
         members(entry(tarfile.GNUTYPE_SPARSE))

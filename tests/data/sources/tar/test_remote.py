@@ -154,14 +154,14 @@ def test_a_shard_that_changes_meanwhile_is_noticed(served: Store, shards: str) -
 
 
 def test_what_is_wrong_with_an_address_is_said_at_once(served: Store, shards: str) -> None:
-    with pytest.raises(StoreUnavailable, match=r"/none\.tar cannot be opened \(404: it is not there\)\."):
+    with pytest.raises(StoreUnavailable, match=r"/none\.tar cannot be opened \(404: it does not exist\)\."):
         build_source([f"{served.address}/none.tar"], labeled=False)
-    with pytest.raises(ValueError, match=r"is not the address of tar shards.*give for example https://"):
+    with pytest.raises(ValueError, match=r"is not the address of tar shards.*give, for example, https://"):
         build_source([f"{served.address}/images/"], labeled=False)
     with pytest.raises(ValueError, match=r"^nostore://bucket/s\.tar cannot be read: Protocol not known"):
         build_source(["nostore://bucket/s.tar"], labeled=False)
     served.ranges = False
-    with pytest.raises(StoreUnavailable, match="cannot be read in parts: its server takes no Range requests"):
+    with pytest.raises(StoreUnavailable, match="cannot be read in parts: its server does not support Range requests"):
         check_readable(TarSource([remote.RemoteFile(f"{served.address}/s-000.tar")], labeled=False))
 
 

@@ -15,7 +15,7 @@ def test_a_range_is_counted_with_the_width_of_its_first_number() -> None:
 
 @pytest.mark.parametrize("pattern", ["s-{3..2}.tar", "s-{0..9999999}.tar", "{0..9999}-{0..9999}"])
 def test_a_range_that_counts_down_or_too_far_is_refused(pattern: str) -> None:
-    with pytest.raises(ValueError, match="must count up; write for example"):
+    with pytest.raises(ValueError, match="must count up; write, for example,"):
         expand(pattern)
 
 

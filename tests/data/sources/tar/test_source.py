@@ -73,11 +73,11 @@ def test_classes_are_the_folders_where_there_are_no_labels(tmp_path: Path) -> No
 def test_missing_labels_are_named(tmp_path: Path) -> None:
     some = write_tar(tmp_path / "some.tar", [("0.jpg", b"x"), ("0.cls", b"1"), ("1.jpg", b"y"), ("2.jpg", b"z")])
     with pytest.raises(
-        ValueError, match=r"some.tar:1.jpg is one of 2 of 3 images without a KEY.cls, so the shards give"
+        ValueError, match=r"some.tar:1.jpg is one of 2 of 3 images without a KEY.cls, so the shards have"
     ):
         TarSource([some], labeled=True)
     none = write_tar(tmp_path / "none.tar", [("0.jpg", b"x"), ("a/1.jpg", b"y")])
-    with pytest.raises(ValueError, match=r"none.tar holds neither KEY.cls members nor class folders"):
+    with pytest.raises(ValueError, match=r"none.tar has neither KEY.cls members nor class folders"):
         TarSource([none], labeled=True)
     assert len(TarSource([some, none], labeled=False)) == 5
 
@@ -109,7 +109,9 @@ def test_which_image_of_a_sample_is_read_can_be_set(tmp_path: Path) -> None:
     masks = build_source([shard], labeled=False, tar_image="seg.png")
     assert [masks.name(index) for index in range(2)] == ["v.1/0.seg.png", "v.1/1.seg.png"]
     assert len(build_source([shard], labeled=False, tar_image="all")) == 4
-    with pytest.raises(ValueError, match=r"tar_image=seg is the suffix of no image in .*: there are .jpg, .seg.png"):
+    with pytest.raises(
+        ValueError, match=r"tar_image=seg is not the suffix of any image in .*: the suffixes are .jpg, .seg.png"
+    ):
         build_source([shard], labeled=False, tar_image="seg")
     with pytest.raises(ValueError, match=r"tar_image=all would have no effect: data.train names no tar shards"):
         build_source(["synthetic:4"], labeled=False, tar_image="all")
@@ -144,7 +146,7 @@ def test_packed_shards_of_different_classes_are_not_read_as_one(tmp_path: Path) 
         for name in ("a", "b")
     ]
     (tmp_path / "t.tar").write_bytes(b"".join(parts))
-    with pytest.raises(ValueError, match=r"holds two __meta__/classes.json that differ: give the tar files"):
+    with pytest.raises(ValueError, match=r"holds two __meta__/classes.json that differ: give the original tar files"):
         TarSource([tmp_path / "t.tar"], labeled=True)
 
 
@@ -171,22 +173,22 @@ def test_what_is_no_shard_ends_in_a_sentence(tmp_path: Path) -> None:
         "cut.tar": (whole[:1200], "ends within 0.jpg, so a part is missing"),
         "between.tar": (whole[: 512 + 2048], "ends with"),
         "empty.tar": (b"", "ends without the end mark"),
-        "words.tar": (b"words " * 200, "has a header with a number that is none"),
-        "zipped.tar": (b"\x1f\x8b" + whole, r"is compressed \(gzip\), so no image can be read by itself; unpack it"),
+        "words.tar": (b"words " * 200, "has a header with an invalid number"),
+        "zipped.tar": (b"\x1f\x8b" + whole, r"is compressed \(gzip\), so single images cannot be read; unpack it"),
         "link.tar": (link.tobuf() + bytes(1024), "holds 0.jpg as a link, and links are not followed"),
         "climbs.tar": (tar_bytes([("../0.jpg", b"x")]), "holds '../0.jpg', which lies outside its folder"),
-        "none.tar": (tar_bytes([("0.txt", b"x")]), "holds no images; give shards with members such as KEY.jpg"),
+        "none.tar": (tar_bytes([("0.txt", b"x")]), "has no images; give shards with members such as KEY.jpg"),
         "label.tar": (
             tar_bytes([("0.jpg", b"x"), ("0.cls", bytes(2000))]),
-            "holds 0.cls of 2,000 bytes, which is no label",
+            "holds 0.cls of 2,000 bytes, which is not a label",
         ),
         "classes.tar": (
             tar_bytes([("__meta__/classes.json", b"{}")]),
-            "has a __meta__/classes.json that is no list of names",
+            "has a __meta__/classes.json that is not a list of names",
         ),
         "numbers.tar": (
             tar_bytes([("__meta__/classes.json", b'["a"]'), ("0.jpg", b""), ("0.cls", b"1")]),
-            "has labels that are no positions",
+            "has labels that are not positions",
         ),
     }
     for name, (content, sentence) in cases.items():

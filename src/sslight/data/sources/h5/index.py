@@ -104,21 +104,21 @@ def _listing(path: Path) -> H5Index:
         images = {name: _images_in(file, path, name) for name in _links(file, path, "")}
     classes = {name: sorted(images[name]) for name in sorted(images) if images[name]}
     if not classes:
-        raise ValueError(f"{path} holds no images; it needs one group for each class with one dataset an image")
+        raise ValueError(f"{path} holds no images; it needs one group per class with one dataset per image")
     names = NameTable(f"{name}/{image}" for name, found in classes.items() for image in found)
     return H5Index({name: len(found) for name, found in classes.items()}, names)
 
 
 def _images_in(file: h5py.File, path: Path, name: str) -> list[str]:
     if _kind(file, name) != h5py.h5o.TYPE_GROUP:
-        raise ValueError(f"{path}: {printable(name)} lies outside any group; store one group of images for each class")
+        raise ValueError(f"{path}: {printable(name)} is outside any group; store one group of images per class")
     images = _links(h5py.Group(h5py.h5g.open(file.id, encoded_name(name))), path, f"{name}/")
     # One look a class: groups among the images are met as unreadable images.
     if images and _kind(file, f"{name}/{images[0]}") == h5py.h5o.TYPE_GROUP:
         for deeper in file[encoded_name(f"{name}/{images[0]}")]:
             raise ValueError(
-                f"{path}: {printable(f'{name}/{images[0]}/{deeper}')} lies deeper than group/image; store one group "
-                "for each class"
+                f"{path}: {printable(f'{name}/{images[0]}/{deeper}')} is deeper than group/image; store one group "
+                "per class"
             )
     return images
 

@@ -151,7 +151,7 @@ def scan(shard: Path | RemoteFile) -> ShardIndex:
     start = read_at(0, 6)
     for magic, name in _COMPRESSED.items():
         if start.startswith(magic):
-            raise DamagedTar(f"is compressed ({name}), so no image can be read by itself; unpack it to a plain .tar")
+            raise DamagedTar(f"is compressed ({name}), so single images cannot be read; unpack it to a plain .tar")
     return _index_of(tar_members(read_at, file.size), read_at)
 
 
@@ -163,7 +163,7 @@ def _index_of(members: Iterator[Member], read_at: ReadAt) -> ShardIndex:
         key, suffix = sample_key(member.name)
         if member.name == CLASSES_MEMBER:
             if class_list not in (None, found := _class_list(member, read_at)):
-                raise DamagedTar(f"holds two {CLASSES_MEMBER} that differ: give the tar files that it was made of")
+                raise DamagedTar(f"holds two {CLASSES_MEMBER} that differ: give the original tar files")
             class_list = found
         elif any(part.startswith(".") for part in member.name.split("/")):
             continue
@@ -179,7 +179,7 @@ def _index_of(members: Iterator[Member], read_at: ReadAt) -> ShardIndex:
     classes = class_list or sorted({text for text in labels if text is not None})
     position = {str(n): n for n in range(len(classes))} if class_list else {text: n for n, text in enumerate(classes)}
     if any(text is not None and text not in position for text in labels):
-        raise DamagedTar(f"has labels that are no positions in its {CLASSES_MEMBER}")
+        raise DamagedTar(f"has labels that are not positions in its {CLASSES_MEMBER}")
     return ShardIndex(
         NameTable(unescaped(image.name) if class_list is not None else image.name for image in images),
         np.array([image.offset for image in images], dtype=np.int64),
@@ -212,7 +212,7 @@ def unescaped(name: str) -> str:
 
 def _label(member: Member, read_at: ReadAt) -> str:
     if member.size > LARGEST_LABEL:
-        raise DamagedTar(f"holds {member.name} of {member.size:,} bytes, which is no label")
+        raise DamagedTar(f"holds {member.name} of {member.size:,} bytes, which is not a label")
     return read_at(member.offset, member.size).decode("utf-8", "replace").strip()
 
 
@@ -224,4 +224,4 @@ def _class_list(member: Member, read_at: ReadAt) -> list[str]:
             content = None
         if isinstance(content, list) and all(isinstance(name, str) for name in content):
             return content
-    raise DamagedTar(f"has a {CLASSES_MEMBER} that is no list of names")
+    raise DamagedTar(f"has a {CLASSES_MEMBER} that is not a list of names")

@@ -74,7 +74,7 @@ def tar_members(read_at: ReadAt, num_bytes: int) -> Iterator[Member]:
             continue
         name = _name(header, long_name, pax)
         if kind == _GNU_SPARSE or any(key.startswith(b"GNU.sparse") for key in pax):
-            raise DamagedTar(f"stores {name} with holes; make it again without --sparse")
+            raise DamagedTar(f"stores {name} as a sparse file; make it again without --sparse")
         long_name, pax = None, {}
         if kind in _LINKS or (kind in _FILES and not name.endswith("/")):
             yield Member(_safe(name), offset, size, kind in _LINKS)
@@ -113,13 +113,13 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field[1:], "big")
     digits = field.split(b"\0")[0].strip()
     if digits and (digits.strip(b"01234567") or len(digits) > 12):
-        raise DamagedTar("has a header with a number that is none")
+        raise DamagedTar("has a header with an invalid number")
     return int(digits or b"0", 8)
 
 
 def _pax_size(text: bytes) -> int:
     if not text.isdigit() or len(text) > 20:
-        raise DamagedTar("has a pax header with a size that is none")
+        raise DamagedTar("has a pax header with an invalid size")
     return int(text)
 
 

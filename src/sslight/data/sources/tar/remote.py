@@ -58,7 +58,7 @@ class RemoteFile:
         info = self._ask("opened", lambda fs: fs.info(url))
         if info.get("size") is None or info.get("partial") is False:
             raise StoreUnavailable(
-                f"{self} cannot be read in parts: its server gives no size or takes no Range requests."
+                f"{self} cannot be read in parts: its server gives no size or does not support Range requests."
             )
         self.size = int(info["size"])
         # What changes with the content. Servers differ in the times that they give, so these are the second choice.
@@ -81,7 +81,7 @@ class RemoteFile:
         options = {"headers": headers} if self.url.startswith(_HTTP) else {}
         content: bytes = self._ask("read", lambda fs: fs.cat_file(self.url, start=offset, end=end, **options))
         if len(content) > end - offset:
-            raise StoreUnavailable(f"{self} cannot be read in parts: its server takes no Range requests.")
+            raise StoreUnavailable(f"{self} cannot be read in parts: its server does not support Range requests.")
         if len(content) < end - offset:
             raise StoreUnavailable(f"{self} has changed: it ends before byte {end:,}; start again.")
         return content
@@ -107,7 +107,7 @@ class RemoteFile:
         try:
             file_system = _file_system(self.url)
         except (ImportError, ValueError) as error:
-            raise ValueError(f"{self} cannot be read: {error}; install what reads such addresses.") from None
+            raise ValueError(f"{self} cannot be read: {error}; install a package that reads such addresses.") from None
         for attempt in range(MAX_RETRIES):
             if attempt:
                 time.sleep(FIRST_PAUSE * 2 ** (attempt - 1) * _chance.uniform(0.5, 1.5))
@@ -146,14 +146,14 @@ def _reason(error: Exception) -> tuple[str, bool]:
     status = getattr(cause, "status", None)
     if status is not None:
         words = {
-            401: "401: it asks for a sign-in",
+            401: "401: it requires a login",
             403: "403: access is refused; has a signed address expired?",
-            404: "404: it is not there",
+            404: "404: it does not exist",
             412: "412: it has changed since it was opened; start again",
         }
         return words.get(status, f"status {status}"), status in _PASSING
     if isinstance(cause, FileNotFoundError):
-        return "it is not there", False
+        return "it does not exist", False
     if isinstance(cause, PermissionError):
         return "access is refused", False
     text = " ".join(str(cause).split()) or type(cause).__name__

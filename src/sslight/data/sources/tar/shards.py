@@ -29,8 +29,8 @@ def expand(pattern: str) -> list[str]:
         total *= int(last) - int(first) + 1
         if int(last) < int(first) or total > MOST_SHARDS:
             raise ValueError(
-                f"{pattern} is no pattern of 1 to {MOST_SHARDS:,} shards: {{{first}..{last}}} must count up; "
-                "write for example shard-{000..009}.tar"
+                f"{pattern} is not a pattern of 1 to {MOST_SHARDS:,} shards: {{{first}..{last}}} must count up; "
+                "write, for example, shard-{000..009}.tar"
             )
         ranges.append([f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)])
     return [

@@ -56,10 +56,11 @@ class TarSource:
         names = _unique_names(shards, indices)
         if not names and counts:
             raise ValueError(
-                f"tar_image={image} is the suffix of no image in {_listed(shards)}: there are {', '.join(counts)}"
+                f"tar_image={image} is not the suffix of any image in {_listed(shards)}: the "
+                f"suffixes are {', '.join(counts)}"
             )
         if not names:
-            raise ValueError(f"{_listed(shards)} holds no images; give shards with members such as KEY.jpg")
+            raise ValueError(f"{_listed(shards)} has no images; give shards with members such as KEY.jpg")
         order = _order_of_parts(names)
         self._names = NameTable(names[place] for place in order.tolist())
         self._shard, self._offsets, self._sizes = self._shard[order], self._offsets[order], self._sizes[order]
@@ -77,7 +78,7 @@ class TarSource:
         # The file is referred to until it has been read: another thread may drive it out of the cache.
         content = self._open(self._shards[shard]).read_at(offset - BLOCK, BLOCK + size)
         if len(content) < BLOCK + size or not is_header_of(content[:BLOCK], size):
-            raise UnreadableImage("the tar file has changed since it was indexed; remove the .index file beside it")
+            raise UnreadableImage("the tar file has changed since it was indexed; remove the .index file next to it")
         return content[BLOCK:]
 
     def name(self, index: int) -> str:
@@ -95,13 +96,13 @@ class TarSource:
         classes, labels = joined_labels([(index.classes, index.labels) for index in indices])
         labels = labels[order]
         if labels.max() >= 0:
-            refuse_missing_labels(self, labels, "images without a KEY.cls, so the shards give no labels")
+            refuse_missing_labels(self, labels, "images without a KEY.cls, so the shards have no labels")
             return classes, labels
         classes, labels = folder_labels((self._names[index] for index in range(len(self))), "/")
         if len(classes) < 2 or labels.min() < 0:
             raise ValueError(
-                f"{_listed(self._shards)} holds neither KEY.cls members nor class folders, so it gives no labels; "
-                "add them, or switch off what needs labels"
+                f"{_listed(self._shards)} has neither KEY.cls members nor class folders, so it has no labels; "
+                "add them, or turn off what needs labels"
             )
         return classes, labels
 
