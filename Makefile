@@ -42,7 +42,8 @@ evidence: $(VENV)/.developing
 
 ## The documentation as a site in build/site; a broken link is an error.
 docs: $(VENV)/.documenting
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python docs/site.py
+	$(BIN)/zensical build --strict --clean
 	@echo "open build/site/index.html"
 
 ## A wheel in dist/, to install elsewhere.

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -123,10 +124,23 @@ def test_measured_numbers_are_those_of_the_result_files() -> None:
     assert set(found) <= set(re.findall(r"\b\d?\d\.\d\b", results))
 
 
+def test_the_settings_page_is_that_of_the_schema() -> None:
+    page = runpy.run_path(str(ROOT / "docs/settings.py"))["settings_page"]()
+    assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == page, "write it anew: python docs/settings.py"
+
+
+def test_commands_fit_into_the_width_of_a_page() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for line in page.read_text(encoding="utf-8").splitlines():
+            assert len(line) <= 100 or not re.match(r"(\.venv/bin/)?(sslight|pip|python) ", line), (
+                f"{page.name}: {line}"
+            )
+
+
 def test_every_page_is_in_the_navigation() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"[\w/.-]+\.md", yaml.safe_dump(yaml.safe_load(text)["nav"])))
     pages = {path.name for path in (ROOT / "docs").glob("*.md")}
-    results = {str(path.relative_to(ROOT)) for path in (ROOT / "benchmarks/results").glob("*.md")}
+    results = {str(path.relative_to(ROOT)) for path in (ROOT / "benchmarks").glob("re*/*.md")}
     examples = {str(path.relative_to(ROOT).with_suffix(".md")) for path in (ROOT / "examples").glob("*.*")}
     assert listed == pages | results | examples | {"CONTRIBUTING.md", "CHANGELOG.md"}
