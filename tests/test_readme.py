@@ -9,7 +9,7 @@ from sslight.config import load_recipe, parse_assignments, read_recipe, recipe_n
 from tests.test_docs import resolve
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
 CODE = re.findall(r"`([^`\n]+)`", README) + re.findall(r"^(?:\.venv/bin/)?sslight .*$", README, flags=re.MULTILINE)
 COMMANDS = [
     code.replace(".venv/bin/", "")
@@ -50,5 +50,5 @@ def test_make_targets_exist(target: str) -> None:
 
 def test_links_lead_to_files() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
-        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+        for link in re.findall(r"(?:\]\(|src=\"|srcset=\")(?!http)([^)#\"]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
