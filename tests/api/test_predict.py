@@ -65,7 +65,7 @@ def test_onnx_says_what_the_run_says(result: FinetuneResult, exported: ExportRes
 
 def test_probabilities_are_an_output_if_asked_for_and_classes_are_named(exported: ExportResult) -> None:
     session = onnxruntime.InferenceSession(exported.path / "classifier.onnx", providers=["CPUExecutionProvider"])
-    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     logits, shares = session.run(["logits", "probabilities"], {"images": images})
     np.testing.assert_allclose(shares, torch.from_numpy(logits).softmax(1).numpy(), rtol=1e-4)
     facts = session.get_modelmeta().custom_metadata_map
@@ -78,9 +78,9 @@ def test_a_format_that_disagrees_is_said_and_the_good_files_stay(
 ) -> None:
     honest = write_onnx
 
-    def other_normalization(exportable: Any, path: Path, *, facts: Any) -> None:
+    def other_normalization(exportable: Any, path: Path, **more: Any) -> None:
         info = replace(exportable.info, mean=(0.6, 0.5, 0.4))  # of the training run 0.5, 0.5, 0.5
-        honest(replace(exportable, info=info), path, facts=facts)
+        honest(replace(exportable, info=info), path, **more)
 
     monkeypatch.setattr(export_run, "write_onnx", other_normalization)
     overrides = {"data.check": str(result.output.parent / "val"), "output": str(tmp_path / "out"), "runs": 3}

@@ -18,6 +18,7 @@ from torch import nn
 
 import sslight
 from sslight.backbones import BackboneInfo, build_backbone, load_backbone, save_backbone
+from sslight.data import build_source
 from sslight.export import run as export_run
 from sslight.export import weights_file
 from sslight.export.network import prepare
@@ -57,7 +58,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
     return sslight.export_backbone(
         folder / "backbone.safetensors",
         {"data.check": CHECK, "data.calibration": CALIBRATION, "tolerance.knn": 0.5, "tolerance.cosine": 0.95},
-        format=["safetensors", "onnx", "onnx-int8"],
+        format=["safetensors", "onnx", "onnx-fp16", "onnx-int8"],
         classifier=folder / "linear",
         output=folder / "out",
         runs=3,
@@ -65,7 +66,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
 
 
 def test_the_folder_holds_the_files_and_what_was_measured(exported: ExportResult) -> None:
-    names = {"classifier.safetensors", "classifier.onnx", "classifier.int8.onnx"}
+    names = {"classifier.safetensors", "classifier.onnx", "classifier.fp16.onnx", "classifier.int8.onnx"}
     assert {path.name for path in exported.path.iterdir()} == names | {"export.json"}
     content = json.loads((exported.path / "export.json").read_text(encoding="utf-8"))
     assert set(content["files"]) == names
@@ -79,22 +80,32 @@ def test_the_folder_holds_the_files_and_what_was_measured(exported: ExportResult
     assert content["files"]["classifier.int8.onnx"]["agreement"]["largest_difference"] > 1e-3
 
 
-def test_onnx_takes_bytes_of_any_number_of_images_and_names_the_classes(exported: ExportResult) -> None:
-    path = exported.path / "classifier.onnx"
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+@pytest.mark.parametrize("number", [1, 5])
+def test_onnx_takes_bytes_of_images_and_names_the_classes(number: int, exported: ExportResult, tmp_path: Path) -> None:
+    path, batch, opset = exported.path / "classifier.onnx", 1, 18
     backbone = load_backbone(exported.path / "classifier.safetensors")
-    for number in (1, 5):
-        images = np.random.default_rng(number).integers(0, 256, (number, 32, 32, 3), dtype=np.uint8)
-        features, logits = session.run(["features", "logits"], {"images": images})
-        x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(
-            STD
-        ).view(3, 1, 1)
-        with torch.no_grad():
-            torch.testing.assert_close(torch.from_numpy(features), backbone(x), rtol=1e-3, atol=1e-4)
-        assert logits.shape == (number, 10)
+    if number > 1:  # any number is had on request
+        batch, opset, path = "dynamic", 20, tmp_path / "any.onnx"  # type: ignore[assignment]
+        result = sslight.export_backbone(
+            exported.path / "classifier.safetensors",
+            settings_for(tmp_path, format="onnx", batch=batch, opset=opset, **{"data.num_check": 8}),
+        )
+        path = result.files[0].path
+        assert result.content["files"]["classifier.onnx"]["batch"] == "dynamic"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape[1:] == [32, 32, 3]
+    assert (session.get_inputs()[0].shape[0] == 1) == (batch == 1)
+    images = np.random.default_rng(number).integers(0, 256, (number, 32, 32, 3), dtype=np.uint8)
+    features, logits = session.run(["features", "logits"], {"images": images})
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(
+        STD
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(features), backbone(x), rtol=1e-3, atol=1e-4)
+    assert logits.shape == (number, 10)
     assert len(json.loads(session.get_modelmeta().custom_metadata_map["classes"])) == 10
     model = onnx.load(path)
-    assert [each.version for each in model.opset_import if not each.domain] == [18]
+    assert [each.version for each in model.opset_import if not each.domain] == [opset]
     computed = {node.op_type for node in model.graph.node}
     assert not computed & {"Shape", "Range", "Gather", "GatherND", "Expand", "Slice"}  # accelerators refuse these
 
@@ -202,7 +213,12 @@ def test_a_second_export_of_the_same_weights_gets_a_new_folder(tmp_path: Path) -
         ({"format": "tflite"}, "format=tflite: input should be"),
         ({"output": "{tmp}"}, "exists and nothing is replaced: choose another folder"),
         ({"data.calibration": "x"}, "data.calibration=x would have no effect: nothing is quantised"),
-        ({"input": "nchw"}, "input=nchw would have no effect: files of weights have no input"),
+        ({"input": "nchw"}, "input=nchw would have no effect: no file that takes arrays is in format"),
+        ({"batch": 4}, "batch=4 would have no effect: it is of ONNX files, and none is in format"),
+        ({"batch": "any"}, "batch=any: input should be"),
+        ({"format": "onnx", "opset": 17}, "opset=17"),
+        ({"format": "onnx", "int8.float_layers": 2}, "int8.float_layers=2 would have no effect: it is of onnx-int8"),
+        ({"license": "mit"}, "license=mit would have no effect: it is of format=timm"),
         ({"classifier": "{tmp}"}, "has no classifier.safetensors"),
         ({"resize": 16}, "resize=16 is smaller than the image size 32"),
         ({"format": "onnx", "lib": "onnxscript"}, "needs the package onnxscript, which is not installed: pip install"),
@@ -211,6 +227,10 @@ def test_a_second_export_of_the_same_weights_gets_a_new_folder(tmp_path: Path) -
         (
             {"format": ["onnx", "litert-int8"], "data.calibration": "x", "int8.method": "entropy"},
             "int8.method=entropy would have no effect: it is of onnx-int8, which is not in format",
+        ),
+        (
+            {"format": "onnx-int8", "data.calibration": "x", "int8.method": "entropy", "int8.percentile": 99.0},
+            "int8.percentile=99.0 would have no effect: int8.method=entropy",
         ),
         ({"format": "executorch", "lib": "executorch.runtime"}, "needs the package executorch"),
     ],
@@ -276,3 +296,43 @@ def test_settings_without_labels_compare_neighbours_only(image_folder: Callable[
     overrides = settings_for(tmp_path, **{"data.check": str(image_folder("flat"))})
     agreement = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides).files[0].agreement
     assert (agreement.num_images, agreement.same_neighbor, agreement.same_knn_class) == (12, 1.0, None)
+
+
+def test_half_precision_is_half_the_size_and_takes_and_gives_the_same(exported: ExportResult) -> None:
+    sizes = {file.format: file.num_bytes for file in exported.files}
+    assert sizes["onnx-fp16"] < 0.6 * sizes["onnx"]
+    session = onnxruntime.InferenceSession(exported.path / "classifier.fp16.onnx", providers=["CPUExecutionProvider"])
+    assert [each.type for each in (*session.get_inputs(), *session.get_outputs())] == [
+        "tensor(uint8)",
+        "tensor(float)",
+        "tensor(float)",
+    ]
+
+
+@pytest.mark.parametrize("head", ["projection", pytest.param("linear", marks=pytest.mark.slow)])
+def test_a_semi_supervised_result_is_exported_with_its_own_backbone(head: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    sslight.pretrain(
+        "dino_cnn_sslight_64",
+        {"data.train": "synthetic:32", "logger": "none", "probe.knn": False, "views.global_size": 32},
+        **{"views.local_size": 32, "views.num_local": 1, "dino.head_hidden_dim": 32, "dino.head_output_dim": 32},
+        **{"backbone": "test_resnet", "output": run, "steps": 1, "batch_size": 16, "devices": "cpu", "workers": 0},
+    )
+    result = sslight.evaluate_backbone(
+        "semi",
+        run / "checkpoints" / "last.pt",
+        data={"train": "synthetic:40", "val": "synthetic:20:val"},
+        semi={"head": head, "epochs": 1, "batch_size": 20},
+        devices="cpu",
+    )
+    folder = result.path.parent
+    forms = ["onnx"] if head == "projection" else ["safetensors", "onnx"]
+    found = sslight.export_backbone(folder, settings_for(tmp_path, format=forms, **{"data.num_check": 20}))
+    assert [file.agreement.same_class for file in found.files] == [1.0] * len(forms)
+    source = build_source(["synthetic:20:val"], labeled=True, setting="images")
+    predicted = sslight.predict("synthetic:20:val", found.files[-1].path)
+    right = [source.classes[label] == said for label, said in zip(source.labels, predicted.labels, strict=True)]  # type: ignore[index, arg-type]
+    assert 100 * np.mean(right) == pytest.approx(result.accuracy.top1)
+    if head == "projection":
+        with pytest.raises(ValueError, match="the classifier has layers of the projection head"):
+            sslight.export_backbone(folder, settings_for(tmp_path, output=str(tmp_path / "again")))

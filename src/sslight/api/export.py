@@ -9,6 +9,7 @@ from torch import Tensor
 from sslight.config import ExportSettings, build_export_settings
 from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.knn import nearest_neighbors
+from sslight.export.classifier import fine_tuned_backbone
 from sslight.export.run import run_export
 from sslight.export.task import ExportResult
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file
@@ -34,11 +35,13 @@ def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda
 
 
 def _resolved(settings: ExportSettings) -> ExportSettings:
-    """A run folder stands for its weights, that of a fine-tuned classifier for its backbone with the classifier."""
+    """A run folder stands for its weights, one of a classifier with its own backbone for both."""
     given = Path(settings.checkpoint).expanduser() if settings.classifier is None else settings.classifier
     file = given / CLASSIFIER_FILE if given.is_dir() else given
     if is_classifier_file(file):
         return settings.model_copy(update={"checkpoint": str(file), "classifier": file})
+    if backbone := fine_tuned_backbone(given):
+        return settings.model_copy(update={"checkpoint": str(backbone), "classifier": given})
     weights = weights_in(settings.checkpoint, whole=settings.network == "teacher")
     return settings.model_copy(update={"checkpoint": weights})
 

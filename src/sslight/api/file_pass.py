@@ -27,6 +27,7 @@ from sslight.data import (
 )
 from sslight.evaluate.features.extract import EvalTransform, Extraction, features_of
 from sslight.evaluate.model import choose_image_size, load_model
+from sslight.export.executorch_file import ExecuTorchRunner
 from sslight.export.litert_file import LiteRTRunner
 from sslight.export.network import as_input
 from sslight.export.onnx_file import OnnxRunner
@@ -86,9 +87,10 @@ def open_file(
     return OpenedFile(str(checkpoint), f"{weights_fingerprint(whole)} {info.mean} {info.std}", run, *about)
 
 
-_RUNTIMES: dict[str, tuple[type[OnnxRunner | LiteRTRunner], str]] = {
+_RUNTIMES: dict[str, tuple[type[OnnxRunner | LiteRTRunner | ExecuTorchRunner], str]] = {
     ".onnx": (OnnxRunner, "onnxruntime"),
     ".tflite": (LiteRTRunner, "ai-edge-litert"),
+    ".pte": (ExecuTorchRunner, "executorch"),
 }
 """Of a suffix: what runs such a file, and the package that it needs."""
 

@@ -85,15 +85,15 @@ def embed(
     Args:
         images: A folder, an H5 file, tar shards, ``synthetic:N``, an image file, or a list of such paths (image
             files, or sets of images). No labels are read.
-        checkpoint: A run folder, an export (also ONNX or LiteRT), a classifier, a checkpoint of this program or of the
-            original, or ``timm:NAME[@FILE]``.
+        checkpoint: A run folder, an export (also ONNX, LiteRT or ExecuTorch), a classifier, a checkpoint of this
+            program or of the original, or ``timm:NAME[@FILE]``.
         output: A new ``.npz``, ``.csv`` or ``.parquet`` file to write; what an interrupted call has computed is not
             computed again, and unreadable images are listed beside it.
         network: Which network of a checkpoint: ``student`` or ``teacher``.
         image_size: Side in px of the center view; None takes that of the file.
         batch_size: Images that pass through the network at once; without influence on the result beyond rounding.
         workers: Processes that decode; None takes none on a CPU, else the cores of this machine.
-        device: ``cpu`` or ``cuda``; None takes a GPU if there is one. ONNX and LiteRT files compute on the CPU.
+        device: ``cpu`` or ``cuda``; None takes a GPU if there is one. Files for devices compute on the CPU.
         tar_image: Which image of a sample of several in tar shards, as ``data.tar_image``.
         neighbors: So many of the other images, those most alike, are named for each image; None for none.
 
@@ -136,7 +136,7 @@ def predict(
     Args:
         images, batch_size, workers, device, tar_image, neighbors: As for :func:`embed`.
         classifier: The run folder of :func:`finetune`, its ``classifier.safetensors``, or an export of a classifier
-            (``.safetensors``, ``.onnx`` or ``.tflite``).
+            (``.safetensors``, ``.onnx``, ``.tflite`` or ``.pte``).
         output: A new ``.csv`` file to write; else as for :func:`embed`.
 
     Raises:

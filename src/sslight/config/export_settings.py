@@ -7,8 +7,17 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from sslight.config import fields
 
 ExportForm = Literal[
-    "safetensors", "torchvision", "onnx", "onnx-int8", "litert", "litert-fp16", "litert-int8", "executorch"
+    "safetensors",
+    "torchvision",
+    "onnx",
+    "onnx-fp16",
+    "onnx-int8",
+    "litert",
+    "litert-fp16",
+    "litert-int8",
+    "executorch",
 ]
+_ALONE = {"onnx-int8", "litert-int8"}  # formats whose layers can be quantised one by one
 
 
 def _each_once(value: list[ExportForm]) -> list[ExportForm]:
@@ -30,12 +39,12 @@ class ExportDataSettings(fields.Section):
     Unit: images. Try: 512; with many classes at least ten a class."""
 
     calibration: fields.Paths = []
-    """Images from which the ranges of the activations are read, for onnx-int8 and litert-int8 alone. Other images than
+    """Images from which the ranges of the activations are read, for formats in 8 bits alone. Other images than
     those of data.check, or the comparison is too kind. Unit: path(s). Try: a part of the training images."""
 
     num_calibration: fields.PositiveInt = 128
     """Images of data.calibration that are used, evenly spread over the set; fewer if it has fewer.
-    Unit: images. Try: 128; memory of onnx-int8 grows with it unless int8.method=minmax."""
+    Unit: images. Try: 128; more where agreement on data.check is worse than on them."""
 
     max_bad_share: fields.MaxBadShare = 0.01
 
@@ -44,15 +53,26 @@ class ExportDataSettings(fields.Section):
 
 
 class Int8Settings(fields.Section):
-    """Static quantisation of ONNX files to 8 bits."""
+    """Static quantisation to 8 bits."""
 
-    method: Literal["minmax", "percentile", "entropy"] = "minmax"
-    """How the range of an activation follows from the calibration images: its extremes, a percentile
-    of its values, or the range that loses least information (as in TensorRT).
-    Unit: name. Try: the others if the agreement is poor; export.json has the numbers."""
+    method: Literal["auto", "minmax", "percentile", "entropy"] = "auto"
+    """Of onnx-int8: how the range of an activation follows from the calibration images: its extremes, a percentile
+    of its values, or the range that loses least information (as in TensorRT). auto tries all three and takes the
+    one whose outputs on the calibration images are nearest to the network's.
+    Unit: name. Try: auto; export.json has the numbers of each."""
 
     percentile: Annotated[float, Field(gt=50.0, lt=100.0)] = 99.99
-    """Of int8.method=percentile: the share of values that the range covers. Unit: percent. Try: 99.9 to 99.999."""
+    """Of int8.method=percentile and auto: the share of values that the range covers.
+    Unit: percent. Try: 99.9 to 99.999."""
+
+    symmetric: bool = False
+    """Of onnx-int8: int8 activations around zero and biases in float, as TensorRT takes them, in place of uint8.
+    Unit: true or false. Try: true for TensorRT alone; it costs half of the levels after a ReLU."""
+
+    float_layers: fields.NonNegativeInt | None = None
+    """Of onnx-int8 and litert-int8: how many layers stay in float, those that lose most when they alone are in 8 bits.
+    null: none if the whole network in 8 bits holds the tolerance on the calibration images, else as few as do, at most
+    half of them. export.json names them. Unit: layers. Try: null; 0 for devices that compute in integers alone."""
 
 
 class ToleranceSettings(fields.Section):
@@ -60,11 +80,11 @@ class ToleranceSettings(fields.Section):
 
     cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
     """Smallest mean cosine similarity of the features to those of the PyTorch network. null: 0.9999 for float32 files,
-    0.999 for litert-fp16, 0.98 for 8 bits. Unit: cosine. Try: null."""
+    0.999 for float16, 0.98 for 8 bits. Unit: cosine. Try: null."""
 
     knn: fields.Probability | None = None
     """Smallest share of images that keep their result of a nearest-neighbour search within data.check: the predicted
-    class where there are labels, else the nearest image. null: 0.99 for float32 files; for litert-fp16 0.97 of the
+    class where there are labels, else the nearest image. null: 0.99 for float32 files; for float16 0.97 of the
     classes or 0.95 of the nearest images; for 8 bits 0.8 or 0.5. Unit: share of the images. Try: null."""
 
 
@@ -80,8 +100,9 @@ class ExportSettings(fields.Section):
 
     format: Annotated[list[ExportForm], BeforeValidator(fields.as_list), AfterValidator(_each_once)] = ["onnx"]
     """What to write, one or a list: safetensors (weights under timm's names), torchvision (weights under
-    torchvision's names), onnx (float32), onnx-int8 (statically quantised), litert (.tflite, float32), litert-fp16
-    (weights in float16), litert-int8 (statically quantised), executorch (.pte for XNNPACK).
+    torchvision's names), timm (a folder for timm and hubs, with a model card), onnx (float32), onnx-fp16 (float16),
+    litert (.tflite, float32), litert-fp16 (weights in float16), executorch (.pte for XNNPACK), coreml (.mlpackage,
+    float16); onnx-int8, litert-int8 and executorch-int8 are statically quantised.
     Unit: name(s). Try: onnx first; [safetensors, onnx, onnx-int8] for more at once."""
 
     output: fields.FilePath | None = None
@@ -97,6 +118,14 @@ class ExportSettings(fields.Section):
     """Shorter side to which an image is resized before the centre is cut, in the comparison and stated for the device;
     null: 256 / 224 of image_size. Unit: px. Try: null; image_size to use whole square images."""
 
+    batch: fields.PositiveInt | Literal["dynamic"] = 1
+    """How many images an ONNX file takes at a time: a fixed number, or any (dynamic). LiteRT, ExecuTorch and Core ML
+    files take one. Unit: images. Try: 1 for devices, whose compilers want fixed shapes; dynamic for servers."""
+
+    opset: Annotated[int, Field(ge=18, le=24)] = 18
+    """Operator set of ONNX files. 18 is read by runtimes of 2023 and later, and is the exporter's own, from which
+    others are converted. Unit: none. Try: 18; a newer one if your runtime asks for it."""
+
     input: Literal["nhwc", "nchw", "normalized"] = "nhwc"
     """What ONNX, LiteRT and ExecuTorch files take: RGB bytes [B, S, S, 3] (nhwc) or [B, 3, S, S] (nchw), which
     they normalise themselves, or float32 [B, 3, S, S] that the caller has normalised.
@@ -104,12 +133,17 @@ class ExportSettings(fields.Section):
 
     classifier: fields.FilePath | None = None
     """Folder of an evaluation (sslight evaluate linear) of this backbone, whose classifier goes into the files with the
-    names of the classes; or the run folder of sslight finetune, whose backbone then takes the checkpoint's place.
-    Unit: path. Try: runs/first/evaluation/linear-...; null for a checkpoint that is a run of sslight finetune."""
+    names of the classes; or the folder of sslight finetune or sslight evaluate semi, whose backbone then takes the
+    checkpoint's place.
+    Unit: path. Try: runs/first/evaluation/linear-...; null if the checkpoint is such a folder itself."""
 
     probabilities: bool = False
     """Give the probabilities of the classes as a further output of ONNX, LiteRT and ExecuTorch files.
     Unit: true or false. Try: true where nobody computes a softmax on the device."""
+
+    license: str | None = None
+    """Of format=timm: the license field of the model card. null: unknown.
+    Unit: a name as hubs have them. Try: apache-2.0 or mit, if images and starting weights allow it."""
 
     runs: Annotated[int, Field(ge=3)] = 50
     """Timed runs for each file and number of threads, in turn with as many of the PyTorch network.
@@ -122,11 +156,18 @@ class ExportSettings(fields.Section):
 
     def without_effect(self) -> list[tuple[str, bool, str]]:
         """See :class:`Section`."""
-        has_input = any(form.startswith(("onnx", "litert", "executorch")) for form in self.format)
-        no_int8 = not any(form.endswith("int8") for form in self.format)
+        forms = set(self.format)
+        has_input = any(form.startswith(("onnx", "litert", "executorch")) for form in forms)
+        onnx, methods = any(form.startswith("onnx") for form in forms), ("auto", "percentile")
+        no_int8, no_onnx_int8 = not any(form.endswith("int8") for form in forms), "onnx-int8" not in forms
+        of_onnx_int8 = "it is of onnx-int8, which is not in format"
         return [
             ("data.calibration", no_int8, "nothing is quantised without onnx-int8 or litert-int8 in format"),
-            ("int8.", "onnx-int8" not in self.format, "it is of onnx-int8, which is not in format"),
-            ("input probabilities", not has_input, "files of weights have no input"),
-            ("int8.percentile", self.int8.method != "percentile", f"int8.method={self.int8.method}"),
+            ("int8.method int8.percentile int8.symmetric", no_onnx_int8, of_onnx_int8),
+            ("int8.float_layers", not forms & _ALONE, "it is of onnx-int8 and litert-int8, which are not in format"),
+            ("int8.percentile", self.int8.method not in methods, f"int8.method={self.int8.method}"),
+            ("input", not has_input, "no file that takes arrays is in format"),
+            ("probabilities", not (has_input or "coreml" in forms), "files of weights have no outputs"),
+            ("batch opset", not onnx, "it is of ONNX files, and none is in format"),
+            ("license", "timm" not in forms, "it is of format=timm"),
         ]

@@ -96,9 +96,8 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
     if agreement.same_knn_class is not None:
         share, least, what = agreement.same_knn_class, tolerance.same_knn_class, "kNN class"
     limit = math.inf if tolerance.difference is None else tolerance.difference * agreement.largest_output
-    other_ranges = "int8.method=percentile or entropy" if "onnx" in name else "format=litert-fp16"
     remedy = (
-        f"try {other_ranges}, more calibration images, or accept it with tolerance.cosine and tolerance.knn"
+        "give more calibration images, set int8.float_layers, or accept it with tolerance.cosine and tolerance.knn"
         if "int8" in name
         else "export another format, and report this network; tolerance.cosine and tolerance.knn accept it as it is"
     )

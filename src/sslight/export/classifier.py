@@ -1,9 +1,10 @@
-"""The classifier of a linear evaluation or of fine-tuning, as a part of an export."""
+"""The classifier of a linear or semi-supervised evaluation or of fine-tuning, as a part of an export."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -26,16 +27,18 @@ class Classifier:
     resize: int | None
     raw: Mapping[str, Tensor]  # as it was trained: weight, bias, and mean and std of the features if they were used
     multi_label: bool = False
+    hidden: nn.Sequential | None = None  # layers of a projection head between features and classifier
 
     def unfolded(self, features: Tensor) -> Tensor:
         """Logits ``[B, C]`` of features ``[B, D]`` as it was trained, nothing folded."""
+        features = features if self.hidden is None else self.hidden(features)
         if "mean" in self.raw:
             features = (features - self.raw["mean"]) / self.raw["std"]
         return features @ self.raw["weight"].T + self.raw["bias"]
 
 
 def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
-    """The classifier that ``sslight evaluate linear`` left in a folder for this backbone, or of a fine-tuned one.
+    """The classifier that an evaluation (linear or semi) left in a folder for this backbone, or of a fine-tuned one.
 
     Raises ValueError if there is none, it is damaged, of another protocol, or trained on another backbone.
     """
@@ -53,6 +56,8 @@ def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
         raise ValueError(f"{path} does not say what it classifies, as those of older evaluations: {remedy}.") from None
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): {remedy}.") from None
+    if facts["protocol"] == "semi":
+        return _semi(facts, tensors)
     if not facts["protocol"].startswith("linear"):
         raise ValueError(f"{path} is of the protocol {facts['protocol']}, which changed the backbone: {remedy}.")
     if facts["weights_sha256"] != weights_fingerprint(backbone):
@@ -69,6 +74,42 @@ def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
         image_size=facts["image_size"],
         resize=facts["resize"],
         raw={name: value.float() for name, value in tensors.items()},
+    )
+
+
+def fine_tuned_backbone(folder: Path) -> Path | None:
+    """The backbone that ``sslight evaluate semi`` trained and left beside its classifier; None in other folders."""
+    try:
+        with safetensors.safe_open(folder / FILE_NAME, framework="pt") as file:
+            semi = json.loads((file.metadata() or {})["sslight"])["protocol"] == "semi"
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError):
+        return None
+    return folder / "backbone.safetensors" if semi else None
+
+
+def _semi(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Classifier:
+    """A linear layer, behind layers of the projection head if they were carried over."""
+    last = max(int(name.partition(".")[0]) for name in tensors)
+    raw = {name: tensors[f"{last}.{name}"] for name in ("weight", "bias")}
+    hidden = nn.Sequential()
+    for at in range(last):
+        state = {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{at}.")}
+        layer: nn.Module = nn.GELU()
+        if "running_mean" in state:
+            layer = nn.BatchNorm1d(len(state["weight"]))
+        elif state:
+            layer = nn.Linear(state["weight"].shape[1], len(state["weight"]))
+        layer.load_state_dict(state)
+        hidden.append(layer)
+    return Classifier(
+        classes=tuple(facts["classes"]),
+        weight=raw["weight"],
+        bias=raw["bias"],
+        last_blocks=None,
+        image_size=facts["image_size"],
+        resize=facts["resize"],
+        raw=raw,
+        hidden=hidden.eval().requires_grad_(False) if last else None,
     )
 
 

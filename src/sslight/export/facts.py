@@ -13,7 +13,6 @@ from sslight.config import ExportSettings
 from sslight.data import data_fingerprint
 from sslight.export.agreement import FLOAT16, FLOAT32, INT8, Tolerance
 from sslight.export.cost import device_facts
-from sslight.export.onnx_file import OPSET
 from sslight.export.task import ExportedFile, Task
 from sslight.export.weights_file import WEIGHT_KEYS, how_to_load
 
@@ -22,12 +21,12 @@ _PACKAGES = (
     *("sslight", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "executorch"),
     *("litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
 )
-_TOLERANCES = {"litert-fp16": FLOAT16, "onnx-int8": INT8, "litert-int8": INT8}
 
 
 def tolerance(settings: ExportSettings, form: str) -> Tolerance:
     """The form's own, with what the user accepts in its place; who accepts more also accepts larger differences."""
-    default, wanted = _TOLERANCES.get(form, FLOAT32), settings.tolerance
+    wanted = settings.tolerance
+    default = INT8 if form.endswith("int8") else FLOAT16 if form.endswith("fp16") or form == "coreml" else FLOAT32
     accepted = wanted.cosine is not None or wanted.knn is not None
     return Tolerance(
         cosine=default.cosine if wanted.cosine is None else wanted.cosine,
@@ -115,7 +114,7 @@ def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
         facts["input"] = {"shape": ["batch", 3, size, size], "dtype": "float32", "normalised_inside": False}
         facts["load"] = how_to_load(task.exportable, file.path.name, keys=WEIGHT_KEYS[file.format])
     elif file.format.startswith("onnx"):
-        facts["opset"] = OPSET
+        facts |= {"opset": task.settings.opset, "batch": task.settings.batch}
     else:
         facts["batch"] = 1
     return facts

@@ -1,8 +1,9 @@
 """LiteRT files: float32, weights in float16, and statically quantised to 8 bits. Needs the extra ``litert``."""
 
 import json
+import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from sslight.export.network import Exportable, ExportNetwork
 from sslight.export.onnx_file import library
+from sslight.export.sensitivity import groups
 
+_PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _FACTS, _LABELS = "sslight.json", "labels.txt"
 _MOST_BYTES = 2**24  # of the facts that are read; a small archive may hold a large file
 
@@ -39,7 +42,7 @@ def write_litert(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -
         network = _Named(exportable.fused(), exportable.output_names).eval()
         model = import_module("litert_torch").convert(network, sample_kwargs={"images": example})
         model.export(str(path))
-    _append_facts(path, facts)
+    append_facts(path, facts)
 
 
 def halve_weights(source: Path, path: Path, *, facts: dict[str, Any]) -> None:
@@ -54,40 +57,61 @@ def halve_weights(source: Path, path: Path, *, facts: dict[str, Any]) -> None:
         )
         quantizer.update_quantization_recipe(".*", types.TFLOperationName.ALL_SUPPORTED, how, "float_casting")
         path.write_bytes(quantizer.quantize(enable_progress_report=False).quantized_model)
-    _append_facts(path, facts)
+    append_facts(path, facts)
 
 
-def quantize_litert(
-    exportable: Exportable, source: Path, path: Path, images: npt.NDArray[Any], *, facts: dict[str, Any]
-) -> None:
-    """Quantise a file from :func:`write_litert`: weights to int8 by output channel, activations to int8.
+class LiteRTQuantizer:
+    """A float32 file from :func:`write_litert`: weights to int8 by output channel, activations to int8.
 
     Everything computes in 8 bits, but in a network with layer norms (see the ONNX files) products with weights alone.
     ``images [N, ...]``, as the network takes them, give the ranges of the activations. Outputs stay float32.
     """
-    normed = any(isinstance(module, nn.LayerNorm | nn.GroupNorm) for module in exportable.network.modules())
-    with library("litert-int8"):
+
+    methods: Sequence[str] = ("minmax",)  # the library has no other for whole files
+
+    def __init__(self, exportable: Exportable, source: Path, images: npt.NDArray[Any]) -> None:
+        self._source = source
+        self._normed = any(isinstance(each, nn.LayerNorm | nn.GroupNorm) for each in exportable.network.modules())
+        details = import_module("ai_edge_litert.interpreter").Interpreter(str(source))
+        names = {each["index"]: each["name"] for each in details.get_tensor_details()}
+        operators = details._get_ops_details()
+        found = groups(operators, is_product=lambda each: each["op_name"] in _PRODUCTS)
+        with_product = [group for group in found if group[0]["op_name"] in _PRODUCTS]
+        scopes = [["".join(f"{names[at]};" for at in each["outputs"]) for each in group] for group in with_product]
+        self._scopes = {group[0].rstrip(";").rpartition("/")[2]: group for group in scopes}
+        self.layers: Sequence[str] = list(self._scopes)
+        with library("litert-int8"):
+            calibration = import_module("ai_edge_quantizer.calibrator")
+            calibrator = calibration.Calibrator(
+                str(source),
+                num_threads=torch.get_num_threads(),
+                mode=calibration.CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS,
+                # The default, a moving average of the extremes, cuts off what single images need: a MobileNetV3 of two
+                # epochs came to a mean cosine of 0.959 instead of 0.995.
+                qsv_update_func=import_module("ai_edge_quantizer.utils.qsv_utils").min_max_update,
+            )
+            calibrator.calibrate({"serving_default": [{"images": image[None]} for image in images]}, self._recipe(()))
+            self._ranges = calibrator.get_model_qsvs()
+
+    def write(self, path: Path, *, method: str, float_layers: Iterable[str]) -> None:
+        """Write the file in 8 bits, but for some of its layers."""
+        assert method in self.methods
+        with library("litert-int8"):
+            quantizer = import_module("ai_edge_quantizer.quantizer").Quantizer(str(self._source))
+            quantizer.load_quantization_recipe(self._recipe(float_layers).get_quantization_recipe())
+            found = quantizer.quantize(self._ranges, enable_progress_report=False)
+            path.write_bytes(found.quantized_model)
+
+    def _recipe(self, float_layers: Iterable[str]) -> Any:
         names = import_module("ai_edge_quantizer.qtyping").TFLOperationName
-        calibration = import_module("ai_edge_quantizer.calibrator")
         recipe = import_module("ai_edge_quantizer.recipe_manager").RecipeManager()
-        products = [names.CONV_2D, names.DEPTHWISE_CONV_2D, names.FULLY_CONNECTED]
-        for name in products if normed else [names.ALL_SUPPORTED]:
+        for name in map(names, _PRODUCTS) if self._normed else [names.ALL_SUPPORTED]:
             recipe.add_static_config(".*", name, activation_num_bits=8, weight_num_bits=8)
         recipe.add_quantization_config(".*", names.OUTPUT, algorithm_key="no_quantize")
-        calibrator = calibration.Calibrator(
-            str(source),
-            num_threads=torch.get_num_threads(),
-            mode=calibration.CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS,
-            # The default, a moving average of the extremes, cuts off what single images need: a MobileNetV3 of two
-            # epochs came to a mean cosine of 0.959 instead of 0.995.
-            qsv_update_func=import_module("ai_edge_quantizer.utils.qsv_utils").min_max_update,
-        )
-        calibrator.calibrate({"serving_default": [{"images": image[None]} for image in images]}, recipe)
-        quantizer = import_module("ai_edge_quantizer.quantizer").Quantizer(str(source))
-        quantizer.load_quantization_recipe(recipe.get_quantization_recipe())
-        found = quantizer.quantize(calibrator.get_model_qsvs(), enable_progress_report=False)
-        path.write_bytes(found.quantized_model)
-    _append_facts(path, facts)
+        for scope in (scope for layer in float_layers for scope in self._scopes[layer]):
+            pattern = f"^{re.escape(scope)}$"
+            recipe.add_quantization_config(pattern, names.ALL_SUPPORTED, algorithm_key="no_quantize")
+        return recipe
 
 
 class LiteRTRunner:
@@ -114,7 +138,7 @@ class LiteRTRunner:
         return [np.concatenate([row[name] for row in rows]) for name in names]
 
 
-def _append_facts(path: Path, facts: dict[str, Any]) -> None:
+def append_facts(path: Path, facts: dict[str, Any]) -> None:
     """As the metadata of TensorFlow Lite are: a ZIP archive behind the model, which the runtime does not read."""
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(_FACTS, json.dumps(facts, ensure_ascii=False))

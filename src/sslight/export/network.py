@@ -32,7 +32,7 @@ class ExportNetwork(nn.Module):
     def __init__(
         self,
         represented: nn.Module,
-        classifier: nn.Linear | None,
+        classifier: nn.Module | None,
         info: BackboneInfo,
         input: InputKind,
         activation: nn.Module | None = None,
@@ -88,10 +88,12 @@ class Exportable:
 
     def around(self, backbone: nn.Module) -> ExportNetwork:
         """Another backbone of this kind with the same preprocessing and classifier, in eval mode."""
-        represented, layer = backbone, None
+        represented = backbone
+        layer: nn.Module | None = None
         if self.classifier is not None:
-            layer = nn.Linear(self.classifier.weight.shape[1], len(self.classifier.bias))
-            layer.load_state_dict({"weight": self.classifier.weight, "bias": self.classifier.bias})
+            last = nn.Linear(self.classifier.weight.shape[1], len(self.classifier.bias))
+            last.load_state_dict({"weight": self.classifier.weight, "bias": self.classifier.bias})
+            layer = last if self.classifier.hidden is None else nn.Sequential(*self.classifier.hidden, last)
             if self.classifier.last_blocks is not None:
                 represented = LastBlocks(backbone, self.classifier.last_blocks)
         activation: nn.Module | None = None

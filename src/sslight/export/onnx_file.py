@@ -1,4 +1,4 @@
-"""ONNX files, in float32 and statically quantised to 8 bits. Needs the extra ``export``."""
+"""ONNX files in float32 and float16; :mod:`onnx_int8` quantises them. Needs the extra ``export``."""
 
 import contextlib
 import io
@@ -6,91 +6,48 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from sslight.config import ExportSettings
 from sslight.export.network import Exportable
 
-OPSET = 18
-"""ONNX operator set: old enough for runtimes of 2023 and later, and the exporter's own, without conversion."""
 
-# With Add, Clip and Relu among them, a convolution, its activation and the sum after it stay in 8 bits as one: a
-# MobileNetV2 at 224 px was both nearer to float32 (mean cosine 0.9980 instead of 0.9960) and faster than with
-# convolutions alone. The sums of a transformer carry a few values far larger than the others, which 8 bits do not
-# resolve (Bondarenko et al., EMNLP 2021), so they stay float32 there.
-_PRODUCTS, _SUMS = ["Conv", "Gemm", "MatMul"], ["Add", "Clip", "Relu"]
-_CALIBRATION_BATCH = 8
-
-
-def write_onnx(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:
-    """Write the network with any number of images as input; ``facts`` go into the file's metadata."""
+def write_onnx(
+    exportable: Exportable, path: Path, *, batch: int | Literal["dynamic"], opset: int, facts: dict[str, Any]
+) -> None:
+    """Write the network for ``batch`` images at a time; ``facts`` go into the file's metadata."""
     size = exportable.info.image_size
-    example = torch.from_numpy(exportable.as_input(torch.zeros(2, 3, size, size, dtype=torch.uint8)))
+    example = torch.zeros(2 if batch == "dynamic" else batch, 3, size, size, dtype=torch.uint8)
     with library("onnx"):
         program = torch.onnx.export(
             exportable.fused(),
-            (example,),
+            (torch.from_numpy(exportable.as_input(example)),),
             dynamo=True,
-            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-            opset_version=OPSET,
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}} if batch == "dynamic" else None,
+            opset_version=opset,
             input_names=["images"],
             output_names=exportable.output_names,
             verbose=False,
         )
         assert program is not None
         program.save(path, external_data=False)
-    _write_facts(path, facts)
+    write_facts(path, facts)
 
 
-def quantize(
-    source: Path, path: Path, images: npt.NDArray[Any], settings: ExportSettings, *, facts: dict[str, Any]
-) -> None:
-    """Quantise a float32 ONNX file from :func:`write_onnx`: weights to int8 by output channel, activations to uint8.
+def halve_onnx(source: Path, path: Path, *, facts: dict[str, Any]) -> None:
+    """Write a file from :func:`write_onnx` with weights and sums in float16; inputs and outputs stay as they are."""
+    with library("onnx-fp16"):
+        import onnx
 
-    Convolutions and products with weights compute in 8 bits, in convolutional networks sums and activations too;
-    everything else stays float32. ``images [N, ...]``, as the network takes them, give the ranges of the activations.
-    """
-    import onnx
-    from onnxruntime import quantization as ort_quantization
-
-    batches = [images[start : start + _CALIBRATION_BATCH] for start in range(0, len(images), _CALIBRATION_BATCH)]
-    unread = iter(batches)
-
-    class Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
-            batch = next(unread, None)
-            return None if batch is None else {"images": batch}
-
-    nodes = onnx.load(source).graph.node
-    operators = [node.op_type for node in nodes]
-    first = operators.index("Conv") if "Conv" in operators else 0
-    method = "MinMax" if settings.int8.method == "minmax" else settings.int8.method.capitalize()
-    options: dict[str, Any] = {"MatMulConstBOnly": True}
-    if method == "MinMax":
-        # Batches in memory at a time. ONNX Runtime takes it for an error if none is left over at the end.
-        options["CalibMaxIntermediateOutputs"] = next(size for size in range(4, 99) if len(batches) % size)
-    if method == "Percentile":
-        options["CalibPercentile"] = settings.int8.percentile
-    with library("onnx-int8"):
-        ort_quantization.quantize_static(
-            source,
-            path,
-            Reader(),
-            quant_format=ort_quantization.QuantFormat.QDQ,
-            op_types_to_quantize=_PRODUCTS if "LayerNormalization" in operators else [*_PRODUCTS, *_SUMS],
-            nodes_to_exclude=[node.name for node in nodes[:first]],  # the preprocessing
-            per_channel=True,
-            activation_type=ort_quantization.QuantType.QUInt8,
-            weight_type=ort_quantization.QuantType.QInt8,
-            calibrate_method=getattr(ort_quantization.CalibrationMethod, method),
-            extra_options=options,
-        )
-    _write_facts(path, facts)
+        float16 = import_module("onnxruntime.transformers.float16")
+        model = float16.convert_float_to_float16(onnx.load(source), keep_io_types=True, disable_shape_infer=True)
+        onnx.save(model, path)
+    write_facts(path, facts)
 
 
 class OnnxRunner:
@@ -114,11 +71,19 @@ class OnnxRunner:
 
     def __call__(self, images: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """``[B, ...]`` → one array ``[B, ...]`` for each output."""
-        outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {"images": images})
-        return outputs
+        batch = self._session.get_inputs()[0].shape[0]
+        step = batch if isinstance(batch, int) else max(1, len(images))
+        parts = []
+        for start in range(0, len(images), step):
+            part = images[start : start + step]
+            missing = [(0, step - len(part) if isinstance(batch, int) else 0)] + [(0, 0)] * (images.ndim - 1)
+            found = self._session.run(None, {"images": np.pad(part, missing)})
+            parts.append([rows[: len(part)] for rows in found])
+        return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
 
-def _write_facts(path: Path, facts: dict[str, Any]) -> None:
+def write_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Put ``facts`` into the metadata of an ONNX file, as JSON by key, and check the whole."""
     import onnx
 
     model = onnx.load(path)

@@ -1,10 +1,13 @@
 """An export from settings to a folder of files that were checked and measured."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,9 +33,11 @@ from sslight.export.classifier import Classifier, read_classifier
 from sslight.export.cost import latencies
 from sslight.export.executorch_file import ExecuTorchRunner, write_executorch
 from sslight.export.facts import content_of, file_metadata, tolerance
-from sslight.export.litert_file import LiteRTRunner, halve_weights, quantize_litert, write_litert
+from sslight.export.litert_file import LiteRTQuantizer, LiteRTRunner, append_facts, halve_weights, write_litert
 from sslight.export.network import Exportable, prepare
-from sslight.export.onnx_file import OnnxRunner, quantize, write_onnx
+from sslight.export.onnx_file import OnnxRunner, halve_onnx, write_facts, write_onnx
+from sslight.export.onnx_int8 import OnnxQuantizer
+from sslight.export.sensitivity import Quantization, Quantizer, quantize_within
 from sslight.export.task import ExportedFile, ExportResult, Task
 from sslight.export.weights_file import WEIGHT_KEYS, check_weights, open_weights, write_weights
 from sslight.files import unused, whole_folder, write_whole
@@ -43,16 +48,19 @@ _SUFFIXES = {
     "safetensors": ".safetensors",
     "torchvision": ".torchvision.safetensors",
     "onnx": ".onnx",
+    "onnx-fp16": ".fp16.onnx",
     "onnx-int8": ".int8.onnx",
     "litert": ".tflite",
     "litert-fp16": ".fp16.tflite",
     "litert-int8": ".int8.tflite",
     "executorch": ".pte",
 }
+_QUANTIZED = ("onnx-int8", "litert-int8")
 _BATCH = 32
 
 Runner = Callable[[npt.NDArray[Any]], list[npt.NDArray[np.float32]]]
 Say = Callable[[str], None]
+Compared = Callable[[list[Tensor], list[Tensor], Tensor | None], Agreement]
 
 
 def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify, say: Say) -> ExportResult:
@@ -62,6 +70,7 @@ def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify
     ValueError if an input is wrong (nothing was computed then), or a file disagrees with the PyTorch network.
     """
     task = _prepare(settings)
+    compared = partial(_compared, nearest=nearest, classify=classify)
     check_images, labels = _read_images(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
     before = _reference(task, check_images)
@@ -70,23 +79,26 @@ def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify
     try:
         with whole_folder(task.output) as folder:
             for form in settings.format:
-                path = folder / _file_name(task.exportable, form)
+                path, quantization = folder / _file_name(task.exportable, form), None
                 try:
                     say(f"{form}: writing")
-                    _write(task, form, path, folder)
+                    if form in _QUANTIZED:
+                        quantization = _quantize(task, form, path, folder, compared, say)
+                    else:
+                        _write(task, form, path, folder)
                     say(f"{form}: comparing")
                     after = _outputs(_open(task.exportable, form, path, threads=1), task.exportable, check_images)
-                    agreement = compare(before, after[: len(before)], labels=labels, nearest=nearest, classify=classify)
+                    agreement = compared(before, after, labels)
                     check(agreement, tolerance(settings, form), f"format={form}")
                 except ValueError as error:  # the other files may be good
-                    refused.append(str(error))
+                    refused.append(f"{error} ({quantization})" if quantization else str(error))
                     continue
                 say(f"{form}: measuring")
-                files.append(_measured(task, form, path, agreement, check_images[:1]))
+                files.append(_measured(task, form, path, agreement, check_images[:1], quantization))
             if not files:
                 raise ValueError("\n".join(refused))
             for path in {*folder.iterdir()} - {file.path for file in files}:  # the float32 file behind an int8 one
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             content = content_of(task, files, len(check_images))
             write_whole(folder / FACTS_NAME, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")
     except OSError as error:
@@ -213,23 +225,58 @@ def _file_name(exportable: Exportable, form: str) -> str:
 
 
 def _write(task: Task, form: str, path: Path, folder: Path) -> None:
-    exportable, facts = task.exportable, file_metadata(task)
+    exportable, settings, facts = task.exportable, task.settings, file_metadata(task)
     match form:
         case "safetensors" | "torchvision":
             write_weights(exportable, path, keys=WEIGHT_KEYS[form])
         case "onnx":
-            write_onnx(exportable, path, facts=facts)
-        case "onnx-int8":
-            quantize(_float32(task, "onnx", folder), path, _calibration(task), task.settings, facts=facts)
+            write_onnx(exportable, path, batch=settings.batch, opset=settings.opset, facts=facts)
+        case "onnx-fp16":
+            halve_onnx(_float32(task, "onnx", folder), path, facts=facts)
         case "litert":
             write_litert(exportable, path, facts=facts)
         case "litert-fp16":
             halve_weights(_float32(task, "litert", folder), path, facts=facts)
-        case "litert-int8":
-            source = _float32(task, "litert", folder)
-            quantize_litert(exportable, source, path, _calibration(task), facts=facts)
         case "executorch":
-            write_executorch(exportable, path)
+            write_executorch(exportable, path, facts=facts)
+
+
+def _quantize(task: Task, form: str, path: Path, folder: Path, compared: Compared, say: Say) -> Quantization:
+    """Write a file in 8 bits with what the calibration images say of it."""
+    assert task.calibration is not None
+    images, labels = _read_images(task, task.calibration, "data.calibration", task.settings.data.num_calibration)
+    exportable, expected, limit = task.exportable, _reference(task, images), tolerance(task.settings, form)
+
+    def judge(path: Path) -> Agreement:
+        run = _open(exportable, form, path, threads=torch.get_num_threads())
+        return compared(expected, _outputs(run, exportable, images), labels)
+
+    def accepts(agreement: Agreement) -> bool:
+        try:
+            check(agreement, limit, form)
+        except ValueError:
+            return False
+        return True
+
+    with TemporaryDirectory() as scratch:
+        source = _float32(task, form.removesuffix("-int8"), folder)
+        array, int8 = exportable.as_input(images), task.settings.int8
+        quantizer: Quantizer
+        if form == "onnx-int8":
+            quantizer = OnnxQuantizer(source, array, int8, Path(scratch))
+        else:
+            quantizer = LiteRTQuantizer(exportable, source, array)
+        found = quantize_within(
+            quantizer,
+            path,
+            float_layers=int8.float_layers,
+            judge=judge,
+            accepts=accepts,
+            say=lambda line: say(f"{form}: {line}"),
+        )
+    put_facts = write_facts if form == "onnx-int8" else append_facts
+    put_facts(path, file_metadata(task))
+    return found
 
 
 def _float32(task: Task, form: str, folder: Path) -> Path:
@@ -240,12 +287,6 @@ def _float32(task: Task, form: str, folder: Path) -> Path:
     if not path.exists():
         _write(task, form, path, folder)
     return path
-
-
-def _calibration(task: Task) -> npt.NDArray[Any]:
-    assert task.calibration is not None
-    images, _ = _read_images(task, task.calibration, "data.calibration", task.settings.data.num_calibration)
-    return task.exportable.as_input(images)
 
 
 def _open(exportable: Exportable, form: str, path: Path, *, threads: int) -> Runner:
@@ -288,7 +329,15 @@ def _outputs(run: Runner, exportable: Exportable, images: Tensor) -> list[Tensor
     return [torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)]
 
 
-def _measured(task: Task, form: str, path: Path, agreement: Agreement, image: Tensor) -> ExportedFile:
+def _compared(
+    before: list[Tensor], after: list[Tensor], labels: Tensor | None, *, nearest: Nearest, classify: Classify
+) -> Agreement:
+    return compare(before, after[: len(before)], labels=labels, nearest=nearest, classify=classify)  # no probabilities
+
+
+def _measured(
+    task: Task, form: str, path: Path, agreement: Agreement, image: Tensor, quantization: Quantization | None
+) -> ExportedFile:
     exportable, one = task.exportable, task.exportable.as_input(image)
     own, pytorch = {}, {}
     reference = _torch_runner(exportable.network)
@@ -304,4 +353,4 @@ def _measured(task: Task, form: str, path: Path, agreement: Agreement, image: Te
             own[threads], pytorch[threads] = found["file"], found["pytorch"]
     finally:
         torch.set_num_threads(threads_before)
-    return ExportedFile(form, path, path.stat().st_size, agreement, own, pytorch)
+    return ExportedFile(form, path, path.stat().st_size, agreement, own, pytorch, quantization)

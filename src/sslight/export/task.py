@@ -8,6 +8,7 @@ from sslight.config import ExportSettings
 from sslight.data import Source
 from sslight.export.agreement import Agreement
 from sslight.export.network import Exportable
+from sslight.export.sensitivity import Quantization
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class ExportedFile:
     agreement: Agreement  # with the PyTorch network, on data.check
     latency_ms: dict[int, float]  # number of threads → median time of one image
     pytorch_latency_ms: dict[int, float]  # the PyTorch network's (float32, eager), measured in turn with it
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True)

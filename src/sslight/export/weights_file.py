@@ -27,6 +27,11 @@ def check_weights(exportable: Exportable, keys: Keys) -> None:
     if keys == "torchvision" and timm_name(name) not in TORCHVISION_NAMES:
         known = ", ".join(TORCHVISION_NAMES.values())
         raise ValueError(f"torchvision has no twin of backbone={name}, but of {known}: leave format=torchvision out.")
+    if classifier is not None and classifier.hidden is not None:
+        raise ValueError(
+            "the classifier has layers of the projection head, which timm's network has not: evaluate with "
+            "semi.head=linear, or export format=onnx or executorch."
+        )
     if classifier is not None and classifier.last_blocks not in (None, 1):
         raise ValueError(
             f"the classifier takes the class tokens of the last {classifier.last_blocks} blocks, which timm's does "

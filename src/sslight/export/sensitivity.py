@@ -1,0 +1,97 @@
+"""8 bits where a network bears them: which ranges of activations are best, and which layers stay in float."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from sslight.export.agreement import Agreement
+
+_Node = TypeVar("_Node")
+
+
+class Quantizer(Protocol):
+    """A float32 file that can be quantised again and again."""
+
+    methods: Sequence[str]
+    layers: Sequence[str]
+
+    def write(self, path: Path, *, method: str, float_layers: Iterable[str]) -> None:
+        """Write the file in 8 bits, but for some of its layers."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a file in 8 bits came to be; figures in dB are signal-to-noise ratios on the calibration images."""
+
+    method: str  # by which the ranges of activations were found
+    by_method: Mapping[str, float]  # dB with all layers in 8 bits
+    float_layers: Sequence[str]  # the others compute in 8 bits
+    num_layers: int
+    num_bytes_in_8_bits: int  # size of the file with all layers in 8 bits
+    by_layer: Mapping[str, float]  # dB with this layer alone in 8 bits, worst first; empty if all hold as they are
+
+    def __str__(self) -> str:
+        """A sentence part on what was found."""
+        worst = ", ".join(f"{name} ({noise:.0f} dB)" for name, noise in list(self.by_layer.items())[:3])
+        kept = f"{len(self.float_layers)} of {self.num_layers} layers stay in float"
+        return f"ranges by {self.method}; {kept}" + (f"; worst alone in 8 bits: {worst}" if worst else "")
+
+
+def quantize_within(
+    quantizer: Quantizer,
+    path: Path,
+    *,
+    float_layers: int | None,
+    judge: Callable[[Path], Agreement],
+    accepts: Callable[[Agreement], bool],
+    say: Callable[[str], None],
+) -> Quantization:
+    """Write the file with the best method, and with as few layers in float as it takes.
+
+    ``judge`` compares a file with the network on calibration images. With ``float_layers=None`` the worst layers stay
+    in float until it ``accepts`` the file, at most half of them; else that number does.
+    """
+    layers = quantizer.layers
+    if float_layers is not None and float_layers > len(layers):
+        raise ValueError(f"int8.float_layers={float_layers} is more than the {len(layers)} layers of the network.")
+
+    def judged(method: str, floats: Iterable[str]) -> Agreement:
+        quantizer.write(path, method=method, float_layers=floats)
+        return judge(path)
+
+    wholes = {method: judged(method, ()) for method in quantizer.methods}
+    method = max(wholes, key=lambda name: wholes[name].signal_to_noise)
+    quantizer.write(path, method=method, float_layers=())
+    whole, kept, by_layer = path.stat().st_size, list[str](), dict[str, float]()
+    if float_layers or (float_layers is None and not accepts(wholes[method])):
+        say(f"8 bits for each of {len(layers)} layers alone")
+        alone = {name: judged(method, [each for each in layers if each != name]).signal_to_noise for name in layers}
+        by_layer = dict(sorted(alone.items(), key=lambda item: item[1]))
+        worst, most = list(by_layer), max(1, len(layers) // 2)
+        number = float_layers or _fewest(lambda number: accepts(judged(method, worst[:number])), most)
+        kept = worst[:number]
+        quantizer.write(path, method=method, float_layers=kept)
+    noises = {name: agreement.signal_to_noise for name, agreement in wholes.items()}
+    return Quantization(method, noises, kept, len(layers), whole, by_layer)
+
+
+def groups(nodes: Iterable[_Node], *, is_product: Callable[[_Node], bool]) -> list[list[_Node]]:
+    """Each convolution or product with the sums and activations after it: what stays in float together."""
+    found: list[list[_Node]] = []
+    for node in nodes:
+        if is_product(node) or not found:
+            found.append([])
+        found[-1].append(node)
+    return found
+
+
+def _fewest(holds: Callable[[int], bool], most: int) -> int:
+    """The smallest number from 1 to ``most`` that holds, found by doubling and halving; ``most`` if none does."""
+    least, number = 0, 1
+    while number < most and not holds(number):
+        least, number = number, min(2 * number, most)
+    while number - least > 1:
+        middle = (least + number) // 2
+        least, number = (least, middle) if holds(middle) else (middle, number)
+    return number
