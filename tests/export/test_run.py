@@ -1,6 +1,7 @@
 """Exports of a tiny network in every form that the default packages can write, on drawn images."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import yaml
 from torch import nn
 
 import sslight
@@ -311,12 +313,17 @@ def test_half_precision_is_half_the_size_and_takes_and_gives_the_same(exported: 
 
 @pytest.mark.parametrize("head", ["projection", pytest.param("linear", marks=pytest.mark.slow)])
 def test_a_semi_supervised_result_is_exported_with_its_own_backbone(head: str, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run, small = tmp_path / "run", {"views.global_size": 32, "views.local_size": 32, "views.num_local": 1}
     sslight.pretrain(
         "dino_cnn_sslight_64",
-        {"data.train": "synthetic:32", "logger": "none", "probe.knn": False, "views.global_size": 32},
-        **{"views.local_size": 32, "views.num_local": 1, "dino.head_hidden_dim": 32, "dino.head_output_dim": 32},
-        **{"backbone": "test_resnet", "output": run, "steps": 1, "batch_size": 16, "devices": "cpu", "workers": 0},
+        {"data.train": "synthetic:32", "logger": "none", "probe.knn": False, **small},
+        dino={"head_hidden_dim": 32, "head_output_dim": 32},
+        backbone="test_resnet",
+        output=run,
+        steps=1,
+        batch_size=16,
+        devices="cpu",
+        workers=0,
     )
     result = sslight.evaluate_backbone(
         "semi",
@@ -325,6 +332,7 @@ def test_a_semi_supervised_result_is_exported_with_its_own_backbone(head: str, t
         semi={"head": head, "epochs": 1, "batch_size": 20},
         devices="cpu",
     )
+    assert result is not None
     folder = result.path.parent
     forms = ["onnx"] if head == "projection" else ["safetensors", "onnx"]
     found = sslight.export_backbone(folder, settings_for(tmp_path, format=forms, **{"data.num_check": 20}))
@@ -336,3 +344,33 @@ def test_a_semi_supervised_result_is_exported_with_its_own_backbone(head: str, t
     if head == "projection":
         with pytest.raises(ValueError, match="the classifier has layers of the projection head"):
             sslight.export_backbone(folder, settings_for(tmp_path, output=str(tmp_path / "again")))
+
+
+def test_a_timm_folder_has_what_a_hub_asks_for_and_opens_as_it_is(exported: ExportResult, tmp_path: Path) -> None:
+    run = tmp_path / "secret-place" / "first"
+    run.mkdir(parents=True)
+    shutil.copy(exported.path.parent / "backbone.safetensors", run)
+    (run / "config.yaml").write_text(
+        "method: dino\nepochs: 3\ndata:\n  train: [/secret-place/leaves]\n", encoding="utf-8"
+    )
+    measured = json.loads((exported.path.parent / "linear" / "results.json").read_text(encoding="utf-8"))
+    for name, weights in (("ours", measured["checkpoint"]["weights_sha256"]), ("of other weights", "0")):
+        content = {**measured, "protocol": name, "checkpoint": {"weights_sha256": weights}}
+        (run / "evaluation" / name).mkdir(parents=True)
+        (run / "evaluation" / name / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    overrides = settings_for(run, format="timm", classifier=str(exported.path.parent / "linear"), license="mit")
+    (file,) = sslight.export_backbone(run / "backbone.safetensors", overrides).files
+    assert file.agreement.largest_difference < 1e-4 * file.agreement.largest_output
+    assert {path.name for path in file.path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    model = timm.create_model(f"local-dir:{file.path}", pretrained=True)
+    assert (model.num_classes, len(model.pretrained_cfg["label_names"])) == (10, 10)
+    data = timm.data.resolve_model_data_config(model)
+    assert tuple([*data[key]] for key in ("input_size", "mean", "std")) == ([3, 32, 32], [*MEAN], [*STD])
+    card = (file.path / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], front["library_name"]) == ("mit", "timm")
+    assert "| epochs | 3 |" in card
+    assert "- `data.train`: leaves" in card
+    assert "| ours | synthetic:30:val | 30 |" in card
+    assert "of other weights" not in card
+    assert "secret-place" not in card

@@ -9,8 +9,9 @@ from torch import Tensor
 from sslight.config import ExportSettings, build_export_settings
 from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.knn import nearest_neighbors
+from sslight.evaluate.results import read_result, result_files
 from sslight.export.classifier import fine_tuned_backbone
-from sslight.export.run import run_export
+from sslight.export.run import run_export, run_folder_of
 from sslight.export.task import ExportResult
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file
 from sslight.train import weights_in
@@ -31,7 +32,10 @@ def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None 
 
 def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda line: None) -> ExportResult:
     """:func:`export_backbone` with settings that are already resolved; ``say`` is called with a line at every stage."""
-    return run_export(_resolved(settings), nearest=_nearest_other, classify=_class_by_neighbors, say=say)
+    resolved = _resolved(settings)
+    folder = run_folder_of(resolved.checkpoint)
+    found = [read_result(file) for file in result_files(folder)] if "timm" in settings.format else []
+    return run_export(resolved, nearest=_nearest_other, classify=_class_by_neighbors, results=found, say=say)
 
 
 def _resolved(settings: ExportSettings) -> ExportSettings:

@@ -9,6 +9,7 @@ from sslight.config import fields
 ExportForm = Literal[
     "safetensors",
     "torchvision",
+    "timm",
     "onnx",
     "onnx-fp16",
     "onnx-int8",

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from sslight.backbones import timm_name
@@ -61,7 +62,7 @@ def _preprocessing(task: Task) -> dict[str, Any]:
     kind = task.exportable.input
     return {
         "colours": "RGB",
-        "resize_shorter_side": task.resize or round(size * 256 / 224),
+        "resize_shorter_side": shorter_side(task),
         "interpolation": "bicubic, antialiased",
         "centre_crop": size,
         "input": kind,
@@ -71,6 +72,16 @@ def _preprocessing(task: Task) -> dict[str, Any]:
         "std": list(info.std),
         "normalised_inside": kind != "normalized",
     }
+
+
+def shorter_side(task: Task) -> int:
+    """To which an image is resized before its center is cut, px."""
+    return task.resize or round(task.exportable.info.image_size * 256 / 224)
+
+
+def parts(path: Path) -> list[Path]:
+    """The files of a format that is a folder; else the file."""
+    return sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
 
 
 def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[str, Any]:
@@ -105,7 +116,7 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
 
 def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
     facts = asdict(file) | {
-        "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(b"".join(part.read_bytes() for part in parts(file.path))).hexdigest(),
         "tolerance": asdict(tolerance(task.settings, file.format)),
     }
     del facts["path"]
@@ -113,6 +124,8 @@ def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
         size = task.exportable.info.image_size
         facts["input"] = {"shape": ["batch", 3, size, size], "dtype": "float32", "normalised_inside": False}
         facts["load"] = how_to_load(task.exportable, file.path.name, keys=WEIGHT_KEYS[file.format])
+        if file.format == "timm":
+            facts["load"] = f'timm.create_model("local-dir:{file.path.name}", pretrained=True)'
     elif file.format.startswith("onnx"):
         facts |= {"opset": task.settings.opset, "batch": task.settings.batch}
     else:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -32,13 +32,14 @@ from sslight.export.agreement import Agreement, Classify, Nearest, check, compar
 from sslight.export.classifier import Classifier, read_classifier
 from sslight.export.cost import latencies
 from sslight.export.executorch_file import ExecuTorchRunner, write_executorch
-from sslight.export.facts import content_of, file_metadata, tolerance
+from sslight.export.facts import content_of, file_metadata, parts, shorter_side, tolerance
 from sslight.export.litert_file import LiteRTQuantizer, LiteRTRunner, append_facts, halve_weights, write_litert
 from sslight.export.network import Exportable, prepare
 from sslight.export.onnx_file import OnnxRunner, halve_onnx, write_facts, write_onnx
 from sslight.export.onnx_int8 import OnnxQuantizer
 from sslight.export.sensitivity import Quantization, Quantizer, quantize_within
 from sslight.export.task import ExportedFile, ExportResult, Task
+from sslight.export.timm_folder import open_timm_folder, write_timm_folder
 from sslight.export.weights_file import WEIGHT_KEYS, check_weights, open_weights, write_weights
 from sslight.files import unused, whole_folder, write_whole
 from sslight.views import normalize
@@ -47,6 +48,7 @@ FACTS_NAME = "export.json"
 _SUFFIXES = {
     "safetensors": ".safetensors",
     "torchvision": ".torchvision.safetensors",
+    "timm": ".timm",
     "onnx": ".onnx",
     "onnx-fp16": ".fp16.onnx",
     "onnx-int8": ".int8.onnx",
@@ -60,16 +62,20 @@ _BATCH = 32
 
 Runner = Callable[[npt.NDArray[Any]], list[npt.NDArray[np.float32]]]
 Say = Callable[[str], None]
+Results = Sequence[Mapping[str, Any]]
 Compared = Callable[[list[Tensor], list[Tensor], Tensor | None], Agreement]
 
 
-def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify, say: Say) -> ExportResult:
+def run_export(
+    settings: ExportSettings, *, nearest: Nearest, classify: Classify, results: Results = (), say: Say
+) -> ExportResult:
     """Write all files of an export, check and measure each; the folder appears when all are done, or not at all.
 
-    ``nearest`` and ``classify`` come from this room's neighbour; ``say`` is called with a line at every stage. Raises
-    ValueError if an input is wrong (nothing was computed then), or a file disagrees with the PyTorch network.
+    ``nearest``, ``classify`` and ``results`` (what was measured of these weights) come from this room's neighbour;
+    ``say`` is called with a line at every stage. Raises ValueError if an input is wrong (nothing was computed then), or
+    a file disagrees with the PyTorch network.
     """
-    task = _prepare(settings)
+    task = _prepare(settings, results)
     compared = partial(_compared, nearest=nearest, classify=classify)
     check_images, labels = _read_images(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
@@ -113,10 +119,10 @@ def run_export(settings: ExportSettings, *, nearest: Nearest, classify: Classify
     return ExportResult(task.output, moved, content)
 
 
-def _prepare(settings: ExportSettings) -> Task:
+def _prepare(settings: ExportSettings, results: Results) -> Task:
     """Whatever can be refused is refused here, the cheapest first; nothing is written."""
     checkpoint = Path(settings.checkpoint).expanduser()
-    beside = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    beside = run_folder_of(settings.checkpoint)
     output = settings.output or unused(beside / "export")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output={output} exists and nothing is replaced: choose another folder.")
@@ -149,11 +155,24 @@ def _prepare(settings: ExportSettings) -> Task:
         probabilities=settings.probabilities,
     )
     for form in settings.format:
-        if form in WEIGHT_KEYS:
+        if form in WEIGHT_KEYS:  # a timm folder, too
             check_weights(exportable, WEIGHT_KEYS[form])
     calibration = _open_images(settings.data.calibration, "data.calibration", settings.data) if quantized else None
     images = _open_images(settings.data.check, "data.check", settings.data)
-    return Task(settings, exportable, images, calibration, resize, output, fingerprint)
+    kept = [each for each in results if _measures(each, fingerprint, classifier)]
+    return Task(settings, exportable, images, calibration, resize, output, fingerprint, beside, kept)
+
+
+def _measures(result: Mapping[str, Any], fingerprint: str, classifier: Classifier | None) -> bool:
+    """Whether a result is of the backbone with this fingerprint, or of the training that gave it its classifier."""
+    trained = classifier is not None and result["protocol"].startswith(("semi", "finetune"))
+    return trained or bool(result.get("checkpoint", {}).get("weights_sha256") == fingerprint)
+
+
+def run_folder_of(checkpoint: str) -> Path:
+    """The folder of the run that a checkpoint or a file of weights lies in."""
+    path = Path(checkpoint).expanduser()
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
 def _check_installed(form: str, *modules: str) -> None:
@@ -229,6 +248,15 @@ def _write(task: Task, form: str, path: Path, folder: Path) -> None:
     match form:
         case "safetensors" | "torchvision":
             write_weights(exportable, path, keys=WEIGHT_KEYS[form])
+        case "timm":
+            write_timm_folder(
+                exportable,
+                path,
+                resize=shorter_side(task),
+                license=settings.license,
+                run=task.run,
+                results=task.results,
+            )
         case "onnx":
             write_onnx(exportable, path, batch=settings.batch, opset=settings.opset, facts=facts)
         case "onnx-fp16":
@@ -290,6 +318,8 @@ def _float32(task: Task, form: str, folder: Path) -> Path:
 
 
 def _open(exportable: Exportable, form: str, path: Path, *, threads: int) -> Runner:
+    if form == "timm":
+        return _torch_runner(open_timm_folder(exportable, path))
     if form in WEIGHT_KEYS:
         return _torch_runner(open_weights(exportable, path, keys=WEIGHT_KEYS[form]))
     runners: dict[str, type[OnnxRunner | LiteRTRunner | ExecuTorchRunner]] = {
@@ -353,4 +383,5 @@ def _measured(
             own[threads], pytorch[threads] = found["file"], found["pytorch"]
     finally:
         torch.set_num_threads(threads_before)
-    return ExportedFile(form, path, path.stat().st_size, agreement, own, pytorch, quantization)
+    num_bytes = sum(part.stat().st_size for part in parts(path))
+    return ExportedFile(form, path, num_bytes, agreement, own, pytorch, quantization)

@@ -13,8 +13,13 @@ _Node = TypeVar("_Node")
 class Quantizer(Protocol):
     """A float32 file that can be quantised again and again."""
 
-    methods: Sequence[str]
-    layers: Sequence[str]
+    @property
+    def methods(self) -> Sequence[str]:
+        """Ways to find the ranges of activations."""
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """Names of the layers that can stay in float."""
 
     def write(self, path: Path, *, method: str, float_layers: Iterable[str]) -> None:
         """Write the file in 8 bits, but for some of its layers."""

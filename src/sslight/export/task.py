@@ -1,5 +1,6 @@
 """One export that is ready to run, and what was done."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ class Task:
     resize: int | None  # shorter side before the center is cut, px; None: the usual one
     output: Path
     weights_sha256: str  # fingerprint of the backbone as it was read
+    run: Path  # folder of the run that the backbone comes from
+    results: Sequence[Mapping[str, Any]] = ()  # what evaluations have measured in it
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from sslight.export.network import Exportable
 from sslight.finetuning.classifier_file import classifier_notes, head_tensors
 
 Keys = Literal["timm", "torchvision"]
-WEIGHT_KEYS: dict[str, Keys] = {"safetensors": "timm", "torchvision": "torchvision"}
-"""Formats that are files of weights, and whose names for them."""
+WEIGHT_KEYS: dict[str, Keys] = {"safetensors": "timm", "timm": "timm", "torchvision": "torchvision"}
+"""Formats that hold weights, and whose names for them."""
 
 _LAST = {name: "classifier" if name == "mobilenet_v2" else "fc" for name in TORCHVISION_NAMES.values()}
 
@@ -52,33 +52,43 @@ def write_weights(exportable: Exportable, path: Path, *, keys: Keys) -> None:
 
 def open_weights(exportable: Exportable, path: Path, *, keys: Keys) -> nn.Module:
     """The exported network, from the file through timm or torchvision; a wrong file fails there."""
-    name, num_classes = timm_name(exportable.info.name), _num_classes(exportable)
+    name, num_classes = timm_name(exportable.info.name), num_classes_of(exportable)
     if keys == "timm":
-        more = _vit_arguments(exportable)
+        more = vit_arguments(exportable)
         whole = timm.create_model(name, num_classes=num_classes, checkpoint_path=str(path), **more)
-        layer = whole.get_classifier()
-        if num_classes:
-            whole.reset_classifier(0)
-    else:
-        name = TORCHVISION_NAMES[name]
-        whole = getattr(torchvision.models, name)(num_classes=num_classes or 1)
-        if not num_classes:
-            setattr(whole, _LAST[name], nn.Identity())
-        whole.load_state_dict(safetensors.torch.load_file(path))
-        last = getattr(whole, _LAST[name])
-        layer = last[-1] if isinstance(last, nn.Sequential) else last
+        return without_classifier(exportable, whole)
+    name = TORCHVISION_NAMES[name]
+    whole = getattr(torchvision.models, name)(num_classes=num_classes or 1)
+    if not num_classes:
         setattr(whole, _LAST[name], nn.Identity())
-    loaded = exportable.around(whole)
-    if num_classes:
+    whole.load_state_dict(safetensors.torch.load_file(path))
+    last = getattr(whole, _LAST[name])
+    setattr(whole, _LAST[name], nn.Identity())
+    return _around(exportable, whole, last[-1] if isinstance(last, nn.Sequential) else last)
+
+
+def without_classifier(exportable: Exportable, whole: nn.Module) -> nn.Module:
+    """The exported network of timm's, whose classifier (if there is one) comes behind the features."""
+    assert callable(whole.get_classifier)
+    assert callable(whole.reset_classifier)
+    layer = whole.get_classifier()
+    if num_classes_of(exportable):
+        whole.reset_classifier(0)
+    return _around(exportable, whole, layer)
+
+
+def _around(exportable: Exportable, backbone: nn.Module, layer: nn.Module) -> nn.Module:
+    loaded = exportable.around(backbone)
+    if num_classes_of(exportable):
         loaded.classifier = layer.eval().requires_grad_(False)
     return loaded
 
 
 def how_to_load(exportable: Exportable, file: str, *, keys: Keys) -> str:
     """A line of Python that loads the file."""
-    num_classes = _num_classes(exportable)
+    num_classes = num_classes_of(exportable)
     if keys == "timm":
-        arguments = "".join(f", {name}={value}" for name, value in _vit_arguments(exportable).items())
+        arguments = "".join(f", {name}={value}" for name, value in vit_arguments(exportable).items())
         return (
             f'timm.create_model("{timm_name(exportable.info.name)}", num_classes={num_classes}{arguments}, '
             f'checkpoint_path="{file}")'
@@ -89,12 +99,14 @@ def how_to_load(exportable: Exportable, file: str, *, keys: Keys) -> str:
     return f'model = torchvision.models.{model}; model.load_state_dict(safetensors.torch.load_file("{file}"))'
 
 
-def _vit_arguments(exportable: Exportable) -> dict[str, int]:
+def vit_arguments(exportable: Exportable) -> dict[str, int]:
+    """What timm must be told of a ViT to build it."""
     backbone = exportable.backbone
     if not isinstance(backbone, VisionTransformer):
         return {}
     return {"img_size": exportable.info.image_size, "patch_size": backbone.patch_embed.patch_size[0]}
 
 
-def _num_classes(exportable: Exportable) -> int:
+def num_classes_of(exportable: Exportable) -> int:
+    """Of the classifier; 0 if there is none, as for timm."""
     return 0 if exportable.classifier is None else len(exportable.classifier.classes)
