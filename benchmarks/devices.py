@@ -3,8 +3,9 @@
 ``python benchmarks/devices.py FOLDER [NAME...]`` (with the extras ``export`` and ``litert``): each network has twenty
 steps of pre-training on drawn images, at 64 px, or at 224 px if it takes one size alone (after two steps the statistics
 of batch norms are so far off that features hardly differ between images). Then it is exported as ONNX, ONNX in 8 bits
-and LiteRT, one network at a time in a process of its own with a limit of time. A network's row is kept as
-``FOLDER/NAME.json``, so the same command goes on where it was; ``FOLDER/devices.md`` is the table of all rows.
+and LiteRT, and what is refused once more with everything accepted, for its figures; one network at a time in a process
+of its own with a limit of time. A network's row is kept as ``FOLDER/NAME.json``, so the same command goes on where it
+was; ``FOLDER/devices.md`` is the table of all rows.
 """
 
 import json
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import sslight
-from sslight.export.agreement import FLOAT32, INT8, Agreement, check
 
 NETWORKS = (
     *("mobilenetv3_small_050", "lcnet_050", "test_resnet", "mobilenetv2_035", "mnasnet_small", "tinynet_e"),
@@ -24,7 +24,7 @@ NETWORKS = (
     *("mambaout_femto", "hgnetv2_b0", "levit_128s", "efficientformerv2_s0", "efficientnet_lite0", "efficientnet_b0"),
     *("tiny_vit_5m_224", "deit_tiny_distilled_patch16_224", "resnet14t", "resnet18"),
 )
-FORMATS = {"onnx": FLOAT32, "onnx-int8": INT8, "litert": FLOAT32}
+FORMATS = ("onnx", "onnx-int8", "litert")
 MINUTES, SIZES = 12, (64, 224)
 
 
@@ -60,26 +60,36 @@ def measure(name: str, run: Path, file: Path) -> None:
     row: dict[str, Any] = {"name": name, "said": []}
     try:
         row["size"] = size = pretrained(name, run)
+    except ValueError as error:
+        row["said"] += str(error).splitlines()
+    else:
+        row["files"], formats = {}, list(FORMATS)
+        for accepted in (False, True):
+            if formats:
+                row["said"] += export(run, size, formats, row, accepted=accepted)
+            formats = [form for form in formats if form not in row["files"]]
+    file.write_text(json.dumps(row, indent=1), encoding="utf-8")
+
+
+def export(run: Path, size: int, formats: list[str], row: dict[str, Any], *, accepted: bool) -> list[str]:
+    """Put the files that come through into the row; what is said of the others, but not of what is accepted."""
+    output, said = run / ("accepted" if accepted else "export"), list[str]()
+    try:
         sslight.export_backbone(
             run / "backbone.safetensors",
-            {"data.check": "synthetic:96:val", "data.calibration": "synthetic:64", "image_size": size},
-            tolerance={"cosine": -1.0, "knn": 0.0},
-            format=list(FORMATS),
-            output=run / "export",
+            {"data.check": "synthetic:96:val", "data.calibration": "synthetic:256", "image_size": size},
+            tolerance={"cosine": -1.0, "knn": 0.0} if accepted else {},
+            format=formats,
+            output=output,
             runs=5,
         )
     except ValueError as error:
-        row["said"] += [line for line in str(error).splitlines() if "agreed and lies in" not in line]
-    if (run / "export" / "export.json").exists():
-        content = json.loads((run / "export" / "export.json").read_text(encoding="utf-8"))
-        row["files"] = {found["format"]: found for found in content["files"].values()}
+        said = [] if accepted else [line for line in str(error).splitlines() if "agreed and lies in" not in line]
+    if (output / "export.json").exists():
+        content = json.loads((output / "export.json").read_text(encoding="utf-8"))
+        row["files"] |= {found["format"]: found for found in content["files"].values()}
         row["versions"], row["device"] = content["versions"], content["device"]
-        for form, found in row["files"].items():
-            try:
-                check(Agreement(**found["agreement"]), FORMATS[form], f"format={form}")
-            except ValueError as error:
-                row["said"].append(str(error))
-    file.write_text(json.dumps(row, indent=1), encoding="utf-8")
+    return said
 
 
 def pretrained(name: str, run: Path) -> int:
@@ -120,6 +130,8 @@ def table(rows: list[dict[str, Any]]) -> str:
                 found = files[form]
                 refused = any(f"format={form} disagrees" in said for said in row["said"])
                 snr = f"{found['agreement']['signal_to_noise']:.0f}{' (refused)' if refused else ''}"
+                if (how := found.get("quantization")) and how["float_layers"]:
+                    snr += f" ({len(how['float_layers'])} of {how['num_layers']} layers in float)"
                 cells += [snr, f"{found['num_bytes'] / 1e6:.2f}", f"{found['latency_ms']['1']:.2f}"]
             else:
                 cells += ["no", "", ""]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslight.export.agreement import FLOAT32, INT8, Agreement, Tolerance, check, compare
-from sslight.export.cost import latencies
+from sslight.export.cost import cost_of, latencies
 
 
 def nearest(features: torch.Tensor) -> torch.Tensor:
@@ -91,3 +91,21 @@ def test_a_wrong_classifier_is_refused_though_the_features_agree(logits: torch.T
     found = compare(before, [features, logits], labels=None, nearest=nearest, classify=classify)
     with pytest.raises(ValueError, match="disagrees with the PyTorch network"):
         check(found, tolerance, "format=onnx")
+
+
+def test_the_cost_of_a_network_is_counted_by_hand() -> None:
+    class Small(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            wide = self.conv(images)
+            rows = wide.view(1, 8, 16)  # shows the same memory
+            summed: torch.Tensor = (rows + rows.relu()).sum(-1)
+            return summed
+
+    found = cost_of(Small().eval(), torch.zeros(1, 3, 4, 4))
+    assert found["parameters"] == 3 * 8 * 9
+    assert found["multiply_adds"] == 3 * 8 * 9 * 16
+    assert found["peak_activation_bytes"] == 3 * (8 * 16 * 4)  # the convolution, its relu and their sum

@@ -12,7 +12,7 @@ import sslight
 from sslight.api.finetune import FinetuneResult
 from sslight.export.task import ExportResult
 from tests.api.fine_tuned import fine_tuned
-from tests.export.test_run import settings_for, write_backbone
+from tests.export.test_run import agreed, settings_for, write_backbone
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the converter and what it brings
 runtime = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra litert is too large for the usual run")
@@ -44,9 +44,9 @@ def test_each_file_agrees_and_is_smaller_than_the_one_before(exported: ExportRes
         "classifier.int8.tflite",
     ]
     float32, float16, int8 = exported.files
-    assert float32.agreement.largest_difference < 1e-4 * float32.agreement.largest_output
-    assert float16.agreement.largest_difference > float32.agreement.largest_difference
-    assert int8.agreement.same_class == 1.0
+    assert agreed(float32).largest_difference < 1e-4 * agreed(float32).largest_output
+    assert agreed(float16).largest_difference > agreed(float32).largest_difference
+    assert agreed(int8).same_class == 1.0
     assert float32.num_bytes > 1.5 * float16.num_bytes > 1.5 * int8.num_bytes
     assert all(file.latency_ms[1] > 0 for file in exported.files)
 
@@ -86,7 +86,7 @@ def test_a_network_with_layer_norms_keeps_its_sums_in_float(tmp_path: Path) -> N
     (file,) = sslight.export_backbone(
         tmp_path / "backbone.safetensors", settings_for(tmp_path, format=["litert-int8"], **changes)
     ).files
-    assert file.agreement.cosine_mean > 0.99
+    assert agreed(file).cosine_mean > 0.99
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.int8.tflite", "export.json"}
 
 

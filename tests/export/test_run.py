@@ -23,8 +23,9 @@ from sslight.backbones import BackboneInfo, build_backbone, load_backbone, save_
 from sslight.data import build_source
 from sslight.export import run as export_run
 from sslight.export import weights_file
+from sslight.export.agreement import Agreement
 from sslight.export.network import prepare
-from sslight.export.task import ExportResult
+from sslight.export.task import ExportedFile, ExportResult
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxscript", "ignore::DeprecationWarning:torch")
 
@@ -40,6 +41,11 @@ def write_backbone(path: Path, name: str = "test_resnet", size: int = 32) -> nn.
         backbone(torch.randn(16, 3, size, size))
     save_backbone(backbone, path, name=name, image_size=size, patch_size=None, mean=MEAN, std=STD)
     return backbone.eval()
+
+
+def agreed(file: ExportedFile) -> Agreement:
+    assert file.agreement is not None
+    return file.agreement
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +160,7 @@ def test_torchvision_and_timm_give_the_same_features(name: str, tmp_path: Path) 
     backbone = write_backbone(tmp_path / "backbone.safetensors", name)
     overrides = settings_for(tmp_path, **{"data.num_check": 8, "format": ["safetensors", "torchvision"]})
     result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
-    assert [file.agreement.same_neighbor for file in result.files] == [1.0, 1.0]
+    assert [agreed(file).same_neighbor for file in result.files] == [1.0, 1.0]
     again = load_backbone(result.path / "backbone.torchvision.safetensors")
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -267,13 +273,42 @@ def test_a_classifier_of_another_backbone_is_refused(exported: ExportResult, tmp
         )
 
 
+@pytest.mark.filterwarnings("ignore")  # of the libraries
 def test_executorch_agrees_too(tmp_path: Path) -> None:
     pytest.importorskip("executorch", reason="the extra executorch is too large for the default tests")
     write_backbone(tmp_path / "backbone.safetensors")
-    overrides = settings_for(tmp_path, format=["executorch"], **{"data.num_check": 8})
-    result = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides)
-    assert result.files[0].path.name == "backbone.pte"
-    assert result.files[0].agreement.cosine_min > 0.9999
+    changes = {"data.num_check": 24, "data.calibration": CALIBRATION, "tolerance.knn": 0.3}
+    overrides = settings_for(tmp_path, format=["executorch", "executorch-int8"], **changes)
+    float32, int8 = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides).files
+    assert [file.path.name for file in (float32, int8)] == ["backbone.pte", "backbone.int8.pte"]
+    assert agreed(float32).cosine_min > 0.9999
+    assert agreed(int8).cosine_mean > 0.98
+    assert int8.num_bytes < 0.5 * float32.num_bytes
+    own = sslight.embed("synthetic:4", tmp_path / "backbone.safetensors").features
+    torch.testing.assert_close(sslight.embed("synthetic:4", float32.path).features, own, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries
+def test_core_ml_is_written_for_an_image_and_says_what_it_is(tmp_path: Path) -> None:
+    coreml = pytest.importorskip("coremltools", reason="the extra coreml is not in the default tests")
+    write_backbone(tmp_path / "backbone.safetensors")
+    overrides = settings_for(tmp_path, format=["coreml"], **{"data.num_check": 4})
+    (file,) = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides).files
+    assert (file.path.name, file.agreement, file.latency_ms) == ("backbone.mlpackage", None, {})
+    weights = sum(parameter.numel() for parameter in load_backbone(tmp_path / "backbone.safetensors").parameters())
+    assert 2 * weights < file.num_bytes < 3 * weights  # float16
+    description = coreml.models.MLModel(str(file.path), skip_model_load=True).get_spec().description
+    assert json.loads(description.metadata.userDefined["sslight"])["backbone"] == "test_resnet"
+    assert description.input[0].type.imageType.width == 32
+
+
+def test_openvino_reads_the_onnx_file(exported: ExportResult) -> None:
+    openvino = pytest.importorskip("openvino", reason="it is no dependency; the page on exports names it")
+    path = exported.path / "classifier.onnx"
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    found = openvino.Core().compile_model(path, "CPU")(images)["logits"]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(found, session.run(["logits"], {"images": images})[0], rtol=1e-3, atol=1e-3)
 
 
 def test_a_converter_that_stops_is_said_and_the_good_files_stay(
@@ -296,7 +331,7 @@ def test_a_converter_that_stops_is_said_and_the_good_files_stay(
 def test_settings_without_labels_compare_neighbours_only(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     write_backbone(tmp_path / "backbone.safetensors")
     overrides = settings_for(tmp_path, **{"data.check": str(image_folder("flat"))})
-    agreement = sslight.export_backbone(tmp_path / "backbone.safetensors", overrides).files[0].agreement
+    agreement = agreed(sslight.export_backbone(tmp_path / "backbone.safetensors", overrides).files[0])
     assert (agreement.num_images, agreement.same_neighbor, agreement.same_knn_class) == (12, 1.0, None)
 
 
@@ -336,7 +371,7 @@ def test_a_semi_supervised_result_is_exported_with_its_own_backbone(head: str, t
     folder = result.path.parent
     forms = ["onnx"] if head == "projection" else ["safetensors", "onnx"]
     found = sslight.export_backbone(folder, settings_for(tmp_path, format=forms, **{"data.num_check": 20}))
-    assert [file.agreement.same_class for file in found.files] == [1.0] * len(forms)
+    assert [agreed(file).same_class for file in found.files] == [1.0] * len(forms)
     source = build_source(["synthetic:20:val"], labeled=True, setting="images")
     predicted = sslight.predict("synthetic:20:val", found.files[-1].path)
     right = [source.classes[label] == said for label, said in zip(source.labels, predicted.labels, strict=True)]  # type: ignore[index, arg-type]
@@ -360,7 +395,7 @@ def test_a_timm_folder_has_what_a_hub_asks_for_and_opens_as_it_is(exported: Expo
         (run / "evaluation" / name / "results.json").write_text(json.dumps(content), encoding="utf-8")
     overrides = settings_for(run, format="timm", classifier=str(exported.path.parent / "linear"), license="mit")
     (file,) = sslight.export_backbone(run / "backbone.safetensors", overrides).files
-    assert file.agreement.largest_difference < 1e-4 * file.agreement.largest_output
+    assert agreed(file).largest_difference < 1e-4 * agreed(file).largest_output
     assert {path.name for path in file.path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
     model = timm.create_model(f"local-dir:{file.path}", pretrained=True)
     assert (model.num_classes, len(model.pretrained_cfg["label_names"])) == (10, 10)

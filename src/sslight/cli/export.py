@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def export(words: Words = None, as_json: AsJson = False) -> None:
-    """Write a backbone for timm, torchvision, ONNX Runtime, LiteRT or ExecuTorch, checked on images and measured."""
+    """Write a backbone for timm, torchvision, ONNX Runtime, LiteRT, ExecuTorch or Core ML, checked and measured."""
     run, typed = read_words("export", words)
     resolved = build_export_settings(run[0], typed)
     from sslight.api.export import export_with
@@ -22,22 +22,27 @@ def export(words: Words = None, as_json: AsJson = False) -> None:
 
 
 def _print_result(result: "ExportResult") -> None:
-    pytorch = result.files[0].pytorch_latency_ms
+    pytorch = next((file.pytorch_latency_ms for file in result.files if file.pytorch_latency_ms), {})
     threads = [f"ms, {threads} thread{'s' if threads > 1 else ''}" for threads in pytorch]
     headings = ("file", "MB", "cosine", "largest diff.", "kNN", *threads)
     last = ("(PyTorch, float32)", "", "", "", "", *(f"{ms:.1f}" for ms in pytorch.values()))
     # A narrow window may wrap the table, but no figure is cut off.
     say(columns(headings, [*map(_row, result.files), last], numbers=True, no_wrap=True), narrowest=110)
-    preprocessing, check = result.content["preprocessing"], result.content["check"]
+    preprocessing, check, cost = (result.content[key] for key in ("preprocessing", "check", "cost"))
     say(
         f"input of ONNX, LiteRT and ExecuTorch files: {preprocessing['dtype']} {preprocessing['shape']}; compared on "
         f"{check['num_images']} images; latency of one image, median, on {result.content['device']['processor']}\n"
+        f"counted for one image in float32: {cost['parameters'] / 1e6:.2f} M parameters, "
+        f"{cost['multiply_adds'] / 1e6:.0f} M multiply-adds, {cost['peak_activation_bytes'] / 1e6:.2f} MB of results "
+        "alive at once\n"
         f"written to {result.path}"
     )
 
 
 def _row(file: "ExportedFile") -> list[str]:
     found = file.agreement
+    if found is None:
+        return [file.path.name, f"{file.num_bytes / 1e6:.1f}", "runs on macOS alone"]
     same = found.same_neighbor if found.same_knn_class is None else found.same_knn_class
     return [
         file.path.name,

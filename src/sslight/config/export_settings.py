@@ -17,6 +17,8 @@ ExportForm = Literal[
     "litert-fp16",
     "litert-int8",
     "executorch",
+    "executorch-int8",
+    "coreml",
 ]
 _ALONE = {"onnx-int8", "litert-int8"}  # formats whose layers can be quantised one by one
 
@@ -43,9 +45,10 @@ class ExportDataSettings(fields.Section):
     """Images from which the ranges of the activations are read, for formats in 8 bits alone. Other images than
     those of data.check, or the comparison is too kind. Unit: path(s). Try: a part of the training images."""
 
-    num_calibration: fields.PositiveInt = 128
-    """Images of data.calibration that are used, evenly spread over the set; fewer if it has fewer.
-    Unit: images. Try: 128; more where agreement on data.check is worse than on them."""
+    num_calibration: Annotated[int, Field(ge=8)] = 256
+    """Images of data.calibration that are used, evenly spread over the set; fewer if it has fewer. A quarter of them
+    gives no ranges, but decides between methods and which layers stay in float (onnx-int8, litert-int8).
+    Unit: images. Try: 256; more where agreement on data.check is worse than on them."""
 
     max_bad_share: fields.MaxBadShare = 0.01
 
@@ -59,7 +62,7 @@ class Int8Settings(fields.Section):
     method: Literal["auto", "minmax", "percentile", "entropy"] = "auto"
     """Of onnx-int8: how the range of an activation follows from the calibration images: its extremes, a percentile
     of its values, or the range that loses least information (as in TensorRT). auto tries all three and takes the
-    one whose outputs on the calibration images are nearest to the network's.
+    one whose outputs are nearest to the network's on calibration images that gave no ranges.
     Unit: name. Try: auto; export.json has the numbers of each."""
 
     percentile: Annotated[float, Field(gt=50.0, lt=100.0)] = 99.99

@@ -1,4 +1,4 @@
-"""Latency of one image at a time on this machine's CPU."""
+"""What one image costs: counted for the network, and its latency on this machine's CPU."""
 
 import platform
 import re
@@ -9,8 +9,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
 from sslight.data import available_cores
 
+_VIEWS = {"view", "reshape", "permute", "transpose", "flatten", "unsqueeze", "squeeze", "slice", "select", "split", "t"}
 _WARM_UP = 3
 _RUNS_IN_A_ROW = 5
 
@@ -43,3 +48,41 @@ def device_facts() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.platform(),
     }
+
+
+def cost_of(network: nn.Module, example: Tensor) -> dict[str, Any]:
+    """What one image costs by the network alone, whatever runs it: counted, not measured."""
+    graph = torch.export.export(network, (example,)).graph
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(example)
+    return {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "multiply_adds": counter.get_total_flops() // 2,  # of convolutions and matrix products
+        "peak_activation_bytes": _peak_bytes(graph),  # float32, every operation's result in memory of its own
+    }
+
+
+def _peak_bytes(graph: torch.fx.Graph) -> int:
+    """Largest sum of results that are alive at once: from where they are computed until last used, or views of them."""
+    owner: dict[Any, torch.fx.Node] = {}  # of a view what it shows; of all else itself
+    last: dict[torch.fx.Node, int] = {}
+    for at, node in enumerate(graph.nodes):
+        if node.op in ("call_function", "placeholder") and not node.name.startswith(("p_", "b_", "c_")):
+            views = str(node.target).rpartition("aten.")[2].partition(".")[0] in _VIEWS
+            owner[node] = owner.get(node.args[0], node) if views else node
+        for used in (node, *node.all_input_nodes):
+            if used in owner:
+                last[owner[used]] = at
+    alive, peak = 0, 0
+    ends = {at: [node for node, end in last.items() if end == at] for at in {*last.values()}}
+    for at, node in enumerate(graph.nodes):
+        alive += _num_bytes(node) if node in owner and owner[node] == node else 0
+        peak = max(peak, alive)
+        alive -= sum(_num_bytes(ended) for ended in ends.get(at, ()))
+    return peak
+
+
+def _num_bytes(node: torch.fx.Node) -> int:
+    values = node.meta["val"]
+    tensors = values if isinstance(values, tuple | list) else (values,)
+    return sum(each.numel() * each.element_size() for each in tensors)

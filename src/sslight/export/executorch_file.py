@@ -1,4 +1,4 @@
-"""ExecuTorch programs for XNNPACK. Needs the extra ``executorch``."""
+"""ExecuTorch programs for XNNPACK, in float32 and in 8 bits. Needs the extra ``executorch``."""
 
 import json
 from importlib import import_module
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from sslight.export.network import Exportable
 from sslight.export.onnx_file import library
@@ -18,16 +19,47 @@ _FACTS = "sslight"  # a method of the program without input, which gives JSON
 def write_executorch(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:
     """Write the network for one image at a time, in float32, lowered to XNNPACK; ``facts`` go into the file."""
     with library("executorch"):
-        partitioner = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-        exir = import_module("executorch.exir")
-        size = exportable.info.image_size
-        example = torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
-        program = exir.to_edge_transform_and_lower(
-            torch.export.export(exportable.fused(), (example,)),
-            partitioner=[partitioner.XnnpackPartitioner()],
-            constant_methods={_FACTS: json.dumps(facts)},
-        )
-        path.write_bytes(program.to_executorch().buffer)
+        path.write_bytes(_lowered(exportable.fused(), _example(exportable), facts))
+
+
+def quantize_executorch(exportable: Exportable, path: Path, images: npt.NDArray[Any], *, facts: dict[str, Any]) -> None:
+    """Write the network in 8 bits (PT2E with XNNPACK's quantizer), weights by output channel.
+
+    ``images [N, ...]``, as the network takes them, give the ranges of the activations. In a network with layer norms
+    (see the ONNX files) linear layers and convolutions alone are quantised.
+    """
+    network, example = exportable.fused(), _example(exportable)
+    normed = any(isinstance(each, nn.LayerNorm | nn.GroupNorm) for each in network.modules())
+    with library("executorch-int8"):
+        quantization = import_module("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
+        pt2e = import_module("torchao.quantization.pt2e.quantize_pt2e")
+        config = quantization.get_symmetric_quantization_config(is_per_channel=True)
+        quantizer = quantization.XNNPACKQuantizer()
+        if normed:
+            for operator in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default):
+                quantizer.set_operator_type(operator, config)
+        else:
+            quantizer.set_global(config)
+        prepared = pt2e.prepare_pt2e(torch.export.export(network, (example,)).module(), quantizer)
+        with torch.inference_mode():
+            for image in images:
+                prepared(torch.from_numpy(image[None]))
+        path.write_bytes(_lowered(pt2e.convert_pt2e(prepared), example, facts))
+
+
+def _example(exportable: Exportable) -> Tensor:
+    size = exportable.info.image_size
+    return torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
+
+
+def _lowered(network: nn.Module, example: Tensor, facts: dict[str, Any]) -> bytes:
+    partitioner = import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    program = import_module("executorch.exir").to_edge_transform_and_lower(
+        torch.export.export(network, (example,)),
+        partitioner=[partitioner.XnnpackPartitioner()],
+        constant_methods={_FACTS: json.dumps(facts)},
+    )
+    return bytes(program.to_executorch().buffer)
 
 
 class ExecuTorchRunner:

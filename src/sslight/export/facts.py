@@ -9,18 +9,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sslight.backbones import timm_name
 from sslight.config import ExportSettings
 from sslight.data import data_fingerprint
 from sslight.export.agreement import FLOAT16, FLOAT32, INT8, Tolerance
-from sslight.export.cost import device_facts
+from sslight.export.cost import cost_of, device_facts
 from sslight.export.task import ExportedFile, Task
 from sslight.export.weights_file import WEIGHT_KEYS, how_to_load
 
 FORMAT = "sslight-export"
 _PACKAGES = (
     *("sslight", "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "executorch"),
-    *("litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
+    *("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "torchao", "coremltools"),
 )
 
 
@@ -87,6 +89,7 @@ def parts(path: Path) -> list[Path]:
 def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[str, Any]:
     """What ``export.json`` holds."""
     settings, exportable = task.settings, task.exportable
+    one = torch.zeros(1, 3, exportable.info.image_size, exportable.info.image_size, dtype=torch.uint8)
     return {
         "format": FORMAT,
         "version": 1,
@@ -108,6 +111,7 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
             "set_sha256": data_fingerprint(task.images).sha256,
         },
         "files": {file.path.name: _file_facts(task, file) for file in files},
+        "cost": cost_of(exportable.fused(), torch.from_numpy(exportable.as_input(one))),
         "device": device_facts(),
         "versions": {"python": platform.python_version(), **_versions()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,22 +17,14 @@ from torch import Tensor
 
 from sslight.backbones import LastBlocks, load_backbone, read_backbone_info, weights_fingerprint
 from sslight.config import ExportSettings
-from sslight.config.export_settings import ExportDataSettings
-from sslight.data import (
-    BadImage,
-    ReadLimits,
-    Source,
-    available_cores,
-    build_source,
-    check_readable,
-    image_batches,
-    no_readable_image,
-)
+from sslight.data import available_cores
 from sslight.export.agreement import Agreement, Classify, Nearest, check, compare
 from sslight.export.classifier import Classifier, read_classifier
+from sslight.export.coreml_file import write_coreml
 from sslight.export.cost import latencies
-from sslight.export.executorch_file import ExecuTorchRunner, write_executorch
+from sslight.export.executorch_file import ExecuTorchRunner, quantize_executorch, write_executorch
 from sslight.export.facts import content_of, file_metadata, parts, shorter_side, tolerance
+from sslight.export.images import open_images, read_images
 from sslight.export.litert_file import LiteRTQuantizer, LiteRTRunner, append_facts, halve_weights, write_litert
 from sslight.export.network import Exportable, prepare
 from sslight.export.onnx_file import OnnxRunner, halve_onnx, write_facts, write_onnx
@@ -56,9 +48,12 @@ _SUFFIXES = {
     "litert-fp16": ".fp16.tflite",
     "litert-int8": ".int8.tflite",
     "executorch": ".pte",
+    "executorch-int8": ".int8.pte",
+    "coreml": ".mlpackage",
 }
 _QUANTIZED = ("onnx-int8", "litert-int8")
 _BATCH = 32
+_JUDGES = 4  # each fourth calibration image gives no ranges, but says which are good
 
 Runner = Callable[[npt.NDArray[Any]], list[npt.NDArray[np.float32]]]
 Say = Callable[[str], None]
@@ -77,7 +72,7 @@ def run_export(
     """
     task = _prepare(settings, results)
     compared = partial(_compared, nearest=nearest, classify=classify)
-    check_images, labels = _read_images(task, task.images, "data.check", settings.data.num_check)
+    check_images, labels = read_images(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
     before = _reference(task, check_images)
     files: list[ExportedFile] = []
@@ -92,6 +87,9 @@ def run_export(
                         quantization = _quantize(task, form, path, folder, compared, say)
                     else:
                         _write(task, form, path, folder)
+                    if form == "coreml":  # macOS alone runs it; write_coreml has checked its specification
+                        files.append(ExportedFile(form, path, _num_bytes(path), None, {}, {}))
+                        continue
                     say(f"{form}: comparing")
                     after = _outputs(_open(task.exportable, form, path, threads=1), task.exportable, check_images)
                     agreement = compared(before, after, labels)
@@ -137,8 +135,10 @@ def _prepare(settings: ExportSettings, results: Results) -> Task:
         _check_installed("onnx", "onnx", "onnxruntime", "onnxscript")
     if any(form.startswith("litert") for form in settings.format):
         _check_installed("litert", "litert_torch", "ai_edge_quantizer", "ai_edge_litert.interpreter")
-    if "executorch" in settings.format:
+    if any(form.startswith("executorch") for form in settings.format):
         _check_installed("executorch", "executorch.runtime")
+    if "coreml" in settings.format:
+        _check_installed("coreml", "coremltools")
     info = read_backbone_info(checkpoint)
     backbone = load_backbone(checkpoint, network=settings.network)
     fingerprint = weights_fingerprint(backbone)
@@ -157,8 +157,8 @@ def _prepare(settings: ExportSettings, results: Results) -> Task:
     for form in settings.format:
         if form in WEIGHT_KEYS:  # a timm folder, too
             check_weights(exportable, WEIGHT_KEYS[form])
-    calibration = _open_images(settings.data.calibration, "data.calibration", settings.data) if quantized else None
-    images = _open_images(settings.data.check, "data.check", settings.data)
+    calibration = open_images(settings.data.calibration, "data.calibration", settings.data) if quantized else None
+    images = open_images(settings.data.check, "data.check", settings.data)
     kept = [each for each in results if _measures(each, fingerprint, classifier)]
     return Task(settings, exportable, images, calibration, resize, output, fingerprint, beside, kept)
 
@@ -196,49 +196,6 @@ def _sizes(settings: ExportSettings, trained: int, classifier: Classifier | None
     return size, resize
 
 
-def _open_images(paths: list[str], setting: str, data: ExportDataSettings) -> Source:
-    """A set, with labels if its folders are classes. Raises ValueError if it is missing or unreadable."""
-    try:
-        source = build_source(paths, labeled=True, setting=setting, tar_image=data.tar_image)
-        if len(source.classes or ()) < 2:
-            raise ValueError("one class is none")
-    except ValueError:  # no classes, or no images: then the second attempt says so
-        source = build_source(paths, labeled=False, setting=setting, tar_image=data.tar_image)
-    check_readable(source, setting=setting, limits=ReadLimits(data.max_pixels))
-    return source
-
-
-def _read_images(task: Task, source: Source, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
-    """At most ``number`` images, evenly spread: centre views as bytes ``[N, 3, S, S]``, and labels ``[N]`` or None.
-
-    Raises ValueError if too many images are unreadable, or fewer than two are readable.
-    """
-    data = task.settings.data
-    chosen = np.unique(np.linspace(0, len(source) - 1, number).astype(np.int64))
-    bad: list[BadImage] = []
-    batches = image_batches(
-        source,
-        size=task.exportable.info.image_size,
-        resize=task.resize,
-        batch_size=_BATCH,
-        workers=0,
-        indices=chosen,
-        bad=bad,
-        limits=ReadLimits(data.max_pixels),
-    )
-    parts = [(images.clone(), labels) for images, labels, _ in batches]  # their memory is used again
-    if sum(len(images) for images, _ in parts) < 2:
-        alone = f"{setting} has a single image: give at least two, better some hundred."
-        raise ValueError(no_readable_image(bad, setting=setting) if bad else alone)
-    if len(bad) > data.max_bad_share * len(chosen):
-        raise ValueError(
-            f"{len(bad)} of the {len(chosen)} images of {setting} are unreadable, more than "
-            f"data.max_bad_share={data.max_bad_share:g} allows: repair or remove them, or raise data.max_bad_share."
-        )
-    labels = [labels for _, labels in parts if labels is not None]
-    return torch.cat([images for images, _ in parts]), torch.cat(labels) if labels else None
-
-
 def _file_name(exportable: Exportable, form: str) -> str:
     return f"{'backbone' if exportable.classifier is None else 'classifier'}{_SUFFIXES[form]}"
 
@@ -267,17 +224,32 @@ def _write(task: Task, form: str, path: Path, folder: Path) -> None:
             halve_weights(_float32(task, "litert", folder), path, facts=facts)
         case "executorch":
             write_executorch(exportable, path, facts=facts)
+        case "executorch-int8":
+            images, _ = _calibration_images(task)
+            quantize_executorch(exportable, path, exportable.as_input(images), facts=facts)
+        case "coreml":
+            write_coreml(exportable, path, facts=facts)
+
+
+def _calibration_images(task: Task) -> tuple[Tensor, Tensor | None]:
+    assert task.calibration is not None
+    return read_images(task, task.calibration, "data.calibration", task.settings.data.num_calibration)
+
+
+def _num_bytes(path: Path) -> int:
+    return sum(part.stat().st_size for part in parts(path))
 
 
 def _quantize(task: Task, form: str, path: Path, folder: Path, compared: Compared, say: Say) -> Quantization:
     """Write a file in 8 bits with what the calibration images say of it."""
-    assert task.calibration is not None
-    images, labels = _read_images(task, task.calibration, "data.calibration", task.settings.data.num_calibration)
-    exportable, expected, limit = task.exportable, _reference(task, images), tolerance(task.settings, form)
+    images, labels = _calibration_images(task)
+    judges = np.arange(len(images)) % _JUDGES == _JUDGES - 1  # on images that gave the ranges, all look good
+    exportable, limit, judging = task.exportable, tolerance(task.settings, form), images[judges]
+    expected = _reference(task, judging)
 
     def judge(path: Path) -> Agreement:
         run = _open(exportable, form, path, threads=torch.get_num_threads())
-        return compared(expected, _outputs(run, exportable, images), labels)
+        return compared(expected, _outputs(run, exportable, judging), None if labels is None else labels[judges])
 
     def accepts(agreement: Agreement) -> bool:
         try:
@@ -288,7 +260,7 @@ def _quantize(task: Task, form: str, path: Path, folder: Path, compared: Compare
 
     with TemporaryDirectory() as scratch:
         source = _float32(task, form.removesuffix("-int8"), folder)
-        array, int8 = exportable.as_input(images), task.settings.int8
+        array, int8 = exportable.as_input(images[~judges]), task.settings.int8
         quantizer: Quantizer
         if form == "onnx-int8":
             quantizer = OnnxQuantizer(source, array, int8, Path(scratch))
@@ -383,5 +355,4 @@ def _measured(
             own[threads], pytorch[threads] = found["file"], found["pytorch"]
     finally:
         torch.set_num_threads(threads_before)
-    num_bytes = sum(part.stat().st_size for part in parts(path))
-    return ExportedFile(form, path, num_bytes, agreement, own, pytorch, quantization)
+    return ExportedFile(form, path, _num_bytes(path), agreement, own, pytorch, quantization)

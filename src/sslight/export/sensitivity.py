@@ -27,7 +27,7 @@ class Quantizer(Protocol):
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a file in 8 bits came to be; figures in dB are signal-to-noise ratios on the calibration images."""
+    """How a file in 8 bits came to be; dB: signal-to-noise ratios on calibration images that gave no ranges."""
 
     method: str  # by which the ranges of activations were found
     by_method: Mapping[str, float]  # dB with all layers in 8 bits

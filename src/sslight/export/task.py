@@ -34,7 +34,7 @@ class ExportedFile:
     format: str
     path: Path
     num_bytes: int
-    agreement: Agreement  # with the PyTorch network, on data.check
+    agreement: Agreement | None  # with the PyTorch network, on data.check; None where the format cannot run here
     latency_ms: dict[int, float]  # number of threads → median time of one image
     pytorch_latency_ms: dict[int, float]  # the PyTorch network's (float32, eager), measured in turn with it
     quantization: Quantization | None = None

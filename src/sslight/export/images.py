@@ -1,0 +1,62 @@
+"""The images of an export: opened before the work, and read as the network sees them."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslight.config.export_settings import ExportDataSettings
+from sslight.data import (
+    BadImage,
+    ReadLimits,
+    Source,
+    build_source,
+    check_readable,
+    image_batches,
+    no_readable_image,
+)
+from sslight.export.task import Task
+
+_BATCH = 32
+
+
+def open_images(paths: list[str], setting: str, data: ExportDataSettings) -> Source:
+    """A set, with labels if its folders are classes. Raises ValueError if it is missing or unreadable."""
+    try:
+        source = build_source(paths, labeled=True, setting=setting, tar_image=data.tar_image)
+        if len(source.classes or ()) < 2:
+            raise ValueError("one class is none")
+    except ValueError:  # no classes, or no images: then the second attempt says so
+        source = build_source(paths, labeled=False, setting=setting, tar_image=data.tar_image)
+    check_readable(source, setting=setting, limits=ReadLimits(data.max_pixels))
+    return source
+
+
+def read_images(task: Task, source: Source, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
+    """At most ``number`` images, evenly spread: centre views as bytes ``[N, 3, S, S]``, and labels ``[N]`` or None.
+
+    Raises ValueError if too many images are unreadable, or fewer than two are readable.
+    """
+    data = task.settings.data
+    chosen = np.unique(np.linspace(0, len(source) - 1, number).astype(np.int64))
+    bad: list[BadImage] = []
+    batches = image_batches(
+        source,
+        size=task.exportable.info.image_size,
+        resize=task.resize,
+        batch_size=_BATCH,
+        workers=0,
+        indices=chosen,
+        bad=bad,
+        limits=ReadLimits(data.max_pixels),
+    )
+    parts = [(images.clone(), labels) for images, labels, _ in batches]  # their memory is used again
+    if sum(len(images) for images, _ in parts) < 2:
+        alone = f"{setting} has a single image: give at least two, better some hundred."
+        raise ValueError(no_readable_image(bad, setting=setting) if bad else alone)
+    if len(bad) > data.max_bad_share * len(chosen):
+        raise ValueError(
+            f"{len(bad)} of the {len(chosen)} images of {setting} are unreadable, more than "
+            f"data.max_bad_share={data.max_bad_share:g} allows: repair or remove them, or raise data.max_bad_share."
+        )
+    labels = [labels for _, labels in parts if labels is not None]
+    return torch.cat([images for images, _ in parts]), torch.cat(labels) if labels else None
