@@ -166,7 +166,7 @@ class ExportSettings(fields.Section):
         no_int8, no_onnx_int8 = not any(form.endswith("int8") for form in forms), "onnx-int8" not in forms
         of_onnx_int8 = "it is of onnx-int8, which is not in format"
         return [
-            ("data.calibration", no_int8, "nothing is quantised without onnx-int8 or litert-int8 in format"),
+            ("data.calibration", no_int8, "nothing is quantised without a format in 8 bits, such as onnx-int8"),
             ("int8.method int8.percentile int8.symmetric", no_onnx_int8, of_onnx_int8),
             ("int8.float_layers", not forms & _ALONE, "it is of onnx-int8 and litert-int8, which are not in format"),
             ("int8.percentile", self.int8.method not in methods, f"int8.method={self.int8.method}"),
