@@ -33,8 +33,8 @@ def _print_result(result: "ExportResult") -> None:
         f"input of ONNX, LiteRT and ExecuTorch files: {preprocessing['dtype']} {preprocessing['shape']}; compared on "
         f"{check['num_images']} images; latency of one image, median, on {result.content['device']['processor']}\n"
         f"counted for one image in float32: {cost['parameters'] / 1e6:.2f} M parameters, "
-        f"{cost['multiply_adds'] / 1e6:.0f} M multiply-adds, {cost['peak_activation_bytes'] / 1e6:.2f} MB of results "
-        "alive at once\n"
+        f"{cost['multiply_adds'] / 1e6:.0f} M multiply-adds, {(cost['peak_activation_bytes'] or 0) / 1e6:.2f} MB of "
+        "results alive at once\n"
         f"written to {result.path}"
     )
 

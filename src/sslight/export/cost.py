@@ -52,13 +52,16 @@ def device_facts() -> dict[str, Any]:
 
 def cost_of(network: nn.Module, example: Tensor) -> dict[str, Any]:
     """What one image costs by the network alone, whatever runs it: counted, not measured."""
-    graph = torch.export.export(network, (example,)).graph
+    try:
+        peak = _peak_bytes(torch.export.export(network, (example,)).graph)
+    except Exception:  # of types of its own: a file of weights is none the worse for a network that it cannot trace
+        peak = None
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(example)
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "multiply_adds": counter.get_total_flops() // 2,  # of convolutions and matrix products
-        "peak_activation_bytes": _peak_bytes(graph),  # float32, every operation's result in memory of its own
+        "peak_activation_bytes": peak,  # float32, every operation's result in memory of its own; None: not counted
     }
 
 
@@ -85,4 +88,4 @@ def _peak_bytes(graph: torch.fx.Graph) -> int:
 def _num_bytes(node: torch.fx.Node) -> int:
     values = node.meta["val"]
     tensors = values if isinstance(values, tuple | list) else (values,)
-    return sum(each.numel() * each.element_size() for each in tensors)
+    return sum(each.numel() * each.element_size() for each in tensors if isinstance(each, Tensor))
