@@ -10,6 +10,9 @@ import torch
 
 import sslight
 from sslight.api.finetune import FinetuneResult
+from sslight.backbones import BackboneInfo, load_backbone
+from sslight.export.litert_file import LiteRTQuantizer
+from sslight.export.network import prepare
 from sslight.export.task import ExportResult
 from tests.api.fine_tuned import fine_tuned
 from tests.export.test_run import agreed, settings_for, write_backbone
@@ -94,3 +97,23 @@ def test_a_file_of_another_kind_ends_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.tflite").write_text("text", encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path}/text.tflite cannot be opened by ai-edge-litert")):
         sslight.predict("synthetic:2", tmp_path / "text.tflite")
+
+
+def test_a_layer_stays_in_float_by_its_name(exported: ExportResult, tmp_path: Path) -> None:
+    backbone, source = (
+        load_backbone(exported.path.parent / "classifier.safetensors"),
+        exported.path / "classifier.tflite",
+    )
+    info = BackboneInfo("test_resnet", SIZE, None, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    exportable = prepare(backbone, info, image_size=SIZE, input="nhwc", classifier=None)
+    images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), dtype=np.uint8)
+    quantizer = LiteRTQuantizer(exportable, source, images)
+    kept = quantizer.layers[1]
+    types = {}
+    for name, float_layers in (("whole", ()), ("mixed", [kept])):
+        quantizer.write(tmp_path / name, method="minmax", float_layers=float_layers)
+        details = runtime.Interpreter(str(tmp_path / name)).get_tensor_details()
+        types[name] = [each["dtype"] for each in details if each["name"].rstrip(";").endswith(kept)]
+    assert np.float32 not in types["whole"]
+    assert np.float32 in types["mixed"]
+    assert (tmp_path / "whole").stat().st_size < (tmp_path / "mixed").stat().st_size
