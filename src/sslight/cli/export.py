@@ -28,6 +28,9 @@ def _print_result(result: "ExportResult") -> None:
     last = ("(PyTorch, float32)", "", "", "", "", *(f"{ms:.1f}" for ms in pytorch.values()))
     # A narrow window may wrap the table, but no figure is cut off.
     say(columns(headings, [*map(_row, result.files), last], numbers=True, no_wrap=True), narrowest=110)
+    for file in result.files:
+        if file.quantization is not None:
+            say(f"{file.path.name}: {file.quantization}")
     preprocessing, check, cost = (result.content[key] for key in ("preprocessing", "check", "cost"))
     say(
         f"input of ONNX, LiteRT and ExecuTorch files: {preprocessing['dtype']} {preprocessing['shape']}; compared on "
@@ -42,7 +45,7 @@ def _print_result(result: "ExportResult") -> None:
 def _row(file: "ExportedFile") -> list[str]:
     found = file.agreement
     if found is None:
-        return [file.path.name, f"{file.num_bytes / 1e6:.1f}", "runs on macOS alone"]
+        return [file.path.name, f"{file.num_bytes / 1e6:.1f}", "not run: macOS alone can"]
     same = found.same_neighbor if found.same_knn_class is None else found.same_knn_class
     return [
         file.path.name,

@@ -99,7 +99,7 @@ FIRST_WORDS = {
     "CHECKPOINT": "a run folder, an export or a checkpoint (also the original's), timm:NAME.TAG, hf-hub:OWNER/NAME or "
     "timm:NAME@FILE for other weights, timm:NAME for new ones",
     "RUN": "a run folder, an export or a checkpoint (also the original's)",
-    "MODEL": "a run folder, a classifier or an export (.safetensors, .onnx, .tflite); for embed and select also a "
+    "MODEL": "a run folder, a classifier or an export (.safetensors, .onnx, .tflite, .pte); for embed and select also a "
     "checkpoint, timm:NAME.TAG or timm:NAME@FILE",
     "IMAGES": "a folder of images, an H5 file, tar shards or synthetic:N, as data.train takes; '[A, B]' joins several",
     "IMAGES...": "a folder of images, an H5 file, tar shards, or image files",
