@@ -99,8 +99,8 @@ FIRST_WORDS = {
     "CHECKPOINT": "a run folder, an export or a checkpoint (also the original's), timm:NAME.TAG, hf-hub:OWNER/NAME or "
     "timm:NAME@FILE for other weights, timm:NAME for new ones",
     "RUN": "a run folder, an export or a checkpoint (also the original's)",
-    "MODEL": "a run folder, a classifier or an export (.safetensors, .onnx, .tflite, .pte); for embed and select also a "
-    "checkpoint, timm:NAME.TAG or timm:NAME@FILE",
+    "MODEL": "a run folder, a classifier or an export (.safetensors, .onnx, .tflite, .pte); for embed and select also "
+    "a checkpoint, timm:NAME.TAG or timm:NAME@FILE",
     "IMAGES": "a folder of images, an H5 file, tar shards or synthetic:N, as data.train takes; '[A, B]' joins several",
     "IMAGES...": "a folder of images, an H5 file, tar shards, or image files",
     "RUN...": "run folders, and results.json files (or their folders) that do not lie in them; or a folder of runs, "
