@@ -20,16 +20,16 @@ import torch
 from sslight.api.bench import step_speed
 from sslight.config import PretrainSettings, load_recipe
 from sslight.data import SyntheticSource
-from sslight.pretraining.memory import predict_memory
+from sslight.pretraining.memory import Mode, predict_memory
 from sslight.train import place
 
 RUNS = {"mobilenet_v2": (16, 32, 64), "resnet18": (32, 64, 128), "vit_tiny": (4, 8, 16)}
 
 
-def settings_for(backbone: str, batch: int, precision: str, *, lean: bool) -> PretrainSettings:
+def settings_for(backbone: str, batch: int, precision: str, mode: Mode) -> PretrainSettings:
     """A plan's own settings for small images."""
     recipe = "dino_vit_sslight_64" if backbone.startswith("vit") else "dino_cnn_sslight_64"
-    changes = {"backbone": backbone, "batch_size": batch, "precision": precision, "grad_checkpointing": lean}
+    changes = {"backbone": backbone, "batch_size": batch, "precision": precision, "grad_checkpointing": mode}
     return load_recipe(
         recipe, {**changes, "workers": 0, "views.num_local": 2, "dino.head_output_dim": 1024, "optim.min_lr": 0}
     )
@@ -70,20 +70,20 @@ def main() -> None:
     for backbone in given.backbones:
         for precision in given.precisions:
             device = place("auto").accelerator
-            memory = predict_memory(settings_for(backbone, 8, precision, lean=False), device)
-            rows = [(batch, False) for batch in RUNS[backbone]] + [(RUNS[backbone][-1], True)]
-            for batch, lean in rows if precision == "32" else rows[1:2]:
+            memory = predict_memory(settings_for(backbone, 8, precision, False), device)
+            rows = [(batch, False) for batch in RUNS[backbone]] + [(RUNS[backbone][-1], m) for m in memory.modes[1:]]
+            for batch, mode in rows if precision == "32" else rows[1:2]:
                 here, there = context.Pipe()
-                settings = settings_for(backbone, batch, precision, lean=lean)
+                settings = settings_for(backbone, batch, precision, mode)
                 process = context.Process(target=run, args=(settings, there))
                 process.start()
                 measured = here.recv() / 2**20
                 process.join()
-                predicted = memory.peak(batch, lean=lean) / 2**20
+                predicted = memory.peak(batch, mode=mode) / 2**20
                 cells = [
                     backbone,
                     precision,
-                    "yes" if lean else "no",
+                    str(mode).lower(),
                     str(batch),
                     f"{predicted:,.0f}",
                     f"{measured:,.0f}",

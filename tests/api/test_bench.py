@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from sslight.api import bench as benchmark
 from sslight.api.bench import bench_loader, bench_step, loader_bottleneck, step_bottleneck, step_speed
 from sslight.config import PretrainSettings, load_recipe
 from sslight.data import SyntheticSource
+from sslight.train import Placement
 from tests.conftest import TINY
 
 Settings = Callable[..., PretrainSettings]
@@ -90,3 +92,19 @@ def test_bf16_is_not_recommended_where_it_is_slow(monkeypatch: pytest.MonkeyPatc
     said = step_bottleneck({"data wait": 1.0, "backward": 99.0}, workers=2, on_gpu=False, precision="32")
     assert "bf16" not in said
     assert "smaller views" in said
+
+
+@pytest.mark.parametrize("devices", ["auto", "gpu", "4"])
+def test_a_step_is_timed_on_one_gpu_of_several(devices: str, tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    placements: list[Placement] = []
+
+    def no_fabric(settings: PretrainSettings, placement: Placement) -> None:
+        placements.append(placement)
+        raise InterruptedError
+
+    monkeypatch.setattr(benchmark, "build_fabric", no_fabric)
+    with pytest.raises(InterruptedError):
+        bench_step(tiny(devices=devices), steps=1)
+    assert placements == [Placement("cuda", 1, 1)]

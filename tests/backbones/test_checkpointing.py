@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from sslight.backbones import build_backbone, checkpoint_gradients
+from sslight.backbones import build_backbone, checkpoint_gradients, count_statistics_once
 
 
 @pytest.mark.parametrize(("name", "size"), [("mobilenet_v2", 32), ("resnet18", 32), ("vit_tiny", 32)])
@@ -14,6 +14,7 @@ def test_loss_gradients_and_statistics_are_the_same_to_the_bit(name: str, size: 
     plain = build_backbone(name, image_size=size)
     checkpointed = copy.deepcopy(plain)
     checkpoint_gradients(checkpointed, name)
+    count_statistics_once(checkpointed)
     images = torch.randn(4, 3, size, size)
     for _ in range(2):
         for network in (plain, checkpointed):

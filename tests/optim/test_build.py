@@ -62,3 +62,21 @@ def test_every_optimiser_lowers_a_loss(name: str) -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_fused_optimiser_takes_the_same_steps(name: str) -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(7, 5), torch.randn(4, 7, 5)
+    ends = []
+    for fused in (False, True):
+        model = nn.Linear(5, 7, bias=False)
+        model.weight.data.copy_(start)
+        optimizer = build_optimizer(OptimSettings.model_validate({"name": name}), parameter_groups(model), fused=fused)
+        assert optimizer.defaults["fused"] is fused
+        for gradient in gradients:
+            set_rates(optimizer, lr=0.1, weight_decay=0.1)
+            model.weight.grad = gradient.clone()
+            optimizer.step()
+        ends.append(model.weight.detach())
+    torch.testing.assert_close(*ends)

@@ -3,10 +3,19 @@
 from typing import Any
 
 import pytest
+import torch
 
 from sslight.config import load_recipe
 from sslight.data import Glance
-from sslight.pretraining.memory import Memory, check_memory, fit, largest_batch, predict_memory
+from sslight.pretraining.memory import (
+    Memory,
+    check_memory,
+    fit,
+    flops_per_image,
+    largest_batch,
+    lightest_that_fits,
+    predict_memory,
+)
 from sslight.pretraining.plan import Budget, Machine, choose, wanted_images
 from tests.conftest import TINY
 
@@ -173,7 +182,7 @@ def test_hours_too_few_for_an_epoch_are_an_error() -> None:
 
 # ---- Memory -------------------------------------------------------------------------------------------------
 
-MEMORY = Memory(fixed=0.2 * GB, per_image=0.02 * GB, lean=0.006 * GB, buffered=0.0)
+MEMORY = Memory(fixed=0.2 * GB, per_image=0.02 * GB, norms=0.014 * GB, lean=0.006 * GB, buffered=0.0)
 
 
 @pytest.mark.parametrize(
@@ -182,8 +191,9 @@ MEMORY = Memory(fixed=0.2 * GB, per_image=0.02 * GB, lean=0.006 * GB, buffered=0
         (8, {}, {}),
         (4, {}, {"batch_size": 128}),
         (1.2, {}, {"batch_size": 64, "accumulate": 2}),
-        (0.8, {}, {"batch_size": 64, "accumulate": 2, "grad_checkpointing": True}),
-        (0.3, {}, {"batch_size": 2}),
+        (0.8, {}, {"batch_size": 64, "accumulate": 2, "grad_checkpointing": "norms"}),
+        (0.62, {}, {"batch_size": 64, "accumulate": 2, "grad_checkpointing": True}),
+        (0.3, {}, {"batch_size": 4, "grad_checkpointing": "norms"}),
         (4, {"batch_size": 256}, {"accumulate": 2}),
         (1.2, {"batch_size": 256, "accumulate": 1}, None),
         (0.2, {}, None),
@@ -222,3 +232,24 @@ def test_a_named_recipe_that_cannot_fit_is_refused_with_a_batch_that_does() -> N
         check_memory(settings, "cpu", 1, GB)
     fitting = int(str(error.value).partition("set batch_size=")[2].partition(",")[0])
     check_memory(settings.model_copy(update={"batch_size": fitting}), "cpu", 1, GB)
+
+
+@pytest.mark.parametrize(("share", "mode"), [(2.0, False), (0.75, "norms")])
+def test_checkpointing_is_as_little_as_fits(share: float, mode: Any) -> None:
+    settings = load_recipe("dino_cnn_sslight_64", {**TINY, "backbone": "mobilenetv2_035", "batch_size": 512})
+    need = predict_memory(settings, "cpu").peak(512)
+    choice = lightest_that_fits(settings, "cpu", 1, round(share * need))
+    assert choice.value == mode
+    assert choice.because.endswith(f"{need / 2**30:,.1f} without, {share * need / 2**30:,.1f} are free")
+
+
+def test_arithmetic_is_counted_for_each_image_on_no_device() -> None:
+    settings = load_recipe("dino_cnn_sslight", {"backbone": "resnet18", "dino.head_output_dim": 64})
+    state = torch.get_rng_state()
+    flops = flops_per_image(settings)
+    assert torch.equal(torch.get_rng_state(), state)
+    # 1.81 G multiplications for 224 px (torchvision's table); the teacher once and the student three times that.
+    pixels = 224**2
+    views = 2 + 3 * (2 + 6 * 128**2 / pixels)
+    assert flops == pytest.approx(2 * 1.81e9 * views, rel=0.05)
+    assert flops_per_image(settings.model_copy(update={"grad_checkpointing": True})) == flops

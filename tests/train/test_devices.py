@@ -10,9 +10,11 @@ from datetime import timedelta
 import pytest
 import torch
 
-from sslight.config import PretrainSettings
+from sslight.backbones import build_backbone
+from sslight.config import PretrainSettings, build_detect_settings, load_recipe
 from sslight.train import batch_size_per_process, build_fabric, place
-from sslight.train.devices import Placement, placement_line
+from sslight.train.devices import Placement, check_compilation, choose_kernels, placement_line
+from sslight.train.task import RunSettings
 
 Settings = Callable[..., PretrainSettings]
 
@@ -75,6 +77,40 @@ def test_a_batch_that_does_not_divide_names_the_nearest_sizes(tiny: Settings) ->
         batch_size_per_process(tiny(batch_size=25, accumulate=3), 2)
     with pytest.raises(ValueError, match=r"leaves one image.*set batch_size=8 or more"):
         batch_size_per_process(tiny(batch_size=4), 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "benchmark", "products"),
+    [
+        (load_recipe("dino_cnn_sslight"), True, "highest"),
+        (load_recipe("dino_cnn_sslight", {"precision": "bf16"}), True, "high"),
+        (build_detect_settings("timm:test_resnet", {"precision": "16"}), False, "high"),
+    ],
+)
+def test_kernels_for_a_gpu_follow_precision_and_shapes(
+    settings: RunSettings, benchmark: bool, products: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    before = torch.get_float32_matmul_precision()
+    try:
+        choose_kernels(settings)
+        assert torch.backends.cudnn.benchmark is benchmark
+        assert torch.get_float32_matmul_precision() == products
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_batch_norms_of_several_gpus_are_not_compiled() -> None:
+    settings = load_recipe("dino_cnn_sslight", {"compile": True})
+    eight = Placement("cuda", 8, 1)
+    message = (
+        r"^compile=true with backbone=mobilenet_v2 on several GPUs: each of its 52 batch norms waits for the other"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_compilation(settings, eight, build_backbone("mobilenet_v2"))
+    check_compilation(settings, Placement("cuda", 1, 1), build_backbone("mobilenet_v2"))
+    check_compilation(settings, eight, build_backbone("test_vit"))
+    check_compilation(load_recipe("dino_cnn_sslight"), eight, build_backbone("test_resnet"))
 
 
 @pytest.mark.parametrize(

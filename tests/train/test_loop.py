@@ -415,12 +415,28 @@ def test_gradient_checkpointing_leaves_the_run_as_it_is(tiny: Settings, plain: P
     assert_same(*(dict(state) for state in states))
 
 
-def test_the_loop_compiles_the_backbones_where_it_is_asked_to(tiny: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[str] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit3"])
+def test_compiled_backbones_have_a_static_graph_for_each_size_of_each_networks_views(
+    backbone: str, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[bool] = []
+    modes: list[str | None] = []
+    compile_: Callable[..., Any] = torch.compile
+
+    def count(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        graphs.append(all(isinstance(side, int) for x in inputs for side in x.shape))
+        return graph.forward
+
+    def compiled(function: Callable[..., Any], *, dynamic: bool, mode: str | None) -> Any:
+        modes.append(mode)
+        return compile_(function, dynamic=dynamic, backend=count)
+
+    monkeypatch.setattr(torch, "compile", compiled)
     monkeypatch.setattr("sslight.train.devices.compilation_gains_nothing", lambda placement: False)
-    run_pretraining(tiny(compile=True))
-    assert compiled == ["ResNet", "ResNet"]
+    run_pretraining(tiny(backbone=backbone, compile="reduce-overhead", data__val=["synthetic:13:val"], steps=2))
+    assert modes == ["reduce-overhead"] * 2
+    assert graphs == [True] * 3  # the student's global and local views, the teacher's global ones; none to measure
 
 
 def test_waiting_for_data_is_told_once_with_what_helps(
@@ -439,3 +455,28 @@ def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
     assert capsys.readouterr().err.count("precision=bf16 is several times slower than 32") == 1
     monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: True)
     assert slow_precision("bf16", torch.device("cpu")) is None
+
+
+def test_what_is_left_to_the_program_is_chosen_and_said(
+    tiny: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sslight.train.devices.bf16_is_fast_on_cpu", lambda: False)
+    result = run_pretraining(tiny(steps=2, precision="auto", grad_checkpointing="auto"))
+    said = capsys.readouterr().err
+    assert "precision=32: bf16 is slow on this processor" in said
+    assert "grad_checkpointing=false: 0.2 GiB are needed with it, 0.2 without, " in said
+    settings = load_recipe(str(result.output / "config.yaml"), {})
+    assert (settings.precision, settings.grad_checkpointing) == ("32", False)
+
+
+def test_norms_computed_again_leave_the_run_as_it_is(tiny: Settings, plain: PretrainResult) -> None:
+    again = run_pretraining(tiny(grad_checkpointing="norms"))
+    states = [load_checkpoint(r.output / "checkpoints" / "last.pt")["model"] for r in (plain, again)]
+    for (key, theirs), ours in zip(states[0].items(), states[1].values(), strict=True):
+        if isinstance(theirs, torch.Tensor):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_compiled_backbones_take_no_norms_computed_again(tiny: Settings) -> None:
+    with pytest.raises(ValueError, match="grad_checkpointing=norms has no effect on compiled backbones"):
+        tiny(grad_checkpointing="norms", compile=True)

@@ -4,7 +4,7 @@ import statistics
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,11 +25,12 @@ from sslight.data import (
     loader_workers,
 )
 from sslight.methods import build_method
+from sslight.pretraining.memory import lightened
 from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.task import build_pretraining_task
 from sslight.train.advice import too_few_workers, waiting_advice
 from sslight.train.clock import StepClock
-from sslight.train.devices import build_fabric, place
+from sslight.train.devices import build_fabric, place, with_precision
 from sslight.train.loop import train
 from sslight.train.memory import peak_memory
 from sslight.train.run_folder import RunFolder
@@ -188,12 +189,14 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
             "resume": False,
         }
     )
-    placement = place(settings.devices if settings.devices in ("cpu", "auto") else "1")
+    placement = replace(place(settings.devices), processes_per_node=1, num_nodes=1)
+    settings = with_precision(settings, placement)[0]
     fabric = build_fabric(settings, placement)
     fabric.launch()
     on_gpu = fabric.device.type == "cuda"
     torch.manual_seed(settings.seed)
     method = build_method(settings, placement.accelerator)
+    settings = lightened(settings, placement, fabric, method)
     classes = len(source.classes) if settings.probe.linear and source.classes is not None else None
     model = MethodWithProbe(method, num_features=num_features(method.backbone), num_classes=classes)
     clock = StepClock(runs=True)
@@ -217,7 +220,9 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
     return StepSpeed(
         steps=len(counted),
         batch_size=settings.batch_size,
-        device=torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads",
+        device=f"{torch.cuda.get_device_name()}, one GPU of {torch.cuda.device_count()}"
+        if on_gpu
+        else f"cpu, {torch.get_num_threads()} threads",
         precision=settings.precision,
         images_per_second=1000 * settings.batch_size / whole,
         ms_per_step=whole,

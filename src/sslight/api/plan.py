@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sslight.api.bench import StepSpeed, step_speed
-from sslight.backbones import bf16_is_fast_on_cpu, is_public, patch_side
+from sslight.backbones import is_public, patch_side
 from sslight.config import PretrainSettings, build_settings, load_recipe, read_recipe, to_yaml
 from sslight.config.fields import expanded
 from sslight.config.overrides import flatten
@@ -31,7 +31,7 @@ from sslight.data import (
 from sslight.pretraining.memory import Memory, fit, predict_memory
 from sslight.pretraining.plan import Budget, Choice, Machine, choose, view_pixels
 from sslight.train import TrainingStopped
-from sslight.train.devices import launcher, place
+from sslight.train.devices import fast_precision, launcher, place
 from sslight.train.memory import free_memory
 from sslight.train.run_folder import RunFolder
 
@@ -133,18 +133,13 @@ def _check_hours(given: Mapping[str, Any], hours: float | None) -> None:
 
 def _machine(devices: str) -> Machine:
     placement = place(devices)
-    on_gpu = placement.accelerator == "cuda"
-    if on_gpu:
-        precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
-    else:
-        precision = "bf16" if bf16_is_fast_on_cpu() else "32"
     return Machine(
-        device="cuda" if on_gpu else "cpu",
-        name=torch.cuda.get_device_name() if on_gpu else "CPU",
+        device="cuda" if placement.accelerator == "cuda" else "cpu",
+        name=torch.cuda.get_device_name() if placement.accelerator == "cuda" else "CPU",
         processes=placement.world_size,
         cores=available_cores(),
         memory=free_memory(torch.device(placement.accelerator)),
-        precision=precision,  # type: ignore[arg-type]
+        precision=fast_precision(placement.accelerator)[0],  # type: ignore[arg-type]
     )
 
 
@@ -180,7 +175,7 @@ class _Planner:
             choices=choices,
             images=self.images,
             machine=self.machine,
-            memory=memory.peak(share, accumulate=parts, lean=settings.grad_checkpointing),
+            memory=memory.peak(share, accumulate=parts, mode=settings.grad_checkpointing),
             seconds=self._seconds(settings, speed, steps * settings.batch_size),
             images_per_second=1 / self._per_image(settings, speed),
             notes=self._notes(settings, speed, steps),

@@ -36,7 +36,7 @@ from sslight.data import (
 from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.evaluate.online import LabeledProbe
 from sslight.methods import Method, build_method
-from sslight.pretraining.memory import check_memory
+from sslight.pretraining.memory import check_memory, free_for_each, lightened
 from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.schedule import run_length
 from sslight.pretraining.task import build_pretraining_task
@@ -54,7 +54,7 @@ from sslight.train import (
     train,
     weights_in,
 )
-from sslight.train.memory import free_memory
+from sslight.train.devices import check_compilation, with_precision
 from sslight.views import build_multi_crop
 
 
@@ -117,26 +117,25 @@ def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = 
     run = RunFolder(settings.output)
     placement = place(settings.devices)
     batch_size_per_process(settings, placement.world_size)
+    settings, chosen = with_precision(settings, placement)
     torch.manual_seed(settings.seed)
     method = build_method(settings, placement.accelerator)
+    check_compilation(settings, placement, method.backbone)
     fabric = build_fabric(settings, placement)
     fabric.launch()
+    if chosen and fabric.is_global_zero:
+        print(chosen, file=sys.stderr)
     with ending_with_others():
+        settings = lightened(settings, placement, fabric, method)
         if not fits:
             with failing_together():
-                _check_memory(settings, placement, fabric)
+                free = free_for_each(placement, fabric.device)
+                check_memory(settings, fabric.device.type, placement.world_size, free)
         result = _pretrain_together(settings, placement, fabric, method, run, callbacks)
         if fabric.is_global_zero:
             for callback in callbacks:
                 callback.on_end(result)
         return result
-
-
-def _check_memory(settings: PretrainSettings, placement: Placement, fabric: Fabric) -> None:
-    free = free_memory(fabric.device)
-    if fabric.device.type == "cpu":  # which the processes of a machine share
-        free //= placement.processes_per_node
-    check_memory(settings, fabric.device.type, placement.world_size, free)
 
 
 def _from_public_weights(settings: PretrainSettings) -> PretrainSettings:

@@ -1,7 +1,7 @@
 """Networks from images to features: timm models by name, and their weights in files."""
 
 from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, patch_side, timm_name
-from sslight.backbones.checkpointing import checkpoint_gradients
+from sslight.backbones.checkpointing import checkpoint_gradients, count_statistics_once
 from sslight.backbones.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_class_token
 from sslight.backbones.cpu.layers import adopt_cpu_layers, linear, slow_precision
 from sslight.backbones.cpu.small_maps import bf16_is_fast_on_cpu
@@ -11,6 +11,7 @@ from sslight.backbones.initialization import initialize_smoothly
 from sslight.backbones.key_names import TORCHVISION_NAMES
 from sslight.backbones.matching import load_strictly
 from sslight.backbones.plain_files import load_plain
+from sslight.backbones.recomputing import keep_results, norms_computed_again
 from sslight.backbones.weights import (
     CHECKPOINT_FORMAT,
     BackboneInfo,
@@ -25,8 +26,8 @@ from sslight.backbones.weights import (
 __all__ = [
     "ALIASES", "CHECKPOINT_FORMAT", "PUBLISHED_BLOCKS", "TORCHVISION_NAMES", "BackboneInfo", "LastBlocks",
     "WeightsFile", "adopt_cpu_layers", "bf16_is_fast_on_cpu", "build_backbone", "check_image_size",
-    "checkpoint_gradients", "find_public", "has_class_token", "initialize_smoothly", "is_public", "linear",
-    "load_backbone", "load_backbone_weights", "load_plain", "load_strictly", "num_features", "open_weights",
-    "patch_side", "read_backbone_info", "save_backbone", "slow_precision", "timm_config", "timm_name",
-    "weights_fingerprint",
+    "checkpoint_gradients", "count_statistics_once", "find_public", "has_class_token", "initialize_smoothly",
+    "is_public", "keep_results", "linear", "load_backbone", "load_backbone_weights", "load_plain", "load_strictly",
+    "norms_computed_again", "num_features", "open_weights", "patch_side", "read_backbone_info", "save_backbone",
+    "slow_precision", "timm_config", "timm_name", "weights_fingerprint",
 ]  # fmt: skip

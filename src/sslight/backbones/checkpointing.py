@@ -19,13 +19,19 @@ def checkpoint_gradients(backbone: nn.Module, name: str) -> None:
             f"grad_checkpointing=true, but backbone={name} has no such mode in timm: "
             "set accumulate to 2 or more instead, or leave it out."
         ) from None
+
+
+def count_statistics_once(backbone: nn.Module) -> None:
+    """Keep the second forward pass from counting the same batch twice in the running statistics of batch norms.
+
+    To be called once these are what they will stay: conversion to synchronised ones loses it.
+    """
     for module in backbone.modules():
         if isinstance(module, _BatchNorm):
             _update_statistics_once(module)
 
 
 def _update_statistics_once(norm: _BatchNorm) -> None:
-    """Keep the second forward pass from counting the same batch twice in the running statistics."""
     momentum = norm.momentum
 
     def before(module: nn.Module, _: Any) -> None:

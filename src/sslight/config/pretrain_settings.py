@@ -198,23 +198,31 @@ class PretrainSettings(fields.Section):
 
     devices: fields.Devices = "auto"
 
-    precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(fields.as_text)] = "32"
-    """Precision of the network: 32 (float32, as published), bf16 or 16 (mixed); losses and the heads' last layers stay
-    in float32. Unit: name. Try: bf16 on recent GPUs, 16 on older ones."""
+    precision: Annotated[Literal["32", "bf16", "16", "auto"], BeforeValidator(fields.as_text)] = "32"
+    """Precision of the network: 32 (float32, as published), bf16 or 16 (mixed), or auto for the fastest on this device;
+    losses and the heads' last layers stay in float32. Unit: name. Try: auto."""
 
-    compile: bool = False
-    """Compile the backbones with torch.compile, which fuses their small operations; the first steps take longer. Only
-    for GPUs: it does not help on a CPU. Unit: true or false. Try: true for runs of an hour and more on a GPU."""
+    compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
+    """Compile the backbones with torch.compile, which fuses their small operations, or in another of its modes; the
+    first steps take longer. Only for GPUs: it does not help on a CPU, nor with batch norms that several GPUs
+    synchronize. Unit: true, false or mode. Try: true for runs of an hour and more on a GPU; reduce-overhead for small
+    batches."""
 
-    grad_checkpointing: bool = False
+    grad_checkpointing: bool | Literal["norms", "auto"] = False
     """Keep only some of the student's activations and compute the others again in the backward pass: the same result
-    with much less memory, about a quarter slower. Unit: true or false. Try: true when memory runs out; it keeps the
+    with less memory. norms computes norms and activations again, for half of the memory of a MobileNetV2 and a tenth of
+    the time; true all that is within a block, for still less, about a quarter slower; auto takes the first of false,
+    norms and true that fits into free memory. Unit: true, false, norms or auto. Try: auto; it keeps the
     batch-norm statistics of the whole batch, which accumulate does not."""
 
     workers: fields.Workers | None = None
     """Processes that decode and augment, per training process; null: the machine's cores
     divided by its training processes, minus one.
     Unit: processes. Try: null; 0 loads in the training process, for debugging."""
+
+    profile: fields.PositiveInt | None = None
+    """Steps whose operations are written to trace.json in the run folder, for chrome://tracing or Perfetto, once ten
+    steps are done; these are slower. Unit: steps. Try: null; 5 to see what holds a GPU up."""
 
     log_every: fields.LogEvery = 10
     logger: fields.Logger = ["tensorboard"]
@@ -267,6 +275,11 @@ class PretrainSettings(fields.Section):
         if (self.epochs is None) == (self.steps is None):
             given = "neither" if self.epochs is None else f"both epochs={self.epochs} and steps={self.steps}"
             raise ValueError(f"{given} given: set one of epochs and steps, and the other to null")
+        if self.compile and self.grad_checkpointing in ("norms", "auto"):
+            raise ValueError(
+                f"grad_checkpointing={self.grad_checkpointing} has no effect on compiled backbones, which compute "
+                "cheap results again anyway: set grad_checkpointing=true or false, or leave compile out"
+            )
         if self.views.num_local and self.views.local_size > self.views.global_size:
             raise ValueError(
                 f"views.local_size={self.views.local_size} is larger than views.global_size="

@@ -10,6 +10,7 @@ from sslight.backbones import (
     check_image_size,
     checkpoint_gradients,
     initialize_smoothly,
+    keep_results,
     num_features,
 )
 from sslight.config import PretrainSettings
@@ -41,7 +42,21 @@ def build_method(settings: PretrainSettings, device_type: str = "cpu") -> Method
             method = _build_moco(settings)
     if device_type == "cpu":
         adopt_cpu_layers(method)
+    keep_results(method.backbone, nn.ReLU6)
+    save_memory(method, settings)
     return method
+
+
+def save_memory(method: Method, settings: PretrainSettings) -> None:
+    """Let a new method keep less for the backward pass, as ``grad_checkpointing`` asks for it; ``auto`` is not yet.
+
+    Raises:
+        ValueError: the backbone has no such mode.
+    """
+    if settings.grad_checkpointing is True:
+        checkpoint_gradients(method.backbone, settings.backbone)
+    elif settings.grad_checkpointing == "norms":
+        keep_results(method, nn.ReLU)
 
 
 def _build_dino(settings: PretrainSettings) -> DINO:
@@ -115,8 +130,6 @@ def _trained_backbone(settings: PretrainSettings) -> nn.Module:
     check_image_size(backbone, views.global_size, "views.global_size")
     if views.num_local:
         check_image_size(backbone, views.local_size, "views.local_size")
-    if settings.grad_checkpointing:
-        checkpoint_gradients(backbone, settings.backbone)
     return backbone
 
 

@@ -1,5 +1,6 @@
 """Backbone and head, applied to views of several sizes, and a second one that follows the first."""
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ class Network(nn.Module, Generic[Head_co]):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self._compiled: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, *batches: Tensor | None) -> tuple[Tensor, Any]:
         """Features ``[N, num_features]`` of several batches, one after the other, and what the head makes of them.
@@ -22,8 +24,13 @@ class Network(nn.Module, Generic[Head_co]):
         Each batch passes through the backbone by itself, with its own batch-norm statistics; the head
         sees all of them at once. A batch that is None is left out.
         """
-        features = torch.cat([self.backbone(batch) for batch in batches if batch is not None])
+        backbone = self._compiled or self.backbone
+        features = torch.cat([backbone(batch) for batch in batches if batch is not None])
         return features, self.head(features)
+
+    def compile_backbone(self, mode: str | None) -> None:
+        """Compile the backbone for :meth:`forward` alone: a graph for each shape of batch, so none for measuring."""
+        self._compiled = torch.compile(self.backbone.forward, dynamic=False, mode=mode)
 
     def start_as(self, other: "Network[Head_co]") -> None:
         """Take the state of another network, and learn by :meth:`follow` alone."""

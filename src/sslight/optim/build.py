@@ -11,21 +11,23 @@ from sslight.optim.groups import ParameterGroup
 from sslight.optim.lars import LARS
 
 
-def build_optimizer(settings: OptimSettings, groups: list[ParameterGroup]) -> Optimizer:
+def build_optimizer(settings: OptimSettings, groups: list[ParameterGroup], *, fused: bool = False) -> Optimizer:
     """LARS, AdamW or SGD over groups of :func:`~sslight.optim.parameter_groups`.
 
     Its rate is 0 and its decay that of the settings' start until :func:`set_rates`, which belongs before
     every step, sets them. AdamW decouples its decay from the gradient (Loshchilov & Hutter, ICLR 2019)
-    and keeps PyTorch's betas.
+    and keeps PyTorch's betas. ``fused`` takes one kernel for all of AdamW or SGD: the same but for rounding, for
+    GPUs, and without a loss scale.
     """
     optimizer: Optimizer
     match settings.name:
         case "lars":
             optimizer = LARS(groups, lr=0.0, momentum=settings.momentum, eta=settings.lars_eta)
         case "adamw":
-            optimizer = torch.optim.AdamW(groups, lr=0.0, foreach=True)
+            optimizer = torch.optim.AdamW(groups, lr=0.0, fused=fused, foreach=not fused)
         case "sgd":
-            optimizer = torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, foreach=True)
+            momentum = settings.momentum
+            optimizer = torch.optim.SGD(groups, lr=0.0, momentum=momentum, fused=fused, foreach=not fused)
     set_rates(optimizer, lr=0.0, weight_decay=settings.weight_decay)
     return optimizer
 

@@ -1,17 +1,25 @@
 """The memory of a run, predicted before its first step, and what makes it fit."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
+from sslight.backbones.recomputing import pack, unpack
 from sslight.config import PretrainSettings
-from sslight.methods import build_method
+from sslight.methods import Method, build_method, save_memory
 from sslight.pretraining.plan import Choice, Machine
 from sslight.pretraining.schedule import RunLength, values_at
+from sslight.train import Placement
+from sslight.train.distributed import gathered
+from sslight.train.memory import free_memory
 
 _SURELY = 0.85  # of a prediction is needed in any case
 _MOST_FOR_A_PIXEL = 16_000  # bytes kept for a view's pixel: 1,600 in MobileNetV2, 9,000 in a ViT with patches of 4 px
@@ -20,6 +28,9 @@ _PARTS = range(32, 4096)  # images: smaller ones have noisy batch statistics
 # What a process had beyond the tensors that are counted here: benchmarks/results/plan.md.
 _RUNTIME = 170 << 20  # code and caches of the libraries that a first step loads
 _HEAP = 1.3  # memory for each byte that is kept for the backward pass: gaps, and what operations need on the way
+
+Mode = bool | Literal["norms", "auto"]
+"""What ``grad_checkpointing`` may be; ``auto`` is counted as false."""
 
 _OPTIMIZER_STATES = {"lars": 1, "sgd": 1, "adamw": 2}
 _BATCHES = (2, 4)
@@ -30,18 +41,29 @@ _BUFFERS = 5  # batches that the loader holds and fills
 class Memory:
     """What a process needs, in bytes: whatever the batch, and for each image of a part of it.
 
-    ``lean`` is ``per_image`` with grad_checkpointing, or None if the network has no such mode. ``buffered`` are an
-    image's views in the loader's buffers.
+    ``norms`` is ``per_image`` with grad_checkpointing=norms, ``lean`` with true, or None if the network has no such
+    mode. ``buffered`` are an image's views in the loader's buffers.
     """
 
     fixed: float
     per_image: float
+    norms: float
     lean: float | None
     buffered: float
 
-    def peak(self, images: int, *, accumulate: int = 1, lean: bool = False) -> float:
+    @property
+    def modes(self) -> list[Mode]:
+        """Those of grad_checkpointing that the network has, the fastest first."""
+        return [False, "norms"] if self.lean is None else [False, "norms", True]
+
+    @property
+    def leanest(self) -> Mode:
+        """The one that needs least for an image."""
+        return min(self.modes, key=lambda mode: self.peak(1, mode=mode))
+
+    def peak(self, images: int, *, accumulate: int = 1, mode: Mode = False) -> float:
         """With so many images a step in this process."""
-        each = self.lean if lean and self.lean is not None else self.per_image
+        each = {"norms": self.norms, True: self.lean or self.per_image}.get(mode, self.per_image)
         return self.fixed + (each + self.buffered) * images / accumulate
 
 
@@ -52,11 +74,12 @@ def predict_memory(settings: PretrainSettings, device: str) -> Memory:
     """
     views = settings.views
     pixels = views.num_global * views.global_size**2 + views.num_local * views.local_size**2
-    small, large = (_Kept(settings, device, images, lean=False) for images in _BATCHES)
+    small, large = (_Kept(settings, device, images, False) for images in _BATCHES)
     slope = (large.bytes - small.bytes) / (_BATCHES[1] - _BATCHES[0])
     once, lean = max(0.0, small.bytes - _BATCHES[0] * slope), None
+    norms = (_Kept(settings, device, _BATCHES[1], "norms").bytes - once) / _BATCHES[1]
     try:
-        again = _Kept(settings, device, _BATCHES[1], lean=True)
+        again = _Kept(settings, device, _BATCHES[1], True)
         largest_part = max(large.inside[name] for name in again.computed_again)
         lean = (again.bytes - once + 2 * largest_part) / _BATCHES[1]  # its activations, and their gradients
     except ValueError:  # the network has no such mode
@@ -65,6 +88,7 @@ def predict_memory(settings: PretrainSettings, device: str) -> Memory:
     return Memory(
         fixed=_RUNTIME + large.state + once,
         per_image=_HEAP * slope + inputs,
+        norms=_HEAP * min(norms, slope) + inputs,
         lean=None if lean is None else _HEAP * min(lean, slope) + inputs,
         buffered=3.0 * pixels * _BUFFERS,
     )
@@ -81,9 +105,31 @@ def check_memory(settings: PretrainSettings, device: str, processes: int, free: 
     if share // settings.accumulate * pixels * _MOST_FOR_A_PIXEL < free:
         return  # whatever the network; counting takes seconds
     memory = predict_memory(settings, device)
-    if _SURELY * memory.peak(share, accumulate=settings.accumulate, lean=settings.grad_checkpointing) > free:
+    if _SURELY * memory.peak(share, accumulate=settings.accumulate, mode=settings.grad_checkpointing) > free:
         given = {"accumulate": settings.accumulate, "grad_checkpointing": settings.grad_checkpointing}
         raise cannot_fit(memory, free, processes, settings.batch_size, given)
+
+
+def flops_per_image(settings: PretrainSettings) -> float:
+    """Arithmetic of a step for each of its images, forward and backward, counted without a device."""
+    images, settings = 2, settings.model_copy(update={"grad_checkpointing": False})
+    values = values_at(0, settings, RunLength(1, 1))
+    with torch.random.fork_rng(devices=[]), FakeTensorMode(), FlopCounterMode(display=False) as counter:
+        method = build_method(settings, "cuda")
+        counter.flop_counts.clear()  # that of trying the view sizes
+        global_views, local_views = _blank_views(settings, images)
+        method.begin_step(values)
+        method(global_views, local_views, values).loss.backward()
+    return float(counter.get_total_flops()) / images
+
+
+def _blank_views(settings: PretrainSettings, images: int) -> tuple[Tensor, Tensor | None]:
+    views = settings.views
+    global_views, local_views = (
+        torch.rand(number * images, 3, side, side).to(memory_format=torch.channels_last)
+        for number, side in ((views.num_global, views.global_size), (views.num_local, views.local_size))
+    )
+    return global_views, local_views if views.num_local else None
 
 
 class _Kept:
@@ -96,8 +142,8 @@ class _Kept:
         computed_again: The modules that checkpointing runs once more in the backward pass.
     """
 
-    def __init__(self, settings: PretrainSettings, device: str, images: int, *, lean: bool) -> None:
-        settings = settings.model_copy(update={"grad_checkpointing": lean})
+    def __init__(self, settings: PretrainSettings, device: str, images: int, mode: Mode) -> None:
+        settings = settings.model_copy(update={"grad_checkpointing": mode})
         self.bytes, self.inside, self.computed_again = 0, dict[str, int](), set[str]()
         with torch.random.fork_rng(devices=[]):
             method = build_method(settings, device)
@@ -112,23 +158,24 @@ class _Kept:
                 self._step(settings, method, images)
 
     def _step(self, settings: PretrainSettings, method: Any, images: int) -> None:
-        views, values = settings.views, values_at(0, settings, RunLength(1, 1))
-        global_views, local_views = (
-            torch.rand(number * images, 3, side, side).to(memory_format=torch.channels_last)
-            for number, side in ((views.num_global, views.global_size), (views.num_local, views.local_size))
-        )
+        values = values_at(0, settings, RunLength(1, 1))
+        global_views, local_views = _blank_views(settings, images)
         method.begin_step(values)
-        with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept):
-            loss = method(global_views, local_views if views.num_local else None, values).loss
-        if settings.grad_checkpointing:
+        self._pack = pack if settings.grad_checkpointing == "norms" else lambda tensor: tensor
+        with torch.autograd.graph.saved_tensors_hooks(self._keep, unpack):
+            loss = method(global_views, local_views, values).loss
+        if settings.grad_checkpointing is True:
             loss.backward()
 
-    def _keep(self, tensor: Tensor) -> Tensor:
+    def _keep(self, tensor: Tensor) -> Any:
+        kept = self._pack(tensor)
+        if not isinstance(kept, Tensor):
+            return kept
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._known:  # kept alive by the graph, so no other storage gets its address
             self._known.add(storage.data_ptr())
             self.bytes += storage.nbytes()
-        return tensor
+        return kept
 
     def _watch(self, name: str, module: nn.Module) -> None:
         before = [0]
@@ -145,15 +192,15 @@ class _Kept:
         module.register_forward_hook(end)
 
 
-def usable(lean: bool) -> float:
+def usable(mode: Mode) -> float:
     """Share of the free memory that a run may be counted to need."""
-    return 0.7 if lean else 0.9  # a ViT with checkpointing took a quarter more: benchmarks/results/plan.md
+    return 0.7 if mode is True else 0.9  # a ViT with checkpointing took a quarter more: benchmarks/results/plan.md
 
 
-def largest_batch(memory: Memory, free: float, *, lean: bool = False) -> int:
+def largest_batch(memory: Memory, free: float, mode: Mode = False) -> int:
     """Most images that a process can have in a step without parts; 0 or less if not even one."""
-    one, two = (memory.peak(images, lean=lean) for images in (1, 2))
-    return math.floor((usable(lean) * free - 2 * one + two) / (two - one))
+    one, two = (memory.peak(images, mode=mode) for images in (1, 2))
+    return math.floor((usable(mode) * free - 2 * one + two) / (two - one))
 
 
 def fit(memory: Memory, machine: Machine, batch: int, given: Mapping[str, Any]) -> dict[str, Choice]:
@@ -165,37 +212,74 @@ def fit(memory: Memory, machine: Machine, batch: int, given: Mapping[str, Any]) 
         ValueError: nothing that is not ``given`` makes it fit.
     """
     processes, share = machine.processes, batch // machine.processes
-    lean, parts = bool(given.get("grad_checkpointing", False)), given.get("accumulate", 1)
+    usual, parts = _given_mode(given), given.get("accumulate", 1)
     smaller = [share] if "batch_size" in given else [s for n in range(12) if (s := share >> n) >= min(share, 64)]
     tiny = [] if "batch_size" in given else [s for s in (32, 16, 8, 4, 2) if s < share]
-    modes = [lean] if "grad_checkpointing" in given or memory.lean is None else [False, True]
-    attempts: list[tuple[int, int, bool]] = []
+    modes = memory.modes if given.get("grad_checkpointing", "auto") == "auto" else [usual]
+    attempts: list[tuple[int, int, Mode]] = []
     for mode in modes:
         attempts += [(images, parts, mode) for images in smaller if images // parts >= 2]
         if "accumulate" not in given:
             attempts += [(smaller[-1], n, mode) for n in (2, 4, 8, 16, 32) if smaller[-1] / n in _PARTS]
     attempts += [(images, parts, mode) for images in tiny for mode in modes if images // parts >= 2]
     for images, n, mode in attempts:
-        if memory.peak(images, accumulate=n, lean=mode) <= usable(mode) * machine.memory:
+        if memory.peak(images, accumulate=n, mode=mode) <= usable(mode) * machine.memory:
             found = {"batch_size": images * processes, "accumulate": n, "grad_checkpointing": mode}
-            before = {"batch_size": batch, "accumulate": parts, "grad_checkpointing": lean}
-            need, free = memory.peak(share, accumulate=parts, lean=lean) / 2**30, machine.memory / 2**30
+            before = {"batch_size": batch, "accumulate": parts, "grad_checkpointing": usual}
+            need, free = memory.peak(share, accumulate=parts, mode=usual) / 2**30, machine.memory / 2**30
             why = f"{share} images need {need:,.1f} GiB, and {free:,.1f} are free"
             return {name: Choice(name, value, why) for name, value in found.items() if value != before[name]}
     raise cannot_fit(memory, machine.memory, processes, batch, given)
 
 
+def _given_mode(given: Mapping[str, Any]) -> Mode:
+    mode: Mode = given.get("grad_checkpointing", False)
+    return False if mode == "auto" else mode
+
+
+def lightest_that_fits(settings: PretrainSettings, device: str, processes: int, free: int) -> Choice:
+    """``grad_checkpointing`` for ``auto``: the fastest of its modes with which the run fits, or the leanest.
+
+    ``free`` are the bytes that each process can take.
+    """
+    memory, share = predict_memory(settings, device), settings.batch_size // processes
+    needs = {mode: memory.peak(share, accumulate=settings.accumulate, mode=mode) for mode in memory.modes}
+    mode = next((mode for mode, need in needs.items() if need <= usable(mode) * free), memory.leanest)
+    with_it, without, there = (size / 2**30 for size in (needs[mode], needs[False], free))
+    because = f"{with_it:,.1f} GiB are needed with it, {without:,.1f} without, {there:,.1f} are free"
+    return Choice("grad_checkpointing", mode, because)
+
+
+def lightened(settings: PretrainSettings, placement: Placement, fabric: Fabric, method: Method) -> PretrainSettings:
+    """``grad_checkpointing=auto`` as what fits into every process's free memory, which the new ``method`` then does."""
+    if settings.grad_checkpointing != "auto":
+        return settings
+    free = min(gathered(free_for_each(placement, fabric.device)))
+    choice = lightest_that_fits(settings, fabric.device.type, placement.world_size, free)
+    if fabric.is_global_zero:
+        print(f"grad_checkpointing={str(choice.value).lower()}: {choice.because}", file=sys.stderr)
+    settings = settings.model_copy(update={"grad_checkpointing": choice.value})
+    save_memory(method, settings)
+    return settings
+
+
+def free_for_each(placement: Placement, device: torch.device) -> int:
+    """Bytes that each process can still take."""
+    free = free_memory(device)
+    return free // placement.processes_per_node if device.type == "cpu" else free  # which processes share
+
+
 def cannot_fit(memory: Memory, free: int, processes: int, batch: int, given: Mapping[str, Any]) -> ValueError:
     """The sentence for a run that does not fit into the ``free`` bytes of each process."""
-    lean, parts = bool(given.get("grad_checkpointing", False)), given.get("accumulate", 1)
-    need = memory.peak(batch // processes, accumulate=parts, lean=lean)
-    most = {mode: largest_batch(memory, free, lean=mode) * parts * processes for mode in (lean, True)}
-    if most[True] < 2 * processes:
+    usual, least, parts = _given_mode(given), memory.leanest, given.get("accumulate", 1)
+    need = memory.peak(batch // processes, accumulate=parts, mode=usual)
+    most = {mode: largest_batch(memory, free, mode) * parts * processes for mode in (usual, least)}
+    if most[least] < 2 * processes:
         remedy = "not even 2 images fit: use smaller views (views.global_size) or a smaller backbone"
     else:
-        remedy = f"set batch_size={most[lean]}, the largest that fits"
-        if not lean and memory.lean is not None:
-            remedy += f", or up to {most[True]} with grad_checkpointing=true"
+        remedy = f"set batch_size={most[usual]}, the largest that fits"
+        if usual != least:
+            remedy += f", or up to {most[least]} with grad_checkpointing={str(least).lower()}"
         remedy += "; `sslight plan IMAGES` finds settings that fit"
     return ValueError(
         f"batch_size={batch} needs about {need / 2**30:,.1f} GiB of memory in each process, and "

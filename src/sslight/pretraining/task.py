@@ -1,16 +1,20 @@
 """The self-supervised task: a method and its online probe, with scheduled values, accuracies and health verdicts."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from sslight.backbones import count_statistics_once, norms_computed_again
 from sslight.config import PretrainSettings
 from sslight.data import ViewLoader, available_cores, default_workers, loader_workers
+from sslight.methods import Network
 from sslight.optim import build_optimizer, clip_gradients, parameter_groups, set_rates
 from sslight.pretraining.health import HealthWatch, health_line
+from sslight.pretraining.memory import flops_per_image
 from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.schedule import RunLength, rates_at, run_length, values_at
 from sslight.train.advice import waiting_advice
@@ -45,11 +49,15 @@ def build_pretraining_task(
     length = run_length(settings, loader.steps_per_epoch)
     method = model.method
     if settings.compile:
-        for network in method.networks.values():
-            network.compile()  # in place: names and state stay; one graph for each view size
-    optimizer = build_optimizer(settings.optim, parameter_groups(model))
+        for network in method.children():
+            assert isinstance(network, Network)
+            network.compile_backbone(None if settings.compile is True else settings.compile)
+    fused = fabric.device.type == "cuda" and settings.precision != "16"
+    optimizer = build_optimizer(settings.optim, parameter_groups(model), fused=fused)
     model.to(memory_format=torch.channels_last)
     synchronize_batch_norm(model, fabric)
+    if settings.grad_checkpointing is True:
+        count_statistics_once(method.backbone)  # of norms as they are now
     rows = settings.batch_size // fabric.world_size // settings.accumulate
     health = HealthWatch(settings, rows=rows, measured=measured_images)
     step = _Pretraining(settings, model, length, clock or StepClock(), health)
@@ -84,7 +92,7 @@ def build_pretraining_task(
         total_steps=length.total_steps,
         batch_size=settings.batch_size,
         accumulate=settings.accumulate,
-        begin_step=lambda number: method.begin_step(values_at(number, settings, length)),
+        begin_step=step.begin,
         end_step=lambda number: method.end_step(values_at(number, settings, length)),
         finish_gradients=step.finish_gradients,
         indicators=health.features.health,
@@ -100,6 +108,8 @@ def build_pretraining_task(
         at_epoch_ends=True,
         **settings.checkpoint.model_dump(),
         max_skipped_batches=settings.optim.max_skipped_batches,
+        flops_per_image=flops_per_image(settings) if fabric.device.type == "cuda" else None,
+        traced_steps=settings.profile,
         placement=placement_line(fabric, workers=workers, cores=cores),
         lighter=_lighter(settings),
     )
@@ -122,11 +132,18 @@ class _Pretraining:
         self._inputs: Inputs | None = None
         self.advised = False
 
+    def begin(self, step: int) -> None:
+        if self._settings.compile:
+            # With reduce-overhead a step writes over the results of the one before.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        self._method.begin_step(values_at(step, self._settings, self._length))
+
     def loss(self, wrapped: nn.Module, batch: ViewBatch, step: int) -> Output:
         with self._clock.part("normalization"):  # into the views of the step before: its gradients are done
             self._inputs = normalized(batch, self._settings, memory=self._inputs)
         values = values_at(step, self._settings, self._length)
-        output = wrapped(*self._inputs, batch.labels, values)
+        with norms_computed_again() if self._settings.grad_checkpointing == "norms" else nullcontext():
+            output = wrapped(*self._inputs, batch.labels, values)
         self._health.features.add(output["features"])
         return Output(output["loss"], output["scalars"])
 
@@ -148,7 +165,10 @@ def normalized(batch: ViewBatch, settings: PretrainSettings, *, memory: Inputs |
 def _lighter(settings: PretrainSettings) -> str:
     parts = [
         f"a smaller batch_size, or the same one in accumulate={2 * settings.accumulate} parts",
-        "" if settings.grad_checkpointing else "grad_checkpointing=true (may change on resume)",
+        {
+            False: "grad_checkpointing=norms or true (may change on resume)",
+            "norms": "grad_checkpointing=true (may change on resume)",
+        }.get(settings.grad_checkpointing, ""),
         "precision=bf16" if settings.precision == "32" else "",
         "fewer or smaller views (views.num_local, views.local_size, views.global_size)",
         "fewer workers (may change on resume)",

@@ -1,5 +1,7 @@
 """What to change when the device waits for data."""
 
+import math
+
 _WORTH_A_WORD = 0.10
 
 
@@ -16,7 +18,9 @@ def waiting_advice(share: float, *, workers: int, default: int, cores: int, on_g
         return f"{waiting}: {too_few_workers(workers, default)}"
     smaller = "images stored at a smaller size (sslight data pack) and fewer views (views.num_local) make it faster"
     if on_gpu:
-        return f"{waiting} with {counted(workers)} on {cores} cores: {smaller}; so does a machine with more cores."
+        wanted = math.ceil(workers / (1 - share)) + 1 if share < 1 else "many"
+        needs = f"this GPU would need about {wanted} cores to stay busy"
+        return f"{waiting} with {counted(workers)} on {cores} cores, and {needs}: {smaller}."
     return f"{waiting}, for training and {counted(workers)} share {cores} cores: {smaller}."
 
 

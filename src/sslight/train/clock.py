@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from sslight.train.memory import peak_memory
+from sslight.train.utilization import flop_utilization
+
 
 class DataWait:
     """Seconds that a device stood still because its next batch was not there.
@@ -50,10 +53,22 @@ class Throughput:
     Args:
         batch_size: Images in a step, over all processes.
         device: Of the training.
+        world_size: Processes, each with a device.
+        flops_per_image, precision: Of the training; None where its arithmetic is not known.
     """
 
-    def __init__(self, batch_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        device: torch.device,
+        world_size: int = 1,
+        *,
+        flops_per_image: float | None = None,
+        precision: str = "32",
+    ) -> None:
         self.data_wait = DataWait(device)
+        self._device, self._world_size = device, world_size
+        self._flops_per_image, self._precision = flops_per_image, precision
         self._batch_size = batch_size
         self._started = self._since = time.perf_counter()
         self._first_step = self._step = 0
@@ -72,6 +87,12 @@ class Throughput:
             "images_per_second": (step - self._step) * self._batch_size / seconds,
             "data_wait_share": (waited - self._waited) / seconds,
         }
+        if self._device.type == "cuda":
+            figures["images_per_second_per_gpu"] = figures["images_per_second"] / self._world_size
+            figures["peak_memory_mib"] = peak_memory(self._device)["device"]
+            flops = figures["images_per_second_per_gpu"] * (self._flops_per_image or 0.0)
+            used = flop_utilization(flops, torch.cuda.get_device_name(self._device), self._precision)
+            figures |= {"flop_utilization": used} if used else {}
         self._since, self._step, self._waited = now, step, waited
         return figures
 

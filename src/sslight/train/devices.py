@@ -13,10 +13,13 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from timm.layers import convert_sync_batchnorm
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from sslight.config import PretrainSettings
+from sslight.backbones import bf16_is_fast_on_cpu
+from sslight.config import DetectSettings, PretrainSettings
 from sslight.train.advice import counted
 from sslight.train.task import RunSettings
 
@@ -167,19 +170,59 @@ def build_fabric(settings: RunSettings, placement: Placement) -> Fabric:
         raise ValueError("precision=16 needs a GPU: set precision=bf16 or 32.")
     if isinstance(settings, PretrainSettings) and settings.compile and compilation_gains_nothing(placement):
         raise ValueError("compile=true gains nothing on a CPU: leave it out, or train on a GPU.")
+    if placement.accelerator == "cuda":
+        choose_kernels(settings)
     return Fabric(
         accelerator=placement.accelerator,
         devices=placement.processes_per_node,
         num_nodes=placement.num_nodes,
-        strategy="ddp" if placement.world_size > 1 else "auto",
+        # Buffers are the same everywhere or each process's own; agree_on_buffers evens them out where they are read.
+        strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+        if placement.world_size > 1
+        else "auto",
         precision=_PRECISIONS[settings.precision],  # type: ignore[arg-type]
         plugins=_cluster(placement),
     )
 
 
+def fast_precision(accelerator: str) -> tuple[str, str]:
+    """The fastest precision of ``cpu`` or ``cuda`` here, and why."""
+    fast = bf16_is_fast_on_cpu()
+    if accelerator == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ("bf16", "fast on this device") if fast else ("16", "this GPU has no bf16")
+    return ("bf16", "fast on this device") if fast else ("32", "bf16 is slow on this processor")
+
+
+def with_precision(settings: PretrainSettings, placement: Placement) -> tuple[PretrainSettings, str]:
+    """``precision=auto`` as the fastest on this device, and a sentence that says so; else as it is."""
+    if settings.precision != "auto":
+        return settings, ""
+    precision, because = fast_precision(placement.accelerator)
+    return settings.model_copy(update={"precision": precision}), f"precision={precision}: {because}"
+
+
+def choose_kernels(settings: RunSettings) -> None:
+    """Let cuDNN try its convolutions where shapes stay, and products of float32 be TF32 beside half precision."""
+    torch.backends.cudnn.benchmark = not isinstance(settings, DetectSettings)  # whose images have all sizes
+    torch.set_float32_matmul_precision("highest" if settings.precision == "32" else "high")
+
+
 def compilation_gains_nothing(placement: Placement) -> bool:
     """Whether torch.compile only costs time: on a CPU the convolutions count, which it leaves as they are."""
     return placement.accelerator == "cpu"
+
+
+def check_compilation(settings: PretrainSettings, placement: Placement, backbone: nn.Module) -> None:
+    """Refuse (ValueError) to compile a backbone that PyTorch would cut at each of its synchronised batch norms."""
+    several_gpus = placement.accelerator == "cuda" and placement.world_size > 1
+    norms = sum(isinstance(module, _BatchNorm) for module in backbone.modules())
+    if settings.compile and several_gpus and norms:
+        raise ValueError(
+            f"compile={str(settings.compile).lower()} with backbone={settings.backbone} on several GPUs: each "
+            f"of its {norms} batch norms waits for the other GPUs and would cut the compiled graph: leave compile out, "
+            "use one GPU, or take a network without batch norm such as vit_tiny."
+        )
 
 
 def batch_size_per_process(settings: PretrainSettings, world_size: int) -> int:
@@ -212,7 +255,10 @@ def synchronize_batch_norm(module: nn.Module, fabric: Fabric) -> None:
 def placement_line(fabric: Fabric, *, workers: int, cores: int) -> str:
     """Where this run computes, and who started it, for its first line."""
     on_gpu = fabric.device.type == "cuda"
-    device = torch.cuda.get_device_name(fabric.device) if on_gpu else f"{torch.get_num_threads()} CPU threads"
+    device = f"{torch.get_num_threads()} CPU threads"
+    if on_gpu:
+        tf32 = "convolutions" if torch.get_float32_matmul_precision() == "highest" else "convolutions and products"
+        device = f"{torch.cuda.get_device_name(fabric.device)} (float32 {tf32} in TF32)"
     processes = "" if fabric.world_size == 1 else f"{fabric.world_size} processes, each with "
     launcher, tasks = _launched()[2], os.environ.get("SLURM_NTASKS", "1")
     started = f"; started by {launcher}" if launcher else ""

@@ -15,6 +15,15 @@ def rank_and_size() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
+def host_group() -> dist.ProcessGroup | None:
+    """For what hosts tell each other while their GPUs work; None without other processes. All must call this."""
+    if rank_and_size()[1] == 1:
+        return None
+    group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup)
+    return group
+
+
 def own_share(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The part of this process, of rows that are split evenly, in order and without padding."""
     rank, size = rank_and_size()

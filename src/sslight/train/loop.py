@@ -15,6 +15,7 @@ from sslight.backbones import slow_precision
 from sslight.data import merge_bad_images, write_bad_images
 from sslight.train.checkpoints import CheckpointWriter
 from sslight.train.clock import StepClock, Throughput
+from sslight.train.distributed import host_group
 from sslight.train.finite import FiniteWatch, all_finite
 from sslight.train.interrupts import stop_signals
 from sslight.train.memory import keep_freed_memory
@@ -24,6 +25,7 @@ from sslight.train.progress import accuracies
 from sslight.train.run_folder import RunFolder
 from sslight.train.run_log import RunLog
 from sslight.train.run_state import RunState, seed_all
+from sslight.train.step_trace import StepTrace
 from sslight.train.task import Loader, RunOptions, Task, TrainingStopped
 
 
@@ -63,7 +65,7 @@ def train(
     if fabric.device.type == "cpu":
         keep_freed_memory()
     clock = StepClock() if clock is None else clock
-    optimizer = task.optimizer
+    optimizer, hosts = task.optimizer, host_group()
     wrapped, optimizer_ = fabric.setup(task.module, optimizer)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     seed_all(settings.seed + fabric.global_rank)  # from here on processes draw differently (drop path, proposals)
@@ -75,12 +77,19 @@ def train(
     if state.step >= task.total_steps and run.backbone.exists() and settings.resume is True:
         raise ValueError(f"the run in {run.path} is complete ({state.step} steps): there is nothing to resume.")
     watch = FiniteWatch(fabric.device, world_size=fabric.world_size, scaled=settings.precision == "16")
-    throughput = Throughput(task.batch_size, fabric.device)
+    throughput = Throughput(
+        task.batch_size,
+        fabric.device,
+        fabric.world_size,
+        flops_per_image=options.flops_per_image,
+        precision=settings.precision,
+    )
     last_checkpoint = time.perf_counter()
     batches: DeviceBatches[Any] | None = None
 
     # ---- Train ----------------------------------------------------------------------------------------------
-    with closing(checkpoints), log, stop_signals() as stop, state.memory_in_words(clock):
+    trace = StepTrace(run.path / "trace.json", options.traced_steps if fabric.is_global_zero else None)
+    with closing(checkpoints), closing(trace), log, stop_signals() as stop, state.memory_in_words(clock):
         log.begin(state.step)
         for sentence in (options.placement, *passed_over, slow_precision(settings.precision, fabric.device)):
             log.say(sentence)
@@ -121,7 +130,7 @@ def train(
                         batches.prefetch()
             epoch_ends = step_in_epoch + 1 == loader.steps_per_epoch
             overdue = time.perf_counter() - last_checkpoint > 60 * (options.every_minutes or math.inf)
-            asked_to_stop, overdue, enough = agreed([bool(stop), overdue, log.enough], fabric, step)
+            asked_to_stop, overdue, enough = agreed([bool(stop), overdue, log.enough], hosts, step)
             run_ends = enough or step + 1 == task.total_steps
             due = overdue or (options.every_steps is not None and (step + 1) % options.every_steps == 0)
             saving = (epoch_ends and options.at_epoch_ends) or run_ends or asked_to_stop or due
@@ -151,9 +160,10 @@ def train(
                 with clock.part("teacher update"):
                     task.end_step(step)
             clock.end_step()
+            trace.end_step()
             state.step = step + 1
 
-            # Look at it. The host waits for the device here and, with several processes, in agreed().
+            # Look at it. The host waits for the device here.
             if logging:
                 scalars = mean_scalars([output.scalars for output in outputs]) | task.indicators()
                 metrics = {name: float(value) for name, value in reduce_scalars(fabric, scalars).items()}

@@ -35,11 +35,12 @@ class DeviceBatches(Generic[_B]):
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._next: _B | None = None
+        self._copied_last: torch.cuda.Event | None = None
 
     def prefetch(self) -> None:
         """Start on the next batch, if there is one; the host waits for the loader, not for the device."""
         if self._stream is not None and self._next is None:
-            self._next = self._copied(next(self._batches, None))
+            self._next = self._copied(self._asked())
 
     def __iter__(self) -> Iterator[_B]:
         return self
@@ -48,8 +49,9 @@ class DeviceBatches(Generic[_B]):
         batch = self._next
         self._next = None
         if batch is None:
-            batch = self._copied(next(self._batches))
-            assert batch is not None
+            batch = self._copied(self._asked())
+            if batch is None:
+                raise StopIteration
         if self._stream is not None:
             working = torch.cuda.current_stream(self._device)
             working.wait_stream(self._stream)
@@ -57,8 +59,16 @@ class DeviceBatches(Generic[_B]):
                 tensor.record_stream(working)  # its memory stays until the work on it is done
         return batch
 
+    def _asked(self) -> _B | None:
+        if self._copied_last is not None:
+            self._copied_last.synchronize()  # the loader may write over a batch soon; its copy has long ended
+        return next(self._batches, None)
+
     def _copied(self, batch: _B | None) -> _B | None:
         if batch is None or self._stream is None:
             return batch
         with torch.cuda.stream(self._stream):
-            return batch.to(self._device, non_blocking=True)
+            on_device = batch.to(self._device, non_blocking=True)
+            self._copied_last = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied_last.record()
+        return on_device

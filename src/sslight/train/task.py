@@ -142,6 +142,8 @@ class RunOptions:
         keep_last: Newest checkpoints that are kept.
         keep_best: Keep that of the highest kNN accuracy.
         max_skipped_batches: Batches with a non-finite loss or gradient that are skipped before the run ends.
+        flops_per_image: Arithmetic of a step for each of its images, to say how much of a GPU's it is.
+        traced_steps: Steps whose operations are written to the run folder's trace.json.
         placement: The first line of the run: where it computes, and on what.
         data: The images of each setting, which a resumed run must find again.
         lighter: The settings that need less memory, the gentlest first.
@@ -157,6 +159,8 @@ class RunOptions:
     keep_last: int = 2
     keep_best: bool = False
     max_skipped_batches: int = 3
+    flops_per_image: float | None = None
+    traced_steps: int | None = None
     placement: str = ""
     data: Mapping[str, DataFingerprint] = field(default_factory=dict)
     lighter: str = "a smaller batch_size, a smaller image_size, fewer workers"

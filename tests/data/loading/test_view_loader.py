@@ -340,3 +340,47 @@ def test_scaled_decoding_gives_nearly_the_same_views_however_many_workers(make: 
 def test_scaled_decoding_leaves_small_images_as_they_are(make: Make) -> None:
     small = SyntheticSource(8, size=24)
     assert same(copies(make(small, scaled_decoding=True).epoch(0)), copies(make(small).epoch(0)))
+
+
+class Registry:
+    """CUDA's registered memory, as far as the loader uses it."""
+
+    class cudaError:
+        success = 0
+
+    def __init__(self, most: int) -> None:
+        self.most, self.registered = most, dict[int, int]()
+
+    def cudaHostRegister(self, pointer: int, size: int, flags: int) -> int:
+        if len(self.registered) == self.most:
+            return 2
+        self.registered[pointer] = size
+        return 0
+
+    def cudaHostUnregister(self, pointer: int) -> int:
+        del self.registered[pointer]
+        return 0
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_the_memory_of_batches_is_registered_once_and_copied_only_where_that_is_refused(
+    refuses: bool, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(2 if refuses else 100)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: registry)
+    pinned: list[ViewBatch] = []
+
+    def pin(batch: ViewBatch) -> ViewBatch:
+        pinned.append(batch)
+        return batch
+
+    monkeypatch.setattr(ViewBatch, "pin_memory", pin)
+    loader = make(8, pin_memory=True)
+    before = dict(registry.registered)
+    batches = list(loader.epoch(0))
+    assert registry.registered == before
+    assert len(pinned) == (len(batches) if refuses else 0)
+    if not refuses:
+        assert all(batch.global_views.data_ptr() in before for batch in batches)
+    loader.close()
+    assert registry.registered == {}

@@ -35,6 +35,8 @@ class DetectionBatch:
     def to(self, device: torch.device, non_blocking: bool = True) -> "DetectionBatch":
 
         def moved(tensor: Tensor) -> Tensor:
+            if device.type == "cuda":
+                tensor = tensor.pin_memory()
             return tensor.to(device, non_blocking=non_blocking)
 
         targets = [{name: moved(value) for name, value in target.items()} for target in self.targets]

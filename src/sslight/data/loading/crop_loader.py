@@ -30,7 +30,8 @@ class CropBatch:
     ends_step: bool = True
 
     def to(self, device: torch.device, non_blocking: bool = True) -> "CropBatch":
-        images, indices = (t.to(device, non_blocking=non_blocking) for t in (self.images, self.indices))
+        parts = [t.pin_memory() if device.type == "cuda" else t for t in (self.images, self.indices)]
+        images, indices = (t.to(device, non_blocking=non_blocking) for t in parts)
         return CropBatch(images, indices, self.ends_step)
 
     def tensors(self) -> list[Tensor]:

@@ -131,6 +131,7 @@ class SharedBatchPool:
         self._dataset = _RowDataset(self._buffers, fill, self._reading)
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self._num_given = 0
+        self._pinned: list[int] = []
         _open_pools.add(self)
         self._loader = self._build_loader(workers, prefetch) if workers else None
         self._loader_iter: Iterator[list[RowResult]] | None = None
@@ -158,8 +159,22 @@ class SharedBatchPool:
                 yield SharedBatch(self._buffers[buffer], rows)
                 rows = []
 
+    def pin(self) -> bool:
+        """Register the buffers for copies to a GPU beside its work, once; False if they cannot be.
+
+        A copy must have ended when the second batch after it is asked for.
+        """
+        cuda = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        for array in (array for buffer in self._buffers for array in buffer if array.nbytes):
+            if cuda.cudaHostRegister(array.ctypes.data, array.nbytes, 0) != cuda.cudaError.success:
+                return False
+            self._pinned.append(array.ctypes.data)
+        return True
+
     def close(self) -> None:
         """End the worker processes. A closed pool cannot be used again."""
+        while self._pinned:
+            torch.cuda.cudart().cudaHostUnregister(self._pinned.pop())  # type: ignore[no-untyped-call]
         self._loader = self._loader_iter = None  # without references, DataLoader ends its workers
         for process in self._processes:
             process.join(timeout=1)

@@ -27,8 +27,8 @@ class ViewLoader:
 
     An unreadable image is replaced by another one, drawn from (seed, epoch, i), whose views are made as if it were
     image ``i``; ``indices`` and ``labels`` are those of the replacement. ``state_dict`` holds the unreadable images
-    met so far. ``pin_memory`` copies each batch to pinned memory; without it the memory of a batch is used again
-    when the second batch after it is asked for. With ``scaled_decoding`` large JPEGs are decoded smaller, as far as
+    met so far. The memory of a batch is used again when the second batch after it is asked for; ``pin_memory``
+    locks it for copies to a GPU. With ``scaled_decoding`` large JPEGs are decoded smaller, as far as
     no crop has fewer pixels than its view (see ``decode``). Raises ValueError if the set has less than one global
     batch.
     """
@@ -57,7 +57,7 @@ class ViewLoader:
                 f"batch_size={global_batch} is more than the {len(source)} images of data.train; "
                 f"set batch_size to at most {len(source)} or add images"
             )
-        self._source, self._seed, self._pin_memory = source, seed, pin_memory
+        self._source, self._seed = source, seed
         self._batch_size, self._global_batch, self._rank = batch_size, global_batch, rank
         self.accumulate, self._part_size = accumulate, batch_size // accumulate
         self._log = BadImageLog(len(source), max_bad_share)
@@ -84,6 +84,7 @@ class ViewLoader:
             replaced_by=(seed, rows.VIEW_REPLACEMENT),
         )
         self.close = self._pool.close
+        self._copies = pin_memory and not self._pool.pin()
         warm_up()  # before the workers are forked, or each would compile for itself
 
     @property
@@ -103,7 +104,7 @@ class ViewLoader:
         """
         for filled in self._pool.batches(epoch, self._order(epoch, start_step)):
             batch = self._view_batch(filled)
-            yield batch.pin_memory() if self._pin_memory else batch
+            yield batch.pin_memory() if self._copies else batch
 
     def _order(self, epoch: int, start_step: int) -> Iterator[Indices]:
         order = rows.keyed_stream(self._seed, epoch, rows.VIEW_ORDER).permutation(len(self._source))

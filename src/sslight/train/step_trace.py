@@ -1,0 +1,36 @@
+"""What the host and the device do in some steps, as a trace for chrome://tracing or Perfetto."""
+
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity
+
+_STEPS_BEFORE = 10  # which compile, choose kernels and start workers
+
+
+class StepTrace:
+    """Writes the operations of ``steps`` steps to ``path``, once ten are done; None for no trace."""
+
+    def __init__(self, path: Path, steps: int | None) -> None:
+        self._path, self._steps = path, steps
+        self._done = 0
+        self._profiler: torch.profiler.profile | None = None
+
+    def end_step(self) -> None:
+        """To be called after each step."""
+        if self._steps is None:
+            return
+        self._done += 1
+        if self._done == _STEPS_BEFORE:
+            on_gpu = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
+            self._profiler = torch.profiler.profile(activities=[ProfilerActivity.CPU, *on_gpu])
+            self._profiler.start()
+        elif self._done == _STEPS_BEFORE + self._steps:
+            self.close()
+
+    def close(self) -> None:
+        """Write what was traced, also of fewer steps."""
+        if self._profiler is not None:
+            self._profiler.stop()
+            self._profiler.export_chrome_trace(str(self._path))
+            self._profiler = None
