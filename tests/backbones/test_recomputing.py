@@ -80,7 +80,8 @@ def test_views_of_what_is_computed_again_have_their_own_shapes() -> None:
             y = gelu(normal(x))  # [4, 8, 6]
             flat = y.view(32, 6)
             halves = flat.view(64, 3)
-            return first(flat).sum() + second(halves).sum() + third(halves.view(16, 12)).sum() + first(y).sum()
+            total: Tensor = first(flat).sum() + second(halves).sum() + third(halves.view(16, 12)).sum() + first(y).sum()
+            return total
 
     found = []
     for around in (nullcontext, norms_computed_again):
