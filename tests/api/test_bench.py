@@ -80,7 +80,7 @@ def test_the_loaders_bottleneck_is_named(parts: tuple[float, float, float], work
     [
         ({"data wait": 50.0, "backward": 50.0}, "the loader: 50% of the time went into waiting for data"),
         ({"data wait": 1.0, "backward": 60.0, "loss": 39.0}, "the backward pass (60% of the step): precision=bf16,"),
-        ({"data wait": 1.0, "backward": 9.0, "optimizer": 90.0}, "the optimiser (90% of the step): its cost does not"),
+        ({"data wait": 1.0, "backward": 9.0, "optimizer": 90.0}, "the optimizer (90% of the step): its cost does not"),
     ],
 )
 def test_the_steps_bottleneck_is_named(parts: dict[str, float], start: str) -> None:

@@ -52,16 +52,16 @@ def test_keys_are_those_of_the_command_that_are_not_given_yet(tab: Tab) -> None:
 
 
 def test_a_key_that_alone_fits_comes_with_its_values_and_gets_no_space(tab: Tab) -> None:
-    assert tab("pretrain", "auto", "prec") == ["precision=", "precision=32", "precision=bf16", "precision=16"]
+    assert tab("pretrain", "auto", "prec") == ["precision=", "precision=32", "precision=bf16", "precision=16", "precision=auto"]
     assert tab("pretrain", "auto", "epo") == ["epochs=", "epochs=..."]
 
 
 def test_values_are_names_true_and_false_or_paths(tab: Tab) -> None:
-    assert tab("pretrain", "auto", "precision", "=") == ["32", "bf16", "16"]
+    assert tab("pretrain", "auto", "precision", "=") == ["32", "bf16", "16", "auto"]
     assert tab("pretrain", "auto", "precision", "=", "b") == ["bf16"]
     assert tab("pretrain", "auto", "precision=b", shell="fish") == ["precision=bf16"]
     assert tab("pretrain", "auto", "resume=", shell="fish") == ["resume=true", "resume=false", "resume=auto"]
-    assert tab("export", "run", "format", "=", "onnx-") == ["onnx-int8"]
+    assert tab("export", "run", "format", "=", "onnx-") == ["onnx-fp16", "onnx-int8"]
     assert tab("pretrain", "auto", "data.train", "=", "ph") == []  # bash itself lists files then
     assert tab("pretrain", "auto", "data.train=ph", shell="fish") == ["data.train=photos/", "data.train=photos/ant/"]
     assert tab("export", "l", shell="fish") == ["labels.csv"]

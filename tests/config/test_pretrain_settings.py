@@ -126,7 +126,7 @@ def test_a_recipe_file_may_inherit_and_use_dotted_names(tmp_path: Path) -> None:
         (["views.global_scale=[0.5, 0.3]"], "0 < smallest ≤ largest ≤ 1"),
         (["views.local_size=300"], "views.local_size=300 is larger than views.global_size=224"),
         (["views.jitter=[0.4, 0.4, 0.2, 0.6]"], "views.jitter"),
-        (["precision=8"], "precision=8: input should be '32', 'bf16' or '16'"),
+        (["precision=8"], "precision=8: input should be '32', 'bf16', '16' or 'auto'"),
         (["devices=0"], "devices=0: must be auto, cpu, gpu or a number of GPUs"),
         (["steps=3", "epochs=3"], "both epochs=3 and steps=3 given"),
         (["epochs=null"], "neither given: set one of epochs and steps"),

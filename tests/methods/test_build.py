@@ -44,7 +44,7 @@ def test_a_run_on_a_gpu_adopts_nothing_for_a_cpu(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(sslight.api.pretrain, "free_memory", lambda device: 1 << 40)
+    monkeypatch.setattr(sslight.pretraining.memory, "free_memory", lambda device: 1 << 40)
     monkeypatch.setattr(sslight.api.pretrain, "build_method", build)
     for devices in ("1", "cpu"):
         with pytest.raises(KeyboardInterrupt):
