@@ -95,6 +95,33 @@ def test_views_of_what_is_computed_again_have_their_own_shapes() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+def test_a_view_before_an_operation_of_another_shape_keeps_its_own() -> None:
+    norm, linear = nn.LayerNorm(8), nn.Linear(8, 3)
+    found = []
+    for around in (nullcontext, norms_computed_again):
+        x = torch.linspace(-1, 1, 256).view(32, 8).requires_grad_()
+        with around():
+            rows = norm(x * 1).view(4, 8, 8)
+            mean = rows.mean(1)
+            loss = (mean.sin() * mean).sum() + linear(rows).sum()
+        found.append(torch.autograd.grad(loss, x)[0])
+    torch.testing.assert_close(*found)
+
+
+def test_norms_of_bf16_rows_give_bf16() -> None:
+    network = build_backbone("test_convnext", image_size=32)
+    found = []
+    for around in (nullcontext, norms_computed_again):
+        network.zero_grad()
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16), around():
+            loss = network(torch.randn(2, 3, 32, 32)).sum()
+        loss.backward()
+        found.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.1, atol=0.05)
+
+
 def kept_bytes(network: nn.Module, images: Tensor, *, norms: bool) -> int:
     """That a forward pass keeps, without weights and images."""
     known = {t.untyped_storage().data_ptr() for t in [*network.parameters(), *network.buffers(), images]}

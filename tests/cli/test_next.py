@@ -74,6 +74,8 @@ def test_the_newest_run_decides_what_comes_next(proposed: Callable[[], list[str]
     run = Path("runs/first")
     (run / "checkpoints").mkdir(parents=True)
     (run / "config.yaml").touch()
+    assert proposed() == ["sslight report runs/first"]  # a classifier's, or a detector's
+    (run / "config.yaml").write_text("method: dino\n")
     assert proposed() == ["sslight report runs/first", "sslight pretrain runs/first resume=true"]
     (run / "backbone.safetensors").touch()
     assert [words.split()[1:3] for words in proposed()] == [
@@ -88,6 +90,11 @@ def test_the_newest_run_decides_what_comes_next(proposed: Callable[[], list[str]
         "sslight predict runs/classifier photos output=predictions.csv",
         "sslight export runs/classifier data.check=photos",
     ]
+
+
+def test_names_with_spaces_are_quoted(proposed: Callable[[], list[str]]) -> None:
+    draw(Path("my photos"))
+    assert proposed()[1] == "sslight plan 'my photos' hours=8"
 
 
 def test_a_large_tree_is_looked_at_in_part(proposed: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from sslight.backbones import build_backbone
 from sslight.config import load_recipe
 from sslight.data import Glance
 from sslight.pretraining.memory import (
@@ -253,3 +255,14 @@ def test_arithmetic_is_counted_for_each_image_on_no_device() -> None:
     views = 2 + 3 * (2 + 6 * 128**2 / pixels)
     assert flops == pytest.approx(2 * 1.81e9 * views, rel=0.05)
     assert flops_per_image(settings.model_copy(update={"grad_checkpointing": True})) == flops
+
+
+@pytest.mark.parametrize("name", ["vit_tiny", "convnext_atto", "mobilenet_v2"])
+def test_a_backward_pass_counts_twice_the_forward_pass_in_any_network(name: str) -> None:
+    sizes = {"views.global_size": 64, "views.num_local": 0, "dino.head_hidden_dim": 8, "dino.head_output_dim": 8}
+    settings = load_recipe("dino_cnn_sslight", {"backbone": name, "global_pair_weight": None, **sizes})
+    network = build_backbone(name, image_size=64)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, 64, 64))
+    views, passes = 2, 3 + 1  # the trained network's three, and the teacher's one
+    assert flops_per_image(settings) == pytest.approx(views * passes * counter.get_total_flops(), rel=0.02)

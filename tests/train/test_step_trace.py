@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 
+import pytest
+
 from sslight.api.pretrain import run_pretraining
 from sslight.config import PretrainSettings
 
@@ -15,3 +17,8 @@ def test_the_steps_that_are_asked_for_are_traced(tiny: Callable[..., PretrainSet
 
 def test_without_the_setting_there_is_no_trace(tiny: Callable[..., PretrainSettings]) -> None:
     assert not (run_pretraining(tiny()).output / "trace.json").exists()
+
+
+def test_a_trace_that_would_not_begin_is_refused(tiny: Callable[..., PretrainSettings]) -> None:
+    with pytest.raises(ValueError, match=r"profile=3 would have no effect: .* the run has 4: train 13 steps or more"):
+        run_pretraining(tiny(profile=3, steps=4))

@@ -181,6 +181,7 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
     settings = settings.model_copy(
         update={
             "steps": WARMUP_STEPS + steps,
+            "profile": None,
             "epochs": None,
             "optim": settings.optim.model_copy(update={"warmup_epochs": 0}),
             "checkpoint": CheckpointSettings(every_minutes=None, every_epochs=None),

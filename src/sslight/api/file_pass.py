@@ -134,6 +134,11 @@ def _open_for_device(path: Path, image_size: int | None) -> OpenedFile:
     )
 
 
+def listing_of(result: Path) -> Path:
+    """Where the unreadable images of a result are listed."""
+    return result.with_suffix(".bad_images.csv")
+
+
 def images_at(images: str | Path | Sequence[str | Path], tar_image: str | None) -> Source:
     paths = [images] if isinstance(images, str | Path) else images
     return build_image_source([os.fspath(path) for path in paths], setting="images", tar_image=tar_image)
@@ -192,7 +197,7 @@ class FilePass:
                 f"{self.opened.name} gives features that are not finite numbers (first for {first}): try another."
             )
         if result is not None and bad:
-            write_bad_images(result.with_suffix(".bad_images.csv"), bad)
+            write_bad_images(listing_of(result), bad)
         return Passed(tensors, names, rows, tuple(bad))
 
     def _folder(self, result: Path) -> Path:

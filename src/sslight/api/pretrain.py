@@ -55,6 +55,7 @@ from sslight.train import (
     weights_in,
 )
 from sslight.train.devices import check_compilation, with_precision
+from sslight.train.step_trace import check_traced
 from sslight.views import build_multi_crop
 
 
@@ -175,7 +176,7 @@ def _pretrain_together(
             local_world_size=placement.processes_per_node,
             pin_memory=fabric.device.type == "cuda",
         )
-        run_length(settings, loader.steps_per_epoch)
+        check_traced(settings.profile, run_length(settings, loader.steps_per_epoch).total_steps)
         check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
         data = {"data.train": data_fingerprint(source)}
         if probe is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sslight.api.file_pass import FilePass, Passed, images_at, open_file
+from sslight.api.file_pass import FilePass, Passed, images_at, listing_of, open_file
 from sslight.data import BadImage, Source, image_batches, labeled_rows, printable
 from sslight.files import check_new, whole_file, write_whole
 from sslight.finetuning.choice import Choice, choose_images
@@ -49,7 +49,7 @@ def select(
     checkpoint: str | Path,
     *,
     num: int = 300,
-    output: Path | None = None,
+    output: str | Path | None = None,
     labeled: str | Path | None = None,
     near_duplicate: float | None = None,
     network: str = "student",
@@ -80,8 +80,11 @@ def select(
     Raises:
         ValueError: as for :func:`embed`, or there are not more images than ``num``, or the table names none of them.
     """
+    output = None if output is None else Path(output).expanduser()
+    if output is not None and output.suffix.lower() != ".csv":
+        raise ValueError(f"output={output} is a table: give a name that ends in .csv.")
     page = None if output is None else output.with_suffix(".html")
-    for path in filter(None, (output, page)):
+    for path in () if output is None else (output, output.with_suffix(".html"), listing_of(output)):
         check_new(path, "output")
     source = images_at(images, tar_image)
     if not 1 <= num < len(source):

@@ -120,9 +120,24 @@ def _again(node: Any, shape: Sequence[int]) -> _Again | None:
     return again
 
 
+_RECOMPUTED = {
+    "NativeBatchNormBackward0",
+    "CudnnBatchNormBackward0",
+    "SyncBatchNormBackward",
+    "NativeLayerNormBackward0",
+    "GeluBackward0",
+    "SiluBackward0",
+    "HardswishBackward0",
+    "_ClampBackward",
+    "ViewBackward0",
+}
+
+
 def _way(node: Any, shape: Sequence[int]) -> Callable[[], Tensor] | None:
     # What is returned must not hold the node, which holds it: neither would ever be freed.
     name = node.name()
+    if name not in _RECOMPUTED:
+        return None  # before a view gets the shape of what comes after this node
     input_shape = node._saved_self_sym_sizes if name == "ViewBackward0" else shape
     before = _again(node.next_functions[0][0], input_shape) if node.next_functions else None
     match name:
@@ -187,4 +202,9 @@ def _layer_norm(
     if learned is None:
         return None
     weight, bias = learned
-    return lambda: torch.addcmul(bias, (x() - mean).mul_(inverse_deviation), weight)
+
+    def compute() -> Tensor:  # bf16 rows have float32 statistics
+        rows = x()
+        return torch.addcmul(bias, (rows - mean).mul_(inverse_deviation), weight).to(rows.dtype)
+
+    return compute

@@ -23,7 +23,7 @@ def complete(ctx: typer.Context, incomplete: str) -> list[str]:
     """Words that may stand in place of the one that is being typed."""
     typed: list[str] = ctx.params.get("words") or []
     name = ctx.command_path.removeprefix("sslight ")
-    command = COMMANDS[f"{name} detect" if name == "evaluate" and "detect" in typed else name]
+    command = COMMANDS[f"{name} detect" if name == "evaluate" and typed[:1] == ["detect"] else name]
     fields = fields_of(*command.kinds) if command.kinds else {}
     key, equals, text = incomplete.partition("=")
     if equals:

@@ -26,6 +26,8 @@ def config(words: Words = None, as_json: AsJson = False) -> None:
     """Explain a setting: meaning, unit, default, what to try."""
     key, typed = read_words("config", words)
     if path := take_settings(typed, ConfigSettings).from_original:
+        if key:
+            raise ValueError(f"{key[0]} would have no effect beside from_original={path}: leave one of them out.")
         _print_translation(path, as_json=as_json)
         return
     found = _explanations(*key)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def evaluate(words: Words = None, as_json: AsJson = False) -> None:
     """Measure a backbone: kNN, linear classification, fine-tuning with few labels, or object detection."""
-    (protocol, checkpoint), typed = read_words("evaluate detect" if "detect" in (words or []) else "evaluate", words)
+    is_detection = (words or [""])[0] == "detect"
+    (protocol, checkpoint), typed = read_words("evaluate detect" if is_detection else "evaluate", words)
     if protocol == "detect":
         _detect(build_detect_settings(checkpoint, typed), as_json=as_json)
         return

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 from sslight import __version__
 from sslight.cli.terminal import say
@@ -18,16 +19,16 @@ _SOME, _CLASSES = 5, 4  # images that are no accident, folders of them that are 
 def say_what_next() -> None:
     """Print what is here and the one to three commands that fit, with the names that there are."""
     images, runs = _look()
-    photos = images or "IMAGES"
+    photos = quote(images or "IMAGES")
     if runs:
         what, commands = _after(max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime), photos)
     elif images:
         here = "This folder" if images == "." else images
         what = f"{here} holds images. Pre-train a network on them in 8 hours, or look first:"
         commands = [
-            f"pretrain auto data.train={images} output={'../' * (images == '.')}runs/first hours=8",
-            f"plan {images} hours=8",
-            f"views {images}",
+            f"pretrain auto data.train={photos} output={'../' * (images == '.')}runs/first hours=8",
+            f"plan {photos} hours=8",
+            f"views {photos}",
         ]
     else:
         what = "No images and no runs are here. IMAGES stands for a folder of your images:"
@@ -44,19 +45,27 @@ def say_what_next() -> None:
 
 def _after(run: Path, images: str) -> tuple[str, list[str]]:
     """What a run is, and what follows it."""
+    name = quote(str(run))
     if (run / "classifier.safetensors").is_file():
         what = f"{run} is a classifier. Use it, or take it to a device:"
-        return what, [f"predict {run} {images} output=predictions.csv", f"export {run} data.check={images}"]
+        return what, [f"predict {name} {images} output=predictions.csv", f"export {name} data.check={images}"]
     if (run / "backbone.safetensors").is_file():
         return f"{run} is pre-trained. Measure it, fine-tune it, or take it to a device:", [
-            f"evaluate knn {run} data.train=LABELED/train data.val=LABELED/val",
-            f"finetune {run} data.train=LABELED/train data.val=LABELED/val output=runs/classifier",
-            f"export {run} data.check={images}",
+            f"evaluate knn {name} data.train=LABELED/train data.val=LABELED/val",
+            f"finetune {name} data.train=LABELED/train data.val=LABELED/val output=runs/classifier",
+            f"export {name} data.check={images}",
         ]
-    return f"{run} is under way or was interrupted. Look at it, or go on with it:", [
-        f"report {run}",
-        f"pretrain {run} resume=true",
+    return f"{run} is under way or was interrupted. Look at it, or go on with the command that began it:", [
+        f"report {name}",
+        *([f"pretrain {name} resume=true"] if _pretrains(run) else []),
     ]
+
+
+def _pretrains(run: Path) -> bool:
+    """Whether the run is one of pre-training, whose settings alone name a method."""
+    with suppress(OSError, UnicodeError):
+        return any(line.startswith("method:") for line in (run / "config.yaml").read_text("utf-8").splitlines())
+    return False
 
 
 def _look() -> tuple[str | None, list[Path]]:

@@ -1,5 +1,6 @@
 """``sslight plan``, and the table that ``sslight pretrain auto`` prints first."""
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ def plan(words: Words = None, as_json: AsJson = False) -> None:
     if not as_json:
         left = [word for word in words or [] if is_setting(word) and not word.startswith(("output=", "save="))]
         output = found.settings.output or "runs/first"
-        say(" ".join(["\nto run it:  sslight pretrain auto", f"data.train={images[0]} output={output}", *left]))
+        first = ["sslight", "pretrain", "auto", f"data.train={images[0]}", f"output={output}"]
+        say("\nto run it:  " + shlex.join([*first, *left]))
 
 
 def print_plan(found: "Plan", *, stderr: bool = False) -> None:

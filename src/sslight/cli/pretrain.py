@@ -53,7 +53,8 @@ def pretrain(
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         alone = not distributed.is_initialized()  # several processes would compute the features together
         pages = report_pages(result.output, images=400 if alone else 0)
-        show(result, asdict(result) | {"report": pages}, partial(_print_result, pages=pages), as_json=as_json)
+        in_words = partial(_print_result, pages=pages, beginning=resolved.beginning)
+        show(result, asdict(result) | {"report": pages}, in_words, as_json=as_json)
 
 
 def _from_recipe(words: list[str] | None) -> PretrainSettings:
@@ -102,7 +103,7 @@ def _unreadable(result: "PretrainResult") -> str:
     )
 
 
-def _print_result(result: "PretrainResult", pages: Sequence[Path]) -> None:
+def _print_result(result: "PretrainResult", *, pages: Sequence[Path], beginning: str) -> None:
     from sslight.train import duration
 
     training = result.training
@@ -114,7 +115,7 @@ def _print_result(result: "PretrainResult", pages: Sequence[Path]) -> None:
     if training.measurements:
         first, last = training.measurements[0], training.measurements[-1]
         for name, label in (("knn_top1", "kNN accuracy"), ("linear_top1", "linear accuracy")):
-            rows += [(label, f"untrained {first[name]:.1f} %  →  pre-trained {last[name]:.1f} %")]
+            rows += [(label, f"{beginning} {first[name]:.1f} %  →  pre-trained {last[name]:.1f} %")]
         rows += [("", f"({result.protocol})")]
     rows += [("report", f"{page} (curves, health, and nearest neighbours before and after)") for page in pages]
     facts([*rows, ("backbone", str(result.backbone))])

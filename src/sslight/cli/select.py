@@ -1,5 +1,6 @@
 """``sslight select``: which images to label."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -19,7 +20,8 @@ def select(words: Words = None, as_json: AsJson = False) -> None:
 
     found = api(images, model, **settings.model_dump())
     num, duplicates = len(found.names), sum(map(len, found.duplicates))
-    fewer = f" ({settings.num:,} wanted: all others have labels or are near-duplicates)" if num < settings.num else ""
+    why = f" ({settings.num:,} wanted: all others have labels, are near-duplicates or cannot be read)"
+    fewer = why if num < settings.num else ""
     rows = [
         ("images", f"{found.num_images:,}"),
         ("to label", f"{num:,}{fewer}, most alike of {sum(found.represents):,}"),
@@ -41,8 +43,7 @@ def _unreadable(unreadable: Sequence[object], settings: SelectSettings) -> str |
 
 
 def _next(model: str, images: Sequence[str], settings: SelectSettings) -> str:
-    paths = images[0] if len(images) == 1 else f"'[{', '.join(images)}]'"
-    return (
-        f"fill in the column label; sslight finetune {model} data.train={paths} "
-        f"data.labels={settings.output} data.subset=labeled data.val=... output=..."
-    )
+    paths = images[0] if len(images) == 1 else f"[{', '.join(images)}]"
+    words = ["sslight", "finetune", model, f"data.train={paths}", f"data.labels={settings.output}"]
+    earlier = "" if settings.labeled is None else f", add the rows of {settings.labeled}"
+    return f"fill in the column label{earlier}; {shlex.join([*words, 'data.subset=labeled'])} data.val=... output=..."

@@ -242,6 +242,11 @@ class PretrainSettings(fields.Section):
     explained_by: ClassVar[str] = "sslight config {key}"
 
     @property
+    def beginning(self) -> str:
+        """What the network is before its first step, in words."""
+        return "untrained" if self.init_from is None else "start weights"
+
+    @property
     def measures_knn(self) -> bool:
         """Whether kNN accuracy is measured: as set, or with labelled images for it."""
         return bool(self.data.val or self.probe.train) if self.probe.knn is None else self.probe.knn

@@ -243,6 +243,10 @@ def _num_bytes(path: Path) -> int:
 def _quantize(task: Task, form: str, path: Path, folder: Path, compared: Compared, say: Say) -> Quantization:
     """Write a file in 8 bits with what the calibration images say of it."""
     images, labels = _calibration_images(task)
+    if len(images) < 2 * _JUDGES:
+        raise ValueError(
+            f"data.calibration has {len(images)} readable images, too few for 8 bits: give {2 * _JUDGES} or more."
+        )
     judges = np.arange(len(images)) % _JUDGES == _JUDGES - 1  # on images that gave the ranges, all look good
     exportable, limit, judging = task.exportable, tolerance(task.settings, form), images[judges]
     expected = _reference(task, judging)
@@ -340,7 +344,8 @@ def _compared(
 def _measured(
     task: Task, form: str, path: Path, agreement: Agreement, image: Tensor, quantization: Quantization | None
 ) -> ExportedFile:
-    exportable, one = task.exportable, task.exportable.as_input(image)
+    together = task.settings.batch if form.startswith("onnx") and isinstance(task.settings.batch, int) else 1
+    exportable, one = task.exportable, task.exportable.as_input(image.expand(together, -1, -1, -1))
     own, pytorch = {}, {}
     reference = _torch_runner(exportable.network)
     threads_before = torch.get_num_threads()
@@ -352,7 +357,7 @@ def _measured(
                 {"pytorch": lambda: reference(one), "file": lambda run=run: run(one)},  # type: ignore[misc]
                 num_runs=task.settings.runs,
             )
-            own[threads], pytorch[threads] = found["file"], found["pytorch"]
+            own[threads], pytorch[threads] = (round(found[side] / together, 3) for side in ("file", "pytorch"))
     finally:
         torch.set_num_threads(threads_before)
     return ExportedFile(form, path, _num_bytes(path), agreement, own, pytorch, quantization)

@@ -201,8 +201,8 @@ class HealthWatch:
         best = max(measured[1:], key=lambda each: each["knn"])
         error = self._error(max(untrained, best["knn"]))
         if last < untrained - 2 * error:
-            figures = f"kNN {last:.1f} %, untrained {untrained:.1f} %"
-            found = f"the last measurement is below the untrained network ({figures})"
+            figures = f"kNN {last:.1f} %, {settings.beginning} {untrained:.1f} %"
+            found = f"the last measurement is below the network before training ({figures})"
             more = "more epochs, or other views: sslight views shows whether they fit the images"
             return Verdict("watch", found, self._calmer(more))
         if all(each["knn"] < best["knn"] - 2 * error for each in measured[-2:]):

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslight.backbones.recomputing import pack, unpack
@@ -110,17 +109,27 @@ def check_memory(settings: PretrainSettings, device: str, processes: int, free: 
         raise cannot_fit(memory, free, processes, settings.batch_size, given)
 
 
-def flops_per_image(settings: PretrainSettings) -> float:
-    """Arithmetic of a step for each of its images, forward and backward, counted without a device."""
+def flops_per_image(settings: PretrainSettings) -> float | None:
+    """Arithmetic of a step for each of its images, forward and backward, counted on the CPU in a second or two.
+
+    None where that fails: assignments that processes share over GPUs alone cannot be shared here.
+    """
     images, settings = 2, settings.model_copy(update={"grad_checkpointing": False})
     values = values_at(0, settings, RunLength(1, 1))
-    with torch.random.fork_rng(devices=[]), FakeTensorMode(), FlopCounterMode(display=False) as counter:
+    with torch.random.fork_rng(devices=[]):
         method = build_method(settings, "cuda")
-        counter.flop_counts.clear()  # that of trying the view sizes
         global_views, local_views = _blank_views(settings, images)
         method.begin_step(values)
-        method(global_views, local_views, values).loss.backward()
-    return float(counter.get_total_flops()) / images
+        try:
+            with FlopCounterMode(display=False) as counter:
+                method(global_views, local_views, values)
+        except (RuntimeError, ValueError):
+            return None
+    # The backward pass takes twice the forward pass of the trained network (PaLM, appendix B); PyTorch would count
+    # that of depth-wise convolutions as if each channel met all others.
+    trained = next(name for name, part in method.named_children() if method.backbone in part.modules())
+    of_trained = counter.get_flop_counts()[f"{type(method).__name__}.{trained}"]
+    return float(counter.get_total_flops() + 2 * sum(of_trained.values())) / images
 
 
 def _blank_views(settings: PretrainSettings, images: int) -> tuple[Tensor, Tensor | None]:
@@ -216,6 +225,8 @@ def fit(memory: Memory, machine: Machine, batch: int, given: Mapping[str, Any]) 
     smaller = [share] if "batch_size" in given else [s for n in range(12) if (s := share >> n) >= min(share, 64)]
     tiny = [] if "batch_size" in given else [s for s in (32, 16, 8, 4, 2) if s < share]
     modes = memory.modes if given.get("grad_checkpointing", "auto") == "auto" else [usual]
+    if given.get("compile"):
+        modes = [mode for mode in modes if mode != "norms"]  # which does nothing for compiled backbones
     attempts: list[tuple[int, int, Mode]] = []
     for mode in modes:
         attempts += [(images, parts, mode) for images in smaller if images // parts >= 2]

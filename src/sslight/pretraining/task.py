@@ -111,6 +111,7 @@ def build_pretraining_task(
         flops_per_image=flops_per_image(settings) if fabric.device.type == "cuda" else None,
         traced_steps=settings.profile,
         placement=placement_line(fabric, workers=workers, cores=cores),
+        beginning=settings.beginning,
         lighter=_lighter(settings),
     )
     return task, options

@@ -57,7 +57,9 @@ def _fewer(choice: ShownChoice) -> list[Html]:
         return []
     return [
         element(
-            "p", f"{choice.num_wanted:,} were wanted: all others have labels or are near-duplicates.", class_="warn"
+            "p",
+            f"{choice.num_wanted:,} were wanted: all others have labels, are near-duplicates or cannot be read.",
+            class_="warn",
         )
     ]
 

@@ -95,7 +95,7 @@ def train(
             log.say(sentence)
         if task.measure is not None and state.step == 0:
             with throughput.paused(measuring=True), clock.part("measurement"):
-                log.say("untrained: " + accuracies(state.measure(log, epoch=0, final=True)))
+                log.say(f"{options.beginning}: " + accuracies(state.measure(log, epoch=0, final=True)))
         wrapped.train()
         throughput.begin(state.step)
 

@@ -8,6 +8,15 @@ from torch.profiler import ProfilerActivity
 _STEPS_BEFORE = 10  # which compile, choose kernels and start workers
 
 
+def check_traced(steps: int | None, total_steps: int) -> None:
+    """Refuse a trace that the run ends before. Raises ValueError."""
+    if steps is not None and total_steps < _STEPS_BEFORE + steps:
+        raise ValueError(
+            f"profile={steps} would have no effect: tracing begins after {_STEPS_BEFORE} steps, and the run has "
+            f"{total_steps:,}: train {_STEPS_BEFORE + steps} steps or more."
+        )
+
+
 class StepTrace:
     """Writes the operations of ``steps`` steps to ``path``, once ten are done; None for no trace."""
 

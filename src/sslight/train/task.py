@@ -145,6 +145,7 @@ class RunOptions:
         flops_per_image: Arithmetic of a step for each of its images, to say how much of a GPU's it is.
         traced_steps: Steps whose operations are written to the run folder's trace.json.
         placement: The first line of the run: where it computes, and on what.
+        beginning: What the network is before the first step, in words.
         data: The images of each setting, which a resumed run must find again.
         lighter: The settings that need less memory, the gentlest first.
         callbacks: Called at log steps and epoch ends.
@@ -162,6 +163,7 @@ class RunOptions:
     flops_per_image: float | None = None
     traced_steps: int | None = None
     placement: str = ""
+    beginning: str = "untrained"
     data: Mapping[str, DataFingerprint] = field(default_factory=dict)
     lighter: str = "a smaller batch_size, a smaller image_size, fewer workers"
     callbacks: Sequence[Callback] = ()

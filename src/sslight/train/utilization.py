@@ -1,5 +1,7 @@
 """How much of a GPU's arithmetic a run uses."""
 
+import re
+
 _TERAFLOPS = {
     "B200": (2250, 1125),
     "H200": (989, 494),
@@ -21,5 +23,7 @@ def flop_utilization(flops: float, gpu: str, precision: str) -> float | None:
     Only the arithmetic that the model asks for counts, not what checkpointing adds (Chowdhery et al., 2022, PaLM,
     appendix B).
     """
-    known = next((peaks for name, peaks in _TERAFLOPS.items() if name in gpu), None)
+    known = next((peaks for name, peaks in _TERAFLOPS.items() if re.search(rf"\b{name}\b", gpu)), None)
+    if "Laptop" in gpu:  # of the same name and slower
+        return None
     return None if known is None else flops / (1e12 * known[precision == "32"])

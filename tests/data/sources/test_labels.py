@@ -120,7 +120,7 @@ def test_of_more_columns_the_one_headed_label_is_taken_and_an_empty_field_is_no_
     with pytest.raises(ValueError, match=r"or use only those that have one: data\.subset=labeled$"):
         build_source([str(root)], labeled=True, labels=str(file), only_labeled=False)
     file.write_text("name,label,order\n003.jpg,,1\n")
-    with pytest.raises(ValueError, match="no label for 4 of the 4 images"):
+    with pytest.raises(ValueError, match=r"labels none of the images of data\.train yet"):
         build_source([str(root)], labeled=True, labels=str(file), only_labeled=True)
 
 

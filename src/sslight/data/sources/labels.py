@@ -40,7 +40,9 @@ def labeled_by_table(
         if index is not None and words.setdefault(index, label) != label:
             raise ValueError(f"{prefix} labels {printable(name)} {words[index]} and {label}; keep one")
     missing = [index for index in range(len(source)) if index not in words]
-    if missing and not (only_labeled and words):
+    if only_labeled and not words:
+        raise ValueError(f"{prefix} labels none of the images of {setting} yet: fill in its column of labels")
+    if missing and not only_labeled:
         remedy = "" if only_labeled is None else ", or use only those that have one: data.subset=labeled"
         raise ValueError(
             f"{prefix} has no label for {len(missing)} of the {len(source)} images of {setting} (first: "

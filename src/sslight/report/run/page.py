@@ -111,10 +111,10 @@ def _figure(title: str, value: str, detail: str) -> Html:
 
 def _course(accuracy: Mapping[str, Any]) -> str:
     if accuracy["last_step"] == 0:
-        return "untrained; not measured since"
+        return f"{accuracy['beginning']}; not measured since"
     interval = accuracy["untrained_interval"]
     between = "" if interval is None else " ({:.0f}–{:.0f})".format(*interval)
-    parts = [] if accuracy["untrained"] is None else [f"untrained {accuracy['untrained']:.1f}{between}"]
+    parts = [] if accuracy["untrained"] is None else [f"{accuracy['beginning']} {accuracy['untrained']:.1f}{between}"]
     if accuracy["best_step"] != accuracy["last_step"]:
         parts.append(f"best {accuracy['best']:.1f} at step {accuracy['best_step']:,}")
     return " · ".join(parts)
