@@ -160,3 +160,11 @@ def test_a_wrong_input_ends_in_a_sentence(
     with pytest.raises(ValueError, match=re.escape(filled(sentence))):
         command([str(backbone), *map(filled, words)])
     assert [path.name for path in tmp_path.iterdir()] == ["other.csv"]
+
+
+def test_another_file_in_the_place_of_a_listing_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.bad_images.csv").write_text("my own notes")
+    with pytest.raises(ValueError, match=r"a\.bad_images\.csv, which exists: name another file"):
+        sslight.select("synthetic:8", "timm:test_resnet", num=2, output=tmp_path / "a.csv")
+    with pytest.raises(ValueError, match=r"is a table: give a name that ends in \.csv"):
+        sslight.select("synthetic:8", "timm:test_resnet", num=2, output=str(tmp_path / "x.html"))

@@ -223,7 +223,7 @@ def judged_with(health: HealthWatch, *measured: tuple[int, float, float]) -> Ver
 @pytest.mark.parametrize(
     ("measured", "finding"),
     [
-        ([(0, 6.0, 0), (100, 5.1, 0.6), (200, 3.8, 0.5)], "the last measurement is below the untrained network"),
+        ([(0, 6.0, 0), (100, 5.1, 0.6), (200, 3.8, 0.5)], "the last measurement is below the network before training"),
         ([(0, 10.0, 0), (100, 40.0, 0.6), (200, 34.0, 0.5), (300, 33.0, 0.5)], "the accuracy fell (kNN 40.0 % at"),
         (
             [(0, 10.0, 0), (100, 30.0, 0.6), (200, 41.0, 0.49), (300, 41.3, 0.3), (400, 41.2, 0.12)],

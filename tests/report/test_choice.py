@@ -42,5 +42,5 @@ def test_the_page_shows_the_first_of_the_choice_in_order_and_what_counts_as_the_
 
 def test_a_choice_that_came_out_smaller_says_so_and_without_duplicates_there_is_no_word_of_them() -> None:
     page = choice_page(replace(CHOICE, num_wanted=7, shown_duplicates=[[], []]), "to_label.csv")
-    assert "7 were wanted: all others have labels or are near-duplicates." in page
+    assert "7 were wanted: all others have labels, are near-duplicates or cannot be read." in page
     assert "Near-duplicates</h2>" not in page

@@ -139,6 +139,13 @@ def listing_of(result: Path) -> Path:
     return result.with_suffix(".bad_images.csv")
 
 
+def check_listing(result: Path) -> None:
+    """Raise ValueError if what stands in the place of the listing is anything but an earlier one."""
+    path = listing_of(result)
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith("index,name,reason,count"):
+        raise ValueError(f"output={result}: unreadable images are listed in {path}, which exists: name another file.")
+
+
 def images_at(images: str | Path | Sequence[str | Path], tar_image: str | None) -> Source:
     paths = [images] if isinstance(images, str | Path) else images
     return build_image_source([os.fspath(path) for path in paths], setting="images", tar_image=tar_image)

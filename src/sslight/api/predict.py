@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sslight.api.file_pass import FilePass, images_at, listing_of, open_file
+from sslight.api.file_pass import FilePass, check_listing, images_at, open_file
 from sslight.data import BadImage, printable
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.files import check_new, whole_file
@@ -102,8 +102,8 @@ def embed(
             so many neighbors.
     """
     if output is not None:
-        for path in (output, listing_of(output)):
-            check_new(path, "output")
+        check_new(output, "output")
+        check_listing(output)
         if output.suffix.lower() == ".parquet":
             _parquet()
     source = images_at(images, tar_image)
@@ -144,8 +144,8 @@ def predict(
         ValueError: as for :func:`embed`, or the file has no classifier.
     """
     if output is not None:
-        for path in (output, listing_of(output)):
-            check_new(path, "output")
+        check_new(output, "output")
+        check_listing(output)
     opened = open_file(classifier, device=device)
     if not opened.classes:
         raise ValueError(

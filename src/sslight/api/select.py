@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sslight.api.file_pass import FilePass, Passed, images_at, listing_of, open_file
+from sslight.api.file_pass import FilePass, Passed, check_listing, images_at, open_file
 from sslight.data import BadImage, Source, image_batches, labeled_rows, printable
 from sslight.files import check_new, whole_file, write_whole
 from sslight.finetuning.choice import Choice, choose_images
@@ -84,8 +84,10 @@ def select(
     if output is not None and output.suffix.lower() != ".csv":
         raise ValueError(f"output={output} is a table: give a name that ends in .csv.")
     page = None if output is None else output.with_suffix(".html")
-    for path in () if output is None else (output, output.with_suffix(".html"), listing_of(output)):
-        check_new(path, "output")
+    if output is not None and page is not None:
+        check_new(output, "output")
+        check_new(page, "output")
+        check_listing(output)
     source = images_at(images, tar_image)
     if not 1 <= num < len(source):
         raise ValueError(f"num={num} cannot be chosen from {len(source):,} images: choose 1 to {len(source) - 1:,}.")

@@ -87,7 +87,7 @@ def test_states_are_kept_apart_from_figures_and_summed_up_by_steps(tmp_path: Pat
 def test_the_summary_has_best_and_last_accuracy_and_the_cost(tmp_path: Path) -> None:
     summary = run_summary(read(write_run(tmp_path / "run")))
     knn = summary["accuracies"]["knn_top1"]
-    assert list(knn.values()) == [5.0, 20.0, 10, 18.0, 20, None]
+    assert list(knn.values()) == ["untrained", 5.0, 20.0, 10, 18.0, 20, None]
     assert "probe_top1" not in summary["accuracies"]
     cost = summary["cost"]  # 80 images at 4 a second, half of the time waiting, and 80 at 8
     assert cost["images"] == 160
