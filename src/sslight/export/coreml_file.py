@@ -20,6 +20,9 @@ def write_coreml(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -
     """
     size, names = exportable.info.image_size, exportable.output_names
     of_images = replace(exportable, input="nchw")  # Core ML gives the values 0 to 255 of a picture in this layout
+    picture = {"input": "image", "shape": [size, size], "dtype": "RGB picture", "normalised_inside": True}
+    about = facts["sslight"] | {"preprocessing": facts["sslight"]["preprocessing"] | picture}
+    facts = facts | {"sslight": about}
     example = torch.zeros(1, 3, size, size)
     with library("coreml"):
         coreml = import_module("coremltools")
