@@ -39,7 +39,7 @@ def say_what_next() -> None:
     if not (runs or images):
         is_clone = Path("Makefile").is_file() and Path("src/sslight").is_dir()
         first = "make quickstart" if is_clone else "sslight pretrain quickstart output=runs/quickstart"
-        say(f"\nTo try it without images of your own (five minutes on two cores):\n  {first}")
+        say(f"\nTo try it without images of your own (four to nine minutes on two cores):\n  {first}")
     say("\n`sslight --help` lists all commands, `sslight recipes` the published recipes.")
 
 
