@@ -132,3 +132,10 @@ def test_more_neighbors_than_readable_images_are_refused(
     (folder / "001.jpg").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=rf"^neighbors={neighbors} of an image are not to be had among [23]: choose"):
         embed(folder, checkpoint, neighbors=neighbors)
+
+
+def test_a_result_may_be_named_by_a_text_and_by_no_other_suffix(tmp_path: Path) -> None:
+    embed("synthetic:3", "timm:test_resnet", output=str(tmp_path / "f.csv"))
+    assert len((tmp_path / "f.csv").read_text(encoding="utf-8").splitlines()) == 4
+    with pytest.raises(ValueError, match=r"f\.npy must end in \.npz or \.csv or \.parquet"):
+        embed("synthetic:3", "timm:test_resnet", output=tmp_path / "f.npy")

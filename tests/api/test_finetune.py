@@ -14,7 +14,7 @@ from torch import Tensor
 
 import sslight
 from sslight.api import finetune as api
-from sslight.api.finetune import FinetuneResult, class_weights
+from sslight.api.finetune import FinetuneResult
 from sslight.backbones import load_backbone
 from sslight.config import build_finetune_settings
 from sslight.data import CropLoader, FolderSource
@@ -24,7 +24,7 @@ from sslight.evaluate.sets import LabeledSets, class_notes
 from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import open_classifier
 from sslight.finetuning.selection import SelectedClassifier
-from sslight.finetuning.task import mean_cross_entropy
+from sslight.finetuning.task import class_weights, mean_cross_entropy
 from sslight.train import TrainingStopped
 from tests.api.fine_tuned import TINY, draw_stripes, fine_tuned
 

@@ -166,5 +166,5 @@ def test_another_file_in_the_place_of_a_listing_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a.bad_images.csv").write_text("my own notes")
     with pytest.raises(ValueError, match=r"a\.bad_images\.csv, which exists: name another file"):
         sslight.select("synthetic:8", "timm:test_resnet", num=2, output=tmp_path / "a.csv")
-    with pytest.raises(ValueError, match=r"is a table: give a name that ends in \.csv"):
+    with pytest.raises(ValueError, match=r"x\.html must end in \.csv"):
         sslight.select("synthetic:8", "timm:test_resnet", num=2, output=str(tmp_path / "x.html"))

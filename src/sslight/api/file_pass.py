@@ -31,7 +31,7 @@ from sslight.export.executorch_file import ExecuTorchRunner
 from sslight.export.litert_file import LiteRTRunner
 from sslight.export.network import as_input
 from sslight.export.onnx_file import OnnxRunner
-from sslight.files import whole_file
+from sslight.files import check_new, whole_file
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file, open_classifier
 from sslight.train import weights_in
 from sslight.train.progress import Progress
@@ -139,11 +139,22 @@ def listing_of(result: Path) -> Path:
     return result.with_suffix(".bad_images.csv")
 
 
-def check_listing(result: Path) -> None:
-    """Raise ValueError if what stands in the place of the listing is anything but an earlier one."""
-    path = listing_of(result)
-    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith("index,name,reason,count"):
-        raise ValueError(f"output={result}: unreadable images are listed in {path}, which exists: name another file.")
+def new_result(output: str | Path | None, suffixes: Sequence[str]) -> Path | None:
+    """Where a result is to be written.
+
+    Raises ValueError if the name ends in none of ``suffixes``, or a file is there, or one that is no listing of
+    unreadable images in that one's place.
+    """
+    if output is None:
+        return None
+    path = Path(output).expanduser()
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"output={path} must end in {' or '.join(suffixes)}: name such a file.")
+    check_new(path, "output")
+    listing = listing_of(path)
+    if listing.exists() and not listing.read_text("utf-8", errors="replace").startswith("index,name,reason,count"):
+        raise ValueError(f"output={path}: unreadable images are listed in {listing}, which exists: name another file.")
+    return path
 
 
 def images_at(images: str | Path | Sequence[str | Path], tar_image: str | None) -> Source:

@@ -37,12 +37,7 @@ from sslight.data import (
     select_subset,
 )
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_answers, largest_confusions
-from sslight.evaluate.classifiers.mistakes import (
-    average_precision,
-    average_precision_interval,
-    mean_average_precision,
-    mistakes_of,
-)
+from sslight.evaluate.classifiers.mistakes import mean_average_precision, mistakes_of, multi_label_result
 from sslight.evaluate.evaluation import Measurement
 from sslight.evaluate.features.extract import EvalTransform, Extraction, eval_mode, feature_batches
 from sslight.evaluate.model import EvaluatedModel, choose_image_size, load_model
@@ -53,7 +48,7 @@ from sslight.export.network import native_at
 from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, classifier_notes, save_classifier
 from sslight.finetuning.selection import SelectedClassifier
-from sslight.finetuning.task import build_fine_tuning_task, mean_cross_entropy
+from sslight.finetuning.task import build_fine_tuning_task, class_weights, mean_cross_entropy
 from sslight.optim import classification_groups, cosine_schedule, set_rates
 from sslight.train import RunFolder, RunOptions, build_fabric, failing_together, place, train, weights_in
 from sslight.train.distributed import sum_over_processes
@@ -316,7 +311,7 @@ class _Finetuning:
         path = run.path / FILE_NAME
         if self.multi_label:
             content = write_content(
-                path, details=details, **_multi_label_result(logits, labels, sets.classes), **sections
+                path, details=details, **multi_label_result(logits, labels, sets.classes), **sections
             )
         else:
             answers = label_answers(logits, labels)
@@ -386,31 +381,3 @@ def _fingerprint(source: Source, classes: tuple[str, ...], labels: npt.NDArray[n
         return found
     text = "\n".join(classes).encode("utf-8", "surrogateescape")
     return replace(found, labels=hashlib.sha256(text + labels.tobytes()).hexdigest())
-
-
-def class_weights(targets: Tensor, num_classes: int) -> Tensor:
-    """By which each class counts as much as another, ``[C]``; with targets ``[N, C]`` as many ones as zeros."""
-    if targets.ndim == 2:
-        ones = targets.sum(0).clamp(min=1)
-        return (len(targets) - ones).clamp(min=1) / ones
-    counts = torch.bincount(targets, minlength=num_classes).clamp(min=1)
-    return len(targets) / (num_classes * counts)
-
-
-def _multi_label_result(logits: Tensor, targets: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
-    scores, wanted = logits.numpy(), targets.numpy()
-    each, interval = average_precision(scores, wanted), average_precision_interval(scores, wanted)
-    counts = wanted.sum(0).tolist()
-    return {
-        "protocol": "finetune (multi-label)",
-        "accuracy": {
-            "map": 100 * mean_average_precision(scores, wanted),
-            "map_interval": [100 * end for end in interval],
-            "num_images": len(wanted),
-        },
-        "per_class": {
-            name: {"accuracy": 100 * float(share), "images": count}
-            for name, share, count in zip(classes, each, counts, strict=True)
-            if count
-        },
-    }

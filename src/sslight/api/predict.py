@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sslight.api.file_pass import FilePass, check_listing, images_at, open_file
+from sslight.api.file_pass import FilePass, images_at, new_result, open_file
+from sslight.config import EmbedSettings, PredictSettings
 from sslight.data import BadImage, printable
 from sslight.evaluate.classifiers.knn import nearest_neighbors
-from sslight.files import check_new, whole_file
+from sslight.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def embed(
     images: str | Path | Sequence[str | Path],
     checkpoint: str | Path,
     *,
-    output: Path | None = None,
+    output: str | Path | None = None,
     network: str = "student",
     image_size: int | None = None,
     batch_size: int = 64,
@@ -101,11 +102,9 @@ def embed(
         ValueError: a path or the checkpoint is wrong, no image can be read, features are not finite, or there are not
             so many neighbors.
     """
-    if output is not None:
-        check_new(output, "output")
-        check_listing(output)
-        if output.suffix.lower() == ".parquet":
-            _parquet()
+    output = new_result(output, EmbedSettings.suffixes)
+    if output is not None and output.suffix.lower() == ".parquet":
+        _parquet()
     source = images_at(images, tar_image)
     _check_neighbors(neighbors, len(source))
     opened = open_file(checkpoint, network=network, image_size=image_size, device=device)
@@ -123,7 +122,7 @@ def predict(
     images: str | Path | Sequence[str | Path],
     classifier: str | Path,
     *,
-    output: Path | None = None,
+    output: str | Path | None = None,
     batch_size: int = 64,
     workers: int | None = None,
     device: str | None = None,
@@ -143,9 +142,7 @@ def predict(
     Raises:
         ValueError: as for :func:`embed`, or the file has no classifier.
     """
-    if output is not None:
-        check_new(output, "output")
-        check_listing(output)
+    output = new_result(output, PredictSettings.suffixes)
     opened = open_file(classifier, device=device)
     if not opened.classes:
         raise ValueError(

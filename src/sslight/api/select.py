@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sslight.api.file_pass import FilePass, Passed, check_listing, images_at, open_file
+from sslight.api.file_pass import FilePass, Passed, images_at, new_result, open_file
+from sslight.config import SelectSettings
 from sslight.data import BadImage, Source, image_batches, labeled_rows, printable
 from sslight.files import check_new, whole_file, write_whole
 from sslight.finetuning.choice import Choice, choose_images
@@ -61,7 +62,7 @@ def select(
 ) -> Selection:
     """Which images to label: those that raise most the mean similarity of all images to the labeled one most alike.
 
-    ``select("images", "runs/first", num=300, output=Path("to_label.csv"))``
+    ``select("images", "runs/first", num=300, output="to_label.csv")``
 
     What that gains over a random choice is in ``benchmarks/results/labels.md``.
 
@@ -80,14 +81,10 @@ def select(
     Raises:
         ValueError: as for :func:`embed`, or there are not more images than ``num``, or the table names none of them.
     """
-    output = None if output is None else Path(output).expanduser()
-    if output is not None and output.suffix.lower() != ".csv":
-        raise ValueError(f"output={output} is a table: give a name that ends in .csv.")
+    output = new_result(output, SelectSettings.suffixes)
     page = None if output is None else output.with_suffix(".html")
-    if output is not None and page is not None:
-        check_new(output, "output")
+    if page is not None:
         check_new(page, "output")
-        check_listing(output)
     source = images_at(images, tar_image)
     if not 1 <= num < len(source):
         raise ValueError(f"num={num} cannot be chosen from {len(source):,} images: choose 1 to {len(source) - 1:,}.")

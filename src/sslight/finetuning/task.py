@@ -105,3 +105,12 @@ def fine_tuning_optimizer(classifier: Classifier, *, head_lr_factor: float) -> O
 def set_fine_tuning_rate(optimizer: Optimizer, step: int, *, peak: float, min_lr: float, total_steps: int) -> None:
     """The rate of the cosine schedule at a step."""
     set_rates(optimizer, lr=cosine_schedule(step, base=peak, final=min_lr, total_steps=total_steps), weight_decay=0.0)
+
+
+def class_weights(targets: Tensor, num_classes: int) -> Tensor:
+    """By which each class counts as much as another, ``[C]``; with targets ``[N, C]`` as many ones as zeros."""
+    if targets.ndim == 2:
+        ones = targets.sum(0).clamp(min=1)
+        return (len(targets) - ones).clamp(min=1) / ones
+    counts = torch.bincount(targets, minlength=num_classes).clamp(min=1)
+    return len(targets) / (num_classes * counts)

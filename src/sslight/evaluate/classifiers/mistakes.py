@@ -68,3 +68,26 @@ def average_precision_interval(scores: npt.NDArray[Any], targets: npt.NDArray[An
     drawn = (rng.integers(0, len(scores), len(scores)) for _ in range(_DRAWS))
     low, high = np.percentile([mean_average_precision(scores[rows], targets[rows]) for rows in drawn], [2.5, 97.5])
     return float(low), float(high)
+
+
+def multi_label_result(logits: Tensor, targets: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """What is measured of labels that do not exclude each other, as plain data.
+
+    ``logits [N, C]`` and ``targets [N, C]`` of 0 and 1.
+    """
+    scores, wanted = logits.numpy(), targets.numpy()
+    each, interval = average_precision(scores, wanted), average_precision_interval(scores, wanted)
+    counts = wanted.sum(0).tolist()
+    return {
+        "protocol": "finetune (multi-label)",
+        "accuracy": {
+            "map": 100 * mean_average_precision(scores, wanted),
+            "map_interval": [100 * end for end in interval],
+            "num_images": len(wanted),
+        },
+        "per_class": {
+            name: {"accuracy": 100 * float(share), "images": count}
+            for name, share, count in zip(classes, each, counts, strict=True)
+            if count
+        },
+    }
