@@ -389,7 +389,8 @@ def test_a_timm_folder_has_what_a_hub_asks_for_and_opens_as_it_is(exported: Expo
         "method: dino\nepochs: 3\ndata:\n  train: [/secret-place/leaves]\n", encoding="utf-8"
     )
     measured = json.loads((exported.path.parent / "linear" / "results.json").read_text(encoding="utf-8"))
-    for name, weights in (("ours", measured["checkpoint"]["weights_sha256"]), ("of other weights", "0")):
+    ours = measured["checkpoint"]["weights_sha256"]
+    for name, weights in (("ours", ours), ("of other weights", "0"), ("semi", ours)):
         content = {**measured, "protocol": name, "checkpoint": {"weights_sha256": weights}}
         (run / "evaluation" / name).mkdir(parents=True)
         (run / "evaluation" / name / "results.json").write_text(json.dumps(content), encoding="utf-8")
@@ -406,6 +407,10 @@ def test_a_timm_folder_has_what_a_hub_asks_for_and_opens_as_it_is(exported: Expo
     assert (front["license"], front["library_name"]) == ("mit", "timm")
     assert "| epochs | 3 |" in card
     assert "- `data.train`: leaves" in card
-    assert "| ours | synthetic:30:val | 30 |" in card
+    assert f"| ours | synthetic:30:val | {measured['transform']['image_size']} | 30 |" in card
     assert "of other weights" not in card
+    assert "| semi |" not in card  # of another classifier
+    for size, resize in ((64, 93), (96, 110), (224, 256)):
+        shorter = timm.data.create_transform((3, size, size), crop_pct=size / (resize + 1e-6)).transforms[0].size
+        assert shorter in (resize, (resize, resize))
     assert "secret-place" not in card

@@ -34,8 +34,17 @@ def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda
     """:func:`export_backbone` with settings that are already resolved; ``say`` is called with a line at every stage."""
     resolved = _resolved(settings)
     folder = run_folder_of(resolved.checkpoint)
-    found = [read_result(file) for file in result_files(folder)] if "timm" in settings.format else []
+    files = result_files(folder) if "timm" in settings.format else []
+    if resolved.classifier is not None:  # then other trainings with labels measured other networks
+        given = resolved.classifier.expanduser()
+        own = (given if given.is_dir() else given.parent).resolve()
+        files = [file for file in files if file.parent.resolve() == own or not _trains(read_result(file))]
+    found = [read_result(file) for file in files]
     return run_export(resolved, nearest=_nearest_other, classify=_class_by_neighbors, results=found, say=say)
+
+
+def _trains(result: Mapping[str, Any]) -> bool:
+    return str(result["protocol"]).startswith(("semi", "finetune"))
 
 
 def _resolved(settings: ExportSettings) -> ExportSettings:

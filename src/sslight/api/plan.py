@@ -80,6 +80,8 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
     """
     begun = time.perf_counter()
     given = {name: value for name, value in flatten({**(overrides or {}), **more}).items() if value is not None}
+    if given.get("precision") == "auto":
+        del given["precision"]  # which is the plan's to choose
     _check_hours(given, hours)
     settings = build_settings(read_recipe("dino_cnn_sslight_64").values | _yet_to_choose(given), given)
     if launcher():

@@ -50,7 +50,7 @@ def write_timm_folder(
             "input_size": [3, size, size],
             "fixed_input_size": bool(vit_arguments(exportable)),
             "interpolation": "bicubic",
-            "crop_pct": size / resize,
+            "crop_pct": size / (resize + 1e-6),  # timm rounds size / crop_pct down
             "crop_mode": "center",
             "mean": list(info.mean),
             "std": list(info.std),
@@ -94,7 +94,7 @@ def _card(
         *(["| setting | value |", "|---|---|", *recipe] if recipe else ["Not known, as above."]),
         *("", "## Measurements", ""),
         *(
-            ["| protocol | images | number | top-1 (%), 95 % interval |", "|---|---|---|---|", *measured]
+            ["| protocol | images | px | number | top-1 (%), 95 % interval |", "|---|---|---|---|---|", *measured]
             if measured
             else ["None were found: `sslight evaluate` had not measured these weights."]
         ),
@@ -111,7 +111,8 @@ def _card(
 def _measured(result: Mapping[str, Any]) -> str:
     found, paths = result["accuracy"], result.get("data", {}).get("val", {}).get("paths")
     top1 = "{:.1f} ({:.1f} – {:.1f})".format(found["top1"], *found["top1_interval"])
-    return f"| {result['protocol']} | {_names(paths)} | {found['num_images']} | {top1} |"
+    side = result.get("transform", {}).get("image_size", "")
+    return f"| {result['protocol']} | {_names(paths)} | {side} | {found['num_images']} | {top1} |"
 
 
 _NOT_SAID = ("classes", "multi_label", "resize")

@@ -59,10 +59,12 @@ def choose_images(
     sample = _sample(len(unit), num)
     cosines = unit[sample] @ unit[sample].T
     if near_duplicate is None:
-        to_next = cosines.clone().fill_diagonal_(-1).max(1).values
+        own = cosines.diagonal().clone()
+        to_next = cosines.fill_diagonal_(-1).max(1).values  # in place: S × S is hundreds of megabytes
+        cosines.diagonal().copy_(own)
         near_duplicate = 1 - NEAR * float((1 - to_next).clamp(min=0).median())
     near_duplicate = min(near_duplicate, _EQUAL)
-    gains = (cosines + 1).sum(1)  # of the first one; no later gain is larger
+    gains = cosines.sum(1) + len(sample)  # of the first one; no later gain is larger
     alike, nearest = torch.full((len(unit),), -1.0), torch.full((len(unit),), -1)
     known = torch.zeros(0, dtype=torch.int64) if labeled is None else torch.from_numpy(labeled)
     for start in range(0, len(known), _ASKED_AT_ONCE):
