@@ -24,7 +24,7 @@ from sslight.report.views.sheet import image_sheet, views_legend
 from sslight.views import build_multi_crop
 
 _FOLDER = Path(__file__).with_suffix("")
-_SETTINGS = {"backbone": "mobilenetv3_small_100", "seed": 10, "workers": 0}
+_SETTINGS = {"seed": 10, "workers": 0}
 _RUNS = {"good": {}, "bad": {"seed": 0, "dino.center_momentum": 1.0, "steps": 300, "data.val": []}}
 _DARK = "@media screen and (prefers-color-scheme: dark)"
 _RECIPES = ("dino_cnn_baseline", "dino_cnn_sslight")
