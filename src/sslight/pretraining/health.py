@@ -87,6 +87,7 @@ _HIGHEST_RATE = {"adamw": 0.003, "sgd": 0.5, "lars": 10.0}  # peak rates above t
 
 _FLAT_MEASUREMENTS = 3  # that are needed to call an accuracy flat
 _LEAST_TOLD = 0.12  # of what DINO's targets could tell of their images
+_LEAST_SPREAD = 0.2  # of their mean, in ln K: 0.45 and more in runs that learned
 
 
 def healthy_ranges(settings: PretrainSettings, *, rows: int) -> dict[str, tuple[float, float]]:
@@ -101,7 +102,7 @@ def healthy_ranges(settings: PretrainSettings, *, rows: int) -> dict[str, tuple[
         "effective_rank": (min(0.3 * most, 15), math.inf),
         "data_wait_share": (-math.inf, 0.3),
         "teacher_entropy": (-math.inf, 1 - told),
-        "target_spread": (told, math.inf),
+        "target_spread": (max(told, _LEAST_SPREAD), math.inf),
         "assignment_entropy": (-math.inf, 0.97),
     }
 
@@ -233,7 +234,7 @@ class HealthWatch:
                 f"the teacher's targets are nearly uniform (entropy {entropy:.3f} of ln K) and say little",
                 self._calmer(f"a lower dino.teacher_temp than {temp:.2g}, such as {temp / 2:.2g}, or milder views"),
             )
-        if share < _LEAST_TOLD:
+        if share < _LEAST_TOLD or spread < _LEAST_SPREAD:
             state: Literal["collapsed", "watch"] = "collapsed" if share < 0.06 else "watch"
             found = (
                 "the teacher's targets hardly differ between images "
