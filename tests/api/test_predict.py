@@ -195,8 +195,8 @@ def test_the_package_that_a_file_needs_is_named(tmp_path: Path, monkeypatch: pyt
         (["{run}", "synthetic:2", "output={tmp}/no/p.csv"], "there is no folder {tmp}/no; make it first"),
         (["{run}", "{tmp}/nobody", "output={tmp}/p.csv"], "images: 1 of 1 paths are not files"),
         (["{run}", "output={tmp}/p.csv"], "no IMAGES given: write `sslight predict"),
-        (["{run}", "synthetic:2", "output={tmp}/p.csv", "device=cuda"], "device=cuda: torch finds no GPU"),
-        (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv", "device=cuda"], "none.onnx computes on the CPU"),
+        (["{run}", "synthetic:2", "output={tmp}/p.csv", "devices=gpu"], "devices=gpu, but this machine has no GPU"),
+        (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv", "devices=gpu"], "none.onnx runs on the CPU"),
         (["{run}", "synthetic:2"], "output"),
     ],
 )

@@ -79,7 +79,7 @@ def test_the_newest_run_decides_what_comes_next(proposed: Callable[[], list[str]
     assert proposed() == ["sslight report runs/first", "sslight pretrain runs/first resume=true"]
     (run / "backbone.safetensors").touch()
     assert [words.split()[1:3] for words in proposed()] == [
-        ["evaluate", "knn"], ["finetune", "runs/first"], ["export", "runs/first"]
+        ["evaluate", "knn"], ["select", "runs/first"], ["finetune", "runs/first"], ["export", "runs/first"]
     ]  # fmt: skip
     later = Path("runs/classifier")
     (later / "checkpoints").mkdir(parents=True)

@@ -75,7 +75,7 @@ def embed(
     image_size: int | None = None,
     batch_size: int = 64,
     workers: int | None = None,
-    device: str | None = None,
+    devices: str = "auto",
     tar_image: str | None = None,
     neighbors: int | None = None,
 ) -> Embeddings:
@@ -94,7 +94,7 @@ def embed(
         image_size: Side in px of the center view; None takes that of the file.
         batch_size: Images that pass through the network at once; without influence on the result beyond rounding.
         workers: Processes that decode; None takes none on a CPU, else the cores of this machine.
-        device: ``cpu`` or ``cuda``; None takes a GPU if there is one. Files for devices compute on the CPU.
+        devices: ``auto`` (a GPU if there is one), ``cpu`` or ``gpu``. Files for devices run on the CPU.
         tar_image: Which image of a sample of several in tar shards, as ``data.tar_image``.
         neighbors: So many of the other images, those most alike, are named for each image; None for none.
 
@@ -107,7 +107,7 @@ def embed(
         _parquet()
     source = images_at(images, tar_image)
     _check_neighbors(neighbors, len(source))
-    opened = open_file(checkpoint, network=network, image_size=image_size, device=device)
+    opened = open_file(checkpoint, network=network, image_size=image_size, devices=devices)
     through = FilePass(opened, source, (0,), batch_size, workers)
     passed = through.whole(output)
     features = passed.values[0]
@@ -125,7 +125,7 @@ def predict(
     output: str | Path | None = None,
     batch_size: int = 64,
     workers: int | None = None,
-    device: str | None = None,
+    devices: str = "auto",
     tar_image: str | None = None,
     neighbors: int | None = None,
 ) -> Predictions:
@@ -134,7 +134,7 @@ def predict(
     ``predict("images", "runs/classifier").labels``
 
     Args:
-        images, batch_size, workers, device, tar_image, neighbors: As for :func:`embed`.
+        images, batch_size, workers, devices, tar_image, neighbors: As for :func:`embed`.
         classifier: The run folder of :func:`finetune`, its ``classifier.safetensors``, or an export of a classifier
             (``.safetensors``, ``.onnx``, ``.tflite`` or ``.pte``).
         output: A new ``.csv`` file to write; else as for :func:`embed`.
@@ -143,7 +143,7 @@ def predict(
         ValueError: as for :func:`embed`, or the file has no classifier.
     """
     output = new_result(output, PredictSettings.suffixes)
-    opened = open_file(classifier, device=device)
+    opened = open_file(classifier, devices=devices)
     if not opened.classes:
         raise ValueError(
             f"{classifier} has no classifier: give the run folder of `sslight finetune`, or a file exported with one."

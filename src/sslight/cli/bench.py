@@ -1,7 +1,7 @@
 """``sslight bench``: how fast the loader and the step are here, on your data and recipe, and what holds them up."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,6 +17,14 @@ bench = typer.Typer(
 )
 
 
+_LOADED = ("data.", "views.", "probe.linear", "batch_size", "accumulate", "workers", "seed")
+_NOT_LOADED = ("data.val", "views.mean", "views.std")
+_NOT_IN_A_STEP = (
+    *("epochs", "output", "resume", "init_from", "log", "profile", "checkpoint.", "data.val", "probe.train"),
+    *("probe.knn", "probe.every_epochs", "optim.warmup_", "optim.max_skipped_batches"),
+)
+
+
 @bench.command(cls=OneCommand)
 def loader(words: Words = None, as_json: AsJson = False) -> None:
     """Load batches with nothing else to do: images a second, and the share of what bare decoding would reach."""
@@ -24,6 +32,7 @@ def loader(words: Words = None, as_json: AsJson = False) -> None:
     own = take_settings(typed, BenchSettings)
     if typed.get("steps") is not None:
         raise ValueError(f"steps={typed['steps']} would have no effect: give seconds, the time to load.")
+    _refuse("loader", [key for key in typed if not key.startswith(_LOADED) or key.startswith(_NOT_LOADED)], typed)
     settings = load_recipe(recipe[0], typed)
     from sslight.api.bench import bench_loader
 
@@ -35,11 +44,17 @@ def loader(words: Words = None, as_json: AsJson = False) -> None:
 def step(words: Words = None, as_json: AsJson = False) -> None:
     """Take training steps, loader included: images a second, the parts of a step, and memory."""
     recipe, typed = read_words("bench step", words)
+    _refuse("step", [key for key in typed if key.startswith(_NOT_IN_A_STEP)], typed)
     settings = load_recipe(recipe[0], typed)
     from sslight.api.bench import bench_step
 
     speed = bench_step(settings, steps=typed.get("steps") or 20)
     show(speed, asdict(speed), _print_step, as_json=as_json)
+
+
+def _refuse(name: str, ineffective: list[str], typed: dict[str, Any]) -> None:
+    for key in ineffective:
+        raise ValueError(f"{key}={typed[key]} would have no effect on `sslight bench {name}`: leave it out.")
 
 
 def _print_loader(speed: "LoaderSpeed") -> None:

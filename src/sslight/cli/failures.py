@@ -92,7 +92,7 @@ def _in_other_words(message: str) -> str:
                 return f"{typed} is no option, and {unknown_key(key, *kinds)}"
             value = value or (words[number + 1] if number + 1 < len(words) else "VALUE")
             return f"{typed} is no option: settings are typed without dashes, {key}={value}."
-    command = " ".join(["sslight", *(word for word in words[:1] if not word.startswith("-"))])
+    command = " ".join(["sslight", *(words[:1] if any(each.split()[0] in words[:1] for each in COMMANDS) else [])])
     return message if message.endswith("?") else f"{message.rstrip('.')}; `{command} --help` shows what to type."
 
 

@@ -17,7 +17,7 @@ _SOME, _CLASSES = 5, 4  # images that are no accident, folders of them that are 
 
 
 def say_what_next() -> None:
-    """Print what is here and the one to three commands that fit, with the names that there are."""
+    """Print what is here and the commands that fit, with the names that there are."""
     images, runs = _look()
     photos = quote(images or "IMAGES")
     if runs:
@@ -47,15 +47,16 @@ def _after(run: Path, images: str) -> tuple[str, list[str]]:
     """What a run is, and what follows it."""
     name = quote(str(run))
     if (run / "classifier.safetensors").is_file():
-        what = f"{run} is a classifier. Use it, or take it to a device:"
+        what = f"{run} is a classifier. Use it, or export it for a device:"
         return what, [f"predict {name} {images} output=predictions.csv", f"export {name} data.check={images}"]
     if (run / "backbone.safetensors").is_file():
-        return f"{run} is pre-trained. Measure it, fine-tune it, or take it to a device:", [
+        return f"{run} is pre-trained. Measure it, choose images to label, fine-tune it, or export it for a device:", [
             f"evaluate knn {name} data.train=LABELED/train data.val=LABELED/val",
+            f"select {name} {images} num=300 output=to_label.csv",
             f"finetune {name} data.train=LABELED/train data.val=LABELED/val output=runs/classifier",
             f"export {name} data.check={images}",
         ]
-    return f"{run} is under way or was interrupted. Look at it, or go on with the command that began it:", [
+    return f"{run} is running or was interrupted. Look at it, or continue it with the command that started it:", [
         f"report {name}",
         *([f"pretrain {name} resume=true"] if _pretrains(run) else []),
     ]

@@ -95,7 +95,7 @@ class ToleranceSettings(fields.Section):
 class ExportSettings(fields.Section):
     """Everything that determines an export."""
 
-    checkpoint: fields.TextPath
+    model: fields.TextPath
     """The backbone (the first word of the command): a run folder, an export or checkpoint of this program, or a
     .pth.tar of the original implementation.
     Unit: path. Try: runs/first/backbone.safetensors."""

@@ -20,9 +20,9 @@ class PassSettings(Section):
     batch_size: PositiveInt = 64
     """Images computed at once; only affects rounding. Unit: images. Try: 64."""
 
-    device: Literal["cpu", "cuda"] | None = None
-    """Device for weights files; null: the GPU if there is one. ONNX and LiteRT files run on the CPU.
-    Unit: name. Try: null."""
+    devices: Literal["auto", "cpu", "gpu"] = "auto"
+    """The one device for weights files: auto (a GPU if there is one), cpu or gpu. Files for devices run on the CPU.
+    Unit: name. Try: auto."""
 
     workers: Workers | None = None
     """Processes that decode; null: none on a CPU, else the cores of this machine. Unit: processes. Try: null."""

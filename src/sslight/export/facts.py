@@ -94,7 +94,7 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
         "format": FORMAT,
         "version": 1,
         "checkpoint": {
-            "path": settings.checkpoint,
+            "path": settings.model,
             "network": settings.network,
             "backbone": exportable.info.name,
             "notes": dict(exportable.info.notes),

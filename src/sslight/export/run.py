@@ -119,8 +119,8 @@ def run_export(
 
 def _prepare(settings: ExportSettings, results: Results) -> Task:
     """Whatever can be refused is refused here, the cheapest first; nothing is written."""
-    checkpoint = Path(settings.checkpoint).expanduser()
-    beside = run_folder_of(settings.checkpoint)
+    checkpoint = Path(settings.model).expanduser()
+    beside = run_folder_of(settings.model)
     output = settings.output or unused(beside / "export")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"output={output} exists and nothing is replaced: choose another folder.")
@@ -313,7 +313,7 @@ def _reference(task: Task, images: Tensor) -> list[Tensor]:
     What folding, fusing or another order of channels would change, changes the files alone.
     """
     info, classifier = task.exportable.info, task.exportable.classifier
-    network = load_backbone(task.settings.checkpoint, network=task.settings.network)
+    network = load_backbone(task.settings.model, network=task.settings.network)
     if classifier is not None and classifier.last_blocks is not None:
         network = LastBlocks(network, classifier.last_blocks)
     batches = torch.split(images, _BATCH)

@@ -28,6 +28,9 @@ _LARGEST_STEP = 0xFFFF_FFF0
 
 _MEETING_TIME = timedelta(minutes=1)
 
+_TF32 = (8, 0)
+"""The compute capability from which on a GPU has TF32."""
+
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -257,8 +260,10 @@ def placement_line(fabric: Fabric, *, workers: int, cores: int) -> str:
     on_gpu = fabric.device.type == "cuda"
     device = f"{torch.get_num_threads()} CPU threads"
     if on_gpu:
-        tf32 = "convolutions" if torch.get_float32_matmul_precision() == "highest" else "convolutions and products"
-        device = f"{torch.cuda.get_device_name(fabric.device)} (float32 {tf32} in TF32)"
+        device = torch.cuda.get_device_name(fabric.device)
+        if torch.cuda.get_device_capability(fabric.device) >= _TF32:
+            highest = torch.get_float32_matmul_precision() == "highest"
+            device += f" (float32 convolutions{'' if highest else ' and products'} in TF32)"
     processes = "" if fabric.world_size == 1 else f"{fabric.world_size} processes, each with "
     launcher, tasks = _launched()[2], os.environ.get("SLURM_NTASKS", "1")
     started = f"; started by {launcher}" if launcher else ""

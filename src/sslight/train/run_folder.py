@@ -25,7 +25,7 @@ _PACKAGES = (
 )
 _FREE_TO_CHANGE = (
     "output", "init_from", "resume", "devices", "workers", "compile", "grad_checkpointing", "profile", "logger",
-    "log_every", "checkpoint.", "checkpoint_every_", "optim.max_skipped_batches", "data.max_bad_share", "max_bad_share",
+    "log_every", "checkpoint.", "optim.max_skipped_batches", "data.max_bad_share", "max_bad_share",
     "data.read_timeout", "read_timeout", "cache", "feature_batch_size", "sample", "val_split", "test_size",
     "data.train", "data.val", "data.labels", "data.subset", "data.tar_image", "probe.train",  # the images are compared
 )
