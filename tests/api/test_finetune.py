@@ -234,7 +234,7 @@ def test_the_page_of_a_run_shows_its_classes_and_its_worst_images(result: Finetu
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"output": None}, "output is not set: give the folder of this run"),
+        ({"output": None}, "output is not set: give a folder for this run"),
         ({"init": "weights"}, "model=timm:test_resnet is a network without weights: add init=random"),
         ({"data": {"val": "{tmp}/val"}}, "data.train is not set: give labeled images"),
         ({"data": {"train": "{tmp}/flat", "val": "{tmp}/val"}}, "flat has 4 of 4 images outside any sub-folder"),

@@ -162,7 +162,7 @@ def test_a_shell_of_salloc_and_a_batch_script_are_one_process(
     fabric = build_fabric(tiny(), place("cpu"))
     assert fabric.world_size == 1
     line = placement_line(fabric, workers=1, cores=2)
-    assert line.endswith("this SLURM job has 4 tasks, which only `srun sslight ...` starts: this is one process")
+    assert line.endswith("this SLURM job has 4 tasks, but this is one process: `srun sslight ...` starts them all")
 
 
 def test_a_step_of_fewer_tasks_than_its_job_is_taken_as_it_is(slurm: Callable[..., None]) -> None:
@@ -242,3 +242,8 @@ def test_tf32_is_named_only_where_the_gpu_has_it(
     fabric = SimpleNamespace(device=torch.device("cuda"), world_size=1)
     line = placement_line(cast(Fabric, fabric), workers=1, cores=2)
     assert ("TF32" in line) == said
+
+
+def test_lightning_announces_nothing(tiny: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    build_fabric(tiny(precision="bf16"), place("cpu"))
+    assert capfd.readouterr().err == ""

@@ -92,7 +92,7 @@ def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
     """:func:`finetune` with settings that are already resolved."""
     output = settings.output
     if output is None:
-        raise ValueError("output is not set: give the folder of this run, such as output=runs/classifier.")
+        raise ValueError("output is not set: give a folder for this run, such as output=runs/classifier.")
     if (output / FILE_NAME).exists():
         raise ValueError(f"output={output} already holds {FILE_NAME}: choose another folder.")
     settings = settings.model_copy(update={"model": weights_in(settings.model, whole=settings.network == "teacher")})

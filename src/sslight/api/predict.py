@@ -46,6 +46,10 @@ class Embeddings:
     unreadable: tuple[BadImage, ...]
     neighbors: Neighbors | None = None
 
+    def to_pandas(self) -> Any:
+        """A DataFrame with a column per feature, indexed by name. Needs pandas."""
+        return import_module("pandas").DataFrame(self.features.numpy(), index=list(self.names))
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -65,6 +69,12 @@ class Predictions:
     unreadable: tuple[BadImage, ...]
     neighbors: Neighbors | None = None
 
+    def to_pandas(self) -> Any:
+        """A DataFrame with a column of labels and one of probabilities per class, indexed by name. Needs pandas."""
+        frame = import_module("pandas").DataFrame(self.probabilities.numpy(), list(self.names), list(self.classes))
+        frame.insert(0, "label", self.labels, allow_duplicates=True)  # a class may be called so, too
+        return frame
+
 
 def embed(
     images: str | Path | Sequence[str | Path],
@@ -79,7 +89,7 @@ def embed(
     tar_image: str | None = None,
     neighbors: int | None = None,
 ) -> Embeddings:
-    """Features of images, as the kNN protocol sees them: center view, normalised as in pre-training.
+    """Features of images, as the kNN protocol sees them: center view, normalized as in pre-training.
 
     ``embed("images", "runs/first/backbone.safetensors").features``
 

@@ -1,4 +1,6 @@
-"""``sslight`` alone: what is here, and what one could do with it; torch stays out, and most of a large tree."""
+"""``sslight`` alone: what is here and what to do next. It does not import torch, and looks at only a part of a large
+tree.
+"""
 
 import os
 from collections import Counter
@@ -12,12 +14,12 @@ from sslight import __version__
 from sslight.cli.terminal import say
 from sslight.reading import IMAGE_SUFFIXES
 
-_ENTRIES, _FOLDERS, _DEPTH = 200, 100, 4  # looked at: of each folder, of all, below this one
-_SOME, _CLASSES = 5, 4  # images that are no accident, folders of them that are one set
+_ENTRIES, _FOLDERS, _DEPTH = 200, 100, 4  # limits: entries per folder, folders, levels below this one
+_SOME, _CLASSES = 5, 4  # images that make a set, folders of images that make one set
 
 
 def say_what_next() -> None:
-    """Print what is here and the commands that fit, with the names that there are."""
+    """Print what is here and the commands that fit, with real names."""
     images, runs = _look()
     photos = quote(images or "IMAGES")
     if runs:
@@ -44,7 +46,7 @@ def say_what_next() -> None:
 
 
 def _after(run: Path, images: str) -> tuple[str, list[str]]:
-    """What a run is, and what follows it."""
+    """What a run is, and what can follow it."""
     name = quote(str(run))
     if (run / "classifier.safetensors").is_file():
         what = f"{run} is a classifier. Use it, or export it for a device:"
@@ -63,14 +65,14 @@ def _after(run: Path, images: str) -> tuple[str, list[str]]:
 
 
 def _pretrains(run: Path) -> bool:
-    """Whether the run is one of pre-training, whose settings alone name a method."""
+    """Whether this is a pre-training run: only their settings name a method."""
     with suppress(OSError, UnicodeError):
         return any(line.startswith("method:") for line in (run / "config.yaml").read_text("utf-8").splitlines())
     return False
 
 
 def _look() -> tuple[str | None, list[Path]]:
-    """The folder or file of images that lies nearest, and the run folders."""
+    """The nearest folder or file of images, and the run folders."""
     runs: list[Path] = []
     counts: Counter[str] = Counter()
     waiting, direct = [Path()], 0

@@ -10,9 +10,9 @@ from sslight.config import SelectSettings, read_words, take_settings
 
 
 def select(words: Words = None, as_json: AsJson = False) -> None:
-    """Choose the images to label: a table that waits for labels, the most useful first, and a page that shows them.
+    """Choose images to label: writes a table to fill in, most useful images first, and a page that shows them.
 
-    What an interrupted command has computed is not computed again.
+    The same command continues after an interruption.
     """
     (model, *images), typed = read_words("select", words)
     settings = take_settings(typed, SelectSettings)
