@@ -144,7 +144,7 @@ def predict(
     ``predict("images", "runs/classifier").labels``
 
     Args:
-        images, batch_size, workers, devices, tar_image, neighbors: As for :func:`embed`.
+        images: As for :func:`embed`, like all that is not listed here.
         classifier: The run folder of :func:`finetune`, its ``classifier.safetensors``, or an export of a classifier
             (``.safetensors``, ``.onnx``, ``.tflite`` or ``.pte``).
         output: A new ``.csv`` file to write; else as for :func:`embed`.

@@ -67,7 +67,7 @@ def select(
     What that gains over a random choice is in ``benchmarks/results/labels.md``.
 
     Args:
-        images, checkpoint, network, image_size, batch_size, workers, devices, tar_image: As for :func:`embed`.
+        images: As for :func:`embed`, like all that is not listed here.
         num: Images to choose; fewer where all others have labels or are near-duplicates. The first ones of the choice
             are what a smaller ``num`` gives (of more than 10,000 images while ``num`` is at most 2,000).
         output: A new ``.csv`` file to write, with the columns ``name``, ``label`` (empty), ``order`` and

@@ -12,9 +12,11 @@ from shlex import quote
 
 from sslight import __version__
 from sslight.cli.terminal import say
+from sslight.config import read_plain_settings
 from sslight.reading import IMAGE_SUFFIXES
 
 _ENTRIES, _FOLDERS, _DEPTH = 200, 100, 4  # limits: entries per folder, folders, levels below this one
+_OF_A_CLONE = ("benchmarks", "build", "docs", "examples", "src", "tests")
 _SOME, _CLASSES = 5, 4  # images that make a set, folders of images that make one set
 
 
@@ -23,7 +25,8 @@ def say_what_next() -> None:
     images, runs = _look()
     photos = quote(images or "IMAGES")
     if runs:
-        what, commands = _after(max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime), photos)
+        newest = max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime)
+        what, commands = _after(newest, quote(_images_of(newest) or images or "IMAGES"))
     elif images:
         here = "This folder" if images == "." else images
         what = f"{here} holds images. Pre-train a network on them in 8 hours, or look first:"
@@ -39,8 +42,7 @@ def say_what_next() -> None:
     for command in commands:
         say(f"  sslight {command}")
     if not (runs or images):
-        is_clone = Path("Makefile").is_file() and Path("src/sslight").is_dir()
-        first = "make quickstart" if is_clone else "sslight pretrain quickstart output=runs/quickstart"
+        first = "make quickstart" if _is_clone() else "sslight pretrain quickstart output=runs/quickstart"
         say(f"\nTo try it without images of your own (four to nine minutes on two cores):\n  {first}")
     say("\n`sslight --help` lists all commands, `sslight recipes` the published recipes.")
 
@@ -64,6 +66,19 @@ def _after(run: Path, images: str) -> tuple[str, list[str]]:
     ]
 
 
+def _is_clone() -> bool:
+    return Path("Makefile").is_file() and Path("src/sslight").is_dir()
+
+
+def _images_of(run: Path) -> str | None:
+    """The one folder or file of images that the run was trained on, if it is still there."""
+    with suppress(OSError, ValueError):
+        train = read_plain_settings(run / "config.yaml").get("data.train")
+        if isinstance(train, list) and len(train) == 1 and os.path.exists(str(train[0])):  # noqa: PTH110 - never raises
+            return str(train[0])
+    return None
+
+
 def _pretrains(run: Path) -> bool:
     """Whether this is a pre-training run: only their settings name a method."""
     with suppress(OSError, UnicodeError):
@@ -76,6 +91,7 @@ def _look() -> tuple[str | None, list[Path]]:
     runs: list[Path] = []
     counts: Counter[str] = Counter()
     waiting, direct = [Path()], 0
+    own = _OF_A_CLONE if _is_clone() else ()
     for _ in range(_FOLDERS):
         if not waiting:
             break
@@ -91,7 +107,11 @@ def _look() -> tuple[str | None, list[Path]]:
         direct += number >= _SOME and len(folder.parts) == 1
         counts |= {str(folder / name): _SOME for name in names if name.lower().endswith((".h5", ".hdf5"))}
         if len(folder.parts) < _DEPTH:
-            waiting += [folder / entry.name for entry in entries if entry.is_dir() and entry.name[0] not in "._"]
+            waiting += [
+                folder / entry.name
+                for entry in entries
+                if entry.is_dir() and entry.name[0] not in "._" and str(folder / entry.name) not in own
+            ]
     found = [name for name, count in counts.items() if count >= _SOME]
     if direct >= _CLASSES or "." in found:
         return ".", runs
