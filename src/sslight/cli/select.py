@@ -24,10 +24,12 @@ def select(words: Words = None, as_json: AsJson = False) -> None:
     fewer = why if num < settings.num else ""
     rows = [
         ("images", f"{found.num_images:,}"),
-        ("to label", f"{num:,}{fewer}, most alike of {sum(found.represents):,}"),
+        ("to label", f"{num:,}{fewer}, which represent {sum(found.represents):,} images"),
         (
             "left out",
-            f"{duplicates:,} near-duplicates of these (from {found.near_duplicate:.4g} on)" if duplicates else None,
+            f"{duplicates:,} near-duplicate{'s' * (duplicates > 1)} (similarity from {found.near_duplicate:.4g} on)"
+            if duplicates
+            else None,
         ),
         ("unreadable", _unreadable(found.unreadable, settings)),
         ("table", str(settings.output)),

@@ -263,7 +263,8 @@ def synchronize_batch_norm(module: nn.Module, fabric: Fabric) -> None:
 def placement_line(fabric: Fabric, *, workers: int, cores: int) -> str:
     """The first line of a run: where it runs, and what started it."""
     on_gpu = fabric.device.type == "cuda"
-    device = f"{torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    device = f"{threads} CPU thread{'s' * (threads > 1)}"
     if on_gpu:
         device = torch.cuda.get_device_name(fabric.device)
         if torch.cuda.get_device_capability(fabric.device) >= _TF32:
