@@ -60,11 +60,11 @@ def select(
     devices: str = "auto",
     tar_image: str | None = None,
 ) -> Selection:
-    """Which images to label: those that raise most the mean similarity of all images to the labeled one most alike.
+    """Which images to label: those that most raise the mean similarity of all images to their most similar labeled one.
 
     ``select("images", "runs/first", num=300, output="to_label.csv")``
 
-    What that gains over a random choice is in ``benchmarks/results/labels.md``.
+    The gain over a random choice is in ``benchmarks/results/labels.md``.
 
     Args:
         images: As for :func:`embed`, like all that is not listed here.

@@ -69,7 +69,7 @@ class SelectSettings(PassSettings):
     Unit: path. Try: to_label.csv."""
 
     num: PositiveInt = 300
-    """Images to choose. Unit: images. Try: as many as you can label; the first ones are a choice of their own."""
+    """Images to choose. Unit: images. Try: as many as you can label; if you label fewer, start at the top."""
 
     labeled: TextPath | None = None
     """A table of images that have labels, or a list of them: these and their like are not chosen again.
