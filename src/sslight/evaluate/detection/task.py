@@ -104,7 +104,7 @@ def build_detection_task(detection: DetectionTask, fabric: Fabric) -> tuple[Task
     options = RunOptions(
         settings=settings,
         **settings.checkpoint.model_dump(),
-        placement=f"training a detector on {fabric.world_size} process(es)",
+        placement=f"training a detector in {fabric.world_size} process{'es' * (fabric.world_size > 1)}",
         data={"data": data_fingerprint(detection.train)},
         lighter="a smaller batch_size, precision=bf16, smaller images (train_sizes, max_size), fewer workers",
     )

@@ -167,7 +167,8 @@ def _train_probes(
         may_diverge=True,
     )
     with closing(crops), eval_mode(represented):
-        placement = f"a linear classifier with {len(probes.rates)} learning rates on {len(sets.train):,} images"
+        rates = f"{len(probes.rates)} learning rate{'s' * (len(probes.rates) > 1)}"
+        placement = f"a linear classifier with {rates} on {len(sets.train):,} images"
         evaluation.train(task, WholeSteps(crops), placement=placement)
     return len(crops.bad_images)
 
