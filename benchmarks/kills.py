@@ -55,7 +55,7 @@ EVALUATIONS: dict[str, dict[str, object]] = {
     "semi": {"semi.epochs": 10, "semi.batch_size": 16, "image_size": 32},
     "detect": {"steps": 60, "batch_size": 4, "train_sizes": "[96]", "test_size": 96, "max_size": 128, "proposals": 32},
 }
-TRAINED = {"devices": "cpu", "log_every": 1, "logger": "none", "checkpoint_every_steps": 3, "resume": "auto"}
+TRAINED = {"devices": "cpu", "log_every": 1, "logger": "none", "checkpoint.every_steps": 3, "resume": "auto"}
 TIMES = {"images_per_second", "data_wait_share"}
 
 

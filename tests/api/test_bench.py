@@ -65,7 +65,11 @@ def test_the_loader_is_measured_over_epochs(tiny: Settings) -> None:
 @pytest.mark.parametrize(
     ("parts", "workers", "start"),
     [
-        ((1.0, 2.0, 3.0), 1, "the number of workers: workers=1 leaves cores idle; leave it out, which means 2 here."),
+        (
+            (1.0, 2.0, 3.0),
+            1,
+            "the number of workers: workers=1 leaves cores idle: leave it out for the default, 2 here.",
+        ),
         ((3.0, 2.0, 1.0), 2, "reading (reading 50%, decoding 33%, views 17% of an image)"),
         ((1.0, 3.0, 2.0), 2, "decoding (reading 17%, decoding 50%, views 33% of an image)"),
         ((1.0, 2.0, 3.0), 2, "the views (reading 17%, decoding 33%, views 50% of an image)"),
@@ -78,7 +82,7 @@ def test_the_loaders_bottleneck_is_named(parts: tuple[float, float, float], work
 @pytest.mark.parametrize(
     ("parts", "start"),
     [
-        ({"data wait": 50.0, "backward": 50.0}, "the loader: 50% of the time went into waiting for data"),
+        ({"data wait": 50.0, "backward": 50.0}, "the loader: 50% of the time is spent waiting for data"),
         ({"data wait": 1.0, "backward": 60.0, "loss": 39.0}, "the backward pass (60% of the step): precision=bf16,"),
         ({"data wait": 1.0, "backward": 9.0, "optimizer": 90.0}, "the optimizer (90% of the step): its cost does not"),
     ],

@@ -74,8 +74,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr(api, "mean_cross_entropy", stop_in_the_third_epoch)
         with pytest.raises(TrainingStopped):
-            fine_tuned(tmp_path, output=tmp_path / "again", checkpoint_every_steps=7)
-    again = fine_tuned(tmp_path, output=tmp_path / "again", checkpoint_every_steps=7)
+            fine_tuned(tmp_path, output=tmp_path / "again", checkpoint={"every_steps": 7})
+    again = fine_tuned(tmp_path, output=tmp_path / "again", checkpoint={"every_steps": 7})
     assert again.classifier.read_bytes() == whole.classifier.read_bytes()
     assert again.content["details"] == whole.content["details"]
     assert again.content["confusion_matrix"] == whole.content["confusion_matrix"]
@@ -234,8 +234,8 @@ def test_the_page_of_a_run_shows_its_classes_and_its_worst_images(result: Finetu
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"output": None}, "output is not set: give the folder of this run"),
-        ({"init": "weights"}, "checkpoint=timm:test_resnet is a network without weights: add init=random"),
+        ({"output": None}, "output is not set: give a folder for this run"),
+        ({"init": "weights"}, "model=timm:test_resnet is a network without weights: add init=random"),
         ({"data": {"val": "{tmp}/val"}}, "data.train is not set: give labeled images"),
         ({"data": {"train": "{tmp}/flat", "val": "{tmp}/val"}}, "flat has 4 of 4 images outside any sub-folder"),
         ({"data": {"train": "{tmp}/train", "val": "{tmp}/other"}}, "not among the 2 training classes (first: c)"),

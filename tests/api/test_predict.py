@@ -84,7 +84,7 @@ def test_a_format_that_disagrees_is_said_and_the_good_files_stay(
 
     monkeypatch.setattr(export_run, "write_onnx", other_normalization)
     overrides = {"data.check": str(result.output.parent / "val"), "output": str(tmp_path / "out"), "runs": 3}
-    with pytest.raises(ValueError, match=r"^format=onnx disagrees .*\nclassifier.safetensors agreed and lies in"):
+    with pytest.raises(ValueError, match=r"^format=onnx disagrees .*\nclassifier.safetensors agreed and is in"):
         sslight.export_backbone(result.output, overrides, format=["safetensors", "onnx"])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"classifier.safetensors", "export.json"}
 
@@ -195,8 +195,8 @@ def test_the_package_that_a_file_needs_is_named(tmp_path: Path, monkeypatch: pyt
         (["{run}", "synthetic:2", "output={tmp}/no/p.csv"], "there is no folder {tmp}/no; make it first"),
         (["{run}", "{tmp}/nobody", "output={tmp}/p.csv"], "images: 1 of 1 paths are not files"),
         (["{run}", "output={tmp}/p.csv"], "no IMAGES given: write `sslight predict"),
-        (["{run}", "synthetic:2", "output={tmp}/p.csv", "device=cuda"], "device=cuda: torch finds no GPU"),
-        (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv", "device=cuda"], "none.onnx computes on the CPU"),
+        (["{run}", "synthetic:2", "output={tmp}/p.csv", "devices=gpu"], "devices=gpu, but this machine has no GPU"),
+        (["{tmp}/none.onnx", "synthetic:2", "output={tmp}/p.csv", "devices=gpu"], "none.onnx runs on the CPU"),
         (["{run}", "synthetic:2"], "output"),
     ],
 )
@@ -249,3 +249,16 @@ def test_an_onnx_file_with_foreign_metadata_is_refused(key: str, exported: Expor
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="does not say how images become its input"):
         sslight.predict("synthetic:2", tmp_path / "m.onnx")
+
+
+def test_results_become_tables_of_pandas(result: FinetuneResult) -> None:
+    pytest.importorskip("pandas")
+    images = result.output.parent / "val"
+    predicted, embedded = sslight.predict(images, result.output), sslight.embed(images, result.output)
+    table = predicted.to_pandas()
+    assert list(table) == ["label", *predicted.classes]
+    assert list(table.index) == list(predicted.names)
+    assert table["label"].tolist() == list(predicted.labels)
+    assert np.array_equal(table[list(predicted.classes)], predicted.probabilities)
+    assert list(replace(predicted, classes=("label", "other")).to_pandas()) == ["label", "label", "other"]
+    assert np.array_equal(embedded.to_pandas(), embedded.features)

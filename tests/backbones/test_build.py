@@ -51,9 +51,9 @@ def test_a_name_of_weights_is_answered_with_a_network_that_exists() -> None:
 
 
 def test_settings_without_meaning_for_a_backbone_are_refused() -> None:
-    with pytest.raises(ValueError, match="patch_size=8 has no meaning for backbone=resnet18"):
+    with pytest.raises(ValueError, match="patch_size=8 has no effect on backbone=resnet18"):
         build_backbone("resnet18", patch_size=8)
-    with pytest.raises(ValueError, match=r"drop_path=0\.1 has no meaning for backbone=vgg11"):
+    with pytest.raises(ValueError, match=r"drop_path=0\.1 has no effect on backbone=vgg11"):
         build_backbone("vgg11", drop_path=0.1)
 
 
@@ -127,7 +127,7 @@ def test_vits_on_the_feature_map_of_a_cnn_take_views_of_whole_patches(name: str,
     check_image_size(vit, 32, "views.local_size")
     with pytest.raises(ValueError, match=rf"views\.local_size=36 is not a multiple of the patch side {patch} "):
         check_image_size(vit, 36, "views.local_size")
-    with pytest.raises(ValueError, match=f"patch_size=8 has no meaning for backbone={name}"):
+    with pytest.raises(ValueError, match=f"patch_size=8 has no effect on backbone={name}"):
         build_backbone(name, patch_size=8)
 
 

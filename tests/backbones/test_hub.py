@@ -52,7 +52,7 @@ def test_without_a_network_the_advice_is_a_file(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     for source in ("timm:resnet18", "hf-hub:anyone/small"):
         with pytest.raises(
-            ValueError, match=r"cannot be reached: fetch its file of weights .* give that file\.$"
+            ValueError, match=r"cannot be reached: download its weights file .* give that file\.$"
         ) as error:
             load_backbone(source)
         assert str(error.value).startswith(source)

@@ -43,7 +43,9 @@ def test_an_internal_value_error_keeps_its_sentence_and_says_where_the_log_is(
 ) -> None:
     assert failing(lambda: int("three")) == 2
     err = capfd.readouterr().err
-    assert err.startswith("sslight: invalid literal for int() with base 10: 'three' (unforeseen; the log with it is ")
+    assert err.startswith(
+        "sslight: invalid literal for int() with base 10: 'three' (unexpected; please report it with the log "
+    )
     assert err.count("\n") == 1
     assert 'int("three")' in log(tmp_path)
     assert f"sslight {sslight.__version__}, Python 3" in log(tmp_path)
@@ -64,7 +66,10 @@ def test_an_unexpected_error_says_where_the_log_with_it_lies(
 
     assert failing(work) == 1
     err = capfd.readouterr().err
-    assert f"sslight: unexpected {type(error).__name__}: {error} (unforeseen; the log with it is {tmp_path}" in err
+    assert (
+        f"sslight: unexpected {type(error).__name__}: {error} (unexpected; please report it with the log {tmp_path}"
+        in err
+    )
     assert "Traceback" in err
     assert "Traceback" in log(tmp_path)
 
@@ -85,7 +90,7 @@ def test_where_no_log_can_be_written_the_error_is_still_told(
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
     monkeypatch.setattr("sslight.cli.failures.tempfile", SimpleNamespace(gettempdir=lambda: "/proc/none"))
     assert failing(lambda: int("three")) == 2
-    assert "no log could be written, SSLIGHT_TRACEBACK=1 shows where it happened" in capfd.readouterr().err
+    assert "no log could be written; SSLIGHT_TRACEBACK=1 prints the traceback" in capfd.readouterr().err
 
 
 def test_ctrl_c_is_told(failing: Failing, capfd: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def test_import_replaces_nothing_and_takes_nothing_else(
     assert "is not a file of backbone weights" in capsys.readouterr().err
     assert run(monkeypatch, str(checkpoint), f"output={tmp_path}/new.safetensors") == 0
     assert run(monkeypatch, str(tmp_path / "new.safetensors"), f"output={tmp_path}/newer.safetensors") == 2
-    assert "is of this program: use it as it is" in capsys.readouterr().err
+    assert "was written by this program: use it directly" in capsys.readouterr().err
 
 
 def test_import_takes_other_programs_weights_by_the_name_of_their_network(

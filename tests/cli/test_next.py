@@ -79,7 +79,7 @@ def test_the_newest_run_decides_what_comes_next(proposed: Callable[[], list[str]
     assert proposed() == ["sslight report runs/first", "sslight pretrain runs/first resume=true"]
     (run / "backbone.safetensors").touch()
     assert [words.split()[1:3] for words in proposed()] == [
-        ["evaluate", "knn"], ["finetune", "runs/first"], ["export", "runs/first"]
+        ["evaluate", "knn"], ["select", "runs/first"], ["finetune", "runs/first"], ["export", "runs/first"]
     ]  # fmt: skip
     later = Path("runs/classifier")
     (later / "checkpoints").mkdir(parents=True)
@@ -90,6 +90,26 @@ def test_the_newest_run_decides_what_comes_next(proposed: Callable[[], list[str]
         "sslight predict runs/classifier photos output=predictions.csv",
         "sslight export runs/classifier data.check=photos",
     ]
+
+
+def test_the_images_of_the_run_are_proposed(proposed: Callable[[], list[str]]) -> None:
+    for folder in ("album", "others"):
+        draw(Path(folder))
+    run = Path("runs/first")
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "backbone.safetensors").touch()
+    (run / "config.yaml").write_text("method: dino\ndata:\n  train:\n  - others\n")
+    assert "sslight export runs/first data.check=others" in proposed()
+    (run / "config.yaml").write_text("method: dino\ndata:\n  train:\n  - gone\n")
+    assert "sslight export runs/first data.check=album" in proposed()
+
+
+def test_the_pictures_of_a_clone_are_no_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("src/sslight").mkdir(parents=True)
+    Path("Makefile").touch()
+    draw(Path("docs/pictures"))
+    assert alone._look() == (None, [])
 
 
 def test_names_with_spaces_are_quoted(proposed: Callable[[], list[str]]) -> None:

@@ -82,7 +82,7 @@ def test_a_plan_is_printed_saved_and_runs_nothing(
         (["auto", TRAIN, "output=OUT", "hours=0"], "hours=0"),
         (["auto", TRAIN, "output=OUT", "hours=1e-9", *SMALL], "hours=1e-09 is too short for one epoch of 40 images"),
         (["auto", TRAIN, "output=OUT", "backbone=mobilenet_v9"], "the nearest names are"),
-        (["dino_cnn_sslight", TRAIN, "output=OUT", "hours=8"], "hours=8 is for auto"),
+        (["dino_cnn_sslight", TRAIN, "output=OUT", "hours=8"], "hours=8 works with auto"),
         (["auto", TRAIN, "output=FULL"], "is not empty"),
     ],
 )

@@ -116,17 +116,17 @@ def test_a_tilde_is_the_home_in_every_path(monkeypatch: pytest.MonkeyPatch, tmp_
     evaluation = build_evaluate_settings(
         "knn", "timm:resnet18@~/w.pth", parse_assignments(["cache=~/c", "output=~/o"], EvaluateSettings)
     )
-    assert evaluation.checkpoint == "timm:resnet18@/home/me/w.pth"
+    assert evaluation.model == "timm:resnet18@/home/me/w.pth"
     assert (evaluation.cache, evaluation.output) == (Path("/home/me/c"), Path("/home/me/o"))
     detection = build_detect_settings("~/b.pt", {"data": "~/coco", "output": Path("~/o")})
-    assert (detection.checkpoint, detection.data, detection.output) == (
+    assert (detection.model, detection.data, detection.output) == (
         "/home/me/b.pt",
         "/home/me/coco",
         Path("/home/me/o"),
     )
     words = ["classifier=~/c", "output=~/o", "data.check=~/k", "data.calibration=[~/l]", "format=onnx-int8"]
     export = build_export_settings("~/b.pt", parse_assignments(words, ExportSettings))
-    assert (export.checkpoint, export.classifier, export.output) == (
+    assert (export.model, export.classifier, export.output) == (
         "/home/me/b.pt",
         Path("/home/me/c"),
         Path("/home/me/o"),

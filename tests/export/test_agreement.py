@@ -50,7 +50,7 @@ def test_equal_images_may_take_each_others_place() -> None:
     [
         ({"cosine_mean": float("nan")}, "the mean cosine of its features is nan, below 0.9999"),
         ({"signal_to_noise": 30.2}, "what it changes is 30 dB below what tells images apart, less than 40 dB"),
-        ({"same_neighbor": 0.9}, "90.0% of the images keep their nearest neighbour, fewer than 99.0%"),
+        ({"same_neighbor": 0.9}, "90.0% of the images keep their nearest neighbor, fewer than 99.0%"),
         ({"same_knn_class": 0.5}, "50.0% of the images keep their kNN class, fewer than 99.0%"),
         ({"same_class": 0.5}, "50.0% of the images keep the class of the classifier, fewer than 99.0%"),
         ({"largest_difference": float("nan")}, "its outputs are not finite numbers"),

@@ -217,10 +217,10 @@ def test_a_second_export_of_the_same_weights_gets_a_new_folder(tmp_path: Path) -
         ({"data.check": []}, "data.check is not set"),
         ({"data.check": "{tmp}/none"}, "data.check={tmp}/none does not exist"),
         ({"format": "onnx-int8"}, "data.calibration is not set: format=onnx-int8 needs images"),
-        ({"format": "torchvision"}, "torchvision has no twin of backbone=test_resnet"),
+        ({"format": "torchvision"}, "torchvision does not have backbone=test_resnet"),
         ({"format": "tflite"}, "format=tflite: input should be"),
-        ({"output": "{tmp}"}, "exists and nothing is replaced: choose another folder"),
-        ({"data.calibration": "x"}, "data.calibration=x would have no effect: nothing is quantised"),
+        ({"output": "{tmp}"}, "exists and is not overwritten: choose another folder"),
+        ({"data.calibration": "x"}, "data.calibration=x would have no effect: nothing is quantized"),
         ({"input": "nchw"}, "input=nchw would have no effect: no file that takes arrays is in format"),
         ({"batch": 4}, "batch=4 would have no effect: it is of ONNX files, and none is in format"),
         ({"batch": "any"}, "batch=any: input should be"),
@@ -320,7 +320,7 @@ def test_a_converter_that_stops_is_said_and_the_good_files_stay(
         raise RuntimeError("no operator\nfor this")
 
     monkeypatch.setattr(torch.onnx, "export", stopping)
-    sentence = r"^format=onnx cannot be written, its library stops with RuntimeError \(no operator for this\): export"
+    sentence = r"^format=onnx cannot be written, its library failed with RuntimeError \(no operator for this\): export"
     with pytest.raises(ValueError, match=sentence):
         sslight.export_backbone(
             tmp_path / "backbone.safetensors", settings_for(tmp_path, format=["onnx", "safetensors"])

@@ -99,7 +99,7 @@ def test_the_same_seed_builds_the_same_method(tiny: Callable[..., PretrainSettin
             {"backbone": "vit_tiny", "views__global_size": 36, "patch_size": 8},
             r"views\.global_size=36 is not a multipl",
         ),
-        ({"patch_size": 8}, "patch_size=8 has no meaning"),
+        ({"patch_size": 8}, "patch_size=8 has no effect"),
     ],
 )
 def test_settings_that_do_not_fit_the_backbone_are_named(

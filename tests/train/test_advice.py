@@ -10,7 +10,7 @@ def test_up_to_a_tenth_nothing_is_said() -> None:
 def test_idle_cores_call_for_workers() -> None:
     advice = waiting_advice(0.42, workers=3, default=7, cores=8, on_gpu=True)
     assert advice == (
-        "42% of the time went into waiting for data: workers=3 leaves cores idle; leave it out, which means 7 here."
+        "42% of the time is spent waiting for data: workers=3 leaves cores idle: leave it out for the default, 7 here."
     )
 
 

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from sslight.backbones import build_backbone
 from sslight.config import PretrainSettings, build_detect_settings, load_recipe
@@ -159,7 +162,7 @@ def test_a_shell_of_salloc_and_a_batch_script_are_one_process(
     fabric = build_fabric(tiny(), place("cpu"))
     assert fabric.world_size == 1
     line = placement_line(fabric, workers=1, cores=2)
-    assert line.endswith("this SLURM job has 4 tasks, which only `srun sslight ...` starts: this is one process")
+    assert line.endswith("this SLURM job has 4 tasks, but this is one process: `srun sslight ...` starts them all")
 
 
 def test_a_step_of_fewer_tasks_than_its_job_is_taken_as_it_is(slurm: Callable[..., None]) -> None:
@@ -198,6 +201,7 @@ def test_tasks_that_do_not_come_are_missed_with_a_sentence_and_not_for_ever(
 
 TASK = """
 import torch
+from lightning_fabric import Fabric
 from sslight.config import load_recipe
 from sslight.train import build_fabric, place
 fabric = build_fabric(load_recipe("quickstart"), place("auto"))
@@ -227,3 +231,19 @@ def test_two_tasks_of_srun_with_ntasks_alone_meet() -> None:
         for process in processes:
             process.kill()
             process.communicate()
+
+
+@pytest.mark.parametrize(("capability", "said"), [((7, 5), False), ((8, 0), True), ((10, 0), True)])
+def test_tf32_is_named_only_where_the_gpu_has_it(
+    capability: tuple[int, int], said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    fabric = SimpleNamespace(device=torch.device("cuda"), world_size=1)
+    line = placement_line(cast(Fabric, fabric), workers=1, cores=2)
+    assert ("TF32" in line) == said
+
+
+def test_lightning_announces_nothing(tiny: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    build_fabric(tiny(precision="bf16"), place("cpu"))
+    assert capfd.readouterr().err == ""

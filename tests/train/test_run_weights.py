@@ -44,5 +44,5 @@ def test_files_and_names_stand_for_themselves_and_other_folders_are_refused(tmp_
         assert weights_in(name) == name
     with pytest.raises(ValueError, match=r"checkpoints is a folder without a run \(config.yaml\): give a run folder"):
         weights_in(str(tmp_path / "checkpoints"))
-    with pytest.raises(ValueError, match="young is a run without weights yet: wait for its first checkpoint"):
+    with pytest.raises(ValueError, match="young is a run that has no weights yet: wait for its first checkpoint"):
         weights_in(str(run_folder(tmp_path / "young")))

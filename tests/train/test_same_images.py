@@ -1,4 +1,4 @@
-"""A run goes on with the images that it began with, wherever they lie, and with no others."""
+"""A run continues with the images it began with, wherever they lie, and with no others."""
 
 import shutil
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def test_other_images_are_one_sentence_with_what_differs(
 ) -> None:
     change(tmp_path / "images")
     with pytest.raises(
-        ValueError, match=rf"goes on with the images that it began with, and data.train has {words}: give the same ones"
+        ValueError, match=rf"continues with the images it began with, and data.train has {words}: give the same ones"
     ):
         stopped()
 

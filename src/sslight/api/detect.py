@@ -40,9 +40,9 @@ def detect(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, *
 
 def detect_with(settings: DetectSettings) -> DetectionResult | None:
     """:func:`detect` with settings that are already resolved."""
-    given = settings.checkpoint
+    given = settings.model
     checkpoint = weights_in(given, whole=settings.network == "teacher")
-    settings = settings.model_copy(update={"checkpoint": checkpoint})
+    settings = settings.model_copy(update={"model": checkpoint})
     placement = place(settings.devices)
     if settings.batch_size % placement.world_size:
         raise ValueError(

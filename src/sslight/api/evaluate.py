@@ -37,15 +37,15 @@ def evaluate_backbone(
 
 def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:
     """:func:`evaluate_backbone` with settings that are already resolved."""
-    given = settings.checkpoint
+    given = settings.model
     whole = settings.protocol == "semi" or settings.network == "teacher"
-    settings = settings.model_copy(update={"checkpoint": weights_in(given, whole=whole)})
+    settings = settings.model_copy(update={"model": weights_in(given, whole=whole)})
     placement = place(settings.devices)
     if placement.world_size > 1:
         check_evaluation(settings)  # before this process starts others
     fabric = build_fabric(settings, placement)
     fabric.launch()
-    Progress(shown=fabric.is_global_zero and settings.checkpoint != given).say(f"of {given}: {settings.checkpoint}")
+    Progress(shown=fabric.is_global_zero and settings.model != given).say(f"of {given}: {settings.model}")
     return run_evaluation(settings, fabric=fabric, workers=evaluation_workers(settings, placement))
 
 

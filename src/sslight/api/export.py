@@ -33,7 +33,7 @@ def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None 
 def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda line: None) -> ExportResult:
     """:func:`export_backbone` with settings that are already resolved; ``say`` is called with a line at every stage."""
     resolved = _resolved(settings)
-    folder = run_folder_of(resolved.checkpoint)
+    folder = run_folder_of(resolved.model)
     files = result_files(folder) if "timm" in settings.format else []
     if resolved.classifier is not None:  # then other trainings with labels measured other networks
         given = resolved.classifier.expanduser()
@@ -49,14 +49,14 @@ def _trains(result: Mapping[str, Any]) -> bool:
 
 def _resolved(settings: ExportSettings) -> ExportSettings:
     """A run folder stands for its weights, one of a classifier with its own backbone for both."""
-    given = Path(settings.checkpoint).expanduser() if settings.classifier is None else settings.classifier
+    given = Path(settings.model).expanduser() if settings.classifier is None else settings.classifier
     file = given / CLASSIFIER_FILE if given.is_dir() else given
     if is_classifier_file(file):
-        return settings.model_copy(update={"checkpoint": str(file), "classifier": file})
+        return settings.model_copy(update={"model": str(file), "classifier": file})
     if backbone := fine_tuned_backbone(given):
-        return settings.model_copy(update={"checkpoint": str(backbone), "classifier": given})
-    weights = weights_in(settings.checkpoint, whole=settings.network == "teacher")
-    return settings.model_copy(update={"checkpoint": weights})
+        return settings.model_copy(update={"model": str(backbone), "classifier": given})
+    weights = weights_in(settings.model, whole=settings.network == "teacher")
+    return settings.model_copy(update={"model": weights})
 
 
 def _nearest_other(features: Tensor) -> Tensor:

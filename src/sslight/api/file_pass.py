@@ -54,19 +54,20 @@ class OpenedFile:
 
 
 def open_file(
-    checkpoint: str | Path, *, network: str = "student", image_size: int | None = None, device: str | None = None
+    checkpoint: str | Path, *, network: str = "student", image_size: int | None = None, devices: str = "auto"
 ) -> OpenedFile:
     path = Path(checkpoint).expanduser()
     path = path / CLASSIFIER_FILE if (path / CLASSIFIER_FILE).is_file() else path
     is_for_devices = path.suffix.lower() in _RUNTIMES
     if network != "student" and (is_for_devices or is_classifier_file(path)):
         raise ValueError(f"network={network}: {path} holds one network: leave network out.")
-    if device == "cuda" and (is_for_devices or not torch.cuda.is_available()):
-        why = f"{path} computes on the CPU" if is_for_devices else "torch finds no GPU on this machine"
-        raise ValueError(f"device=cuda: {why}: leave device out.")
+    on_gpu = torch.cuda.is_available() and devices != "cpu"
+    if devices == "gpu" and (is_for_devices or not on_gpu):
+        why = f"{path} runs on the CPU" if is_for_devices else "this machine has no GPU that PyTorch can use"
+        raise ValueError(f"devices=gpu, but {why}: leave devices out.")
     if is_for_devices:
         return _open_for_device(path, image_size)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if on_gpu else "cpu"
     if is_classifier_file(path):
         file = open_classifier(path)
         info, size = file.info, image_size or file.info.image_size

@@ -92,19 +92,17 @@ def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
     """:func:`finetune` with settings that are already resolved."""
     output = settings.output
     if output is None:
-        raise ValueError("output is not set: give the folder of this run, such as output=runs/classifier.")
+        raise ValueError("output is not set: give a folder for this run, such as output=runs/classifier.")
     if (output / FILE_NAME).exists():
         raise ValueError(f"output={output} already holds {FILE_NAME}: choose another folder.")
-    settings = settings.model_copy(
-        update={"checkpoint": weights_in(settings.checkpoint, whole=settings.network == "teacher")}
-    )
+    settings = settings.model_copy(update={"model": weights_in(settings.model, whole=settings.network == "teacher")})
     run, placement = RunFolder(output), place(settings.devices)
     fabric = build_fabric(settings, placement)
     fabric.launch()
     with failing_together():
         run.check(settings)
         sets = _labeled_sets(settings)
-        model = load_model(settings.checkpoint, network=settings.network, seed=settings.seed)
+        model = load_model(settings.model, network=settings.network, seed=settings.seed)
         finetuning = _prepare(settings, sets, model, fabric, evaluation_workers(settings, placement))
     with failing_together():
         if fabric.is_global_zero:
@@ -267,8 +265,7 @@ class _Finetuning:
         said += filter(None, [passed_over_in_words(passed_over(sets.train)), *self._notes()])
         options = RunOptions(
             settings=settings,
-            every_steps=settings.checkpoint_every_steps,
-            every_minutes=settings.checkpoint_every_minutes,
+            **settings.checkpoint.model_dump(),
             placement="; ".join(said),
             data={"data.train": _fingerprint(sets.train, sets.classes, sets.train_labels)},
         )

@@ -46,6 +46,10 @@ class Embeddings:
     unreadable: tuple[BadImage, ...]
     neighbors: Neighbors | None = None
 
+    def to_pandas(self) -> Any:
+        """A DataFrame with a column per feature, indexed by name. Needs pandas."""
+        return import_module("pandas").DataFrame(self.features.numpy(), index=list(self.names))
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -65,6 +69,12 @@ class Predictions:
     unreadable: tuple[BadImage, ...]
     neighbors: Neighbors | None = None
 
+    def to_pandas(self) -> Any:
+        """A DataFrame with a column of labels and one of probabilities per class, indexed by name. Needs pandas."""
+        frame = import_module("pandas").DataFrame(self.probabilities.numpy(), list(self.names), list(self.classes))
+        frame.insert(0, "label", self.labels, allow_duplicates=True)  # a class may be called so, too
+        return frame
+
 
 def embed(
     images: str | Path | Sequence[str | Path],
@@ -75,11 +85,11 @@ def embed(
     image_size: int | None = None,
     batch_size: int = 64,
     workers: int | None = None,
-    device: str | None = None,
+    devices: str = "auto",
     tar_image: str | None = None,
     neighbors: int | None = None,
 ) -> Embeddings:
-    """Features of images, as the kNN protocol sees them: center view, normalised as in pre-training.
+    """Features of images, as the kNN protocol sees them: center view, normalized as in pre-training.
 
     ``embed("images", "runs/first/backbone.safetensors").features``
 
@@ -94,7 +104,7 @@ def embed(
         image_size: Side in px of the center view; None takes that of the file.
         batch_size: Images that pass through the network at once; without influence on the result beyond rounding.
         workers: Processes that decode; None takes none on a CPU, else the cores of this machine.
-        device: ``cpu`` or ``cuda``; None takes a GPU if there is one. Files for devices compute on the CPU.
+        devices: ``auto`` (a GPU if there is one), ``cpu`` or ``gpu``. Files for devices run on the CPU.
         tar_image: Which image of a sample of several in tar shards, as ``data.tar_image``.
         neighbors: So many of the other images, those most alike, are named for each image; None for none.
 
@@ -107,7 +117,7 @@ def embed(
         _parquet()
     source = images_at(images, tar_image)
     _check_neighbors(neighbors, len(source))
-    opened = open_file(checkpoint, network=network, image_size=image_size, device=device)
+    opened = open_file(checkpoint, network=network, image_size=image_size, devices=devices)
     through = FilePass(opened, source, (0,), batch_size, workers)
     passed = through.whole(output)
     features = passed.values[0]
@@ -125,7 +135,7 @@ def predict(
     output: str | Path | None = None,
     batch_size: int = 64,
     workers: int | None = None,
-    device: str | None = None,
+    devices: str = "auto",
     tar_image: str | None = None,
     neighbors: int | None = None,
 ) -> Predictions:
@@ -134,7 +144,7 @@ def predict(
     ``predict("images", "runs/classifier").labels``
 
     Args:
-        images, batch_size, workers, device, tar_image, neighbors: As for :func:`embed`.
+        images: As for :func:`embed`, like all that is not listed here.
         classifier: The run folder of :func:`finetune`, its ``classifier.safetensors``, or an export of a classifier
             (``.safetensors``, ``.onnx``, ``.tflite`` or ``.pte``).
         output: A new ``.csv`` file to write; else as for :func:`embed`.
@@ -143,7 +153,7 @@ def predict(
         ValueError: as for :func:`embed`, or the file has no classifier.
     """
     output = new_result(output, PredictSettings.suffixes)
-    opened = open_file(classifier, device=device)
+    opened = open_file(classifier, devices=devices)
     if not opened.classes:
         raise ValueError(
             f"{classifier} has no classifier: give the run folder of `sslight finetune`, or a file exported with one."

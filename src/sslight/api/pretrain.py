@@ -112,7 +112,7 @@ def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = 
     # Whatever can be refused is refused first, the cheapest first; nothing is written until all is well.
     settings = _from_public_weights(settings)
     if settings.output is None:
-        raise ValueError("output is not set: give the folder of this run, such as output=runs/first.")
+        raise ValueError("output is not set: give a folder for this run, such as output=runs/first.")
     if not settings.data.train:
         raise ValueError("data.train is not set: give your images, such as data.train=images (or synthetic:2000).")
     run = RunFolder(settings.output)

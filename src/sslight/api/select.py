@@ -57,17 +57,17 @@ def select(
     image_size: int | None = None,
     batch_size: int = 64,
     workers: int | None = None,
-    device: str | None = None,
+    devices: str = "auto",
     tar_image: str | None = None,
 ) -> Selection:
-    """Which images to label: those that raise most the mean similarity of all images to the labeled one most alike.
+    """Which images to label: those that most raise the mean similarity of all images to their most similar labeled one.
 
     ``select("images", "runs/first", num=300, output="to_label.csv")``
 
-    What that gains over a random choice is in ``benchmarks/results/labels.md``.
+    The gain over a random choice is in ``benchmarks/results/labels.md``.
 
     Args:
-        images, checkpoint, network, image_size, batch_size, workers, device, tar_image: As for :func:`embed`.
+        images: As for :func:`embed`, like all that is not listed here.
         num: Images to choose; fewer where all others have labels or are near-duplicates. The first ones of the choice
             are what a smaller ``num`` gives (of more than 10,000 images while ``num`` is at most 2,000).
         output: A new ``.csv`` file to write, with the columns ``name``, ``label`` (empty), ``order`` and
@@ -89,7 +89,7 @@ def select(
     if not 1 <= num < len(source):
         raise ValueError(f"num={num} cannot be chosen from {len(source):,} images: choose 1 to {len(source) - 1:,}.")
     known = np.zeros(0, np.int64) if labeled is None else labeled_rows(source, str(labeled), "labeled")
-    opened = open_file(checkpoint, network=network, image_size=image_size, device=device)
+    opened = open_file(checkpoint, network=network, image_size=image_size, devices=devices)
     through = FilePass(opened, source, (0,), batch_size, workers)
     passed = through.whole(output)
     known = np.flatnonzero(np.isin(passed.rows, known))  # of the readable ones

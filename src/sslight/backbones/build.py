@@ -1,4 +1,4 @@
-"""Backbones by name: any timm model as images in, one feature vector an image out."""
+"""Backbones by name: any timm model, images in, one feature vector per image out."""
 
 import difflib
 import re
@@ -28,9 +28,9 @@ def build_backbone(
 ) -> nn.Module:
     """A timm model without classifier, with new random weights, in training mode.
 
-    It maps normalised images ``[B, 3, H, W]`` to features ``[B, num_features]``. The paper's CNNs start
+    It maps normalized images ``[B, 3, H, W]`` to features ``[B, num_features]``. The paper's CNNs start
     like torchvision's networks, which the original used; plain ViTs like the original's; all others as timm
-    initialises them. Nothing is downloaded.
+    initializes them. Nothing is downloaded.
 
     Args:
         name: mobilenet_v2, resnet18, resnet34, resnet50, vit_tiny or any timm name.
@@ -40,7 +40,7 @@ def build_backbone(
         drop_path: Largest rate of stochastic depth, rising linearly from 0 over the blocks.
 
     Raises:
-        ValueError: the name is unknown, or ``patch_size`` or ``drop_path`` has no meaning for it.
+        ValueError: the name is unknown, or ``patch_size`` or ``drop_path`` has no effect on it.
     """
     architecture = timm_name(name)
     arguments: dict[str, Any] = {}
@@ -53,7 +53,7 @@ def build_backbone(
     if patch_size is not None:
         if not is_model_in_modules(architecture, _VIT_MODULES):
             raise ValueError(
-                f"patch_size={patch_size} has no meaning for backbone={name}, which does not cut images into patches: "
+                f"patch_size={patch_size} has no effect on backbone={name}, which has no patches: "
                 f"set patch_size=null or choose a ViT."
             )
         arguments["patch_size"] = patch_size
@@ -64,7 +64,7 @@ def build_backbone(
     except TypeError as error:
         if drop_path == 0 or "drop_path_rate" not in str(error):
             raise
-        rule = f"drop_path={drop_path:g} has no meaning for backbone={name}, which has no stochastic depth"
+        rule = f"drop_path={drop_path:g} has no effect on backbone={name}, which has no stochastic depth"
         raise ValueError(f"{rule}: set drop_path=0.") from None
     if type(backbone) is VisionTransformer and backbone.pos_embed is not None:
         MultiSizeVisionTransformer.adopt(backbone)
@@ -74,14 +74,14 @@ def build_backbone(
 
 
 def timm_name(name: str) -> str:
-    """The name that timm has for a backbone. Raises ValueError, with the nearest names, if it has none."""
+    """Timm's name of a backbone. Raises ValueError, with the nearest names, if there is none."""
     network = re.split("[:/]", name)[-1].partition(".")[0]  # of timm:NETWORK.TAG, hf-hub:OWNER/NETWORK.TAG
     architecture = ALIASES.get(network, network)
     if timm.is_model(architecture):
         if network == name:
             return architecture
         raise ValueError(
-            f"backbone={name} names pre-trained weights, and the network starts from new ones: write {network}."
+            f"backbone={name} names pre-trained weights, but the network starts from new ones: write {network}."
         )
     nearest = difflib.get_close_matches(network, [*ALIASES, *timm.list_models()], n=3, cutoff=0.4)
     remedy = f"the nearest names are {', '.join(nearest)}" if nearest else "timm.list_models() lists all"
@@ -89,9 +89,9 @@ def timm_name(name: str) -> str:
 
 
 def num_features(backbone: nn.Module) -> int:
-    """Length of a backbone's feature vector: what its forward pass really gives.
+    """Length of a backbone's feature vector, as its forward pass gives it.
 
-    timm's own ``num_features`` is that of the last feature map, to which networks like MobileNetV3 add a layer.
+    timm's ``num_features`` is that of the last feature map; networks like MobileNetV3 add a layer after it.
     """
     features = backbone.head_hidden_size
     assert isinstance(features, int)
@@ -101,9 +101,8 @@ def num_features(backbone: nn.Module) -> int:
 def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None:
     """Refuse a view size that the backbone cannot take, by passing one blank image through it.
 
-    Neither the backbone's state nor the random stream changes. ``setting`` holds the size (px), for the message.
-    Raises ValueError if it is not a multiple of the patch side, or the network refuses it, with the settings that fit,
-    if its own size does.
+    The backbone's state and the random stream do not change. ``setting`` names the size (px) in the message. Raises
+    ValueError, with the settings that fit, if it is not a multiple of the patch side or the network refuses it.
     """
     if isinstance(backbone, VisionTransformer | Eva):
         patch = backbone.patch_embed.feat_ratio()
@@ -129,7 +128,7 @@ def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None
 
 
 def _refusal(backbone: nn.Module, image_size: int) -> str | None:
-    """Why the backbone gives no feature vector for a blank image of this side; None if it does."""
+    """Why the backbone fails on a blank image of this side; None if it does not."""
     parameter = next(backbone.parameters())
     blank = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
     was_training = backbone.training
@@ -146,9 +145,9 @@ def _refusal(backbone: nn.Module, image_size: int) -> str | None:
 
 
 def patch_side(name: str, patch_size: int | None = None) -> int | None:
-    """Side in px of the patches that a ViT cuts views into, by which their sides must divide; None without patches.
+    """Side in px of a ViT's patches, which must divide the view sizes; None without patches.
 
-    ``patch_size`` takes the place of the architecture's own. Raises ValueError for a name that timm does not know.
+    ``patch_size`` replaces the architecture's own. Raises ValueError for a name that timm does not know.
     """
     architecture = timm_name(name)
     if not is_model_in_modules(architecture, _VIT_MODULES):

@@ -8,9 +8,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def checkpoint_gradients(backbone: nn.Module, name: str) -> None:
-    """Let a timm network compute its activations again in the backward pass instead of keeping them, in place.
+    """Make a timm network recompute its activations in the backward pass instead of keeping them, in place.
 
-    Raises ValueError if the network, which the user calls ``name``, has no such mode.
+    Raises ValueError if the network, called ``name`` by the user, has no such mode.
     """
     try:
         backbone.set_grad_checkpointing()  # type: ignore[operator]
@@ -22,9 +22,9 @@ def checkpoint_gradients(backbone: nn.Module, name: str) -> None:
 
 
 def count_statistics_once(backbone: nn.Module) -> None:
-    """Keep the second forward pass from counting the same batch twice in the running statistics of batch norms.
+    """Keep the second forward pass from updating the running statistics of batch norms again.
 
-    To be called once these are what they will stay: conversion to synchronised ones loses it.
+    Call it after any conversion to synchronized batch norms, which would undo it.
     """
     for module in backbone.modules():
         if isinstance(module, _BatchNorm):

@@ -15,7 +15,7 @@ def has_class_token(backbone: nn.Module) -> bool:
 class LastBlocks(nn.Module):
     """``x [B, 3, H, W]`` → the class tokens of the last ``num_blocks`` blocks, ``[B, num_blocks · D]``.
 
-    Each passes through the final norm; the oldest block comes first. Raises ValueError if the backbone has no class
+    Each passes through the final norm; the earliest block comes first. Raises ValueError if the backbone has no class
     token, or fewer blocks.
     """
 

@@ -1,4 +1,4 @@
-"""Weights as a number that changes when they change."""
+"""A fingerprint of weights."""
 
 import hashlib
 

@@ -29,13 +29,13 @@ def is_public(source: str) -> bool:
 def find_public(source: str) -> PublicWeights:
     """What a public name stands for; for ``hf-hub:`` its description is downloaded.
 
-    Raises ValueError if there is no such network or description, or no network to fetch it with.
+    Raises ValueError if there is no such network or description, or it cannot be downloaded.
     """
     kind, _, name = source.partition(":")
     if kind == "timm":
         config = timm_config(name)
         if not config.get("hf_hub_id"):
-            raise ValueError(f"{source}: timm knows no public weights of it; give a file of weights instead.")
+            raise ValueError(f"{source}: timm knows no public weights for it; give a weights file instead.")
         return PublicWeights(timm_name(name.partition(".")[0]), config, config["hf_hub_id"])
     content = json.loads(_fetch(name, ("config.json",), source).read_text(encoding="utf-8"))
     try:
@@ -51,7 +51,7 @@ def fetch_public(public: PublicWeights, source: str) -> Path:
 
 
 def timm_config(name: str) -> dict[str, Any]:
-    """What timm says of an architecture, or of one of its weights (``NAME.TAG``): input size, mean, std, classifier.
+    """What timm knows of an architecture or of its weights (``NAME.TAG``): input size, mean, std, classifier.
 
     Raises ValueError for a name or tag that timm does not know.
     """
@@ -75,11 +75,11 @@ def _fetch(repository: str, names: tuple[str, ...], source: str) -> Path:
         except LocalEntryNotFoundError:
             raise ValueError(
                 f"{source} is not on this machine, and the hub (huggingface.co) cannot be reached: "
-                f"fetch its file of weights where there is a network, and give that file."
+                "download its weights file elsewhere and give that file."
             ) from None
         except EntryNotFoundError:
             continue
         except Exception as error:  # of the network, of rights, of the name
             reason = " ".join(str(error).split())[:150] or type(error).__name__
             raise ValueError(f"{source} cannot be fetched from the hub ({reason}): give a file instead.") from None
-    raise ValueError(f"{source} has no file {' or '.join(names)} on the hub: give a file of weights instead.")
+    raise ValueError(f"{source} has no file {' or '.join(names)} on the hub: give a weights file instead.")

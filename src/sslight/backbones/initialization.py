@@ -11,11 +11,11 @@ _SMOOTH_SHARE = 0.7
 
 
 def initialize_as_torchvision(backbone: nn.Module) -> None:
-    """Give a CNN the initial weights that torchvision's networks have, which the original trained.
+    """Give a CNN torchvision's initial weights, which the original used.
 
-    Convolutions are normal with variance 2 / fan-out (He et al., ICCV 2015); norms start at scale 1 and
-    shift 0. timm differs in two points: the fan-out of depth-wise kernels, which it divides by the
-    groups, and the last norm of a ResNet block, which it starts at scale 0.
+    Convolutions are normal with variance 2 / fan-out (He et al., ICCV 2015); norms start at scale 1 and shift 0. timm
+    differs in two points: it divides the fan-out of depth-wise kernels by the groups, and starts the last norm of a
+    ResNet block at scale 0.
     """
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
@@ -30,13 +30,12 @@ def initialize_as_torchvision(backbone: nn.Module) -> None:
 def initialize_smoothly(backbone: nn.Module) -> None:
     """Change a new MobileNet's weights so that two crops of an image agree before training.
 
-    What two crops share is mostly coarse. Random kernels have no mean and pass on the fine structure instead,
-    and in training mode MobileNetV2's 52 norms restore its size: the first targets say next to nothing about
-    the image, and a run of few epochs ends before they do. Here depth-wise kernels move most of the way to the
-    positive mean filter of the same norm, the stem's to that of their own mean, and residual branches start
-    at 0 through the scale of their last norm (Goyal et al., arXiv 1706.02677, section 5.1). Draws no random
-    numbers. Networks without inverted residual blocks stay as they are; ResNets lost by such a change.
-    Measured, with the share: benchmarks/results/tiny-imagenet.md.
+    What two crops share is mostly coarse. Random kernels have no mean, so they pass on the fine structure instead, and
+    in training mode MobileNetV2's 52 norms restore its size: the first targets say almost nothing about the image, and
+    a short run ends before they do. Here, depth-wise kernels move most of the way to the positive mean filter of the
+    same norm, the stem's kernels to that of their own mean, and residual branches start at 0 through the scale of their
+    last norm (Goyal et al., arXiv 1706.02677, section 5.1). Draws no random numbers. Networks without inverted residual
+    blocks stay unchanged; ResNets got worse with such a change. Measured in benchmarks/results/tiny-imagenet.md.
     """
     if not any(isinstance(module, InvertedResidual) for module in backbone.modules()):
         return

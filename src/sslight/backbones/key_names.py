@@ -1,4 +1,4 @@
-"""The names of a network's parameters in other programs: torchvision's, and those of layers by number."""
+"""The names of a network's parameters in other programs: torchvision's, and layers by number."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,9 +23,9 @@ _TORCHVISION_EPS = {"mobilenetv3_large_100": 1e-3, "mobilenetv3_small_100": 1e-3
 
 
 def to_torchvision_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of a timm network, with or without its classifier, to torchvision's names, in their order.
+    """Rename the entries of a timm network, with or without classifier, to torchvision's names, in their order.
 
-    Raises ValueError if torchvision has no such network (it has none of ViT-Tiny).
+    Raises ValueError if torchvision has no such network (it has no ViT-Tiny).
     """
     architecture = timm_name(name)
     if architecture not in TORCHVISION_NAMES:
@@ -38,9 +38,9 @@ def to_torchvision_keys(name: str, state: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def other_names(architecture: str, expected: list[str]) -> Iterator[dict[str, str]]:
-    """The names that the entries ``expected`` of a timm network may have in a file, with timm's; timm's come first.
+    """The names that the entries ``expected`` of a timm network may have in a file; timm's come first.
 
-    The last may be those of layers by number, as in ``nn.Sequential(*resnet.children())``, which the original has.
+    The last may be layers by number, as in ``nn.Sequential(*resnet.children())``, which the original uses.
     """
     yield {key: key for key in expected}
     theirs = {}

@@ -1,4 +1,4 @@
-"""A network's weights among all that a file may hold: under any prefix, in any program's names, beside anything."""
+"""Find a network's weights in a file: under any prefix, with any program's names, beside anything else."""
 
 import math
 import re
@@ -22,7 +22,7 @@ _NOT_WEIGHTS = ("num_batches_tracked", "total_ops", "total_params", "relative_po
 
 
 def tensors_in(content: Any) -> dict[str, Tensor]:
-    """All tensors of nested dicts and of modules that were saved whole, by dotted path; without those of optimisers."""
+    """All tensors of nested dicts and of whole saved modules, by dotted path, except those of optimizers."""
     found: dict[str, Tensor] = {}
     seen = set()
     waiting = [("", content, 0)]
@@ -93,7 +93,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -
 def _best_place(
     tensors: Mapping[str, Tensor], architecture: str, expected: list[str], network: str, source: str
 ) -> tuple[str, dict[str, str]]:
-    """The prefix under which most entries of the network are, and the names that they have there with timm's."""
+    """The prefix under which most entries of the network are, and their names there beside timm's."""
     needed = sum(not key.endswith(_NOT_WEIGHTS) for key in expected)
     most, places, names = 0, Counter[str](), {key: key for key in expected}
     for spelling in other_names(architecture, expected):
@@ -114,14 +114,14 @@ def _starts(key: str) -> Iterable[int]:
 
 
 def _part(key: str, prefix: str) -> str:
-    """The first word of ``key`` in which it differs from the path ``prefix``."""
+    """The first word in which ``key`` differs from the path ``prefix``."""
     words, path = key.split("."), prefix.split(".")
     same = next((i for i, (word, step) in enumerate(zip(words, path, strict=False)) if word != step), 0)
     return words[same]
 
 
 def _adapted(module: nn.Module, key: str, value: Tensor, expected: Tensor, notes: list[str]) -> Tensor:
-    """An entry in the shape that ``module`` has for it, where that loses nothing; else as it is."""
+    """An entry in the shape that ``module`` needs, if nothing is lost; else as it is."""
     if value.shape == expected.shape:
         return value
     if [side for side in value.shape if side != 1] == [side for side in expected.shape if side != 1]:
@@ -155,7 +155,7 @@ def _check_fit(
     if not strict and fitting < 0.5 * len(weights):
         raise ValueError(
             f"the weights in {source} are not those of {name}: {fitting} of {len(weights)} entries fit "
-            f"(the first that does not: {[*missing, *shapes][0]}); name the network that the file is of."
+            f"(the first that does not: {[*missing, *shapes][0]}); name the network of the file."
         )
     text = "; ".join(f"{problem}: {_listed(names)}" for problem, names in problems.items() if names)
     patches = [key for key in shapes if key.startswith("patch_embed.proj.weight")]

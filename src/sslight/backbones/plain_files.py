@@ -1,4 +1,4 @@
-"""Files of ``torch.save`` as tensors and plain data: nothing that a file names is imported or called."""
+"""Read ``torch.save`` files as tensors and plain data: nothing in a file is imported or called."""
 
 import pickle
 import tarfile
@@ -18,17 +18,17 @@ _RUN_CODE |= {f"{module}.{name}" for module in ("builtins", "__builtin__") for n
 
 
 class Inert(dict[str, Any]):
-    """What stands for an object of any class that is not plain data: its attributes and items."""
+    """Stands for an object of any class that is not plain data: its attributes and items."""
 
 
 class _Global(str):
-    """The dotted name of a class or function, which is all that is read of it."""
+    """The dotted name of a class or function; nothing else of it is read."""
 
 
 class _PlainUnpickler(pickle._Unpickler):  # its loop in C has no hooks for what is refused here
-    """The stack machine of pickle without its power: no import, no call, no change but to lists and dicts of its own.
+    """Pickle's stack machine without its power: no import, no call, and changes only to its own lists and dicts.
 
-    Tensors, lists, tuples, dicts, texts and numbers come out as themselves, all else as :class:`Inert`.
+    Tensors, lists, tuples, dicts, strings and numbers come out as themselves, everything else as :class:`Inert`.
     """
 
     stack: list[Any]
@@ -146,11 +146,11 @@ def _tensor(storage: Any, dtype: torch.dtype, offset: int, size: Any, stride: An
 
 
 def load_plain(path: Path, *, mapped: bool = True) -> Any:
-    """What ``torch.save`` wrote to ``path``: tensors and plain data, and :class:`Inert` in place of all else.
+    """What ``torch.save`` wrote to ``path``: tensors and plain data, and :class:`Inert` instead of everything else.
 
-    So a configuration, an optimiser or the state of a trainer beside the weights does no harm, and nothing in the
-    file is executed. With ``mapped`` tensors are read from the file when they are used, for which it must stay.
-    Raises ValueError, whose text is the reason alone, if it is damaged, is no such file, or would run code.
+    A configuration, an optimizer or a trainer's state beside the weights does no harm, and nothing in the file is
+    executed. With ``mapped``, tensors are read from the file when used, so the file must stay. Raises ValueError, whose
+    text is only the reason, if it is damaged, not such a file, or would run code.
     """
     reader = types.SimpleNamespace(
         __name__=__name__, Unpickler=_PlainUnpickler, load=lambda file, **kinds: _PlainUnpickler(file, **kinds).load()
@@ -170,14 +170,14 @@ def load_plain(path: Path, *, mapped: bool = True) -> Any:
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether a file looks like one of ``torch.save``, or like a tar archive, which may have its suffix."""
+    """Whether a file looks like ``torch.save`` wrote it, or like a tar archive, which may have its suffix."""
     with path.open("rb") as file:
         legacy = file.read(len(_LEGACY_TORCH)) == _LEGACY_TORCH
     return legacy or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse programs, and members that may unfold to more than the file holds; torch.save never compresses."""
+    """Refuse programs, and members that may unpack to more than the file holds; torch.save never compresses."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):

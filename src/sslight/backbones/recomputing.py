@@ -16,9 +16,9 @@ from torch.autograd.function import once_differentiable
 
 
 def keep_results(network: nn.Module, *kinds: type[nn.ReLU] | type[nn.ReLU6]) -> None:
-    """Let the activations of these ``kinds`` keep their result, not their input: the same values and gradients.
+    """Make activations of these ``kinds`` keep their result, not their input: the same values and gradients.
 
-    PyTorch's ReLU6 keeps its input, and in place a copy of it. Its ReLU keeps the result, but where
+    PyTorch's ReLU6 keeps its input, or a copy of it if in place. Its ReLU keeps the result, but where
     :func:`norms_computed_again` does not see it.
     """
     for module in network.modules():
@@ -65,7 +65,7 @@ class _Clamp(torch.autograd.Function):
 
 
 def norms_computed_again() -> AbstractContextManager[Any]:
-    """Around a forward pass: its backward pass, of which there may be one, computes norms and activations again.
+    """Around a forward pass: its one backward pass recomputes norms and activations.
 
     Batch statistics are kept, so nothing is counted or exchanged twice. Compiled networks decide by themselves.
     """

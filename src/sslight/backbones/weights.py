@@ -28,7 +28,7 @@ CHECKPOINT_FORMAT = "sslight-checkpoint"
 _LARGEST_SIDE = 4096
 _ASSUMED = "normalization"  # a note of who says it, where the file does not
 _REMEDY = "give a run folder, or a file of weights: .safetensors, .pth, .pt, .ckpt or .pth.tar"
-# What is learnt by gradients, and what follows it as a mean, whatever the method calls them.
+# The network trained by gradients and the one that follows it as a mean, whatever the method calls them.
 _SAME_PART = {"student": ("student", "network", "query"), "teacher": ("teacher", "key")}
 
 
@@ -38,7 +38,7 @@ class BackboneInfo:
 
     ``name``, ``image_size`` (px) and ``patch_size`` (px or None) as in
     :func:`~sslight.backbones.build_backbone`; ``mean`` and ``std`` of the channels (of 0–1) by which
-    its input is normalised; ``num_features`` (None where the file does not say); ``notes``: free text.
+    its input is normalized; ``num_features`` (None where the file does not say); ``notes``: free text.
     """
 
     name: str
@@ -123,7 +123,7 @@ class WeightsFile:
     own: bool = False
 
     def described(self) -> BackboneInfo:
-        """The info; ValueError where there is none."""
+        """The info; raises ValueError if there is none."""
         if self.info is None:
             raise ValueError(
                 f"{self.source} does not say which backbone it holds: name it, as in timm:resnet50@{self.source} "
@@ -203,7 +203,7 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
 def load_backbone(path: str | Path, *, network: str = "student", backbone: str | None = None) -> nn.Module:
     """A pre-trained backbone as a timm module in eval mode: ``x [B, 3, H, W]`` → ``[B, num_features]``.
 
-    The input is RGB of 0–1, normalised by ``mean`` and ``std`` of :func:`read_backbone_info`.
+    The input is RGB of 0–1, normalized by ``mean`` and ``std`` of :func:`read_backbone_info`.
 
     Args:
         path: As ``source`` of :func:`open_weights`; ``backbone`` too.
@@ -227,7 +227,7 @@ def load_backbone_weights(
     """Put the weights of a file into a backbone, in place, matched by name and shape.
 
     ``path`` and ``network`` are those of :func:`load_backbone`. ``mean`` and ``std``, by which the input will be
-    normalised, are compared with what the file says. Returns what was left out or changed, or is to be looked at:
+    normalized, are compared with what the file says. Returns what was left out or changed, or is to be looked at:
     sentences without a full stop. Raises ValueError as :func:`load_backbone`, or if weights are missing, left over or
     of another shape (they are listed; ``backbone`` is unchanged).
     """
@@ -248,7 +248,7 @@ def load_backbone_weights(
 
 
 def read_backbone_info(path: str | Path) -> BackboneInfo:
-    """Name, sizes and normalisation of the backbone in a file; errors as for :func:`load_backbone`."""
+    """Name, sizes and normalization of the backbone in a file; errors as for :func:`load_backbone`."""
     return open_weights(path).described()
 
 
@@ -310,7 +310,7 @@ def _facts(content: Any) -> dict[str, Any]:
 
 
 def _named(facts: Mapping[str, Any]) -> str | None:
-    """The network that a file says it is of, if timm has it."""
+    """The network that a file names, if timm has it."""
     for key in ("architecture", "arch", "model_name", "backbone", "model"):
         if isinstance(said := facts.get(key), str):
             for name in (said, said.lower(), f"{said}_patch{facts.get('patch_size')}_224"):  # the last: DINO's

@@ -1,1 +1,1 @@
-"""The commands: parse, build, call."""
+"""The commands: each parses its words, calls ``api`` and prints."""

@@ -1,4 +1,4 @@
-"""``sslight compare``: results side by side with published ones and with each other."""
+"""``sslight compare``: results beside published ones and beside each other."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +11,7 @@ _BETWEEN = "vs"
 
 
 def compare(words: Words = None, as_json: AsJson = False) -> None:
-    """Print results of `sslight evaluate` as Markdown tables, with published rows, and which of two is higher."""
+    """Print evaluation results as Markdown tables, with published ones, and say which of two is higher."""
     results, _ = read_words("compare", words)
     sides = [results] if len(results) != 2 else [results[:1], results[1:]]
     if _BETWEEN in results:

@@ -1,4 +1,4 @@
-"""What the Tab key proposes: commands are typer's; first words, settings and values come from the one table."""
+"""Shell completion: typer completes commands; first words, settings and values come from the table of commands."""
 
 import io
 import os
@@ -16,11 +16,11 @@ from sslight.config.explain import fields_of
 from sslight.config.fields import choices, leaf_types
 
 _VARIABLE = "_SSLIGHT_COMPLETE"  # typer's
-_LISTED = 1000  # entries of a folder that are looked at
+_LISTED = 1000  # entries of a folder to look at
 
 
 def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Words that may stand in place of the one that is being typed."""
+    """Words that can replace the one being typed."""
     typed: list[str] = ctx.params.get("words") or []
     name = ctx.command_path.removeprefix("sslight ")
     command = COMMANDS[f"{name} detect" if name == "evaluate" and typed[:1] == ["detect"] else name]
@@ -34,7 +34,7 @@ def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         return auto + _first_words(command.first[number].strip("[]"), incomplete)
     given = {word.partition("=")[0] for word in typed}
     keys = [each for each in fields if each.startswith(incomplete) and each not in given]
-    if len(keys) == 1:  # more than one proposal, or shells would put a space behind it
+    if len(keys) == 1:  # more than one proposal, or shells would add a space
         return [f"{keys[0]}={value}" for value in ("", *(_values(fields[keys[0]], "") or ["..."]))]
     return [f"{each}=" for each in keys] or (_paths(incomplete) if command.first[-1].endswith("...") else [])
 
@@ -58,14 +58,14 @@ def _first_words(kind: str, incomplete: str) -> list[str]:
 
 
 def _values(field: FieldInfo, text: str) -> list[str]:
-    """The names that a setting takes, or paths."""
+    """The names that a setting accepts, or paths."""
     if names := choices(field.annotation):
         return names
     return _paths(text) if leaf_types(field.annotation) & {str, os.PathLike} else []
 
 
 def _paths(incomplete: str) -> list[str]:
-    """Files and folders; of a folder that alone fits, what it holds too. Bash lists paths itself."""
+    """Files and folders. If only one folder fits, also its content. Bash lists paths itself."""
     if os.environ.get(_VARIABLE) == "complete_bash":
         return []
     folder, found = os.path.dirname(incomplete), []  # noqa: PTH120 - keeps the form that is typed
@@ -80,7 +80,7 @@ def _paths(incomplete: str) -> list[str]:
 
 @contextmanager
 def whole_words() -> Iterator[None]:
-    """Inside, words are whole that bash has taken apart at ``=`` and ``:``; of proposals it gets what follows these."""
+    """Join words that bash has split at ``=`` and ``:``; print only the part of a proposal that bash replaces."""
     if os.environ.get(_VARIABLE) != "complete_bash":
         yield
         return

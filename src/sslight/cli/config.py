@@ -40,7 +40,7 @@ def config(words: Words = None, as_json: AsJson = False) -> None:
 
 
 def _explanations(key: str = "pretrain") -> list[Explanation]:
-    """Those of one setting or group of pre-training, or of a command and its settings; views is both."""
+    """Explain a setting or group of pre-training, or a command and its settings; ``views`` is both."""
     command, _, name = key.partition(".")
     kinds = [KINDS[command]] if command in KINDS else []
     own = [each for each in setting_keys(*kinds) if kinds and f"{each}.".startswith(f"{name}." if name else "")]

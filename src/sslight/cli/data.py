@@ -1,4 +1,4 @@
-"""``sslight data``: pack a set of images, and say what it holds."""
+"""``sslight data``: pack a set of images, or describe it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from sslight.config import InspectSettings, PackSettings, image_paths, read_word
 if TYPE_CHECKING:
     from sslight.data import Inspection, PackResult, Source
 
-data = typer.Typer(cls=Several, no_args_is_help=True, help="Pack a set of images, and say what it holds.")
+data = typer.Typer(cls=Several, no_args_is_help=True, help="Pack a set of images, or describe it.")
 
 _SHOWN_UNREADABLE = 10
 _SLOW_MEGAPIXELS = 1.5
@@ -24,7 +24,7 @@ _SLOW_MEGAPIXELS = 1.5
 
 @data.command(cls=OneCommand)
 def pack(words: Words = None, as_json: AsJson = False) -> None:
-    """Write all readable images into one H5 file, or tar shards, which the same command goes on with if interrupted."""
+    """Write all readable images into one H5 file or into tar shards. The same command continues interrupted shards."""
     images, typed = read_words("data pack", words)
     chosen = take_settings(typed, PackSettings)
     output = chosen.output
@@ -56,7 +56,7 @@ def pack(words: Words = None, as_json: AsJson = False) -> None:
 
 @data.command(cls=OneCommand)
 def inspect(words: Words = None, as_json: AsJson = False) -> None:
-    """Count images and classes, sum up sizes, formats and colour modes, and find unreadable files."""
+    """Count images and classes, summarize sizes, formats and color modes, and find unreadable files."""
     images, typed = read_words("data inspect", words)
     chosen = take_settings(typed, InspectSettings)
     from sslight.data import ReadLimits, available_cores, inspect_source
@@ -74,13 +74,13 @@ def inspect(words: Words = None, as_json: AsJson = False) -> None:
 
 
 def _build(word: str, *, tar_image: str | None) -> "Source":
-    """The images with their classes if there are any."""
+    """The images, with their classes if there are any."""
     from sslight.data import build_source
 
     paths = image_paths(word)
     try:
         return build_source(paths, labeled=True, setting="IMAGES", tar_image=tar_image, in_order=True)
-    except ValueError:  # no classes, or no images: then the second attempt says so
+    except ValueError:  # no classes; if there are no images, the second attempt says so
         return build_source(paths, labeled=False, setting="IMAGES", tar_image=tar_image, in_order=True)
 
 

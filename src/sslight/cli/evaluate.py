@@ -1,4 +1,4 @@
-"""``sslight evaluate``: a backbone measured by the field's protocols."""
+"""``sslight evaluate``: measure a backbone by the field's protocols."""
 
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -101,7 +101,7 @@ def _print_detection(result: "DetectionResult") -> None:
 
 
 def _precisions(value: "AveragePrecision") -> str:
-    """``AP 32.1 · AP50 51.9 · AP75 34.4 · small 17.0 · medium 34.9 · large 41.9``, in percent; – for none."""
+    """``AP 32.1 · AP50 51.9 · AP75 34.4 · small 17.0 · medium 34.9 · large 41.9``, in percent; – if undefined."""
     names = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "small": "small", "medium": "medium", "large": "large"}
     shown = names if value.ap is not None else {"ap50": "AP50 (11 points)"}
     shares = ((label, getattr(value, name)) for name, label in shown.items())

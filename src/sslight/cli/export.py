@@ -1,4 +1,4 @@
-"""``sslight export``: a backbone as files for other programs and devices."""
+"""``sslight export``: write a backbone as files for other programs and devices."""
 
 from functools import partial
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""How a command ends that does not succeed: one sentence, an exit code, and a log where nobody foresaw the failure."""
+"""How a failed command ends: one sentence, an exit code, and a log for unexpected errors."""
 
 import dis
 import json
@@ -18,14 +18,14 @@ import sslight
 from sslight.config import COMMANDS
 from sslight.config.explain import fields_of, unknown_key
 
-USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever this version of typer keeps click
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever this version of typer has it
 _OPTIONS = ("--json", "--help", "-h", "--cfg")
 
 
 def end(error: BaseException) -> NoReturn:
-    """End the program as this error asks for: 2 for a wrong input, 1 for a run that stopped, 130 for Ctrl-C.
+    """End the program: exit code 2 for wrong input, 1 for a run that stopped, 130 for Ctrl-C.
 
-    With SSLIGHT_TRACEBACK=1 the traceback of any of them is printed, too.
+    SSLIGHT_TRACEBACK=1 also prints the traceback.
     """
     if os.environ.get("SSLIGHT_TRACEBACK", "0") not in ("", "0"):
         traceback.print_exception(error)
@@ -52,7 +52,7 @@ def end(error: BaseException) -> NoReturn:
 
 
 def _is_raised_for_users(error: ValueError) -> bool:
-    """Whether a ``raise`` of this program made the error, and not a call or an operation that failed inside it."""
+    """Whether a ``raise`` of this program made the error, not a failed call or operation inside it."""
     last = error.__traceback__
     if last is None or type(error.__cause__).__name__ == "_RemoteTraceback":  # from a process of a pool
         return True
@@ -64,7 +64,7 @@ def _is_raised_for_users(error: ValueError) -> bool:
 
 
 def _logged(error: BaseException) -> str:
-    """Write the traceback with what it takes to understand it, and say where."""
+    """Write a log with the traceback and the context, and say where it is."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - never raises
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     about = f"sslight {sslight.__version__}, Python {platform.python_version()}, {platform.platform()}"
@@ -73,13 +73,13 @@ def _logged(error: BaseException) -> str:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("\n".join(lines), encoding="utf-8", errors="backslashreplace")
-            return f"unforeseen; the log with it is {folder / name}, please report it"
-    return "unforeseen; no log could be written, SSLIGHT_TRACEBACK=1 shows where it happened"
+            return f"unexpected; please report it with the log {folder / name}"
+    return "unexpected; no log could be written; SSLIGHT_TRACEBACK=1 prints the traceback"
 
 
 def _in_other_words(message: str) -> str:
-    """What the parser of options says, or how a setting is typed where one was given as an option."""
-    if "\n" in message or not message:  # the help, already printed
+    """The option parser's message, or how to type a setting that was given as an option."""
+    if "\n" in message or not message:  # the help, which is already printed
         sys.exit(2)
     words = sys.argv[1:]
     name = next((name for name in (" ".join(words[:2]), *words[:1]) if name in COMMANDS), "")
@@ -92,7 +92,7 @@ def _in_other_words(message: str) -> str:
                 return f"{typed} is no option, and {unknown_key(key, *kinds)}"
             value = value or (words[number + 1] if number + 1 < len(words) else "VALUE")
             return f"{typed} is no option: settings are typed without dashes, {key}={value}."
-    command = " ".join(["sslight", *(word for word in words[:1] if not word.startswith("-"))])
+    command = " ".join(["sslight", *(words[:1] if any(each.split()[0] in words[:1] for each in COMMANDS) else [])])
     return message if message.endswith("?") else f"{message.rstrip('.')}; `{command} --help` shows what to type."
 
 
@@ -105,10 +105,10 @@ def _exit(message: str, *, code: int, said_by_all: bool = False) -> NoReturn:
 
 
 def _speaks(said_by_all: bool) -> bool:
-    """Whether this of all processes prints a message: each sentence once.
+    """Whether this process prints a message, so that each sentence appears once.
 
-    What all say alike is the first one's. Before the processes know each other, those of a machine
-    differ in nothing; afterwards only the one that failed gets here.
+    A message that all processes have is printed by the first. Before the processes know each other, one per machine
+    prints; afterwards only the one that failed gets here.
     """
     environment = os.environ
     rank = environment.get("RANK") or environment.get("SLURM_PROCID") or environment.get("LOCAL_RANK", "0")
@@ -124,9 +124,10 @@ def _speaks(said_by_all: bool) -> bool:
 
 
 def _tell_torchrun(message: str, *, first: bool) -> None:
-    """Leave the message where torchrun's report of the failure takes it from (as elastic's ``record`` does).
+    """Write the message where torchrun's failure report reads it (as elastic's ``record`` does).
 
-    Its root cause is the oldest one, in whole seconds: processes that end because of another one come later.
+    Its root cause is the oldest report, in whole seconds, so processes that end because of another one get a later
+    time.
     """
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:

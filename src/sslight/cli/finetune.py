@@ -1,4 +1,4 @@
-"""``sslight finetune``: from a backbone and labels to a classifier."""
+"""``sslight finetune``: train a classifier from a backbone and labels."""
 
 from typing import TYPE_CHECKING, Any
 

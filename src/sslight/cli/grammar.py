@@ -1,4 +1,4 @@
-"""How commands take words and print their help: both from the one table of ``sslight.config``."""
+"""How commands read words and print help, both from the table in ``sslight.config``."""
 
 import textwrap
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _FIRST_STEPS = ("pretrain", "evaluate", "export")
 
 
 class OneCommand(TyperCommand):
-    """A command whose help is that of its entry in the table: usage, first words, main settings, examples."""
+    """A command whose help comes from its entry in the table: usage, first words, main settings, examples."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """See typer."""
@@ -47,7 +47,7 @@ class OneCommand(TyperCommand):
 
 
 class Several(TyperGroup):
-    """A group of commands, whose help lists them."""
+    """A group of commands; its help lists them."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """See typer."""
@@ -67,7 +67,7 @@ class Several(TyperGroup):
 
 
 def short(setting: Explanation) -> str:
-    """The beginning of what a setting means."""
+    """The first part of the meaning of a setting."""
     meaning = setting.meaning.replace("``", "").partition("; null")[0]
     for mark in ("; ", ". ", ": "):
         head = meaning.partition(mark)[0]
@@ -76,7 +76,7 @@ def short(setting: Explanation) -> str:
 
 
 def _in_short(key: str, *kinds: type[Section]) -> str:
-    """With the names that a setting takes, or else its default."""
+    """The same with the accepted names, or else the default."""
     setting, names = explain(key, *kinds), choices(fields_of(*kinds)[key].annotation)
     if len(names) > 2 or (names and "true" not in names):
         return f"{short(setting)}: {', '.join(names)}"
@@ -105,7 +105,7 @@ def _write_options(formatter: Any, parameters: Iterable[Any]) -> None:
 
 
 def _write_examples(formatter: Any, examples: Iterable[str]) -> None:
-    """Lines that are typed, continued with a backslash where they are too long."""
+    """Commands as typed; long ones are continued with a backslash."""
     formatter.write("\nExamples:\n")
     for example in examples:
         lines = textwrap.wrap(f"sslight {example}".rstrip(), _WIDTH - 4, break_on_hyphens=False, break_long_words=False)

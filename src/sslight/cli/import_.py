@@ -1,4 +1,4 @@
-"""``sslight import``: other programs' weights as backbones of this program."""
+"""``sslight import``: convert other programs' weights."""
 
 from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, say, say_json
@@ -7,7 +7,7 @@ from sslight.files import check_new
 
 
 def import_weights(words: Words = None, as_json: AsJson = False) -> None:
-    """Write a backbone from anyone's weights in this program's format; nothing in the file is executed."""
+    """Convert weights of another program to a backbone file of this program. Nothing in the file is executed."""
     (file,), typed = read_words("import", words)
     chosen = take_settings(typed, ImportSettings)
     output, network = chosen.output, chosen.network
@@ -16,7 +16,7 @@ def import_weights(words: Words = None, as_json: AsJson = False) -> None:
 
     weights = open_weights(file, backbone=chosen.backbone)
     if weights.own:
-        raise ValueError(f"{file} is of this program: use it as it is.")
+        raise ValueError(f"{file} was written by this program: use it directly.")
     info = weights.described()
     module, changes = weights.build(network)
     notes = {"source": weights.source, **info.notes, "network": network}

@@ -64,7 +64,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a wrong input ends in one sentence and exit code 2, a stopped run in 1."""
+    """Run the command line. Wrong input ends with one sentence and exit code 2, a stopped run with 1."""
     # Idle OpenMP threads spin for milliseconds before they sleep. On cores that are shared with other work a
     # training step then takes several times as long; without any spinning, a step of many small operations on
     # quiet cores takes twice as long. Some microseconds of it keep most of both. Read once, when torch is

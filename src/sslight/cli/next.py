@@ -1,4 +1,6 @@
-"""``sslight`` alone: what is here, and what one could do with it; torch stays out, and most of a large tree."""
+"""``sslight`` alone: what is here and what to do next. It does not import torch, and looks at only a part of a large
+tree.
+"""
 
 import os
 from collections import Counter
@@ -10,18 +12,21 @@ from shlex import quote
 
 from sslight import __version__
 from sslight.cli.terminal import say
+from sslight.config import read_plain_settings
 from sslight.reading import IMAGE_SUFFIXES
 
-_ENTRIES, _FOLDERS, _DEPTH = 200, 100, 4  # looked at: of each folder, of all, below this one
-_SOME, _CLASSES = 5, 4  # images that are no accident, folders of them that are one set
+_ENTRIES, _FOLDERS, _DEPTH = 200, 100, 4  # limits: entries per folder, folders, levels below this one
+_OF_A_CLONE = ("benchmarks", "build", "docs", "examples", "src", "tests")
+_SOME, _CLASSES = 5, 4  # images that make a set, folders of images that make one set
 
 
 def say_what_next() -> None:
-    """Print what is here and the one to three commands that fit, with the names that there are."""
+    """Print what is here and the commands that fit, with real names."""
     images, runs = _look()
     photos = quote(images or "IMAGES")
     if runs:
-        what, commands = _after(max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime), photos)
+        newest = max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime)
+        what, commands = _after(newest, quote(_images_of(newest) or images or "IMAGES"))
     elif images:
         here = "This folder" if images == "." else images
         what = f"{here} holds images. Pre-train a network on them in 8 hours, or look first:"
@@ -37,42 +42,56 @@ def say_what_next() -> None:
     for command in commands:
         say(f"  sslight {command}")
     if not (runs or images):
-        is_clone = Path("Makefile").is_file() and Path("src/sslight").is_dir()
-        first = "make quickstart" if is_clone else "sslight pretrain quickstart output=runs/quickstart"
+        first = "make quickstart" if _is_clone() else "sslight pretrain quickstart output=runs/quickstart"
         say(f"\nTo try it without images of your own (four to nine minutes on two cores):\n  {first}")
     say("\n`sslight --help` lists all commands, `sslight recipes` the published recipes.")
 
 
 def _after(run: Path, images: str) -> tuple[str, list[str]]:
-    """What a run is, and what follows it."""
+    """What a run is, and what can follow it."""
     name = quote(str(run))
     if (run / "classifier.safetensors").is_file():
-        what = f"{run} is a classifier. Use it, or take it to a device:"
+        what = f"{run} is a classifier. Use it, or export it for a device:"
         return what, [f"predict {name} {images} output=predictions.csv", f"export {name} data.check={images}"]
     if (run / "backbone.safetensors").is_file():
-        return f"{run} is pre-trained. Measure it, fine-tune it, or take it to a device:", [
+        return f"{run} is pre-trained. Measure it, choose images to label, fine-tune it, or export it for a device:", [
             f"evaluate knn {name} data.train=LABELED/train data.val=LABELED/val",
+            f"select {name} {images} num=300 output=to_label.csv",
             f"finetune {name} data.train=LABELED/train data.val=LABELED/val output=runs/classifier",
             f"export {name} data.check={images}",
         ]
-    return f"{run} is under way or was interrupted. Look at it, or go on with the command that began it:", [
+    return f"{run} is running or was interrupted. Look at it, or continue it with the command that started it:", [
         f"report {name}",
         *([f"pretrain {name} resume=true"] if _pretrains(run) else []),
     ]
 
 
+def _is_clone() -> bool:
+    return Path("Makefile").is_file() and Path("src/sslight").is_dir()
+
+
+def _images_of(run: Path) -> str | None:
+    """The one folder or file of images that the run was trained on, if it is still there."""
+    with suppress(OSError, ValueError):
+        train = read_plain_settings(run / "config.yaml").get("data.train")
+        if isinstance(train, list) and len(train) == 1 and os.path.exists(str(train[0])):  # noqa: PTH110 - never raises
+            return str(train[0])
+    return None
+
+
 def _pretrains(run: Path) -> bool:
-    """Whether the run is one of pre-training, whose settings alone name a method."""
+    """Whether this is a pre-training run: only their settings name a method."""
     with suppress(OSError, UnicodeError):
         return any(line.startswith("method:") for line in (run / "config.yaml").read_text("utf-8").splitlines())
     return False
 
 
 def _look() -> tuple[str | None, list[Path]]:
-    """The folder or file of images that lies nearest, and the run folders."""
+    """The nearest folder or file of images, and the run folders."""
     runs: list[Path] = []
     counts: Counter[str] = Counter()
     waiting, direct = [Path()], 0
+    own = _OF_A_CLONE if _is_clone() else ()
     for _ in range(_FOLDERS):
         if not waiting:
             break
@@ -88,7 +107,11 @@ def _look() -> tuple[str | None, list[Path]]:
         direct += number >= _SOME and len(folder.parts) == 1
         counts |= {str(folder / name): _SOME for name in names if name.lower().endswith((".h5", ".hdf5"))}
         if len(folder.parts) < _DEPTH:
-            waiting += [folder / entry.name for entry in entries if entry.is_dir() and entry.name[0] not in "._"]
+            waiting += [
+                folder / entry.name
+                for entry in entries
+                if entry.is_dir() and entry.name[0] not in "._" and str(folder / entry.name) not in own
+            ]
     found = [name for name, count in counts.items() if count >= _SOME]
     if direct >= _CLASSES or "." in found:
         return ".", runs

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan(words: Words = None, as_json: AsJson = False) -> None:
-    """Find settings for your images, this machine and your time, with the reasons, memory and duration; run nothing."""
+    """Choose settings for your images, this machine and your time, with reasons, memory and duration. Runs nothing."""
     images, given = read_words("plan", words)
     own = take_settings(given, PlanSettings)
     if "data.train" in given:
@@ -37,7 +37,7 @@ def plan(words: Words = None, as_json: AsJson = False) -> None:
 
 
 def print_plan(found: "Plan", *, stderr: bool = False) -> None:
-    """The facts, the choices, and what would help."""
+    """Print the facts, the choices and the suggestions."""
     from sslight.train import duration
 
     images, machine, settings = found.images, found.machine, found.settings

@@ -1,4 +1,4 @@
-"""``sslight predict`` and ``sslight embed``: images through a file."""
+"""``sslight predict`` and ``sslight embed``: apply a file to images."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def predict(words: Words = None, as_json: AsJson = False) -> None:
     """Classify images: names, classes and probabilities as a CSV file.
 
-    What an interrupted command has done is not done again. Unreadable images are listed beside the result.
+    The same command continues after an interruption. Unreadable images are listed beside the result.
     """
     (model, *images), typed = read_words("predict", words)
     settings = take_settings(typed, PredictSettings)
@@ -31,9 +31,9 @@ def predict(words: Words = None, as_json: AsJson = False) -> None:
 
 
 def embed(words: Words = None, as_json: AsJson = False) -> None:
-    """Compute the features of images: names and vectors as .npz, .csv or .parquet.
+    """Compute features of images: names and vectors as .npz, .csv or .parquet.
 
-    What an interrupted command has done is not done again. Unreadable images are listed beside the result.
+    The same command continues after an interruption. Unreadable images are listed beside the result.
     """
     (model, *images), typed = read_words("embed", words)
     settings = take_settings(typed, EmbedSettings)

@@ -1,4 +1,4 @@
-"""``sslight pretrain``: the main job."""
+"""``sslight pretrain``: pre-train a backbone."""
 
 import json
 from collections.abc import Sequence
@@ -63,13 +63,15 @@ def _from_recipe(words: list[str] | None) -> PretrainSettings:
     if recipe == "auto":
         return _planned(given, hours)
     if hours is not None:
-        raise ValueError(f"hours={hours:g} is for auto, which finds the epochs; {recipe} has its own: set epochs.")
+        raise ValueError(
+            f"hours={hours:g} works with auto, which chooses the length; {recipe} has its own: set epochs."
+        )
     return load_recipe(recipe, given)
 
 
 def _planned(given: dict[str, Any], hours: float | None) -> PretrainSettings:
     if "output" not in given:
-        raise ValueError("output is not set: give the folder of this run, such as output=runs/first.")
+        raise ValueError("output is not set: give a folder for this run, such as output=runs/first.")
     from sslight.api.plan import auto_settings
 
     say("looking at the images, and timing a few steps", stderr=True)
@@ -80,7 +82,7 @@ def _planned(given: dict[str, Any], hours: float | None) -> PretrainSettings:
 
 
 def _from_original(path: Path, words: list[str]) -> PretrainSettings:
-    """Settings from the original's file and pairs; ``key=value`` words are of this program and come last."""
+    """Settings from the original's file and pairs; ``key=value`` words are this program's and override them."""
     translation = translate_original(path.expanduser(), [word for word in words if "=" not in word])
     overrides = parse_assignments(word for word in words if "=" in word)
     settings = build_settings(translation.settings, overrides)
@@ -117,11 +119,11 @@ def _print_result(result: "PretrainResult", *, pages: Sequence[Path], beginning:
         for name, label in (("knn_top1", "kNN accuracy"), ("linear_top1", "linear accuracy")):
             rows += [(label, f"{beginning} {first[name]:.1f} %  →  pre-trained {last[name]:.1f} %")]
         rows += [("", f"({result.protocol})")]
-    rows += [("report", f"{page} (curves, health, and nearest neighbours before and after)") for page in pages]
+    rows += [("report", f"{page} (curves, health, and nearest neighbors before and after)") for page in pages]
     facts([*rows, ("backbone", str(result.backbone))])
     say(
         "\nUse it in Python:\n"
         "  import sslight\n"
         f'  backbone = sslight.load_backbone("{result.backbone}")  # a timm module in eval mode\n'
-        f"  features = backbone(images)  # float [B, 3, H, W], normalised → [B, {result.num_features}]"
+        f"  features = backbone(images)  # float [B, 3, H, W], normalized → [B, {result.num_features}]"
     )

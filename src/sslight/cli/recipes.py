@@ -1,4 +1,4 @@
-"""``sslight recipes``: what recipes there are, and what one holds."""
+"""``sslight recipes``: list the recipes, or print one."""
 
 import json
 
@@ -9,7 +9,7 @@ from sslight.config import read_recipe, read_words, recipe_names
 _COMPARED = {
     "method": "method",
     "backbone": "backbone",
-    "optim.name": "optimiser",
+    "optim.name": "optimizer",
     "lr": "lr / 256",
     "views.global_size": "global px",
     "views.local_size": "local px",

@@ -1,4 +1,4 @@
-"""``sslight report``: one page about one or several runs."""
+"""``sslight report``: one page about one or more runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,11 @@ from sslight.config import ReportSettings, read_words, take_settings
 
 
 def report(words: Words = None, as_json: AsJson = False) -> None:
-    """Make one page about one or several runs: curves, health, accuracies, neighbours, map, views, settings, cost.
+    """Make a page about one or more runs: curves, health, accuracies, neighbors, map, views, settings, cost.
 
-    Of a folder of runs: a table with the state, the accuracies and what differs.
+    For a folder of runs: a table with the state, the accuracies and the differences.
 
-    Runs may still be going on. Paths of images in their settings are taken as the run had them: relative ones from
-    the current folder.
+    Runs may still be running. Relative image paths in their settings are resolved from the current folder.
     """
     runs, typed = read_words("report", words)
     settings = take_settings(typed, ReportSettings)

@@ -10,9 +10,9 @@ from sslight.config import SelectSettings, read_words, take_settings
 
 
 def select(words: Words = None, as_json: AsJson = False) -> None:
-    """Choose the images to label: a table that waits for labels, the most useful first, and a page that shows them.
+    """Choose images to label: writes a table to fill in, most useful images first, and a page that shows them.
 
-    What an interrupted command has computed is not computed again.
+    The same command continues after an interruption.
     """
     (model, *images), typed = read_words("select", words)
     settings = take_settings(typed, SelectSettings)
@@ -24,10 +24,12 @@ def select(words: Words = None, as_json: AsJson = False) -> None:
     fewer = why if num < settings.num else ""
     rows = [
         ("images", f"{found.num_images:,}"),
-        ("to label", f"{num:,}{fewer}, most alike of {sum(found.represents):,}"),
+        ("to label", f"{num:,}{fewer}, which represent {sum(found.represents):,} images"),
         (
             "left out",
-            f"{duplicates:,} near-duplicates of these (from {found.near_duplicate:.4g} on)" if duplicates else None,
+            f"{duplicates:,} near-duplicate{'s' * (duplicates > 1)} (similarity from {found.near_duplicate:.4g} on)"
+            if duplicates
+            else None,
         ),
         ("unreadable", _unreadable(found.unreadable, settings)),
         ("table", str(settings.output)),

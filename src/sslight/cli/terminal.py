@@ -1,4 +1,4 @@
-"""What every command writes: characters that the terminal has, tables and JSON of one form."""
+"""What all commands use to print: characters that the terminal has, tables, and JSON."""
 
 import codecs
 import io
@@ -29,7 +29,7 @@ def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
 
 
 def write_what_the_terminal_can() -> None:
-    """From now on, a character that the terminal's encoding lacks is written as one or several that it has."""
+    """From now on, characters missing from the terminal's encoding are replaced by similar ones."""
     codecs.register_error("sslight", _in_plain_characters)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -37,7 +37,7 @@ def write_what_the_terminal_can() -> None:
 
 
 def facts(rows: Iterable[tuple[str, str | None]], *, stderr: bool = False) -> None:
-    """Print names and values, wrapped between words so that a long path can be copied; None is left out."""
+    """Print names and values, wrapped between words so that long paths can be copied. None is left out."""
     kept = [(name, value) for name, value in rows if value is not None]
     indent = max((len(name) for name, _ in kept), default=0) + 2
     width = Console(stderr=stderr).width
@@ -59,7 +59,7 @@ def facts(rows: Iterable[tuple[str, str | None]], *, stderr: bool = False) -> No
 def columns(
     headings: Iterable[str], rows: Iterable[Iterable[str]], *, numbers: bool = False, no_wrap: bool = False
 ) -> Table:
-    """A table; ``numbers``: all columns but the first are set flush right; ``no_wrap``: none is broken into lines."""
+    """A table. ``numbers``: all columns but the first are right-aligned; ``no_wrap``: no cell is wrapped."""
     table = Table(box=None, pad_edge=False)
     for number, heading in enumerate(headings):
         justify: Literal["left", "right"] = "right" if numbers and number else "left"
@@ -70,7 +70,7 @@ def columns(
 
 
 def say(*parts: object, style: str | None = None, stderr: bool = False, narrowest: int = 0) -> None:
-    """Print text or a table as it is, no bracket in it read as markup; tables as for ``narrowest`` columns or more."""
+    """Print text or a table without interpreting markup; tables are at least ``narrowest`` columns wide."""
     console = Console(soft_wrap=True, highlight=False, stderr=stderr)
     console.width = max(console.width, narrowest)
     console.print(*parts, style=style, markup=False)
@@ -82,12 +82,12 @@ def as_typed(value: object, *, null: str = "null") -> str:
 
 
 def say_json(content: object) -> None:
-    """Print plain data; paths in it become texts."""
+    """Print plain data as JSON; paths become strings."""
     print(json.dumps(content, default=str))
 
 
 def show(result: _R, content: object, in_words: Callable[[_R], None], *, as_json: bool) -> None:
-    """Print a result: as JSON its content, else in words."""
+    """Print a result: its content as JSON, or in words."""
     if as_json:
         say_json(content)
     else:

@@ -1,4 +1,4 @@
-"""``sslight views``: what a recipe makes of your images, before any training."""
+"""``sslight views``: what a recipe does to your images, before any training."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def views(words: Words = None, as_json: AsJson = False) -> None:
-    """Show crops and views of a few images, and say whether views match: a page and numbers.
+    """Show crops and views of a few images and say whether they match: a page and numbers.
 
-    A single recipe is shown beside its baseline; several are compared with the first one.
+    A single recipe is shown beside its baseline. Several are compared with the first.
     """
     images, typed = read_words("views", words)
     page = take_settings(typed, ViewsPageSettings)

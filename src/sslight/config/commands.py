@@ -136,10 +136,10 @@ COMMANDS = {
     "compare": _command(
         "RESULT...", (), "", "runs/first/evaluation/knn-1 runs/second/evaluation/knn-1", "a1 a2 a3 vs b1 b2 b3"),
     "predict": _command(
-        "MODEL IMAGES...", (PredictSettings,), "output neighbors batch_size device workers",
+        "MODEL IMAGES...", (PredictSettings,), "output neighbors batch_size devices workers",
         "runs/classifier photos output=predictions.csv", "export/classifier.onnx a.jpg b.jpg output=predictions.csv"),
     "embed": _command(
-        "MODEL IMAGES...", (EmbedSettings,), "output neighbors image_size network batch_size device workers",
+        "MODEL IMAGES...", (EmbedSettings,), "output neighbors image_size network batch_size devices workers",
         "runs/first photos output=features.npz", "runs/first a.jpg b.jpg output=features.csv"),
     "select": _command(
         "MODEL IMAGES...", (SelectSettings,), "output num labeled near_duplicate image_size network batch_size",

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sslight.config import fields
+from sslight.config.training_settings import RestartSettings
 
 
 def _powers_of_two(value: list[int]) -> list[int]:
@@ -20,7 +21,7 @@ Strides = Annotated[fields.SortedOnce[fields.PositiveInt], AfterValidator(_power
 class DetectSettings(fields.Section):
     """Everything that determines the training and evaluation of a detector."""
 
-    checkpoint: fields.TextPath
+    model: fields.TextPath
     """The backbone to start from (the second word of the command), named as in sslight evaluate knn.
     Unit: path or name. Try: runs/first/backbone.safetensors; timm:NAME to train from scratch."""
 
@@ -100,8 +101,6 @@ class DetectSettings(fields.Section):
     """Continue the run in the folder output from its last checkpoint; auto: continue if there is one, else start.
     Unit: true, false or auto. Try: true after an interruption."""
 
-    checkpoint_every_steps: fields.CheckpointEverySteps = None
-    checkpoint_every_minutes: fields.CheckpointEveryMinutes = 30.0
     devices: fields.Devices = "auto"
 
     precision: Annotated[Literal["32", "bf16", "16"], BeforeValidator(fields.as_text)] = "32"
@@ -118,13 +117,14 @@ class DetectSettings(fields.Section):
 
     log_every: fields.LogEvery = 20
     logger: fields.Logger = ["tensorboard"]
+    checkpoint: RestartSettings = RestartSettings()
     explained_by: ClassVar[str] = "sslight config detect.{key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:
         """See :class:`Section`."""
         return [
             ("schedule", self.steps is not None, "steps gives the length"),
-            ("network", fields.is_new_network(self.checkpoint), "a timm model is one network"),
+            ("network", fields.is_new_network(self.model), "a timm model is one network"),
         ]
 
     @model_validator(mode="after")

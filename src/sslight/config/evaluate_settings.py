@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from sslight.config import fields
+from sslight.config.training_settings import RestartSettings
 
 PROTOCOLS = ("knn", "linear", "semi")
 
@@ -128,7 +129,7 @@ class EvaluateSettings(fields.Section):
     """What to measure: knn, linear or semi (the first word of the command).
     Unit: name. Try: knn first, it takes a minute."""
 
-    checkpoint: fields.TextPath
+    model: fields.TextPath
     """The backbone (the second word of the command): a run folder, an export or checkpoint of this program, a
     .pth.tar of the original implementation, ``timm:NAME`` for a new timm network,
     ``timm:NAME@FILE`` for any weights file, ``timm:NAME.TAG`` or ``hf-hub:OWNER/NAME`` for public weights.
@@ -176,21 +177,20 @@ class EvaluateSettings(fields.Section):
     checkpoint if there is one, else start.
     Unit: true, false or auto. Try: auto; the same command then continues."""
 
-    checkpoint_every_steps: fields.CheckpointEverySteps = None
-    checkpoint_every_minutes: fields.CheckpointEveryMinutes = 10.0
     log_every: fields.LogEvery = 20
     logger: fields.Logger = ["none"]
     data: EvaluateDataSettings = EvaluateDataSettings()
     knn: KNNSettings = KNNSettings()
     linear: LinearSettings = LinearSettings()
     semi: SemiSettings = SemiSettings()
+    checkpoint: RestartSettings = RestartSettings()
     explained_by: ClassVar[str] = "sslight config evaluate.{key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:
         """See :class:`Section`."""
         linear = self.linear
         of_trained = "linear.epochs linear.batch_size linear.optimizer linear.lr linear.min_lr"
-        of_training = "resume checkpoint_every_steps checkpoint_every_minutes log_every logger"
+        of_training = "resume checkpoint. log_every logger"
         one_rate = linear.mode == "published" or (linear.lr is not None and len(linear.lr) == 1)
         return [
             *((f"{name}.", name != self.protocol, f"the protocol is {self.protocol}") for name in PROTOCOLS),
@@ -203,7 +203,7 @@ class EvaluateSettings(fields.Section):
             ("linear.held_out_share", one_rate, "there is only one learning rate, so there is nothing to choose"),
             ("cache", self.protocol == "semi", "semi keeps no features"),
             (of_training, not self.trains, "nothing is trained in steps"),
-            ("network", fields.is_new_network(self.checkpoint), "a timm model is one network"),
+            ("network", fields.is_new_network(self.model), "a timm model is one network"),
             ("data.labels_column", not (self.data.labels or self.data.val_labels), "no table of labels is given"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
         ]

@@ -17,12 +17,16 @@ RENAMED = {
     "views.blur_radius": "views.blur_sigma",
     "views.grey_prob": "views.grayscale_prob",
     "views.solarise_prob": "views.solarize_prob",
+    "checkpoint_every_minutes": "checkpoint.every_minutes",
+    "checkpoint_every_steps": "checkpoint.every_steps",
+    "device": "devices",
+    "devices=cuda": "devices=gpu",
     "input=normalised": "input=normalized",
 }
 """Settings (and ``key=value``) of earlier versions, and their names now."""
 
 _ELSEWHERE = {
-    "learning_rate": "lr", "num_workers": "workers", "device": "devices", "gpus": "devices", "arch": "backbone",
+    "learning_rate": "lr", "num_workers": "workers", "gpus": "devices", "arch": "backbone",
     "model": "backbone", "output_dir": "output", "out": "output", "amp": "precision", "wd": "weight_decay",
     "save_dir": "output", "pretrained": "init_from", "weights": "init_from", "resume_from": "resume",
 }  # fmt: skip
@@ -72,10 +76,10 @@ def section_keys(section: str, *kinds: type[Section]) -> list[str]:
 
 def unknown_key(key: str, *kinds: type[Section]) -> ValueError:
     """The error for a name that is no setting; it gives the name of today, or lists the nearest valid ones."""
-    if key in RENAMED:
+    keys = setting_keys(*kinds)
+    if RENAMED.get(key) in keys:
         return ValueError(f"{key} is now called {RENAMED[key]}: write that name.")
     key = shown(key)
-    keys = setting_keys(*kinds)
     by_last_part = {name.rpartition(".")[2]: name for name in reversed(keys)}
     close = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
     close = [*(name for name in (_ELSEWHERE.get(key), key.partition(".")[0]) if name in keys), *close]

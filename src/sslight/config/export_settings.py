@@ -20,7 +20,7 @@ ExportForm = Literal[
     "executorch-int8",
     "coreml",
 ]
-_ALONE = {"onnx-int8", "litert-int8"}  # formats whose layers can be quantised one by one
+_ALONE = {"onnx-int8", "litert-int8"}  # formats whose layers can be quantized one by one
 
 
 def _each_once(value: list[ExportForm]) -> list[ExportForm]:
@@ -57,7 +57,7 @@ class ExportDataSettings(fields.Section):
 
 
 class Int8Settings(fields.Section):
-    """Static quantisation to 8 bits."""
+    """Static quantization to 8 bits."""
 
     method: Literal["auto", "minmax", "percentile", "entropy"] = "auto"
     """Of onnx-int8: how the range of an activation follows from the calibration images: its extremes, a percentile
@@ -87,7 +87,7 @@ class ToleranceSettings(fields.Section):
     0.999 for float16, 0.98 for 8 bits. Unit: cosine. Try: null."""
 
     knn: fields.Probability | None = None
-    """Smallest share of images that keep their result of a nearest-neighbour search within data.check: the predicted
+    """Smallest share of images that keep their result of a nearest-neighbor search within data.check: the predicted
     class where there are labels, else the nearest image. null: 0.99 for float32 files; for float16 0.97 of the
     classes or 0.95 of the nearest images; for 8 bits 0.8 or 0.5. Unit: share of the images. Try: null."""
 
@@ -95,7 +95,7 @@ class ToleranceSettings(fields.Section):
 class ExportSettings(fields.Section):
     """Everything that determines an export."""
 
-    checkpoint: fields.TextPath
+    model: fields.TextPath
     """The backbone (the first word of the command): a run folder, an export or checkpoint of this program, or a
     .pth.tar of the original implementation.
     Unit: path. Try: runs/first/backbone.safetensors."""
@@ -106,7 +106,7 @@ class ExportSettings(fields.Section):
     """What to write, one or a list: safetensors (weights under timm's names), torchvision (weights under
     torchvision's names), timm (a folder for timm and hubs, with a model card), onnx (float32), onnx-fp16 (float16),
     litert (.tflite, float32), litert-fp16 (weights in float16), executorch (.pte for XNNPACK), coreml (.mlpackage,
-    float16); onnx-int8, litert-int8 and executorch-int8 are statically quantised.
+    float16); onnx-int8, litert-int8 and executorch-int8 are statically quantized.
     Unit: name(s). Try: onnx first; [safetensors, onnx, onnx-int8] for more at once."""
 
     output: fields.FilePath | None = None
@@ -119,7 +119,7 @@ class ExportSettings(fields.Section):
     Unit: px. Try: null; smaller for speed, checked with sslight evaluate at that size first."""
 
     resize: Annotated[int, Field(ge=8)] | None = None
-    """Shorter side to which an image is resized before the centre is cut, in the comparison and stated for the device;
+    """Shorter side to which an image is resized before the center is cut, in the comparison and stated for the device;
     null: 256 / 224 of image_size. Unit: px. Try: null; image_size to use whole square images."""
 
     batch: fields.PositiveInt | Literal["dynamic"] = 1
@@ -132,7 +132,7 @@ class ExportSettings(fields.Section):
 
     input: Literal["nhwc", "nchw", "normalized"] = "nhwc"
     """What ONNX, LiteRT and ExecuTorch files take: RGB bytes [B, S, S, 3] (nhwc) or [B, 3, S, S] (nchw), which
-    they normalise themselves, or float32 [B, 3, S, S] that the caller has normalised.
+    they normalize themselves, or float32 [B, 3, S, S] that the caller has normalized.
     Unit: name. Try: nhwc; it is what decoders give."""
 
     classifier: fields.FilePath | None = None
@@ -166,7 +166,7 @@ class ExportSettings(fields.Section):
         no_int8, no_onnx_int8 = not any(form.endswith("int8") for form in forms), "onnx-int8" not in forms
         of_onnx_int8 = "it is of onnx-int8, which is not in format"
         return [
-            ("data.calibration", no_int8, "nothing is quantised without a format in 8 bits, such as onnx-int8"),
+            ("data.calibration", no_int8, "nothing is quantized without a format in 8 bits, such as onnx-int8"),
             ("int8.method int8.percentile int8.symmetric", no_onnx_int8, of_onnx_int8),
             ("int8.float_layers", not forms & _ALONE, "it is of onnx-int8 and litert-int8, which are not in format"),
             ("int8.percentile", self.int8.method not in methods, f"int8.method={self.int8.method}"),

@@ -147,13 +147,6 @@ Devices = Annotated[str, BeforeValidator(as_text), AfterValidator(_check_devices
 LogEvery = Annotated[int, Field(ge=1, description="""Steps between lines of metrics.jsonl, in training.
     Unit: steps. Try: 10 or 20; each line makes the host wait for the device once.""")]
 
-CheckpointEverySteps = Annotated[PositiveInt | None, Field(description="""Steps between writes of checkpoints/last.pt,
-    in training; it is always written at the end. Unit: steps. Try: null.""")]
-
-CheckpointEveryMinutes = Annotated[PositiveFloat | None, Field(description="""Longest time between writes of
-    checkpoints/last.pt; null: only at the end.
-    Unit: minutes. Try: as much work as you can afford to lose.""")]
-
 Logger = Annotated[list[Literal["tensorboard", "wandb", "mlflow", "trackio", "none"]], BeforeValidator(as_list),
     AfterValidator(_check_logger), Field(description="""Where to send metrics besides metrics.jsonl, one or a list:
     tensorboard, wandb (Weights & Biases), mlflow, trackio, or none. The last three need their own package, take the

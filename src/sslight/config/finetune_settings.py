@@ -9,12 +9,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from sslight.config import fields
 from sslight.config.evaluate_settings import EvaluateDataSettings
 from sslight.config.overrides import build
+from sslight.config.training_settings import RestartSettings
 
 
 class FinetuneSettings(fields.Section):
     """Everything that determines a fine-tuned classifier."""
 
-    checkpoint: fields.TextPath
+    model: fields.TextPath
     """The backbone to start from (the first word of the command), named as in sslight evaluate knn.
     Unit: path or name. Try: runs/first; timm:NAME with init=random to compare with training from scratch."""
 
@@ -87,17 +88,16 @@ class FinetuneSettings(fields.Section):
     """Continue the run in the folder output from its last checkpoint; auto: continue if there is one, else start.
     Unit: true, false or auto. Try: auto; the same command then continues."""
 
-    checkpoint_every_steps: fields.CheckpointEverySteps = None
-    checkpoint_every_minutes: fields.CheckpointEveryMinutes = 10.0
     log_every: fields.LogEvery = 20
     logger: fields.Logger = ["tensorboard"]
+    checkpoint: RestartSettings = RestartSettings()
     explained_by: ClassVar[str] = "sslight config finetune.{key}"
 
     def without_effect(self) -> list[tuple[str, bool, str]]:
         """See :class:`Section`."""
         tables = self.data.labels or self.data.val_labels
         return [
-            ("network", fields.is_new_network(self.checkpoint), "a timm model is one network"),
+            ("network", fields.is_new_network(self.model), "a timm model is one network"),
             ("network", self.init == "random", "init=random takes no weights"),
             ("data.labels_column", not tables, "no table of labels is given"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
@@ -105,14 +105,14 @@ class FinetuneSettings(fields.Section):
 
     @model_validator(mode="after")
     def _rules_between_settings(self) -> Self:
-        if fields.is_new_network(self.checkpoint) and "." not in self.checkpoint and self.init == "weights":
+        if fields.is_new_network(self.model) and "." not in self.model and self.init == "weights":
             raise ValueError(
-                f"checkpoint={self.checkpoint} is a network without weights: add init=random to train it from scratch, "
-                f"or name public weights, as in {self.checkpoint}.TAG, or a file, as in {self.checkpoint}@FILE"
+                f"model={self.model} is a network without weights: add init=random to train it from scratch, "
+                f"or name public weights, as in {self.model}.TAG, or a file, as in {self.model}@FILE"
             )
         return self
 
 
 def build_finetune_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> FinetuneSettings:
     """The settings of fine-tuning from what the user gives. Raises ValueError as :func:`build`."""
-    return build(FinetuneSettings, overrides, checkpoint=str(checkpoint))
+    return build(FinetuneSettings, overrides, model=str(checkpoint))

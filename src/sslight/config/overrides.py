@@ -123,17 +123,17 @@ def build_evaluate_settings(
     protocol: str, checkpoint: str | Path, overrides: Mapping[str, Any] | None = None
 ) -> EvaluateSettings:
     """The settings of an evaluation from what the user gives (dotted or nested). Raises ValueError as :func:`build`."""
-    return build(EvaluateSettings, overrides, protocol=protocol, checkpoint=str(checkpoint))
+    return build(EvaluateSettings, overrides, protocol=protocol, model=str(checkpoint))
 
 
 def build_detect_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> DetectSettings:
     """The settings of detection from what the user gives. Raises ValueError as :func:`build`."""
-    return build(DetectSettings, overrides, checkpoint=str(checkpoint))
+    return build(DetectSettings, overrides, model=str(checkpoint))
 
 
 def build_export_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> ExportSettings:
     """The settings of an export from what the user gives. Raises ValueError as :func:`build`."""
-    return build(ExportSettings, overrides, checkpoint=str(checkpoint))
+    return build(ExportSettings, overrides, model=str(checkpoint))
 
 
 def build(of: type[_S], overrides: Mapping[str, Any] | None, /, **values: Any) -> _S:

@@ -20,9 +20,9 @@ class PassSettings(Section):
     batch_size: PositiveInt = 64
     """Images computed at once; only affects rounding. Unit: images. Try: 64."""
 
-    device: Literal["cpu", "cuda"] | None = None
-    """Device for weights files; null: the GPU if there is one. ONNX and LiteRT files run on the CPU.
-    Unit: name. Try: null."""
+    devices: Literal["auto", "cpu", "gpu"] = "auto"
+    """The one device for weights files: auto (a GPU if there is one), cpu or gpu. Files for devices run on the CPU.
+    Unit: name. Try: auto."""
 
     workers: Workers | None = None
     """Processes that decode; null: none on a CPU, else the cores of this machine. Unit: processes. Try: null."""
@@ -69,7 +69,7 @@ class SelectSettings(PassSettings):
     Unit: path. Try: to_label.csv."""
 
     num: PositiveInt = 300
-    """Images to choose. Unit: images. Try: as many as you can label; the first ones are a choice of their own."""
+    """Images to choose. Unit: images. Try: as many as you can label; if you label fewer, start at the top."""
 
     labeled: TextPath | None = None
     """A table of images that have labels, or a list of them: these and their like are not chosen again.

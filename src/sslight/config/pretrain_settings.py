@@ -248,7 +248,7 @@ class PretrainSettings(fields.Section):
 
     @property
     def measures_knn(self) -> bool:
-        """Whether kNN accuracy is measured: as set, or with labelled images for it."""
+        """Whether kNN accuracy is measured: as set, or with labeled images for it."""
         return bool(self.data.val or self.probe.train) if self.probe.knn is None else self.probe.knn
 
     def without_effect(self) -> list[tuple[str, bool, str]]:

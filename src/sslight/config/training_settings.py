@@ -82,3 +82,14 @@ class CheckpointSettings(Section):
     keep_best: bool = True
     """Keep the checkpoint with the highest kNN accuracy as best.pt, if kNN accuracy is measured.
     Unit: true or false. Try: true."""
+
+
+class RestartSettings(Section):
+    """When a run other than pre-training writes its state to checkpoints/last.pt; it always does at its end."""
+
+    every_steps: PositiveInt | None = None
+    """Steps between writes of checkpoints/last.pt. Unit: steps. Try: null."""
+
+    every_minutes: PositiveFloat | None = 10.0
+    """Longest time between writes of checkpoints/last.pt; null: only at the end.
+    Unit: minutes. Try: as much work as you can afford to lose."""

@@ -86,8 +86,7 @@ class Evaluation:
         settings = self.settings
         options = RunOptions(
             settings=settings,
-            every_steps=settings.checkpoint_every_steps,
-            every_minutes=settings.checkpoint_every_minutes,
+            **settings.checkpoint.model_dump(),
             placement=placement,
             data={"data.train": data_fingerprint(self.sets.train)},
             lighter="a smaller semi.batch_size or feature_batch_size, precision=bf16, a smaller image_size",

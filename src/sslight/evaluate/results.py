@@ -28,8 +28,8 @@ FILE_NAME = "results.json"
 _RANKS = "ranks.safetensors"
 # They say where and how fast, not what is measured.
 _NOT_IN_THE_NAME = {
-    *("checkpoint", "output", "cache", "devices", "workers", "feature_batch_size", "resume", "log_every", "logger"),
-    *("sample", "checkpoint_every_steps", "checkpoint_every_minutes"),
+    *("model", "output", "cache", "devices", "workers", "feature_batch_size", "resume", "log_every", "logger"),
+    *("sample", "checkpoint"),
 }
 _PACKAGES = ("sslight", "torch", "timm", "numpy", "pillow")
 
@@ -51,7 +51,7 @@ def checkpoint_facts(
 ) -> dict[str, Any]:
     """What is measured, plain data."""
     return {
-        "path": settings.checkpoint,
+        "path": settings.model,
         "backbone": model.info.name,
         "network": settings.network,
         "num_features": num_features(model.backbone),
@@ -66,7 +66,7 @@ def result_folder(settings: EvaluateSettings | DetectSettings, protocol: str, id
         return settings.output
     measured = [settings.model_dump(mode="json", exclude=_NOT_IN_THE_NAME), identity]
     digest = hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:8]
-    return default_folder(settings.checkpoint) / f"{protocol}-{digest}"
+    return default_folder(settings.model) / f"{protocol}-{digest}"
 
 
 def remark_on(folder: Path) -> str | None:

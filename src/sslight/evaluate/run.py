@@ -145,7 +145,7 @@ def prepare(settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_pr
     sets = build_sets(settings)
     if settings.output is not None and (settings.output / FILE_NAME).exists():
         raise ValueError(f"output={settings.output} already holds {FILE_NAME}: choose another folder.")
-    model = load_model(settings.checkpoint, network=settings.network, seed=settings.seed)
+    model = load_model(settings.model, network=settings.network, seed=settings.seed)
     size = choose_image_size(model, settings.image_size, sets.train)
     if settings.resize is not None and settings.resize < size:
         raise ValueError(f"resize={settings.resize} is smaller than the image size {size}: resize to at least that.")

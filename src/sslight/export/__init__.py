@@ -1,1 +1,1 @@
-"""A backbone as files for other programs and devices, each checked against the PyTorch network and measured."""
+"""Write a backbone as files for other programs and devices; each is checked against the PyTorch network."""

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Nearest = Callable[[Tensor], Tensor]
-"""Features ``[N, D]`` → for each the row of its nearest neighbour, itself left out, ``[N]``."""
+"""Features ``[N, D]`` → for each the row of its nearest neighbor, itself left out, ``[N]``."""
 
 Classify = Callable[[Tensor, Tensor], Tensor]
 """Features ``[N, D]``, labels ``[N]`` → kNN class of each, itself left out, ``[N]``."""
 
 _ROUNDING = 1e-5  # of the largest output: what float32 may change
 _EXACT, _TINY = 200.0, 1e-30
-_TIED = 1e-5  # cosines of two neighbours that are equally near
+_TIED = 1e-5  # cosines of two neighbors that are equally near
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Agreement:
     largest_output: float  # the PyTorch network's largest absolute value, for scale
     cosine_mean: float  # of the two feature vectors of an image
     cosine_min: float
-    same_neighbor: float  # share of images whose nearest neighbour among the others is the same
+    same_neighbor: float  # share of images whose nearest neighbor among the others is the same
     signal_to_noise: float  # dB: how much images differ from their mean against what the file changes; it sees scale
     knn_top1_before: float | None = None  # share that kNN, each left out of its own vote, classifies rightly
     knn_top1_after: float | None = None
@@ -40,7 +40,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The least agreement: mean cosine, share of equal neighbours or kNN classes; largest relative difference."""
+    """The least agreement: mean cosine, share of equal neighbors or kNN classes; largest relative difference."""
 
     cosine: float
     same_neighbor: float
@@ -57,7 +57,7 @@ INT8 = Tolerance(cosine=0.98, same_neighbor=0.5, same_knn_class=0.8, difference=
 def compare(
     before: Sequence[Tensor], after: Sequence[Tensor], *, labels: Tensor | None, nearest: Nearest, classify: Classify
 ) -> Agreement:
-    """Compare what the PyTorch network (``before``) and a file (``after``) gave for the same images.
+    """Compare what the PyTorch network (``before``) and a file (``after``) give for the same images.
 
     Both are features ``[N, D]``, and logits ``[N, C]`` with a classifier.
     """
@@ -91,8 +91,8 @@ def compare(
 
 
 def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
-    """Refuse (ValueError) a file that disagrees, with the number and the limit."""
-    share, least, what = agreement.same_neighbor, tolerance.same_neighbor, "nearest neighbour"
+    """Raise ValueError for a file that disagrees, with the number and the limit."""
+    share, least, what = agreement.same_neighbor, tolerance.same_neighbor, "nearest neighbor"
     if agreement.same_knn_class is not None:
         share, least, what = agreement.same_knn_class, tolerance.same_knn_class, "kNN class"
     limit = math.inf if tolerance.difference is None else tolerance.difference * agreement.largest_output
@@ -130,7 +130,7 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
 
 
 def _same_neighbor(before: Tensor, after: Tensor, nearest: Nearest) -> Tensor:
-    """Whether the neighbours are the same, or as near: among equal images either is right."""
+    """Whether the neighbors are the same, or equally near: among equal images either is right."""
     old, new = nearest(before), nearest(after)
     unit = F.normalize(before, dim=1)
     behind = (unit * unit[old]).sum(1) - (unit * unit[new]).sum(1)

@@ -1,4 +1,4 @@
-"""The classifier of a linear or semi-supervised evaluation or of fine-tuning, as a part of an export."""
+"""The classifier of an evaluation or of fine-tuning, as part of an export."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from sslight.finetuning.classifier_file import ClassifierFile, is_classifier_fil
 
 @dataclass(frozen=True)
 class Classifier:
-    """A linear classifier of features, their standardisation folded in."""
+    """A linear classifier of features, with their standardization folded in."""
 
     classes: tuple[str, ...]  # names, in the order of the logits
     weight: Tensor  # [C, D]
@@ -30,7 +30,7 @@ class Classifier:
     hidden: nn.Sequential | None = None  # layers of a projection head between features and classifier
 
     def unfolded(self, features: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of features ``[B, D]`` as it was trained, nothing folded."""
+        """Logits ``[B, C]`` of features ``[B, D]``, as trained, with nothing folded."""
         features = features if self.hidden is None else self.hidden(features)
         if "mean" in self.raw:
             features = (features - self.raw["mean"]) / self.raw["std"]
@@ -38,7 +38,7 @@ class Classifier:
 
 
 def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
-    """The classifier that an evaluation (linear or semi) left in a folder for this backbone, or of a fine-tuned one.
+    """The classifier that an evaluation (linear or semi) or fine-tuning left in a folder for this backbone.
 
     Raises ValueError if there is none, it is damaged, of another protocol, or trained on another backbone.
     """
@@ -53,7 +53,7 @@ def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
             facts = json.loads((file.metadata() or {})["sslight"])
         tensors = safetensors.torch.load_file(path)
     except KeyError:
-        raise ValueError(f"{path} does not say what it classifies, as those of older evaluations: {remedy}.") from None
+        raise ValueError(f"{path} does not name its classes, because an older version wrote it: {remedy}.") from None
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): {remedy}.") from None
     if facts["protocol"] == "semi":
@@ -63,7 +63,7 @@ def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
     if facts["weights_sha256"] != weights_fingerprint(backbone):
         raise ValueError(f"{path} was trained on the features of another backbone: {remedy}.")
     weight, bias = tensors["weight"].double(), tensors["bias"].double()
-    if "mean" in tensors:  # logistic regression on standardised features
+    if "mean" in tensors:  # logistic regression on standardized features
         weight = weight / tensors["std"].double()
         bias = bias - weight @ tensors["mean"].double()
     return Classifier(
@@ -78,7 +78,7 @@ def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
 
 
 def fine_tuned_backbone(folder: Path) -> Path | None:
-    """The backbone that ``sslight evaluate semi`` trained and left beside its classifier; None in other folders."""
+    """The backbone that ``sslight evaluate semi`` trained and wrote beside its classifier; None in other folders."""
     try:
         with safetensors.safe_open(folder / FILE_NAME, framework="pt") as file:
             semi = json.loads((file.metadata() or {})["sslight"])["protocol"] == "semi"
@@ -88,7 +88,7 @@ def fine_tuned_backbone(folder: Path) -> Path | None:
 
 
 def _semi(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Classifier:
-    """A linear layer, behind layers of the projection head if they were carried over."""
+    """A linear layer, after layers of the projection head if they were kept."""
     last = max(int(name.partition(".")[0]) for name in tensors)
     raw = {name: tensors[f"{last}.{name}"] for name in ("weight", "bias")}
     hidden = nn.Sequential()

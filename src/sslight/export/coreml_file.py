@@ -1,4 +1,4 @@
-"""Core ML packages with an image as input, in float16. Needs the extra ``coreml``; macOS alone runs them."""
+"""Core ML packages with an image as input, in float16. Needs the extra ``coreml``; they only run on macOS."""
 
 import json
 from dataclasses import replace
@@ -14,9 +14,9 @@ from sslight.export.onnx_file import library
 
 
 def write_coreml(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:
-    """Write the network for one RGB image, and read back what the package says of itself; ``facts`` go into it.
+    """Write the network for one RGB image, and read back what the package says of itself; ``facts`` are stored in it.
 
-    Raises ValueError if the package does not say what was asked for.
+    Raises ValueError if the package is not what was requested.
     """
     size, names = exportable.info.image_size, exportable.output_names
     of_images = replace(exportable, input="nchw")  # Core ML gives the values 0 to 255 of a picture in this layout

@@ -1,4 +1,4 @@
-"""What one image costs: counted for the network, and its latency on this machine's CPU."""
+"""The cost of one image: counted for the network, and its latency on this machine's CPU."""
 
 import platform
 import re
@@ -21,7 +21,7 @@ _RUNS_IN_A_ROW = 5
 
 
 def latencies(runs: dict[str, Callable[[], object]], *, num_runs: int) -> dict[str, float]:
-    """Median time in ms of each run, taken in turn, a few at a time, so that a busy moment hits all alike."""
+    """Median time in ms of each run; they take turns, a few runs at a time, so that a busy moment affects all."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         for _ in range(_WARM_UP):
@@ -37,7 +37,7 @@ def latencies(runs: dict[str, Callable[[], object]], *, num_runs: int) -> dict[s
 
 
 def device_facts() -> dict[str, Any]:
-    """Name of the processor, cores that this process may use, operating system."""
+    """The processor, the cores that this process may use, the operating system."""
     processor = platform.processor() or platform.machine()
     with suppress(OSError):
         if found := re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(errors="replace")):
@@ -51,7 +51,7 @@ def device_facts() -> dict[str, Any]:
 
 
 def cost_of(network: nn.Module, example: Tensor) -> dict[str, Any]:
-    """What one image costs by the network alone, whatever runs it: counted, not measured."""
+    """The cost of one image for the network alone: counted, not measured."""
     try:
         peak = _peak_bytes(torch.export.export(network, (example,)).graph)
     except Exception:  # of types of its own: a file of weights is none the worse for a network that it cannot trace
@@ -66,7 +66,7 @@ def cost_of(network: nn.Module, example: Tensor) -> dict[str, Any]:
 
 
 def _peak_bytes(graph: torch.fx.Graph) -> int:
-    """Largest sum of results that are alive at once: from where they are computed until last used, or views of them."""
+    """Largest sum of results alive at once: from their computation to their last use, or that of their views."""
     owner: dict[Any, torch.fx.Node] = {}  # of a view what it shows; of all else itself
     last: dict[torch.fx.Node, int] = {}
     for at, node in enumerate(graph.nodes):

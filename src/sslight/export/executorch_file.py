@@ -1,4 +1,4 @@
-"""ExecuTorch programs for XNNPACK, in float32 and in 8 bits. Needs the extra ``executorch``."""
+"""ExecuTorch programs for XNNPACK, in float32 and 8 bits. Needs the extra ``executorch``."""
 
 import json
 from importlib import import_module
@@ -17,7 +17,7 @@ _FACTS = "sslight"  # a method of the program without input, which gives JSON
 
 
 def write_executorch(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:
-    """Write the network for one image at a time, in float32, lowered to XNNPACK; ``facts`` go into the file."""
+    """Write the network for one image at a time, in float32, for XNNPACK; ``facts`` are stored in the file."""
     with library("executorch"):
         path.write_bytes(_lowered(exportable.fused(), _example(exportable), facts))
 
@@ -26,7 +26,7 @@ def quantize_executorch(exportable: Exportable, path: Path, images: npt.NDArray[
     """Write the network in 8 bits (PT2E with XNNPACK's quantizer), weights by output channel.
 
     ``images [N, ...]``, as the network takes them, give the ranges of the activations. In a network with layer norms
-    (see the ONNX files) linear layers and convolutions alone are quantised.
+    (see the ONNX files) linear layers and convolutions alone are quantized.
     """
     network, example = exportable.fused(), _example(exportable)
     normed = any(isinstance(each, nn.LayerNorm | nn.GroupNorm) for each in network.modules())
@@ -63,7 +63,7 @@ def _lowered(network: nn.Module, example: Tensor, facts: dict[str, Any]) -> byte
 
 
 class ExecuTorchRunner:
-    """A program in ExecuTorch's own runtime, an image at a time."""
+    """A program in ExecuTorch's own runtime, one image at a time."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
         runtime = import_module("executorch.runtime")

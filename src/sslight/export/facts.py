@@ -1,4 +1,4 @@
-"""What an export says of itself: ``export.json``, and the metadata within ONNX and LiteRT files."""
+"""What an export says of itself: ``export.json``, and the metadata in ONNX and LiteRT files."""
 
 import hashlib
 import platform
@@ -27,7 +27,9 @@ _PACKAGES = (
 
 
 def tolerance(settings: ExportSettings, form: str) -> Tolerance:
-    """The form's own, with what the user accepts in its place; who accepts more also accepts larger differences."""
+    """The format's tolerance, with the user's values in its place; a user who accepts more also accepts larger
+    differences.
+    """
     wanted = settings.tolerance
     default = INT8 if form.endswith("int8") else FLOAT16 if form.endswith("fp16") or form == "coreml" else FLOAT32
     accepted = wanted.cosine is not None or wanted.knn is not None
@@ -41,7 +43,7 @@ def tolerance(settings: ExportSettings, form: str) -> Tolerance:
 
 
 def file_metadata(task: Task) -> dict[str, Any]:
-    """What someone who has nothing but the file must know."""
+    """What someone who only has the file must know."""
     name, classifier, network = task.exportable.info.name, task.exportable.classifier, task.settings.network
     facts: dict[str, Any] = {
         "sslight": {
@@ -77,7 +79,7 @@ def _preprocessing(task: Task) -> dict[str, Any]:
 
 
 def shorter_side(task: Task) -> int:
-    """To which an image is resized before its center is cut, px."""
+    """The shorter side to which an image is resized before its center is cut, px."""
     return task.resize or round(task.exportable.info.image_size * 256 / 224)
 
 
@@ -94,7 +96,7 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
         "format": FORMAT,
         "version": 1,
         "checkpoint": {
-            "path": settings.checkpoint,
+            "path": settings.model,
             "network": settings.network,
             "backbone": exportable.info.name,
             "notes": dict(exportable.info.notes),

@@ -32,7 +32,7 @@ def open_images(paths: list[str], setting: str, data: ExportDataSettings) -> Sou
 
 
 def read_images(task: Task, source: Source, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
-    """At most ``number`` images, evenly spread: centre views as bytes ``[N, 3, S, S]``, and labels ``[N]`` or None.
+    """At most ``number`` images, evenly spread: center views as bytes ``[N, 3, S, S]``, and labels ``[N]`` or None.
 
     Raises ValueError if too many images are unreadable, or fewer than two are readable.
     """

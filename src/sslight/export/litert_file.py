@@ -1,4 +1,4 @@
-"""LiteRT files: float32, weights in float16, and statically quantised to 8 bits. Needs the extra ``litert``."""
+"""LiteRT files: float32, float16 weights, and static quantization to 8 bits. Needs the extra ``litert``."""
 
 import json
 import re
@@ -35,7 +35,7 @@ class _Named(nn.Module):
 
 
 def write_litert(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:
-    """Write the network for one image at a time, in float32; ``facts`` go into the file."""
+    """Write the network for one image at a time, in float32; ``facts`` are stored in the file."""
     size = exportable.info.image_size
     example = torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
     with library("litert"):
@@ -115,7 +115,7 @@ class LiteRTQuantizer:
 
 
 class LiteRTRunner:
-    """A file in LiteRT's own runtime on the CPU, an image at a time."""
+    """A file in LiteRT's own runtime on the CPU, one image at a time."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
         interpreter = import_module("ai_edge_litert.interpreter").Interpreter

@@ -1,4 +1,4 @@
-"""What is exported: a backbone for one image size, with its preprocessing and perhaps a classifier."""
+"""What is exported: a backbone for one image size, with its preprocessing and possibly a classifier."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +73,7 @@ class Exportable:
         return self.around(self.backbone)
 
     def fused(self) -> ExportNetwork:
-        """The same with each group of re-parameterised branches (MobileOne, RepViT) as one convolution, for devices."""
+        """The same with each group of re-parameterized branches (MobileOne, RepViT) as one convolution, for devices."""
         return self.around(reparameterize_model(self.backbone))
 
     @property
@@ -124,14 +124,14 @@ def prepare(
     classifier: Classifier | None,
     probabilities: bool = False,
 ) -> Exportable:
-    """Make a backbone ready to be exported at one image size. Raises ValueError if it cannot take that size."""
+    """Prepare a backbone for one image size. Raises ValueError if it cannot take that size."""
     check_image_size(backbone, image_size, "image_size")
     backbone = native_at(backbone, info, image_size).eval().requires_grad_(False)
     return Exportable(replace(info, image_size=image_size), backbone, input, classifier, probabilities)
 
 
 def native_at(backbone: nn.Module, info: BackboneInfo, image_size: int) -> nn.Module:
-    """The backbone; of a ViT one whose position embedding is that of the size, which other programs would resize."""
+    """The backbone; for a ViT, with a position embedding of this size, which other programs would resize."""
     if not isinstance(backbone, MultiSizeVisionTransformer):
         return backbone
     native = backbone.patch_embed.grid_size

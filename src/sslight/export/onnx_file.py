@@ -1,4 +1,4 @@
-"""ONNX files in float32 and float16; :mod:`onnx_int8` quantises them. Needs the extra ``export``."""
+"""ONNX files in float32 and float16; :mod:`onnx_int8` quantizes them. Needs the extra ``export``."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from sslight.export.network import Exportable
 def write_onnx(
     exportable: Exportable, path: Path, *, batch: int | Literal["dynamic"], opset: int, facts: dict[str, Any]
 ) -> None:
-    """Write the network for ``batch`` images at a time; ``facts`` go into the file's metadata."""
+    """Write the network for ``batch`` images at a time; ``facts`` are stored in the file's metadata."""
     size = exportable.info.image_size
     example = torch.zeros(2 if batch == "dynamic" else batch, 3, size, size, dtype=torch.uint8)
     with library("onnx"):
@@ -94,9 +94,9 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def library(form: str) -> Iterator[None]:
-    """Without the progress, advice and deprecations of a form's library, which say nothing about the result.
+    """Hides the progress, advice and deprecations of a format's library, which say nothing about the result.
 
-    What it cannot do is a ValueError, with its own words.
+    If it fails, raises ValueError with its own words.
     """
     before, nowhere = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.WARNING)
@@ -113,7 +113,7 @@ def library(form: str) -> Iterator[None]:
     except Exception as error:  # the libraries have types of their own
         words = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"format={form} cannot be written, its library stops with {type(error).__name__} ({words}): "
+            f"format={form} cannot be written, its library failed with {type(error).__name__} ({words}): "
             "export another format, and report this network."
         ) from error
     finally:

@@ -1,4 +1,4 @@
-"""ONNX files in 8 bits: static quantisation (QDQ) by ONNX Runtime. Needs the extra ``export``."""
+"""ONNX files in 8 bits: static quantization (QDQ) by ONNX Runtime. Needs the extra ``export``."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

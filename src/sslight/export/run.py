@@ -66,7 +66,7 @@ def run_export(
 ) -> ExportResult:
     """Write all files of an export, check and measure each; the folder appears when all are done, or not at all.
 
-    ``nearest``, ``classify`` and ``results`` (what was measured of these weights) come from this room's neighbour;
+    ``nearest``, ``classify`` and ``results`` (what was measured of these weights) come from this room's neighbor;
     ``say`` is called with a line at every stage. Raises ValueError if an input is wrong (nothing was computed then), or
     a file disagrees with the PyTorch network.
     """
@@ -112,20 +112,20 @@ def run_export(
         raise
     if refused:
         good = ", ".join(file.path.name for file in files)
-        raise ValueError("\n".join([*refused, f"{good} agreed and lies in {task.output}."]))
+        raise ValueError("\n".join([*refused, f"{good} agreed and is in {task.output}."]))
     moved = [replace(file, path=task.output / file.path.name) for file in files]
     return ExportResult(task.output, moved, content)
 
 
 def _prepare(settings: ExportSettings, results: Results) -> Task:
     """Whatever can be refused is refused here, the cheapest first; nothing is written."""
-    checkpoint = Path(settings.checkpoint).expanduser()
-    beside = run_folder_of(settings.checkpoint)
+    checkpoint = Path(settings.model).expanduser()
+    beside = run_folder_of(settings.model)
     output = settings.output or unused(beside / "export")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"output={output} exists and nothing is replaced: choose another folder.")
+        raise ValueError(f"output={output} exists and is not overwritten: choose another folder.")
     if not settings.data.check:
-        raise ValueError("data.check is not set: give real images to compare files and network on: data.check=images.")
+        raise ValueError("data.check is not set: give real images, on which the files are compared with the network.")
     quantized = [form for form in settings.format if form.endswith("int8")]
     if quantized and not settings.data.calibration:
         raise ValueError(
@@ -313,7 +313,7 @@ def _reference(task: Task, images: Tensor) -> list[Tensor]:
     What folding, fusing or another order of channels would change, changes the files alone.
     """
     info, classifier = task.exportable.info, task.exportable.classifier
-    network = load_backbone(task.settings.checkpoint, network=task.settings.network)
+    network = load_backbone(task.settings.model, network=task.settings.network)
     if classifier is not None and classifier.last_blocks is not None:
         network = LastBlocks(network, classifier.last_blocks)
     batches = torch.split(images, _BATCH)

@@ -1,4 +1,4 @@
-"""8 bits where a network bears them: which ranges of activations are best, and which layers stay in float."""
+"""8 bits where the network tolerates them: the best activation ranges, and which layers stay in float."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _Node = TypeVar("_Node")
 
 
 class Quantizer(Protocol):
-    """A float32 file that can be quantised again and again."""
+    """A float32 file that can be quantized again and again."""
 
     @property
     def methods(self) -> Sequence[str]:
@@ -52,10 +52,10 @@ def quantize_within(
     accepts: Callable[[Agreement], bool],
     say: Callable[[str], None],
 ) -> Quantization:
-    """Write the file with the best method, and with as few layers in float as it takes.
+    """Write the file with the best method, and with as few layers in float as needed.
 
-    ``judge`` compares a file with the network on calibration images. With ``float_layers=None`` the worst layers stay
-    in float until it ``accepts`` the file, at most half of them; else that number does.
+    ``judge`` compares a file with the network on calibration images. With ``float_layers=None``, the worst layers stay
+    in float until the file is accepted (``accepts``), at most half of them; otherwise that number does.
     """
     layers = quantizer.layers
     if float_layers is not None and float_layers > len(layers):
@@ -82,7 +82,7 @@ def quantize_within(
 
 
 def groups(nodes: Iterable[_Node], *, is_product: Callable[[_Node], bool]) -> list[list[_Node]]:
-    """Each convolution or product with the sums and activations after it: what stays in float together."""
+    """Each convolution or product with the sums and activations after it: they stay in float together."""
     found: list[list[_Node]] = []
     for node in nodes:
         if is_product(node) or not found:

@@ -1,4 +1,4 @@
-"""One export that is ready to run, and what was done."""
+"""One prepared export, and its result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Task:
     settings: ExportSettings
     exportable: Exportable
     images: Source
-    calibration: Source | None  # None without quantisation
+    calibration: Source | None  # None without quantization
     resize: int | None  # shorter side before the center is cut, px; None: the usual one
     output: Path
     weights_sha256: str  # fingerprint of the backbone as it was read

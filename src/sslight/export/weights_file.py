@@ -1,4 +1,4 @@
-"""Files of weights for timm and torchvision, read back as those libraries do."""
+"""Weights files for timm and torchvision, read back as those libraries do."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,25 +22,25 @@ _LAST = {name: "classifier" if name == "mobilenet_v2" else "fc" for name in TORC
 
 
 def check_weights(exportable: Exportable, keys: Keys) -> None:
-    """Refuse (ValueError) what such a file cannot hold, before any work."""
+    """Raise ValueError, before any work, for what such a file cannot hold."""
     name, classifier = exportable.info.name, exportable.classifier
     if keys == "torchvision" and timm_name(name) not in TORCHVISION_NAMES:
         known = ", ".join(TORCHVISION_NAMES.values())
-        raise ValueError(f"torchvision has no twin of backbone={name}, but of {known}: leave format=torchvision out.")
+        raise ValueError(f"torchvision does not have backbone={name}, only {known}: leave format=torchvision out.")
     if classifier is not None and classifier.hidden is not None:
         raise ValueError(
-            "the classifier has layers of the projection head, which timm's network has not: evaluate with "
+            "the classifier has layers of the projection head, which timm's network does not have: evaluate with "
             "semi.head=linear, or export format=onnx or executorch."
         )
     if classifier is not None and classifier.last_blocks not in (None, 1):
         raise ValueError(
-            f"the classifier takes the class tokens of the last {classifier.last_blocks} blocks, which timm's does "
-            "not: evaluate with linear.last_blocks=1, or export format=onnx or executorch."
+            f"the classifier takes the class tokens of the last {classifier.last_blocks} blocks, which timm does "
+            "not have: evaluate with linear.last_blocks=1, or export format=onnx or executorch."
         )
 
 
 def write_weights(exportable: Exportable, path: Path, *, keys: Keys) -> None:
-    """Write weights, and the classifier's under the names that it has in that library."""
+    """Write weights, and the classifier under its names in that library."""
     info, classifier = exportable.info, exportable.classifier
     layer: dict[str, Tensor] = {}
     if classifier is not None:
@@ -100,7 +100,7 @@ def how_to_load(exportable: Exportable, file: str, *, keys: Keys) -> str:
 
 
 def vit_arguments(exportable: Exportable) -> dict[str, int]:
-    """What timm must be told of a ViT to build it."""
+    """What timm needs to build this ViT."""
     backbone = exportable.backbone
     if not isinstance(backbone, VisionTransformer):
         return {}
@@ -108,5 +108,5 @@ def vit_arguments(exportable: Exportable) -> dict[str, int]:
 
 
 def num_classes_of(exportable: Exportable) -> int:
-    """Of the classifier; 0 if there is none, as for timm."""
+    """Number of classes; 0 without a classifier, as for timm."""
     return 0 if exportable.classifier is None else len(exportable.classifier.classes)

@@ -24,10 +24,10 @@ from sslight.methods.swav import SwAV
 
 
 def build_method(settings: PretrainSettings, device_type: str = "cpu") -> Method:
-    """The method with new weights, on the CPU, in training mode; draws from PyTorch's global random stream.
+    """The method with new weights, on the CPU, in training mode. Draws from PyTorch's global random stream.
 
-    A ViT's position embedding is native to ``views.global_size``. Reads no files. The layers that are faster on a CPU
-    are taken for the ``device_type`` ``cpu`` only.
+    A ViT's position embedding is native to ``views.global_size``. Reads no files. Layers that are faster on a CPU are
+    used only for the ``device_type`` ``cpu``.
 
     Raises:
         ValueError: the backbone is unknown, or a view size or another setting does not fit it.
@@ -48,7 +48,8 @@ def build_method(settings: PretrainSettings, device_type: str = "cpu") -> Method
 
 
 def save_memory(method: Method, settings: PretrainSettings) -> None:
-    """Let a new method keep less for the backward pass, as ``grad_checkpointing`` asks for it; ``auto`` is not yet.
+    """Make a new method keep less for the backward pass, as ``grad_checkpointing`` says; ``auto`` must be resolved
+    before.
 
     Raises:
         ValueError: the backbone has no such mode.
@@ -113,7 +114,7 @@ def _build_moco(settings: PretrainSettings) -> MoCo:
 
 
 def _mlp(method: DINOSettings | SwAVSettings | MoCoSettings) -> dict[str, Any]:
-    """What all heads have."""
+    """The settings that all heads have."""
     return {
         "num_layers": method.head_layers,
         "hidden_dim": method.head_hidden_dim,
@@ -122,7 +123,7 @@ def _mlp(method: DINOSettings | SwAVSettings | MoCoSettings) -> dict[str, Any]:
 
 
 def _trained_backbone(settings: PretrainSettings) -> nn.Module:
-    """The backbone that learns from gradients; it takes views of the asked-for sizes."""
+    """The backbone that is trained by gradients and takes views of the given sizes."""
     views = settings.views
     backbone = _backbone(settings, settings.drop_path)
     if settings.init == "smooth":

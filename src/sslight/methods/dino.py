@@ -24,7 +24,7 @@ def dino_loss(
     teacher_temp: float,
     global_pair_weight: float | None,
 ) -> Tensor:
-    """Cross-entropy of the student's views with the teacher's centred and sharpened targets (DINO, equation 3).
+    """Cross-entropy of the student's views with the teacher's centerd and sharpened targets (DINO, equation 3).
 
     Pairs of a view with itself are left out. Computed in float32 or, from float64, in float64.
 
@@ -60,12 +60,12 @@ def dino_targets(teacher_logits: Tensor, center: Tensor, teacher_temp: float) ->
 
 
 def update_center(center: Tensor, teacher_logits: Tensor, *, momentum: float) -> Tensor:
-    """The new centre: an exponential mean of the teacher's logits (DINO, equation 4).
+    """The new center: an exponential mean of the teacher's logits (DINO, equation 4).
 
     Args:
         center: ``[K]``.
         teacher_logits: ``[G, B, K]``; every process has the same number of rows.
-        momentum: Share of the old centre kept.
+        momentum: Share of the old center kept.
 
     Returns:
         ``[K]``, the same on all processes.
@@ -75,7 +75,7 @@ def update_center(center: Tensor, teacher_logits: Tensor, *, momentum: float) ->
 
 
 class DINO(Method):
-    """Student, teacher and centre.
+    """Student, teacher and center.
 
     The teacher starts as a copy of the student and follows its parameters as an exponential mean. Like
     the original's it runs in training mode, on batch statistics, and its batch-norm buffers are its own.
@@ -86,7 +86,7 @@ class DINO(Method):
         num_global: Global views G, at least 2.
         num_local: Local views L, or 0.
         student_temp: Temperature of the student's softmax.
-        center_momentum: Share of the centre kept at each step.
+        center_momentum: Share of the center kept at each step.
         global_pair_weight: See :func:`dino_loss`.
     """
 
@@ -109,7 +109,7 @@ class DINO(Method):
         teacher.start_as(student)
         output_dim = len(student.head.last_layer.weight_v)
         self.register_buffer("center", torch.zeros(output_dim))
-        # What the forward passes of this step saw; nothing between steps, hence not part of the state.
+        # Outputs of this step; empty between steps, so not part of the state.
         self.register_buffer("_logit_sum", torch.zeros(output_dim), persistent=False)
         self._num_logits = 0
         self.num_global, self.num_local = num_global, num_local
@@ -128,7 +128,7 @@ class DINO(Method):
         return [p for p in last_layer.parameters() if p.requires_grad] if values.freeze_last_layer else []
 
     def begin_step(self, values: StepValues) -> None:
-        """Forget what an interrupted step saw."""
+        """Forget what an interrupted step recorded."""
         self._logit_sum.zero_()
         self._num_logits = 0
 
@@ -157,7 +157,7 @@ class DINO(Method):
 
     @torch.no_grad()
     def end_step(self, values: StepValues) -> None:
-        """Move the centre by what this step's forward passes saw, then the teacher towards the student."""
+        """Update the center with this step's outputs, then move the teacher towards the student."""
         assert self._num_logits > 0
         seen = (self._logit_sum / self._num_logits)[None, None]
         self.center.copy_(update_center(self.center, seen, momentum=self.center_momentum))

@@ -19,10 +19,10 @@ def projection_mlp(
     activation: Callable[[], nn.Module],
     init_std: float = 0.02,
 ) -> nn.Sequential:
-    """An MLP ``[N, in_dim]`` → ``[N, out_dim]``: [batch norm and] activation after all but the last layer.
+    """An MLP ``[N, in_dim]`` → ``[N, out_dim]``: [batch norm and] activation after all layers but the last.
 
-    Weights start normal with standard deviation ``init_std``, biases at 0. (DINO writes this as a truncated
-    normal, but truncates at ±2, a hundred standard deviations.)
+    Weights start normal with standard deviation ``init_std``, biases at 0. (DINO calls this a truncated normal, but
+    truncates at ±2, a hundred standard deviations.)
     """
     layers: list[nn.Module] = []
     for _ in range(num_layers - 1):
@@ -61,15 +61,15 @@ class WeightNormLinear(nn.Module):
 
 
 class DINOHead(nn.Module):
-    """DINO's projection head: MLP, L2 normalisation, weight-normalised last layer (Caron et al., appendix C).
+    """DINO's projection head: MLP, L2 normalization, weight-normalized last layer (Caron et al., appendix C).
 
     Args:
         in_dim: Length of the backbone's features.
         num_layers: Linear layers of the MLP.
         hidden_dim: Width of its hidden layers.
-        bottleneck_dim: Length of its normalised output.
+        bottleneck_dim: Length of its normalized output.
         output_dim: Outputs K of the last layer.
-        batch_norm: Batch normalisation in the MLP.
+        batch_norm: Batch normalization in the MLP.
         norm_last_layer: Keep the norms of the last layer's rows at 1.
     """
 
@@ -104,9 +104,9 @@ class DINOHead(nn.Module):
 
 
 class SwAVHead(nn.Module):
-    """SwAV's projection head: MLP and L2 normalisation; then the similarities to the prototypes.
+    """SwAV's projection head: MLP and L2 normalization; then the similarities to the prototypes.
 
-    All weights start normal with standard deviation 0.01. The prototypes are normalised between steps
+    All weights start normal with standard deviation 0.01. The prototypes are normalized between steps
     (:meth:`normalize_prototypes`), not in the graph.
 
     Args:
@@ -115,7 +115,7 @@ class SwAVHead(nn.Module):
         hidden_dim: Width of its hidden layers.
         output_dim: Length D of the embedding.
         num_prototypes: Prototypes P.
-        batch_norm: Batch normalisation in the MLP.
+        batch_norm: Batch normalization in the MLP.
     """
 
     def __init__(

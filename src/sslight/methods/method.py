@@ -1,4 +1,4 @@
-"""What every self-supervised method offers to the training loop."""
+"""What every self-supervised method gives to the training loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class StepValues(NamedTuple):  # which Fabric passes through a wrapped module unchanged
-    """The scheduled values of one optimiser step; a value that the method has no part for is left out.
+    """The scheduled values of one optimizer step; values that the method does not use are left out.
 
     ``momentum``: share of the teacher (DINO) or key network (MoCo) kept, 0 to 1; ``teacher_temp``: temperature of the
     teacher's softmax (DINO); ``freeze_last_layer``: whether the last layer of the head (DINO) or the prototypes (SwAV)
-    stay as they are; ``use_queue``: whether the queue (SwAV) is filled and, once full, used.
+    stay unchanged; ``use_queue``: whether the queue (SwAV) is filled and, once full, used.
     """
 
     momentum: float | None = None
@@ -26,7 +26,7 @@ class StepValues(NamedTuple):  # which Fabric passes through a wrapped module un
 class StepOutput:
     """What a forward pass gives.
 
-    ``loss``: scalar to minimise, float32 (float64 from float64 networks); ``scalars``: indicators to
+    ``loss``: scalar to minimize, float32 (float64 from float64 networks); ``scalars``: indicators to
     show, detached scalars on the device; ``features``: ``[B, num_features]``, detached, of the view
     that probes look at, in the precision of the loss.
     """
@@ -39,38 +39,38 @@ class StepOutput:
 class Method(nn.Module, ABC):
     """A self-supervised method: its networks, its loss, and what it keeps between steps.
 
-    One optimiser step is ``begin_step``, then ``forward`` and backward for each part of the batch (one
-    part unless gradients are accumulated), removal of the gradients of ``frozen_parameters``, the
-    optimiser, and ``end_step``. All learning goes through ``forward``, which DDP wraps; the other
-    members are called on the method itself. ``state_dict()`` is the whole state.
+    One optimizer step is ``begin_step``, then ``forward`` and backward for each part of the batch (one part unless
+    gradients are accumulated), removal of the gradients of ``frozen_parameters``, the optimizer, and ``end_step``. All
+    learning goes through ``forward``, which DDP wraps; the other members are called on the method itself.
+    ``state_dict()`` is the whole state.
     """
 
     @abstractmethod
     def begin_step(self, values: StepValues) -> None:
-        """What comes before the first forward pass of a step."""
+        """Called before the first forward pass of a step."""
 
     @abstractmethod
     def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
         """The loss of one part of the batch.
 
         Args:
-            global_views: Normalised ``[G·B, 3, S, S]``, views-major: all images of view 0, then of view 1.
+            global_views: Normalized ``[G·B, 3, S, S]``, views-major: all images of view 0, then of view 1.
             local_views: ``[L·B, 3, s, s]`` in the same order, or None without local views.
             values: Of this step.
         """
 
     @abstractmethod
     def end_step(self, values: StepValues) -> None:
-        """What comes after the optimiser's step: moving averages and the like."""
+        """Called after the optimizer's step: moving averages and queues."""
 
     def frozen_parameters(self, values: StepValues) -> list[nn.Parameter]:
-        """Parameters whose gradients are removed (not zeroed) before the optimiser's step; by itself none."""
+        """Parameters whose gradients are removed (not zeroed) before the optimizer's step; none by default."""
         return []
 
     @property
     @abstractmethod
     def networks(self) -> Mapping[str, nn.Module]:
-        """The backbones, that to be exported first; ``state_dict()`` has them under ``{name}.backbone``."""
+        """The backbones, the one to export first; ``state_dict()`` has them under ``{name}.backbone``."""
 
     @property
     def backbone(self) -> nn.Module:

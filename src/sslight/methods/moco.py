@@ -21,9 +21,9 @@ def moco_loss(
     """InfoNCE of each query view with the key of the same image against the queue (MoCo, equation 1).
 
     Args:
-        queries: ``[V-1, B, D]``, L2-normalised; query 0 is the global view.
-        keys: ``[B, D]``, L2-normalised, of the first global view; no gradient flows into them.
-        queue: ``[D, Q]``, normalised columns: keys of earlier images.
+        queries: ``[V-1, B, D]``, L2-normalized; query 0 is the global view.
+        keys: ``[B, D]``, L2-normalized, of the first global view; no gradient flows into them.
+        queue: ``[D, Q]``, normalized columns: keys of earlier images.
         temperature: Of the softmax over the key and the queue.
         global_pair_weight: w of w · global query + (1 - w) · mean over the local queries (SSLight, section
             4.2); None is the plain mean over all queries. Without local queries it has no effect.
@@ -57,7 +57,7 @@ class MoCo(Method):
     are its own. So that the statistics do not give away which images share a process with a query, the
     images of all processes are shuffled among them before the key network sees them, and the keys are
     sorted back (MoCo, section 3.3). On one process there is nothing to shuffle among, and with
-    synchronised batch norm or none there is nothing to give away: then no image is moved.
+    synchronized batch norm or none there is nothing to give away: then no image is moved.
 
     Args:
         query: The network that learns, from images to embeddings ``[B, D]``; its backbone is the one to export.
@@ -128,7 +128,7 @@ class MoCo(Method):
 
     @torch.no_grad()
     def embed_keys(self, views: Tensor) -> Tensor:
-        """Keys ``[B, D]``, L2-normalised, of this process's views ``[B, 3, S, S]``."""
+        """Keys ``[B, D]``, L2-normalized, of this process's views ``[B, 3, S, S]``."""
         if num_processes() == 1 or not _has_statistics_of_its_own(self.key):
             return unit_rows(self.key(views)[1])
         shuffled = gather_rows(views)

@@ -1,4 +1,4 @@
-"""Backbone and head, applied to views of several sizes, and a second one that follows the first."""
+"""A backbone with its head, applied to views of several sizes, and a second one that follows the first."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -29,11 +29,11 @@ class Network(nn.Module, Generic[Head_co]):
         return features, self.head(features)
 
     def compile_backbone(self, mode: str | None) -> None:
-        """Compile the backbone for :meth:`forward` alone: a graph for each shape of batch, so none for measuring."""
+        """Compile the backbone for :meth:`forward` only: one graph per batch shape, and none for measurements."""
         self._compiled = torch.compile(self.backbone.forward, dynamic=False, mode=mode)
 
     def start_as(self, other: "Network[Head_co]") -> None:
-        """Take the state of another network, and learn by :meth:`follow` alone."""
+        """Copy the state of another network; from then on, change only by :meth:`follow`."""
         self.load_state_dict(other.state_dict())
         self.requires_grad_(False)
 

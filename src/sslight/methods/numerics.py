@@ -1,4 +1,4 @@
-"""How losses and heads compute: never in half precision, and on a CPU with its faster product of matrices."""
+"""The precision of losses and heads: never half; on a CPU with its faster matrix product."""
 
 import torch
 import torch.nn.functional as F

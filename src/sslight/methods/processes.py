@@ -1,4 +1,4 @@
-"""Means, sums and rows over the processes of torch.distributed; one process is a world of one."""
+"""Means, sums and rows over the processes of torch.distributed; without it there is one process."""
 
 import torch
 import torch.distributed as dist

@@ -25,7 +25,7 @@ def sinkhorn(scores: Tensor, *, epsilon: float, num_iterations: int) -> Tensor:
     Args:
         scores: Similarities ``[N, P]`` of embeddings and prototypes.
         epsilon: Entropy of the assignments: small is sharp.
-        num_iterations: Rounds of normalisation over embeddings, then over prototypes.
+        num_iterations: Rounds of normalization over embeddings, then over prototypes.
 
     Returns:
         Assignments ``[N, P]`` of this process's rows; each row sums to 1.
@@ -61,10 +61,10 @@ def swav_pair_means(scores: Tensor, assignments: Tensor, *, temperature: float) 
 class SwAV(Method):
     """One network, prototypes, and a queue of earlier embeddings.
 
-    The queue holds the newest ``queue_size`` embeddings of each global view over all processes, newest
-    first, the same on every process; any size will do. While ``StepValues.use_queue`` is set it fills;
-    once full, its scores join the batch's in Sinkhorn, each process bringing a share of the rows.
-    A batch never meets itself: its embeddings go in after the step.
+    The queue holds the newest ``queue_size`` embeddings of each global view over all processes, newest first, the same
+    on every process; any size is allowed. It fills while ``StepValues.use_queue`` is set. Once it is full, its scores
+    join the batch's in Sinkhorn, and each process adds a share of the rows. A batch never meets itself: its embeddings
+    are added after the step.
 
     Args:
         network: The one network, of backbone, head and prototypes.
@@ -125,7 +125,7 @@ class SwAV(Method):
         return list(self.network.head.prototypes.parameters()) if values.freeze_last_layer else []
 
     def begin_step(self, values: StepValues) -> None:
-        """Normalise the prototypes."""
+        """Normalize the prototypes."""
         self._seen.clear()
         self.network.head.normalize_prototypes()
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 ParameterGroup = dict[str, Any]
-"""A group of a PyTorch optimiser; see :func:`parameter_groups` for its keys."""
+"""A group of a PyTorch optimizer; see :func:`parameter_groups` for its keys."""
 
 
 def parameter_groups(

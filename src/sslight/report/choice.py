@@ -32,8 +32,8 @@ def choice_page(choice: ShownChoice, table: str) -> str:
     """The page; ``table`` is the name of the file that waits for labels."""
     num = len(choice.represents)
     text = (
-        f"In the order of {table}, the most useful first: each image raises most the mean similarity of all images to "
-        "the one most alike that is labeled by then. So the first ones are a choice of their own, if you label fewer."
+        f"In the order of {table}, most useful first. Each image is the one that most raises the mean similarity of "
+        "all images to their most similar labeled one. If you label fewer, start at the top."
     )
     shown = len(choice.rows)
     heading = "The choice" if shown == num else f"The first {shown:,} of the choice"
@@ -44,7 +44,7 @@ def choice_page(choice: ShownChoice, table: str) -> str:
         element("div", *(_figure(*each) for each in _figures(choice)), class_="figures"),
         element("div", element("div", _chart(choice)), class_="charts"),
         element("h2", heading),
-        element("p", "Beside each number: of how many images it is the one most alike.", class_="soft"),
+        element("p", "Beside each number: how many images it represents, itself included.", class_="soft"),
         element("div", *(_chosen(choice, order) for order in range(shown)), class_="row"),
         *_groups(choice),
         made_by=SELECT,
@@ -68,8 +68,8 @@ def _figures(choice: ShownChoice) -> list[tuple[str, str]]:
     groups = [len(rows) for rows in choice.duplicates if len(rows)]
     figures = [
         (f"{len(choice.represents):,}", "to label"),
-        (f"{sum(choice.represents):,}", "images of which one of these is the one most alike"),
-        (f"{sum(groups):,}", f"near-duplicates of {len(groups):,} of these, none of which is chosen"),
+        (f"{sum(choice.represents):,}", "images represented: one of these is most similar to each"),
+        (f"{sum(groups):,}", f"near-duplicates of {len(groups):,} of these, left out"),
     ]
     if choice.num_labeled:
         figures.append((f"{choice.num_labeled:,}", "with labels already"))
@@ -84,7 +84,7 @@ def _figure(value: str, what: str) -> Html:
 
 def _chart(choice: ShownChoice) -> Html:
     points = [(float(number), value) for number, value in enumerate(choice.similarity, 1)]
-    figure = Figure("Similarity", "mean cosine of all images to the labeled one most alike", smooth=False)
+    figure = Figure("Similarity", "mean cosine of all images to the most similar labeled one", smooth=False)
     return line_chart([Line(points, "--series-1")], figure, "images labeled", len(points))
 
 
@@ -106,7 +106,7 @@ def _groups(choice: ShownChoice) -> list[Html]:
         return []
     text = (
         "Left the chosen image, beside it what counts as the same, with a similarity of "
-        f"{choice.near_duplicate:.4g} or more. Should they differ, set near_duplicate to a higher one."
+        f"{choice.near_duplicate:.4g} or more. If they are different, set a higher near_duplicate."
     )
     return [element("h2", "Near-duplicates"), element("p", text, class_="soft"), *parts]
 

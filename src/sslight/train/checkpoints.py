@@ -26,11 +26,11 @@ LAST = "last.pt"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], *, keep_last: int = 1) -> None:
-    """Write ``state`` (tensors and plain data) to ``path``, whole or not at all.
+    """Write ``state`` (tensors and plain data) to ``path``, completely or not at all.
 
-    The file is a ZIP archive with a CRC-32 of every record, which :func:`load_checkpoint` checks. Of the files
-    before it, ``keep_last - 1`` are kept as ``NAME-1.pt`` (the newest), ``NAME-2.pt`` and so on. Raises OSError
-    if it cannot be written; the file that was there is intact then.
+    The file is a ZIP archive with a CRC-32 for every record, which :func:`load_checkpoint` checks. Of the earlier
+    files, ``keep_last - 1`` are kept as ``NAME-1.pt`` (the newest), ``NAME-2.pt`` and so on. Raises OSError if it
+    cannot be written; the earlier file is then intact.
     """
     try:
         with whole_file(path, "wb", before_rename=lambda: _shift(path, keep_last)) as file:
@@ -47,7 +47,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises ValueError if it is damaged or not a checkpoint of this program, OSError if it cannot be read at all.
     """
     try:
-        # Not mapped: optimisers keep the tensors they are given, and this file may be removed while they live.
+        # Not mapped: optimizers keep the tensors they are given, and this file may be removed while they live.
         state = load_plain(path, mapped=False)  # refuses what is compressed, so that the next line ends soon
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch itself does not look at the checksums
@@ -68,20 +68,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """The newest intact checkpoint of a run, and the newer ones that are ``damaged``, with a sentence on each."""
+    """The newest intact checkpoint of a run, and a sentence about each newer one that is ``damaged``."""
 
     path: Path
     state: dict[str, Any]
     damaged: dict[Path, str]
 
     def set_damaged_aside(self) -> None:
-        """Rename the damaged files to ``NAME.damaged``, or the next write would put one in the place of this one."""
+        """Rename the damaged files to ``NAME.damaged``, so that the next write does not keep one in place of an intact
+        one.
+        """
         for path in self.damaged:
             path.replace(path.with_name(f"{path.name}.damaged"))
 
 
 def kept_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder from which a run can go on, the newest first."""
+    """The checkpoints in a folder from which a run can continue, newest first."""
     earlier = sorted(folder.glob("last-*.pt"), key=lambda path: (len(path.name), path.name))
     epochs = sorted(folder.glob("epoch_*.pt"), reverse=True)
     last = folder / LAST
@@ -89,9 +91,9 @@ def kept_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_newest(folder: Path) -> LoadedCheckpoint:
-    """The newest checkpoint in ``folder`` that is intact.
+    """The newest intact checkpoint in ``folder``.
 
-    Raises ValueError if there is none, OSError if one cannot be read, which says nothing of what is in it.
+    Raises ValueError if there is none, OSError if one cannot be read at all.
     """
     damaged: dict[Path, str] = {}
     for path in kept_checkpoints(folder):
@@ -105,10 +107,10 @@ def load_newest(folder: Path) -> LoadedCheckpoint:
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of a run, beside the training.
+    """Writes the checkpoints of a run while training continues.
 
-    :meth:`write` copies the state to the host's memory and returns; a thread does the rest. A write that fails
-    leaves the files before it in place and is told by :meth:`failure`; training may go on and try again.
+    :meth:`write` copies the state to host memory and returns; a thread does the rest. A failed write leaves the earlier
+    files in place and is reported by :meth:`failure`; training may continue and try again.
     """
 
     def __init__(self, folder: Path, *, keep_last: int) -> None:
@@ -118,15 +120,15 @@ class CheckpointWriter:
         self._underway: Future[None] | None = None
 
     def write(self, state: Mapping[str, Any], *, also_as: Sequence[str] = ()) -> None:
-        """Start to write ``state`` as ``last.pt``, and under the names ``also_as``.
+        """Start writing ``state`` as ``last.pt`` and as ``also_as``.
 
-        Waits for the write before it, whose :meth:`failure` must have been asked for.
+        Waits for the write before it; ask for its :meth:`failure` first.
         """
         assert self._underway is None
         self._underway = self._thread.submit(self._write, _on_host(state), tuple(also_as))
 
     def failure(self, *, wait: bool) -> OSError | None:
-        """Why the write underway failed, told once; None if it did not, or if it is not done and we do not ``wait``."""
+        """Why the write failed, once; None if it did not, or if it is not done and ``wait`` is false."""
         underway = self._underway
         if underway is None or not (wait or underway.done()):
             return None
@@ -138,14 +140,14 @@ class CheckpointWriter:
         return None
 
     def finish(self, fabric: Fabric) -> None:
-        """Wait, in all processes, for the write underway in the first. Raises OSError there if it failed."""
+        """Wait, in all processes, for the write in the first one. Raises OSError there if it failed."""
         failure = self.failure(wait=True)
         fabric.barrier()  # or the end of the others could take the first process along in mid-write
         if failure is not None:
             raise failure
 
     def close(self) -> None:
-        """Wait for what is underway and end the thread."""
+        """Wait for the write and end the thread."""
         self._thread.shutdown(wait=True)
 
     def _write(self, state: Mapping[str, Any], also_as: tuple[str, ...]) -> None:
@@ -157,7 +159,7 @@ class CheckpointWriter:
 
 
 def _shift(path: Path, keep_last: int) -> None:
-    """Rename ``path`` to ``NAME-1.pt``, that to ``NAME-2.pt`` ..., of which ``keep_last - 1`` are kept."""
+    """Rename ``path`` to ``NAME-1.pt``, that to ``NAME-2.pt`` and so on; ``keep_last - 1`` are kept."""
     names = [path, *(path.with_stem(f"{path.stem}-{age}") for age in range(1, keep_last))]
     num_files = len(list(takewhile(Path.exists, names)))  # beyond the first gap nothing need move
     for newer, older in reversed(list(pairwise(names[: num_files + 1]))):
@@ -165,7 +167,7 @@ def _shift(path: Path, keep_last: int) -> None:
 
 
 def _give_name(file: Path, name: Path) -> None:
-    """A second name for a file that is never changed in place; a copy where the file system has no links."""
+    """A second name for a file that never changes in place; a copy where the file system has no links."""
     partial = name.with_name(f".{name.name}.{os.getpid()}.partial")
     try:
         try:

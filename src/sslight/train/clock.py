@@ -1,4 +1,4 @@
-"""Where the time of training goes: waiting for data, and the parts of a step."""
+"""Where training time goes: waiting for data, and the parts of a step."""
 
 import time
 from collections import defaultdict
@@ -13,10 +13,10 @@ from sslight.train.utilization import flop_utilization
 
 
 class DataWait:
-    """Seconds that a device stood still because its next batch was not there.
+    """Seconds in which a device was idle because its next batch was not ready.
 
-    On a CPU these are the seconds between asking and getting. A GPU has work queued while the host asks, and only
-    stands still when that ends first: two events in its queue, before and after, tell how long that was.
+    On a CPU this is the time from asking to getting. A GPU still has work queued while the host asks, and is idle only
+    if that ends first: two events in its queue, before and after, measure it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -39,7 +39,7 @@ class DataWait:
         self._events.append((before, after))
 
     def seconds(self) -> float:
-        """All of it so far; the host waits for the GPU."""
+        """The total so far; the host waits for the GPU."""
         for before, after in self._events:
             after.synchronize()
             self._seconds += before.elapsed_time(after) / 1000
@@ -48,7 +48,7 @@ class DataWait:
 
 
 class Throughput:
-    """Images a second and the share of waiting: since the last look, and of the whole run, without its pauses.
+    """Images per second and the share of waiting, since the last look and over the whole run, without its pauses.
 
     Args:
         batch_size: Images in a step, over all processes.
@@ -75,12 +75,12 @@ class Throughput:
         self._waited = self._measuring = 0.0
 
     def begin(self, step: int) -> None:
-        """Count from ``step`` steps on, with the time that begins now."""
+        """Start counting at ``step``, from now on."""
         self._first_step = self._step = step
         self._since, self._waited = time.perf_counter(), self.data_wait.seconds()
 
     def look(self, step: int) -> dict[str, float]:
-        """Figures of the steps since the last look; the host waits for the GPU."""
+        """Figures since the last look; the host waits for the GPU."""
         now, waited = time.perf_counter(), self.data_wait.seconds()
         seconds = max(now - self._since, 1e-9)
         figures = {
@@ -98,7 +98,7 @@ class Throughput:
 
     @contextmanager
     def paused(self, *, measuring: bool = False) -> Iterator[None]:
-        """Around what is not training; ``measuring`` counts for the whole run, too."""
+        """Around work that is not training; ``measuring`` still counts for the whole run."""
         start = time.perf_counter()
         yield
         seconds = time.perf_counter() - start
@@ -110,7 +110,7 @@ class Throughput:
         return self._waited / self._busy()
 
     def whole(self, step: int) -> tuple[float, float, float]:
-        """Seconds with all pauses, images a second and share of waiting, of the run that ended after ``step`` steps."""
+        """For the run that ended after ``step`` steps: seconds with all pauses, images per second, share of waiting."""
         images = (step - self._first_step) * self._batch_size
         return time.perf_counter() - self._started, images / self._busy(), self.waiting_share()
 
@@ -119,10 +119,10 @@ class Throughput:
 
 
 class StepClock:
-    """Seconds of the parts of each step; a part within another one is not counted in the outer one.
+    """Seconds of the parts of each step; a part inside another is not counted in the outer one.
 
-    A clock that does not run costs nothing. A running one waits for the device wherever a part begins or ends, so
-    the parts of a step on a GPU no longer overlap.
+    A clock that does not run costs nothing. A running one waits for the device where a part begins or ends, so the
+    parts of a step on a GPU no longer overlap.
     """
 
     def __init__(self, *, runs: bool = False) -> None:

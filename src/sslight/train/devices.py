@@ -1,5 +1,6 @@
 """Devices, processes and precision, through Lightning Fabric."""
 
+import logging
 import os
 import sys
 import threading
@@ -23,17 +24,22 @@ from sslight.config import DetectSettings, PretrainSettings
 from sslight.train.advice import counted
 from sslight.train.task import RunSettings
 
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces precision and ranks
+
 _LARGEST_STEP = 0xFFFF_FFF0
 """SLURM counts the steps of srun up to it; numbers above are the batch script, the shell of salloc and others."""
 
 _MEETING_TIME = timedelta(minutes=1)
+
+_TF32 = (8, 0)
+"""The compute capability from which on a GPU has TF32."""
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the processes of a run are: ``cpu`` or ``cuda``, processes a node, nodes."""
+    """Where the processes of a run are: ``cpu`` or ``cuda``, processes per node, nodes."""
 
     accelerator: str
     processes_per_node: int
@@ -46,9 +52,9 @@ class Placement:
 
 
 def place(devices: str) -> Placement:
-    """Where to train, from the setting ``devices`` and from torchrun's or SLURM's environment.
+    """Where to train, from the setting ``devices`` and the environment of torchrun or SLURM.
 
-    Raises ValueError if a GPU is asked for where there is none, or more than there are.
+    Raises ValueError if a GPU is requested and there is none, or more than there are.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if devices.isdigit() and int(devices) > gpus:
@@ -64,13 +70,13 @@ def place(devices: str) -> Placement:
         if world_size % nodes or (devices.isdigit() and world_size > 1 and int(devices) != world_size // nodes):
             raise ValueError(
                 f"devices={devices}, but {launcher} started {world_size} processes on {nodes} machine"
-                f"{'s' if nodes > 1 else ''}, and each computes on one device: leave devices out, and start as many "
-                "on every machine as are wanted."
+                f"{'s' if nodes > 1 else ''}, and each computes on one device: leave devices out, and start one "
+                "process per device."
             )
         if accelerator == "cuda" and world_size // nodes > gpus:
             raise ValueError(
                 f"{world_size // nodes} processes were started on a machine with {gpus} GPUs: "
-                "start one process a GPU, all of which see all GPUs, or set devices=cpu."
+                "start one process per GPU and let each see all GPUs, or set devices=cpu."
             )
         return Placement(accelerator, world_size // nodes, nodes)
     if accelerator == "cpu":
@@ -79,14 +85,14 @@ def place(devices: str) -> Placement:
 
 
 def _launched() -> tuple[int, int, str]:
-    """Processes, machines, and what started them: torchrun, srun, or nothing that did it for this command."""
+    """Processes, machines, and what started them: torchrun, srun or nothing."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
         world_size = int(environment["WORLD_SIZE"])
         return world_size, world_size // int(environment["LOCAL_WORLD_SIZE"]), "torchrun"
     step = environment.get("SLURM_STEP_ID", "")
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
-    # In a shell of srun --pty the variables are those of a task, but the command was typed, and once.
+    # In a shell of srun --pty the variables are those of a task, but the command was typed once.
     in_a_shell = "SLURM_PTY_PORT" in environment and any(os.isatty(number) for number in (0, 1, 2))
     if step.isdecimal() and int(step) <= _LARGEST_STEP and tasks > 1 and not in_a_shell:
         nodes = environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or "1"
@@ -95,12 +101,14 @@ def _launched() -> tuple[int, int, str]:
 
 
 def launcher() -> str:
-    """What started the processes of this command, ``torchrun`` or ``srun``; empty if nothing did."""
+    """What started the processes of this command: ``torchrun``, ``srun`` or nothing (empty)."""
     return _launched()[2]
 
 
 class _Srun(SLURMEnvironment):
-    """The tasks that srun started. Lightning's own refuses ``--ntasks``, and compares the job's with the step's."""
+    """The tasks that srun started. Lightning's own class refuses ``--ntasks`` and compares the job's tasks with the
+    step's.
+    """
 
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
@@ -124,7 +132,7 @@ class _Srun(SLURMEnvironment):
         return self._placement.world_size
 
     def meet(self) -> None:
-        """Connect all tasks; ValueError if they do not come in a minute, where torch would wait for half an hour."""
+        """Connect all tasks. Raises ValueError after a minute; torch would wait for half an hour."""
         rank, size, on_gpu = self.global_rank(), self.world_size(), self._placement.accelerator == "cuda"
         text = f"waiting for the other {size - 1} tasks that srun starts, at most {_MEETING_TIME.seconds} s"
         patience = threading.Timer(5, lambda: print(f"sslight: {text}", file=sys.stderr, flush=True))
@@ -148,7 +156,7 @@ class _Srun(SLURMEnvironment):
 
 
 def _cluster(placement: Placement) -> ClusterEnvironment:
-    """What tells Fabric of the other processes: never more than :func:`place` recognised."""
+    """What tells Fabric about the other processes: only those that :func:`place` recognized."""
     match _launched()[2]:
         case "torchrun":
             return TorchElasticEnvironment()
@@ -164,7 +172,7 @@ def _cluster(placement: Placement) -> ClusterEnvironment:
 def build_fabric(settings: RunSettings, placement: Placement) -> Fabric:
     """Fabric for these settings, not yet launched.
 
-    Raises ValueError if half precision with a loss scale, or compilation, is asked for on a CPU.
+    Raises ValueError for ``precision=16`` or ``compile=true`` on a CPU.
     """
     if settings.precision == "16" and placement.accelerator == "cpu":
         raise ValueError("precision=16 needs a GPU: set precision=bf16 or 32.")
@@ -195,7 +203,7 @@ def fast_precision(accelerator: str) -> tuple[str, str]:
 
 
 def with_precision(settings: PretrainSettings, placement: Placement) -> tuple[PretrainSettings, str]:
-    """``precision=auto`` as the fastest on this device, and a sentence that says so; else as it is."""
+    """Replace ``precision=auto`` by the fastest on this device, with a sentence that says so."""
     if settings.precision != "auto":
         return settings, ""
     precision, because = fast_precision(placement.accelerator)
@@ -203,25 +211,25 @@ def with_precision(settings: PretrainSettings, placement: Placement) -> tuple[Pr
 
 
 def choose_kernels(settings: RunSettings) -> None:
-    """Let cuDNN try its convolutions where shapes stay, and products of float32 be TF32 beside half precision."""
-    torch.backends.cudnn.benchmark = not isinstance(settings, DetectSettings)  # whose images have all sizes
+    """Let cuDNN try its convolutions if shapes stay the same; use TF32 for float32 products beside half precision."""
+    torch.backends.cudnn.benchmark = not isinstance(settings, DetectSettings)  # its images have all sizes
     torch.set_float32_matmul_precision("highest" if settings.precision == "32" else "high")
 
 
 def compilation_gains_nothing(placement: Placement) -> bool:
-    """Whether torch.compile only costs time: on a CPU the convolutions count, which it leaves as they are."""
+    """Whether torch.compile only costs time: on a CPU, most time is in convolutions, which it does not change."""
     return placement.accelerator == "cpu"
 
 
 def check_compilation(settings: PretrainSettings, placement: Placement, backbone: nn.Module) -> None:
-    """Refuse (ValueError) to compile a backbone that PyTorch would cut at each of its synchronised batch norms."""
+    """Raise ValueError if a compiled graph would be cut at each synchronized batch norm."""
     several_gpus = placement.accelerator == "cuda" and placement.world_size > 1
     norms = sum(isinstance(module, _BatchNorm) for module in backbone.modules())
     if settings.compile and several_gpus and norms:
         raise ValueError(
             f"compile={str(settings.compile).lower()} with backbone={settings.backbone} on several GPUs: each "
             f"of its {norms} batch norms waits for the other GPUs and would cut the compiled graph: leave compile out, "
-            "use one GPU, or take a network without batch norm such as vit_tiny."
+            "use one GPU, or choose a network without batch norm, such as vit_tiny."
         )
 
 
@@ -241,27 +249,30 @@ def batch_size_per_process(settings: PretrainSettings, world_size: int) -> int:
     if size // parts < 2:
         raise ValueError(
             f"batch_size={size} leaves one image for each of {world_size} processes × "
-            f"accumulate={settings.accumulate}: batch normalisation needs two; set batch_size={2 * parts} or more."
+            f"accumulate={settings.accumulate}: batch normalization needs two; set batch_size={2 * parts} or more."
         )
     return size // world_size
 
 
 def synchronize_batch_norm(module: nn.Module, fabric: Fabric) -> None:
-    """Let batch norm layers inside ``module`` take their statistics over all processes, where these have GPUs."""
+    """Let the batch norms in ``module`` use the statistics of all processes, on GPUs."""
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         convert_sync_batchnorm(module)  # timm's: torch's own drops the activation in BatchNormAct2d
 
 
 def placement_line(fabric: Fabric, *, workers: int, cores: int) -> str:
-    """Where this run computes, and who started it, for its first line."""
+    """The first line of a run: where it runs, and what started it."""
     on_gpu = fabric.device.type == "cuda"
-    device = f"{torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    device = f"{threads} CPU thread{'s' * (threads > 1)}"
     if on_gpu:
-        tf32 = "convolutions" if torch.get_float32_matmul_precision() == "highest" else "convolutions and products"
-        device = f"{torch.cuda.get_device_name(fabric.device)} (float32 {tf32} in TF32)"
+        device = torch.cuda.get_device_name(fabric.device)
+        if torch.cuda.get_device_capability(fabric.device) >= _TF32:
+            highest = torch.get_float32_matmul_precision() == "highest"
+            device += f" (float32 convolutions{'' if highest else ' and products'} in TF32)"
     processes = "" if fabric.world_size == 1 else f"{fabric.world_size} processes, each with "
     launcher, tasks = _launched()[2], os.environ.get("SLURM_NTASKS", "1")
     started = f"; started by {launcher}" if launcher else ""
     if not launcher and tasks != "1":
-        started = f"; this SLURM job has {tasks} tasks, which only `srun sslight ...` starts: this is one process"
-    return f"training with {processes}{device} and {counted(workers)} that load images; {cores} cores for both{started}"
+        started = f"; this SLURM job has {tasks} tasks, but this is one process: `srun sslight ...` starts them all"
+    return f"training with {processes}{device} and {counted(workers)} loading images; {cores} cores for both{started}"

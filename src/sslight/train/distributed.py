@@ -16,7 +16,7 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def host_group() -> dist.ProcessGroup | None:
-    """For what hosts tell each other while their GPUs work; None without other processes. All must call this."""
+    """A group in which hosts talk while their GPUs work; None with one process. All processes must call this."""
     if rank_and_size()[1] == 1:
         return None
     group = dist.new_group(backend="gloo")

@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite, noticed at their step."""
+"""Losses and gradients that are not finite, detected at their step."""
 
 import math
 from collections import deque
@@ -28,11 +28,11 @@ class _Noted:
 
 
 class FiniteWatch:
-    """Looks at loss and gradient norm of every step, on a GPU one step later so that the host does not wait.
+    """Checks the loss and the gradient norm of every step; on a GPU one step later, so that the host does not wait.
 
-    With several processes only the gradient is looked at: it is the same in all of them, and any process's loss
-    that is not finite makes it so. Scaled gradients (``precision=16``) may overflow, which their scaler mends: then
-    only the loss counts, and only in a single process.
+    With several processes only the gradient is checked: it is the same in all of them, and a loss that is not finite
+    makes it so. Scaled gradients (``precision=16``) may overflow, which their scaler handles: then only the loss
+    counts, and only in a single process.
     """
 
     def __init__(self, device: torch.device, *, world_size: int, scaled: bool) -> None:
@@ -53,7 +53,7 @@ class FiniteWatch:
         self._noted.append(_Noted(step, [part.clone() for part in indices], figures, copied))
 
     def found(self, *, now: bool) -> NotFinite | None:
-        """The first step noted that was not finite; unless ``now``, a GPU's newest step is left for the next call.
+        """The first step that was not finite; unless ``now``, a GPU's newest step is left for the next call.
 
         All processes must call this at the same steps.
         """
@@ -75,7 +75,7 @@ class FiniteWatch:
 
 
 def all_finite(module: nn.Module) -> bool:
-    """Whether all that ``module`` saves, weights and buffers, are finite numbers; the host waits for the device."""
+    """Whether all weights and buffers of ``module`` are finite; the host waits for the device."""
     saved = [value for value in module.state_dict().values() if isinstance(value, Tensor)]
     tensors = [value for value in saved if value.is_floating_point() and value.numel()]
     norms = torch._foreach_norm(tensors)  # overflows, too, where weights are absurdly large

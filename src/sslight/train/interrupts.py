@@ -1,4 +1,4 @@
-"""What may break into a run from outside: signals, and the failures of other threads."""
+"""What can interrupt a run: signals, and failures of other threads."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, s
 
 @contextmanager
 def failed_threads(tell: Callable[[OSError], None]) -> Iterator[None]:
-    """Have an OSError that ends a thread told, not printed as a traceback: TensorBoard writes in one of its own."""
+    """Report an OSError that ends a thread instead of printing a traceback: TensorBoard writes in its own thread."""
     previous = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:
@@ -29,9 +29,9 @@ def failed_threads(tell: Callable[[OSError], None]) -> Iterator[None]:
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """Names of the signals received so far that ask for an end; a second SIGINT interrupts at once.
+    """Names of the signals received so far that ask the run to stop; a second SIGINT interrupts at once.
 
-    SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 (SLURM's warning, ``--signal``), and SIGHUP (the terminal is gone) unless it
+    SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 (SLURM's warning, ``--signal``), and SIGHUP (the terminal is closed) unless it
     is ignored, as under nohup.
     """
     received: list[str] = []

@@ -1,7 +1,7 @@
-"""Weights & Biases, MLflow and trackio, through their own clients, each in a thread of its own: a run never waits.
+"""Weights & Biases, MLflow and trackio through their own clients, each in its own thread, so a run never waits.
 
-Each class opens a new run at its service or continues the ``known`` one. ``id`` is by what it is found again, ``place``
-where people find it. ``log`` takes a line of figures, ``keep`` a page, and ``close`` whether the run came to its end.
+Each class opens a new run at its service or continues the ``known`` one. ``id`` finds it again; ``place`` is where
+people find it. ``log`` takes a line of figures, ``keep`` a page, ``close`` whether the run finished.
 """
 
 import os
@@ -26,7 +26,7 @@ _SECONDS_AT_END = 60.0
 
 
 class WandB:
-    """Weights & Biases; without a login (and with ``WANDB_MODE=offline``) into files for ``wandb sync``."""
+    """Weights & Biases; without a login, or with ``WANDB_MODE=offline``, into files for ``wandb sync``."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], known: str | None) -> None:
         import wandb
@@ -35,7 +35,7 @@ class WandB:
         self._client = wandb
         mode = os.environ.get("WANDB_MODE")
         if mode is None and not wandb.login(prompt=False, verify=False):
-            mode = "offline"  # or it would ask for a key on the terminal
+            mode = "offline"  # otherwise it asks for a key on the terminal
         self._run = wandb.init(
             project=None if "WANDB_PROJECT" in os.environ else _PROJECT,
             name=folder.name,
@@ -60,7 +60,7 @@ class WandB:
 
 
 class MLflow:
-    """MLflow at ``MLFLOW_TRACKING_URI``, or wherever the client keeps its runs without one."""
+    """MLflow at ``MLFLOW_TRACKING_URI``, or the client's default place."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], known: str | None) -> None:
         import mlflow
@@ -72,7 +72,7 @@ class MLflow:
             experiment = mlflow.set_experiment(name).experiment_id
             self.id = self._client.create_run(experiment, run_name=folder.name).info.run_id
             params = [Param(key, str(value)) for key, value in settings.items()]
-            for start in range(0, len(params), 100):  # the most that it takes at once
+            for start in range(0, len(params), 100):  # its limit per call
                 self._client.log_batch(self.id, params=params[start : start + 100])
         else:
             self.id = known
@@ -99,7 +99,7 @@ class Trackio:
     def __init__(self, folder: Path, settings: Mapping[str, Any], known: str | None) -> None:
         import trackio
 
-        self.id = known or f"{folder.name}-{uuid.uuid4().hex[:8]}"  # runs are found again by their names
+        self.id = known or f"{folder.name}-{uuid.uuid4().hex[:8]}"  # runs are found by name
         with _off_standard_output():
             self._run = trackio.init(_PROJECT, name=self.id, resume="allow", config=dict(settings), embed=False)
         self.place = f"run {self.id} in trackio's project {_PROJECT}"
@@ -116,7 +116,7 @@ class Trackio:
 
 
 class _OfOneThread:
-    """Standard output, which is kept for results: what one thread prints goes to standard error."""
+    """Standard output is for results: what one thread prints goes to standard error."""
 
     def __init__(self, output: Any) -> None:
         self._output, self._thread = output, threading.get_ident()
@@ -146,7 +146,7 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 class Logger:
-    """A client and its thread. A call that fails, or a queue that is full, is told once, and the rest is left out."""
+    """A client and its thread. A failed call or a full queue is reported once, and the rest is dropped."""
 
     def __init__(self, name: str, folder: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> None:
         self._name, self._say, self._on = name, say, True
@@ -164,7 +164,7 @@ class Logger:
             self._say(f"{self._name}: {client.place}")
             for call in iter(self._calls.get, None):
                 call(client)
-        except Exception as error:  # whatever a client raises: no run ends for its sake
+        except Exception as error:  # whatever a client raises, the run continues
             self._turn_off(f"failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
 
     def _turn_off(self, why: str) -> None:
@@ -173,7 +173,7 @@ class Logger:
             self._say(f"warning: logger={self._name} {why} and is off; the run goes on, and metrics.jsonl has it all.")
 
     def put(self, call: Callable[[Client], object] | None) -> None:
-        """Have the client do something, in time; None ends its thread."""
+        """Queue a call for the client; None ends its thread."""
         if self._on:
             try:
                 self._calls.put_nowait(call)
@@ -181,7 +181,7 @@ class Logger:
                 self._turn_off(f"is {_MOST_WAITING} records behind")
 
     def close(self, *, complete: bool) -> None:
-        """Wait, for a limited time, until everything is out."""
+        """Wait, for a limited time, until everything is sent."""
         self.put(lambda client: client.close(complete=complete))
         self.put(None)
         self._thread.join(_SECONDS_AT_END if self._on else 0)

@@ -1,4 +1,4 @@
-"""The training loop: one file, read from top to bottom, for every task and number of processes."""
+"""The training loop: one file, read top to bottom, for every task and any number of processes."""
 
 import math
 import time
@@ -50,10 +50,10 @@ def train(
     options: RunOptions,
     clock: StepClock | None = None,
 ) -> TrainingResult:
-    """Train a task, from the start or from the run folder's last checkpoint; a complete run is left as it is.
+    """Train a task from the start or from the run folder's last checkpoint.
 
-    The task comes on the CPU and is moved to the device of the (launched) Fabric, the run folder exists, and ``clock``
-    notes the time of the parts of each step.
+    A complete run is left as it is. The task is on the CPU and is moved to the device of the (launched) Fabric. The run
+    folder exists. ``clock`` records the time of the parts of each step.
 
     Raises:
         TrainingStopped: a loss, gradient or weight is not finite, memory ran out, or a signal asked the run to end
@@ -163,12 +163,13 @@ def train(
             trace.end_step()
             state.step = step + 1
 
-            # Look at it. The host waits for the device here.
+            # Log it. The host waits for the device here.
             if logging:
                 scalars = mean_scalars([output.scalars for output in outputs]) | task.indicators()
                 metrics = {name: float(value) for name, value in reduce_scalars(fabric, scalars).items()}
                 metrics |= task.figures(metrics)
-                if not math.isfinite(metrics["loss"]) and not task.may_diverge:  # of another, with scaled gradients
+                # With scaled gradients, the loss of another process may be the one that is not finite.
+                if not math.isfinite(metrics["loss"]) and not task.may_diverge:
                     raise TrainingStopped(
                         f"the loss became {metrics['loss']} in the {settings.log_every} steps before step {step + 1}: "
                         f"{task.remedy(run.newest_checkpoint)}"
@@ -178,7 +179,7 @@ def train(
                 log.tell(checkpoints.failure(wait=False))
             log.show(step + 1, epoch, state.metrics)
 
-            # Keep it.
+            # Save it.
             if epoch_ends or run_ends:
                 batches = None
                 with throughput.paused(measuring=True), clock.part("measurement"):
@@ -189,7 +190,7 @@ def train(
                         log.say_once(line, "  " + line)
             if saving:
                 with throughput.paused(), clock.part("checkpoint"):
-                    # The update may have gone wrong where the loss before it was fine: nothing broken is saved.
+                    # The update may have failed although the loss before it was fine: nothing broken is saved.
                     if not task.may_diverge and not all_finite(task.module):
                         remedy = task.remedy(run.newest_checkpoint)
                         raise TrainingStopped(f"the weights or buffers became non-finite by step {step + 1}: {remedy}")

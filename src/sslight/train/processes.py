@@ -1,4 +1,4 @@
-"""The processes of a run agree, average what they measured, and fail together; the first one says why."""
+"""How the processes of a run agree, average their measurements and fail together."""
 
 import re
 import socket
@@ -24,16 +24,15 @@ _SAME_EVERYWHERE = ("sslight", "torch", "torchvision", "timm", "lightning-fabric
 
 
 class AnotherProcessFailed(RuntimeError):
-    """The end of a process because another one failed, which says why."""
+    """The end of this process because another one failed; that one says why."""
 
 
 @contextmanager
 def failing_together() -> Iterator[None]:
-    """At the end of the block, and before any process goes on, an error in one process ends all of them.
+    """At the end of the block, an error in one process ends all of them before any continues.
 
-    The first process that failed raises its own error, which says which process it is if others got
-    through; all others raise AnotherProcessFailed. Errors that are not for users are left to break
-    the connection.
+    The first process that failed raises its own error, which names the process if others succeeded; all others raise
+    AnotherProcessFailed. Errors not meant for users break the connection.
     """
     error: Exception | None = None
     try:
@@ -54,9 +53,8 @@ def failing_together() -> Iterator[None]:
 
 @contextmanager
 def ending_with_others() -> Iterator[None]:
-    """A connection that another process broke by its end raises AnotherProcessFailed.
-
-    What else went wrong raises as it is.
+    """Raise AnotherProcessFailed if another process broke the connection by ending; other errors are raised as they
+    are.
     """
     try:
         yield
@@ -70,9 +68,9 @@ def ending_with_others() -> Iterator[None]:
 
 
 def check_agreement(settings: RunSettings, data: DataFingerprint, run: RunFolder) -> None:
-    """Compare what every process sees with what the first one sees. To be called by all of them.
+    """Compare what every process sees with what the first one sees. All processes must call this.
 
-    Raises ValueError, in all alike, if versions, settings, images or checkpoints differ.
+    Raises ValueError in all of them if versions, settings, images or checkpoints differ.
     """
     own = {
         "host": socket.gethostname(),
@@ -89,7 +87,7 @@ def check_agreement(settings: RunSettings, data: DataFingerprint, run: RunFolder
 
 
 def _difference(first: dict[str, Any], other: dict[str, Any], run: RunFolder) -> str | None:
-    """The first difference in a sentence without its beginning; ``other`` comes first in it."""
+    """The first difference as the end of a sentence; ``other`` is named first."""
     for name, version in first["versions"].items():
         if other["versions"][name] != version:
             return f"{name} {other['versions'][name]} and {version}: install the same versions everywhere."
@@ -110,7 +108,7 @@ def _difference(first: dict[str, Any], other: dict[str, Any], run: RunFolder) ->
 
 
 def data_difference(one: DataFingerprint, other: DataFingerprint) -> str | None:
-    """What differs first between two sets of images, in words that follow on "has"; None if they are the same."""
+    """The first difference between two sets of images, as words that follow "has"; None if they are the same."""
     if one.num_images != other.num_images:
         return f"{one.num_images} images, not {other.num_images}"
     kinds = ("names", "labels", "contents")
@@ -132,7 +130,7 @@ def reduce_scalars(fabric: Fabric, scalars: dict[str, Tensor]) -> dict[str, Tens
 
 
 def agreed(flags: list[bool], hosts: dist.ProcessGroup | None, step: int) -> list[bool]:
-    """Each flag if any process has it; several ask one another every 10 steps only, and do not wait for GPUs."""
+    """Each flag, true if any process has it; processes ask each other every 10 steps, without waiting for GPUs."""
     if hosts is None:
         return flags
     if step % 10:
@@ -143,6 +141,6 @@ def agreed(flags: list[bool], hosts: dist.ProcessGroup | None, step: int) -> lis
 
 
 def agree_on_buffers(module: nn.Module, fabric: Fabric) -> None:
-    """Without synchronised batch norm each process has its own statistics: all take those of the first one."""
+    """Without synchronized batch norm, each process has its own statistics: all take those of the first."""
     for buffer in module.buffers() if fabric.world_size > 1 else ():
         dist.broadcast(buffer, src=0)

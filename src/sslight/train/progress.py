@@ -1,4 +1,4 @@
-"""What a person sees on standard error while a command works."""
+"""What is shown on standard error while a command runs."""
 
 import time
 from types import TracebackType
@@ -15,14 +15,14 @@ _SECONDS_BETWEEN_CHANGES = 1.0
 
 
 class Progress:
-    """Stages of work: a live bar on a terminal, in a notebook one line that changes in its place, in a log file a line
-    every 15 seconds; silent if not ``shown``.
+    """Stages of work: a live bar on a terminal, one changing line in a notebook, a line every 15 seconds in a log file;
+    silent if not ``shown``.
     """
 
     def __init__(self, *, shown: bool) -> None:
         self._in_notebook = shown and Console().is_jupyter
-        self._place: Any = None  # of the line in the notebook
-        no_terminal = False if self._in_notebook else None  # kernels ask for colors as if they were one
+        self._place: Any = None  # the line in the notebook
+        no_terminal = False if self._in_notebook else None  # kernels claim to be a color terminal
         self.console = Console(
             stderr=True,
             quiet=not shown,
@@ -56,22 +56,22 @@ class Progress:
         self._bar.stop()
 
     def stage(self, name: str, total: int, *, unit: str = "", done: int = 0) -> None:
-        """Begin a stage of ``total`` units of work, of which some may be ``done``."""
+        """Begin a stage of ``total`` units, ``done`` of which are finished."""
         self._name, self._unit, self._total, self._done = name, unit, total, done
         self._last_line, self._first_done = time.monotonic(), None
         self._bar.reset(self._task, total=total, completed=done, description=name, visible=True, figures="")
 
     def advance(self, units: int, figures: str = "") -> None:
-        """So much more work is done; ``figures`` is what is known by now."""
+        """Report more finished units; ``figures`` are shown beside the bar."""
         self.update(self._done + units, figures=figures)
 
     def update(self, done: int, *, name: str | None = None, figures: str = "") -> None:
-        """So much work is done in all."""
+        """Report how many units are finished in total."""
         begun, self._done, self._name = self._done, done, name or self._name
         self._bar.update(self._task, completed=done, description=self._name, figures=figures)
         now = time.monotonic()
         if done > begun and self._first_done is None:
-            self._first_done = now, done  # the first unit also compiles and starts workers: it says nothing of the rest
+            self._first_done = now, done  # the first unit also compiles and starts workers, so it is not typical
         pause = _SECONDS_BETWEEN_CHANGES if self._in_notebook else _SECONDS_BETWEEN_LINES
         if not self.console.is_terminal and now - self._last_line >= pause and done < self._total:
             self._last_line = now
@@ -103,7 +103,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """``3:07:42``, ``7:42``: hours only where there are any."""
+    """``3:07:42`` or ``7:42``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

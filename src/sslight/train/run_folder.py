@@ -1,4 +1,4 @@
-"""The run folder: everything a run writes, and the rules that keep an earlier run safe."""
+"""The run folder: what a run writes, and the rules that protect an earlier run."""
 
 import json
 import math
@@ -25,7 +25,7 @@ _PACKAGES = (
 )
 _FREE_TO_CHANGE = (
     "output", "init_from", "resume", "devices", "workers", "compile", "grad_checkpointing", "profile", "logger",
-    "log_every", "checkpoint.", "checkpoint_every_", "optim.max_skipped_batches", "data.max_bad_share", "max_bad_share",
+    "log_every", "checkpoint.", "optim.max_skipped_batches", "data.max_bad_share", "max_bad_share",
     "data.read_timeout", "read_timeout", "cache", "feature_batch_size", "sample", "val_split", "test_size",
     "data.train", "data.val", "data.labels", "data.subset", "data.tar_image", "probe.train",  # the images are compared
 )
@@ -55,11 +55,11 @@ class RunFolder:
         """Whether the run goes on from its last checkpoint; :meth:`check` decides it."""
 
     def check(self, settings: RunSettings) -> None:
-        """Refuse, before any work and without writing, a folder that this run must not or cannot use.
+        """Refuse a folder that this run must not or cannot use, before any work and without writing.
 
-        Decides, too, whether the run continues: with ``resume=auto`` if there is a checkpoint. Raises ValueError if
-        the folder holds something and ``resume`` is off, there is nothing to resume, it was made with other settings,
-        or it cannot be written to.
+        Also decides whether the run continues: with ``resume=auto`` if there is a checkpoint. Raises ValueError if the
+        folder is not empty and ``resume`` is off, there is nothing to resume, the settings differ, or it cannot be
+        written to.
         """
         check_loggers(settings.logger)
         if self.path.exists() and not self.path.is_dir():
@@ -108,9 +108,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             remove_partial_files(self.checkpoints)
             if not self.continues:
-                write_whole(self.config, to_yaml(settings))  # first: it tells this run's folder from anything else
+                write_whole(self.config, to_yaml(settings))  # first: it marks the folder as this run's
                 write_whole(self.environment, json.dumps(_environment(), indent=2) + "\n")
-                # What a run with resume=auto left that was killed before its first checkpoint.
+                # Left by a run with resume=auto that was killed before its first checkpoint.
                 for left in (self.metrics, *self.tensorboard.glob("events.out.tfevents.*")):
                     left.unlink(missing_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
@@ -121,7 +121,7 @@ class RunFolder:
 
     @property
     def newest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that the run can go on from, or None."""
+        """The newest checkpoint from which the run can continue, or None."""
         return next(iter(kept_checkpoints(self.checkpoints)), None)
 
     def append(self, file: Path, record: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ class RunFolder:
             lines.write(json.dumps(finite) + "\n")
 
     def drop_metrics_after(self, step: int) -> None:
-        """Remove the lines of steps that a resumed run will do again."""
+        """Remove the lines of steps that a resumed run will repeat."""
         if self.metrics.exists():
             lines = self.metrics.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _step_of(line) <= step]
@@ -142,19 +142,19 @@ def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line that a crash cut short
+        return float("inf")  # a line cut short by a crash
 
 
 def changed_settings(
     before: RunSettings, now: RunSettings, *, free: tuple[str, ...] = _FREE_TO_CHANGE
 ) -> list[tuple[str, Any, Any]]:
-    """Name and both values of each setting that differs, but for those that begin with one of ``free``."""
+    """Name and both values of each setting that differs, except those that begin with one of ``free``."""
     old, new = (flat_settings(settings.model_dump(mode="json")) for settings in (before, now))
     return [(key, old[key], new[key]) for key in new if old[key] != new[key] and not key.startswith(free)]
 
 
 def package_versions() -> dict[str, str | None]:
-    """Versions of the packages that a run's results may depend on."""
+    """Versions of the packages that may affect a run's results."""
     return {name: _version(name) for name in _PACKAGES}
 
 

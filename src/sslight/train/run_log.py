@@ -1,4 +1,4 @@
-"""What a run writes down and says: metrics.jsonl, TensorBoard, the screen, and what could not be written."""
+"""What a run records and prints: metrics.jsonl, TensorBoard, the screen, and what could not be written."""
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -18,9 +18,9 @@ from sslight.train.task import EARLY, RunOptions, Task
 
 
 class RunLog:
-    """The records and the words of a run; files are written by the first process only.
+    """The records and messages of a run; only the first process writes files.
 
-    What cannot be written is told once and never ends a run.
+    A failed write is reported once and never ends a run.
     """
 
     def __init__(self, run: RunFolder, fabric: Fabric, task: Task, options: RunOptions, steps_per_epoch: int) -> None:
@@ -55,7 +55,7 @@ class RunLog:
         self._open.close()
 
     def begin(self, step: int) -> None:
-        """Let the files and the display go on from ``step`` steps."""
+        """Continue the files and the display after ``step`` steps."""
         self._progress.stage("starting", self._total, unit="step", done=step)
         if self._first and step < self._total:
             self._close_writer()
@@ -64,7 +64,7 @@ class RunLog:
                 self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=step + 1 if step else None)
 
     def record(self, step: int, epoch: int, figures: dict[str, float]) -> None:
-        """Judge the run by a line of figures, say what is a new kind of trouble, and write both down."""
+        """Judge the run by a line of figures, report new kinds of trouble, and write both."""
         words: dict[str, str] = {}
         if self._judge is not None:
             self.verdict = verdict = self._judge(step, figures)
@@ -79,12 +79,12 @@ class RunLog:
             self._ask(callback.on_log(step, record) for callback in self._callbacks)
 
     def end_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Say and tell the callbacks that an epoch is over."""
+        """Report the end of an epoch, also to the callbacks."""
         self.say(epoch_line(epoch, self.num_epochs, metrics))
         self._ask(callback.on_epoch_end(epoch, metrics) for callback in self._callbacks)
 
     def _ask(self, answers: Iterable[object]) -> None:
-        if any(answer is True for answer in list(answers)):  # a list first: all are to be called
+        if any(answer is True for answer in list(answers)):  # a list, so that all are called
             self.enough = True
             self.say_once("enough", "a callback asked for the end of the run")
 
@@ -116,13 +116,13 @@ class RunLog:
             self.say(text)
 
     def tell(self, failure: OSError | None) -> None:
-        """Say, once, what could not be written; the run goes on, and a checkpoint is tried again when one is due."""
+        """Report once what could not be written; the run continues, and the next checkpoint is tried when due."""
         if failure is not None:
-            name = failure.filename or self._run.tensorboard  # TensorBoard's errors have lost the name
+            name = failure.filename or self._run.tensorboard  # TensorBoard's errors have no file name
             self.say_once(str(name), f"warning: {name} was not written: {failure.strerror}. The run goes on.")
 
     def attempt(self, write: Callable[[], None]) -> None:
-        """Write something that the run can do without."""
+        """Write something that the run does not depend on."""
         try:
             write()
         except OSError as error:

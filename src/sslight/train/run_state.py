@@ -1,4 +1,4 @@
-"""The state of a run: everything that a checkpoint holds, named once."""
+"""The state of a run: everything that a checkpoint holds."""
 
 import random
 from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ from sslight.train.task import Loader, RunOptions, Task, TrainingStopped
 
 
 class RunState:
-    """Module, optimiser, loss scale, loader, random streams, and what was seen so far.
+    """Module, optimizer, loss scale, loader, random streams and records.
 
     Attributes:
         step: Steps done.
@@ -60,7 +60,7 @@ class RunState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put everything back; with another number of processes, each draws anew.
+        """Restore everything; with another number of processes, each draws new random numbers.
 
         Raises:
             KeyError, RuntimeError, ValueError: it is the state of another run.
@@ -80,13 +80,14 @@ class RunState:
             self._loader.load_state_dict(own["loader"])
         else:
             torch.manual_seed(self._options.settings.seed + self.step + self._fabric.global_rank)
-            if self._fabric.is_global_zero:  # what the others had met is listed once more when they meet it
+            if self._fabric.is_global_zero:  # what the others had found is listed again when they find it
                 self._loader.load_state_dict(own["loader"])
 
     def restore(self) -> list[str]:
-        """Go back to the newest intact checkpoint of the run; a sentence on each that is not intact.
+        """Go back to the newest intact checkpoint of the run, with a sentence on each damaged one.
 
-        Raises ValueError if none is intact, it is of another run or of other images, or processes see different ones.
+        Raises ValueError if none is intact, it belongs to another run or to other images, or processes see different
+        ones.
         """
         checkpoint = load_newest(self._run.checkpoints)
         self._check_images(checkpoint.state.get("data", {}))
@@ -107,7 +108,7 @@ class RunState:
         return list(checkpoint.damaged.values())
 
     def _check_images(self, before: dict[str, dict[str, Any]]) -> None:
-        """Compare the images of a checkpoint (nothing in those of earlier versions) with those of this run."""
+        """Compare the images of a checkpoint (earlier versions have none) with those of this run."""
         now = self._options.data
         for setting in sorted({*before, *now}) if before else ():
             if setting not in now or setting not in before:
@@ -117,12 +118,12 @@ class RunState:
             else:
                 continue
             raise ValueError(
-                f"the run in {self._run.path} goes on with the images that it began with, and {setting} {difference}: "
+                f"the run in {self._run.path} continues with the images it began with, and {setting} {difference}: "
                 "give the same ones, wherever they lie now, or start a new run."
             )
 
     def go_back(self, trouble: NotFinite, log: RunLog) -> None:
-        """Return to the last checkpoint, from where the batch of ``trouble`` will be skipped.
+        """Return to the last checkpoint; from there, the batch of ``trouble`` will be skipped.
 
         Raises TrainingStopped if there is none, or too many batches were skipped.
         """
@@ -150,7 +151,7 @@ class RunState:
         )
 
     def measure(self, log: RunLog, *, epoch: int, final: bool) -> dict[str, float]:
-        """Accuracies after the steps done, written down; ``final`` asks for the slower ones too."""
+        """Measure and record accuracies after the steps done; ``final`` asks for the slower ones too."""
         assert self._task.measure is not None
         agree_on_buffers(self._task.module, self._fabric)
         found = self._task.measure(final)
@@ -159,14 +160,14 @@ class RunState:
         return found
 
     def is_best(self) -> bool:
-        """Whether the accuracy after the steps done was measured and is above all before it in training."""
+        """Whether the accuracy was measured now and is the best so far."""
         trained = [measured for measured in self.measurements if measured["step"] and "knn_top1" in measured]
         if not trained or trained[-1]["step"] != self.step:
             return False
         return all(measured["knn_top1"] < trained[-1]["knn_top1"] for measured in trained[:-1])
 
     def memory_in_words(self, clock: StepClock) -> AbstractContextManager[None]:
-        """Around the steps: what to do where memory runs out, and what is kept."""
+        """Around the steps: says what to do if memory runs out, and what is saved."""
 
         def remedy() -> str:
             newest = self._run.newest_checkpoint
@@ -177,7 +178,7 @@ class RunState:
 
 
 def seed_all(seed: int) -> None:
-    """Seed the global random generators; views, crops and orders have keyed streams of their own."""
+    """Seed the global random generators; views, crops and orders have their own keyed streams."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - it is the global one
@@ -196,7 +197,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put back what :func:`random_state` returned."""
+    """Restore what :func:`random_state` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

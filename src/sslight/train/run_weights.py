@@ -1,4 +1,4 @@
-"""Which weights of a run stand for it, where a run folder is given in place of a file."""
+"""Which weights represent a run, if a run folder is given instead of a file."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from sslight.train.run_folder import RunFolder
 
 
 def weights_in(checkpoint: str, *, whole: bool = False) -> str:
-    """The file of weights that ``checkpoint`` means: itself, or of a run folder its export or newest checkpoint.
+    """The weights file that ``checkpoint`` means: itself, or the export or newest checkpoint of a run folder.
 
-    The export is that of the whole run: one from before the run was continued is passed over. With ``whole``, what
-    only checkpoints hold is wanted (the teacher, the projection head), if there are any. Names of public weights stay.
-    Raises ValueError for a folder that is none of a run, or of one without weights yet.
+    The export must be of the whole run: one from before the run was continued is ignored. ``whole`` prefers what only
+    checkpoints hold (the teacher, the projection head). Names of public weights stay. Raises ValueError for a folder
+    that is not a run, or a run without weights.
     """
     folder = Path(checkpoint).expanduser()
     if not folder.is_dir():
@@ -28,5 +28,5 @@ def weights_in(checkpoint: str, *, whole: bool = False) -> str:
     if complete and not (whole and checkpoints):
         return str(run.backbone)
     if not checkpoints:
-        raise ValueError(f"{checkpoint} is a run without weights yet: wait for its first checkpoint.")
+        raise ValueError(f"{checkpoint} is a run that has no weights yet: wait for its first checkpoint.")
     return str(checkpoints[0])

@@ -9,7 +9,7 @@ _STEPS_BEFORE = 10  # which compile, choose kernels and start workers
 
 
 def check_traced(steps: int | None, total_steps: int) -> None:
-    """Refuse a trace that the run ends before. Raises ValueError."""
+    """Refuse a trace that would begin after the end of the run. Raises ValueError."""
     if steps is not None and total_steps < _STEPS_BEFORE + steps:
         raise ValueError(
             f"profile={steps} would have no effect: tracing begins after {_STEPS_BEFORE} steps, and the run has "
@@ -18,7 +18,7 @@ def check_traced(steps: int | None, total_steps: int) -> None:
 
 
 class StepTrace:
-    """Writes the operations of ``steps`` steps to ``path``, once ten are done; None for no trace."""
+    """Writes the operations of ``steps`` steps to ``path``, after ten steps; None for no trace."""
 
     def __init__(self, path: Path, steps: int | None) -> None:
         self._path, self._steps = path, steps
@@ -26,7 +26,7 @@ class StepTrace:
         self._profiler: torch.profiler.profile | None = None
 
     def end_step(self) -> None:
-        """To be called after each step."""
+        """Call after each step."""
         if self._steps is None:
             return
         self._done += 1
@@ -38,7 +38,7 @@ class StepTrace:
             self.close()
 
     def close(self) -> None:
-        """Write what was traced, also of fewer steps."""
+        """Write what was traced, even if fewer steps were."""
         if self._profiler is not None:
             self._profiler.stop()
             self._profiler.export_chrome_trace(str(self._path))

@@ -1,4 +1,4 @@
-"""What the loop trains: a module, the loss of a batch, an optimiser and its rates, and what is to be said of it."""
+"""What the loop trains: a module, the loss of a batch, an optimizer and its rates."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ RunSettings = PretrainSettings | DetectSettings | EvaluateSettings | FinetuneSet
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run is doing: its state, what is seen (empty if nothing is wrong), and what to try."""
+    """How a run is doing: its state, the finding (empty if nothing is wrong), and what to try."""
 
     state: Literal["early", "healthy", "watch", "collapsed", "starved"]
     finding: str = ""
@@ -34,7 +34,7 @@ EARLY = Verdict("early")
 class Output:
     """What one part of a batch gives.
 
-    ``loss``: scalar to minimise; ``scalars``: detached figures to show, ``loss`` among them unless ``figures`` of the
+    ``loss``: scalar to minimize; ``scalars``: detached figures to show, ``loss`` among them unless ``figures`` of the
     task adds it.
     """
 
@@ -43,13 +43,13 @@ class Output:
 
 
 class Stateful(Protocol):
-    """Something whose state belongs into a checkpoint."""
+    """Something whose state belongs in a checkpoint."""
 
     def state_dict(self) -> Any:
-        """What a resumed run must know."""
+        """What a resumed run needs."""
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on from there."""
+        """Continue from there."""
 
 
 class Loader(Stateful, Protocol):
@@ -93,11 +93,11 @@ class Task:
         module: All that learns; its ``state_dict()`` is saved. DDP wraps it.
         optimizer: Of the module's parameters.
         loss: ``loss(wrapped, batch, step)``: one part of a step, computed through the wrapped module.
-        set_rates: Sets the optimiser's rates for a step, and returns what to write down of the schedule.
+        set_rates: Sets the optimizer's rates for a step, and returns the scheduled values to record.
         total_steps: Length of the run.
         batch_size: Images in a step, over all processes and parts.
         accumulate: Parts of a step, each with a backward pass.
-        begin_step, end_step: Before the first forward pass, and after the optimiser.
+        begin_step, end_step: Before the first forward pass, and after the optimizer.
         finish_gradients: When a step's gradients are complete: clipping, frozen parameters.
         may_diverge: Parts of the module are compared with each other, so that one may become non-finite.
         indicators: Figures of the latest steps, at log steps: scalars on the device.
@@ -133,7 +133,7 @@ class Task:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """When a run logs and saves, and what it bears.
+    """When a run logs and saves, and what it tolerates.
 
     Attributes:
         settings: Of the command, kept in every checkpoint; also seed, precision, resume, log_every and logger.
@@ -171,4 +171,4 @@ class RunOptions:
 
 
 class TrainingStopped(RuntimeError):
-    """Training ended before its last step; the message says why and how to go on."""
+    """Training ended before its last step; the message says why and how to continue."""

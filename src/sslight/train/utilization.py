@@ -18,10 +18,9 @@ _TERAFLOPS = {
 
 
 def flop_utilization(flops: float, gpu: str, precision: str) -> float | None:
-    """The share that ``flops`` a second are of what a GPU of this name can do; None for one that is not listed.
+    """``flops`` per second as a share of what a GPU of this name can do; None if it is not listed.
 
-    Only the arithmetic that the model asks for counts, not what checkpointing adds (Chowdhery et al., 2022, PaLM,
-    appendix B).
+    Counts only the arithmetic of the model, not what checkpointing adds (Chowdhery et al., 2022, PaLM, appendix B).
     """
     known = next((peaks for name, peaks in _TERAFLOPS.items() if re.search(rf"\b{name}\b", gpu)), None)
     if "Laptop" in gpu:  # of the same name and slower

@@ -74,4 +74,4 @@ def run_few_weights(
 
 if __name__ == "__main__":
     steps, every = int(sys.argv[3]), int(sys.argv[4])
-    run_few_weights(Path(sys.argv[1]), Path(sys.argv[2]), total_steps=steps, checkpoint_every_steps=every)
+    run_few_weights(Path(sys.argv[1]), Path(sys.argv[2]), total_steps=steps, checkpoint={"every_steps": every})

@@ -110,7 +110,9 @@ def spoiled(call_to_spoil: int) -> FewWeights:
 
 def test_a_broken_loss_is_skipped_from_the_last_checkpoint_and_ends_a_run_that_has_none(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "coco")
-    result, _ = run_few_weights(data, tmp_path / "run", total_steps=6, detector=spoiled(4), checkpoint_every_steps=3)
+    result, _ = run_few_weights(
+        data, tmp_path / "run", total_steps=6, detector=spoiled(4), checkpoint={"every_steps": 3}
+    )
     assert result.steps == 6
     assert json.loads((tmp_path / "run" / "nonfinite.jsonl").read_text())["action"] == "skipped"
     assert [record["step"] for record in lines(tmp_path / "run")] == [1, 2, 3, 5, 6]
@@ -139,7 +141,7 @@ def test_a_checkpoint_of_another_detector_is_refused(tmp_path: Path) -> None:
 def test_two_processes_train_as_one_with_the_same_global_batch(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "coco")
     run_few_weights(data, tmp_path / "one", total_steps=5)
-    in_two(partial(run_few_weights, data, tmp_path / "two", total_steps=5, checkpoint_every_steps=5))
+    in_two(partial(run_few_weights, data, tmp_path / "two", total_steps=5, checkpoint={"every_steps": 5}))
     one, two = (load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["model"] for name in ("one", "two"))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=key)

@@ -1,1 +1,1 @@
-"""Layers that compute the same faster on CPUs; nothing of them is adopted on a GPU."""
+"""Layers that compute the same faster on CPUs; not used on a GPU."""

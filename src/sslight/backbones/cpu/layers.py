@@ -1,4 +1,4 @@
-"""Layers that give what PyTorch's own give, through kernels that are faster when training on a CPU."""
+"""Layers with the same results as PyTorch's, through kernels that are faster when training on a CPU."""
 
 import platform
 from functools import lru_cache
@@ -18,9 +18,9 @@ _MOST_TOKENS = 512  # with 3 heads the map of a layer is then 1.5 MiB an image
 
 
 def adopt_cpu_layers(network: nn.Module) -> None:
-    """Turn a network's plain linear layers, convolutions and attention into those of this file, in place.
+    """Replace a network's plain linear layers, convolutions and attention by those of this file, in place.
 
-    Parameters and state-dict names stay as they were; on other devices nothing changes.
+    Parameters and state-dict names stay the same; on other devices nothing changes.
     """
     for module in network.modules():
         if type(module) is nn.Linear:
@@ -45,8 +45,8 @@ class Linear(nn.Linear):
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.linear``: x ``[..., I]``, weight ``[O, I]`` and bias ``[O]`` → ``[..., O]``, and its gradients.
 
-    PyTorch multiplies float32 matrices with MKL, which uses half the width of an AMD processor's vector units;
-    oneDNN uses all of it and takes half the time. The sums are the same but for the order of their terms.
+    PyTorch multiplies float32 matrices with MKL, which uses half the width of an AMD processor's vector units; oneDNN
+    uses all of it and takes half the time. Only the order of the sums differs.
     """
     if not _through_onednn(x, weight):
         return F.linear(x, weight, bias)
@@ -68,7 +68,7 @@ def _through_onednn(x: Tensor, weight: Tensor) -> bool:
 
 @lru_cache(maxsize=1)
 def onednn_is_faster() -> bool:
-    """Whether this is an AMD processor on which PyTorch would multiply with MKL though it has oneDNN."""
+    """Whether this is an AMD processor on which PyTorch would multiply with MKL although it has oneDNN."""
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
         return False
     processors = Path("/proc/cpuinfo")
@@ -103,10 +103,10 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def slow_precision(precision: str, device: torch.device) -> str | None:
-    """A sentence where a precision costs time on this device instead of saving it.
+    """A sentence if a precision costs time on this device instead of saving it.
 
-    Measured on an AMD EPYC with AVX2 only: steps in bf16 took 5 times (RegNetX-200MF) to 10 times (MobileNetV2) as
-    long as in float32.
+    Measured on an AMD EPYC with AVX2 only: steps in bf16 took 5 times (RegNetX-200MF) to 10 times (MobileNetV2) as long
+    as in float32.
     """
     if precision != "bf16" or device.type != "cpu" or bf16_is_fast_on_cpu():
         return None

@@ -21,7 +21,7 @@ _FEWEST_CHANNELS = 128  # of a 3 × 3 convolution
 
 
 def gains_as_product(layer: nn.Conv2d, side: int) -> bool:
-    """Whether :func:`convolve` can take the place of a layer without bias, and is faster on maps of ``side`` px."""
+    """Whether :func:`convolve` can replace a layer without bias, and is faster on maps of ``side`` px."""
     stride, kernel = layer.stride[0], layer.kernel_size[0]
     is_square = layer.stride == (stride, stride) and layer.kernel_size == (kernel, kernel)
     is_plain = is_square and layer.groups == 1 and layer.dilation == (1, 1)

@@ -44,7 +44,7 @@ def prepare_detection(settings: DetectSettings) -> DetectionTask:
     """Whatever can be refused (ValueError) is refused here, the cheapest first; nothing is trained or written."""
     if settings.data is None:
         raise ValueError("data is not set: give a COCO or Pascal VOC folder, such as data=coco.")
-    model = load_model(settings.checkpoint, network=settings.network, seed=settings.seed)
+    model = load_model(settings.model, network=settings.network, seed=settings.seed)
     checkpoint = checkpoint_facts(settings, model)
     train, val = open_detection_sets(
         settings.data, train_split=settings.train_split, val_split=settings.val_split, masks=settings.masks
@@ -103,9 +103,8 @@ def build_detection_task(detection: DetectionTask, fabric: Fabric) -> tuple[Task
     )
     options = RunOptions(
         settings=settings,
-        every_steps=settings.checkpoint_every_steps,
-        every_minutes=settings.checkpoint_every_minutes,
-        placement=f"training a detector on {fabric.world_size} process(es)",
+        **settings.checkpoint.model_dump(),
+        placement=f"training a detector in {fabric.world_size} process{'es' * (fabric.world_size > 1)}",
         data={"data": data_fingerprint(detection.train)},
         lighter="a smaller batch_size, precision=bf16, smaller images (train_sizes, max_size), fewer workers",
     )

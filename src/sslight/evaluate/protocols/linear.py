@@ -114,7 +114,7 @@ def _is_published(evaluation: Evaluation, trained: tuple[object, ...]) -> bool:
     """
     settings, backbone = evaluation.settings, evaluation.model.backbone
     kind, blocks = _published_optimizer(backbone), PUBLISHED_BLOCKS if has_class_token(backbone) else None
-    plain = EvaluateSettings(protocol="linear", checkpoint=settings.checkpoint)
+    plain = EvaluateSettings(protocol="linear", model=settings.model)
     return (
         trained == (kind, published_batch(kind, len(evaluation.sets.train)), [PUBLISHED_RATE[kind]], blocks)
         and all(getattr(settings, name) == getattr(plain, name) for name in ("network", "precision", "resize"))
@@ -167,7 +167,8 @@ def _train_probes(
         may_diverge=True,
     )
     with closing(crops), eval_mode(represented):
-        placement = f"a linear classifier with {len(probes.rates)} learning rates on {len(sets.train):,} images"
+        rates = f"{len(probes.rates)} learning rate{'s' * (len(probes.rates) > 1)}"
+        placement = f"a linear classifier with {rates} on {len(sets.train):,} images"
         evaluation.train(task, WholeSteps(crops), placement=placement)
     return len(crops.bad_images)
 

@@ -52,7 +52,7 @@ def check_head(evaluation: Evaluation) -> Mapping[str, Tensor] | None:
     if wanted == "projection" and not fits:
         reason = "has none" if projection is None else "has one without batch norm"
         raise ValueError(
-            f"semi.head=projection needs the DINO projection head, and {evaluation.settings.checkpoint} {reason}: "
+            f"semi.head=projection needs the DINO projection head, and {evaluation.settings.model} {reason}: "
             f"give a checkpoint of a run with batch norm in its head, or set semi.head=linear."
         )
     return projection if fits and wanted != "linear" else None
@@ -84,7 +84,7 @@ def measure_semi(evaluation: Evaluation) -> Measurement | None:
     answers, rows = _answers(evaluation, classifier)
     if rank_and_size()[0] > 0:
         return None
-    if projection is None and settings.head == "auto" and not is_timm(evaluation.settings.checkpoint):
+    if projection is None and settings.head == "auto" and not is_timm(evaluation.settings.model):
         notes.append(
             "the checkpoint has no DINO projection head with batch norm, so the classifier is one new linear layer; "
             "the published protocol carries the head over (give checkpoints/last.pt of a run, not an export)."
