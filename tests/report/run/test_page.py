@@ -191,6 +191,7 @@ def test_neighbours_of_the_same_class_have_a_ring_and_classes_have_colours(tmp_p
     assert kinds == ["thumb small", "thumb same small", "thumb small"]
     text = cells(page)
     assert "0.88" in text
+    assert "images of the query's class, such as cat or " in text
     assert "(chance 20.0 %): how many of an image's 5 nearest" in text
     assert "script" not in page.names
     assert {f"--colour: var(--class-{i})" for i in range(3)} <= {value for _, value in page.attributes}

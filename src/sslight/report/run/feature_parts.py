@@ -23,7 +23,7 @@ def galleries(sampled: Sequence[SampledFeatures], run_names: Sequence[Html]) -> 
     parts: list[Html] = []
     for group in _same_images(sampled):
         first = group[0]
-        ring = "" if first.classes is None else " A green frame marks images of the query's class."
+        ring = "" if first.classes is None else f" A green frame marks images of the query's class, {_such_as(first)}."
         text = (
             f"Each query with its most similar images among {len(first.names):,} ({first.data}), nearest first, and "
             f"the cosine of their features. Queries are drawn at random.{ring}"
@@ -100,6 +100,14 @@ def _precision(one: SampledFeatures) -> list[str]:
         f" (chance {100 * chance:.1f} %): how many of an image's {_COUNTED} nearest images have its class; not an "
         f"accuracy (weights: {one.weights})",
     ]
+
+
+def _such_as(one: SampledFeatures) -> str:
+    """A few classes: where they are folders such as albums, that shows that frames and precision say nothing."""
+    assert one.classes is not None
+    assert one.labels is not None
+    classes = [one.classes[label] for label in np.unique(one.labels).tolist()]
+    return f"such as {' or '.join(map(str, classes[:2]))}" if len(classes) > 1 else f"{classes[0]} for all"
 
 
 def _neighbors(one: SampledFeatures, query: int) -> Html:
