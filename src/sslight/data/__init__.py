@@ -58,4 +58,6 @@ from sslight.data.sources.synthetic import SyntheticSource as SyntheticSource
 from sslight.data.sources.tag_table import is_tag_table as is_tag_table
 from sslight.data.sources.tag_table import read_tags as read_tags
 from sslight.data.sources.tar.remote import StoreUnavailable as StoreUnavailable
+from sslight.data.sources.tar.sharded import Blocks as Blocks
+from sslight.data.sources.tar.sharded import ShardedTarSource as ShardedTarSource
 from sslight.data.sources.tar.source import TarSource as TarSource

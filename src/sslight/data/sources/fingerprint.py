@@ -1,11 +1,15 @@
 """What a set of images is, as numbers that change when it changes."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
+from sslight.data.sources.combine import ConcatSource, SubsetSource
 from sslight.data.sources.source import Source
+from sslight.data.sources.tar.sharded import ShardedTarSource
 
 NUM_READ_IMAGES = 64  # Images whose bytes are part of a set's fingerprint
 
@@ -27,12 +31,12 @@ class DataFingerprint:
 def data_fingerprint(source: Source) -> DataFingerprint:
     """The fingerprint of all names in order, of all classes and labels, and of the bytes of some images.
 
-    The bytes are those of up to 64 images spread evenly; reading all would cost as much as using them.
-    An unreadable one counts as such.
+    Of shards gone through in windows it is that of their own names and sizes. The bytes are those of up to 64 images
+    spread evenly; reading all would cost as much as using them. An unreadable one counts as such.
     """
     names = hashlib.sha256()
-    for index in range(len(source)):
-        names.update(source.name(index).encode("utf-8", "surrogateescape") + b"\n")
+    for line in _all_names(source):
+        names.update(line.encode("utf-8", "surrogateescape") + b"\n")
     labels = hashlib.sha256()
     if source.classes is not None and source.labels is not None:
         labels.update("\n".join(source.classes).encode("utf-8", "surrogateescape"))
@@ -45,3 +49,15 @@ def data_fingerprint(source: Source) -> DataFingerprint:
             content = b"unreadable"
         contents.update(hashlib.sha256(content).digest())
     return DataFingerprint(len(source), names.hexdigest(), labels.hexdigest(), contents.hexdigest())
+
+
+def _all_names(source: Source) -> Iterable[str]:
+    match source:
+        case ShardedTarSource():
+            return source.shard_lines()
+        case ConcatSource() if all(isinstance(part, ShardedTarSource) for part in source.parts):
+            return chain.from_iterable(map(_all_names, source.parts))
+        case SubsetSource(whole=ShardedTarSource() as whole):
+            return chain(whole.shard_lines(), map(str, source.indices.tolist()))
+        case _:
+            return (source.name(index) for index in range(len(source)))

@@ -185,10 +185,15 @@ class Cached:
 
     @property
     def _path(self) -> Path:
-        default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(default)  # noqa: PTH111 - never raises
         known_as = self.subject if isinstance(self.subject, str) else os.path.realpath(self.subject)
-        return Path(base, "sslight", self.kind, hashlib.sha256(os.fsencode(known_as)).hexdigest()[:32])
+        return cache_folder(self.kind) / hashlib.sha256(os.fsencode(known_as)).hexdigest()[:32]
+
+
+def cache_folder(kind: str) -> Path:
+    """Where the user's cache keeps things of a kind; the folder may be missing."""
+    default = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(default)  # noqa: PTH111 - never raises
+    return Path(base, "sslight", kind)
 
 
 def cached_file(kind: str, path: Path) -> Cached:
