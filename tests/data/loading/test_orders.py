@@ -1,10 +1,8 @@
 """An epoch shard by shard: every image once, the same for any number of processes, from any step on."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sslight.data.loading.orders import BlockOrder, GlobalOrder
@@ -51,16 +49,14 @@ def test_a_window_of_shards_ends_before_the_next_begins(sizes: list[int], window
         assert sum(first <= place <= last for first, last in spans.values()) <= window
 
 
-@settings(max_examples=30)
-@given(st.lists(st.integers(3, 9), min_size=4, max_size=12), st.integers(2, 14), st.integers(1, 6), EPOCHS)
-def test_of_a_batch_each_process_gets_whole_shards_as_far_as_possible(
-    sizes: list[int], window: int, world_size: int, key: tuple[int, int]
-) -> None:
-    seed, epoch = key
-    ends = np.cumsum(sizes)
-    for batch in order_of(sizes, window, seed).steps(epoch, 2 * world_size, 0):
-        shards = np.searchsorted(ends, batch, side="right").tolist()
-        assert sum(a != b for a, b in pairwise(shards)) == len(set(shards)) - 1
+def test_each_of_several_processes_needs_few_of_the_shards() -> None:
+    ends = np.cumsum([100] * 64)
+    needed = np.zeros((4, 64), dtype=bool)
+    for batch in BlockOrder(ends, 16, 0).steps(0, 256, 0):
+        for rank, share in enumerate(np.split(batch, 4)):
+            needed[rank, np.searchsorted(ends, share, side="right")] = True
+    assert needed.any(axis=0).all()
+    assert needed.mean() < 0.5  # a permutation of the images would give all to each
 
 
 def test_seed_and_epoch_change_the_order_of_shards_and_of_images() -> None:

@@ -34,7 +34,7 @@ class BlockOrder:
 
     This is the order that MosaicML streaming calls py1b. ``ends`` are where the images of each shard end. Nothing of
     the size of the set is in memory: a window is drawn when it is needed, from (seed, epoch, window). Within a global
-    batch images are in the order of their shards, so that each of several processes needs few shards of a window.
+    batch images are in the order of their shards' places in the window, so that each of several processes needs few.
     """
 
     def __init__(self, ends: Indices, window: int, seed: int) -> None:
@@ -43,7 +43,7 @@ class BlockOrder:
 
     def steps(self, epoch: int, batch_size: int, start_step: int) -> Iterator[Indices]:
         shards = rows.keyed_stream(self._seed, epoch, rows.SHARD_ORDER).permutation(len(self._ends))
-        places = np.argsort(shards)
+        slots = np.argsort(shards) % self.window  # of each shard within its window
         done = np.cumsum((self._ends - self._starts)[shards])[self.window - 1 :: self.window]  # after each whole window
         first = int(np.searchsorted(done, start_step * batch_size, side="right"))
         left_over = start_step * batch_size - (int(done[first - 1]) if first else 0)
@@ -54,7 +54,7 @@ class BlockOrder:
             left_over = 0
             for start in range(0, len(held) - batch_size + 1, batch_size):
                 batch = held[start : start + batch_size]
-                yield batch[np.argsort(places[np.searchsorted(self._ends, batch, side="right")], kind="stable")]
+                yield batch[np.argsort(slots[np.searchsorted(self._ends, batch, side="right")], kind="stable")]
             held = held[len(held) // batch_size * batch_size :]
 
     def images(self, epoch: int, number: int, shards: Indices) -> Indices:
