@@ -1,17 +1,23 @@
 """Which images lie under a folder, remembered between runs."""
 
+import heapq
 import os
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from sslight.data.sources.names import NameTable
 from sslight.data.sources.suffixes import HIDDEN, IMAGE_SUFFIXES, NO_FILE, THUMBNAIL_FOLDERS, is_image, passed_over_as
 from sslight.data.sources.tables import SMALLEST_CACHED, Cached, Table, identity, is_settled
+
+LARGEST_PART = 2**17  # Entries of a folder that are sorted in memory: as objects they take 200 bytes each
 
 
 def list_images(root: str) -> tuple[NameTable, dict[str, int]]:
@@ -24,17 +30,22 @@ def list_images(root: str) -> tuple[NameTable, dict[str, int]]:
     unnoticed. Raises OSError if a folder cannot be listed.
     """
     cached = Cached("listings", Path(root), list(IMAGE_SUFFIXES))
-    known = _known(root, cached.read())
-    if known is not None:
+    if (known := _known(root, cached.read())) is not None:
         return known
-    started = time.time_ns()
-    walk = _Walk(root)
-    names = NameTable(walk.images("", ()))
-    if len(names) >= SMALLEST_CACHED and not walk.met_file_link and is_settled(walk.identities, started):
-        arrays = NameTable(walk.folders).arrays("folder_") | names.arrays()
-        arrays["identities"] = np.array(walk.identities, dtype=np.int64).reshape(-1)
-        cached.keep(Table({"passed_over": dict(+walk.passed_over)}, arrays))
-    return names, dict(+walk.passed_over)
+    with cached.first_here() as is_first:
+        if not is_first and (known := _known(root, cached.read())) is not None:
+            return known
+        started = time.time_ns()
+        walk = _Walk(root)
+        names = NameTable(walk.images("", ()))
+        passed_over = dict(+walk.passed_over)
+        if len(names) >= SMALLEST_CACHED and not walk.met_file_link and is_settled(walk.identities, started):
+            arrays = NameTable(walk.folders).arrays("folder_") | names.arrays()
+            arrays["identities"] = np.array(walk.identities, dtype=np.int64).reshape(-1)
+            cached.keep(Table({"passed_over": passed_over}, arrays))
+            if (table := cached.read()) is not None:
+                names = NameTable.from_arrays(table.arrays)  # which other processes share
+    return names, passed_over
 
 
 class _Walk:
@@ -56,12 +67,9 @@ class _Walk:
         itself = (status.st_dev, status.st_ino)
         if itself in ancestors:
             return
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-        for entry in entries:
-            name, is_hidden = entry.name, entry.name.startswith(".")
-            is_folder = entry.is_dir()
-            self.met_file_link |= not is_folder and not is_hidden and entry.is_symlink()
+        for name, kind in _sorted_entries(folder):
+            is_hidden, is_folder = name.startswith("."), kind == _FOLDER
+            self.met_file_link |= kind in (_LINK, _BROKEN_LINK) and not is_hidden
             if is_folder and (is_hidden or name.lower() in THUMBNAIL_FOLDERS):
                 self.passed_over[f"{name}/"] += 1
             elif is_folder:
@@ -70,10 +78,46 @@ class _Walk:
                 self.passed_over[HIDDEN] += is_image(name)
             elif not is_image(name):
                 self.passed_over[passed_over_as(name)] += 1
-            elif entry.is_file():
+            elif kind in (_FILE, _LINK):
                 yield prefix + name
             else:
                 self.passed_over[NO_FILE] += 1
+
+
+_FOLDER, _FILE, _LINK, _BROKEN_LINK, _OTHER = "dflbo"  # what an entry is; links are to files, or to nothing
+
+
+def _sorted_entries(folder: str) -> Iterator[tuple[str, str]]:
+    """Names and kinds in a folder, by name; of a large folder only so many in memory, the others in temporary files."""
+    with os.scandir(folder) as listing, ExitStack() as files:
+        parts: list[Iterable[tuple[str, str]]] = []
+        while part := sorted((entry.name, _kind_of(entry)) for entry in islice(listing, LARGEST_PART)):
+            if len(part) == LARGEST_PART:
+                file = files.enter_context(
+                    tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="")
+                )
+                file.writelines(f"{name}/{kind}\0" for name, kind in part)
+                parts.append(_read_back(file))
+            else:
+                parts.append(part)
+        yield from parts[0] if len(parts) == 1 else heapq.merge(*parts)
+
+
+def _read_back(file: IO[str]) -> Iterator[tuple[str, str]]:
+    file.seek(0)
+    rest = ""
+    while block := file.read(2**16):
+        *lines, rest = (rest + block).split("\0")
+        for line in lines:
+            yield line[:-2], line[-1]
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    if entry.is_dir():
+        return _FOLDER
+    if entry.is_symlink():
+        return _LINK if entry.is_file() else _BROKEN_LINK
+    return _FILE if entry.is_file() else _OTHER
 
 
 def _known(root: str, table: Table | None) -> tuple[NameTable, dict[str, int]] | None:
