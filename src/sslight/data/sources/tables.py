@@ -32,7 +32,7 @@ LIST_ANEW = "SSLIGHT_LIST_ANEW"
 
 SMALLEST_CACHED = 1000  # Images from which on it is kept what lies where: below, looking again takes milliseconds
 LARGEST_TABLE = 2**37  # Bytes of a table that is read at most: names and places of more than a billion images
-SMALLEST_MAPPED = 2**24  # Bytes of a table from which on it is not copied into memory
+SMALLEST_MAPPED = 2**20  # Bytes of a table from which on it is not copied into memory
 _KINDS = {"|u1": "U8", "<i4": "I32", "<i8": "I64"}
 _OF_KIND = {name: np.dtype(kind) for kind, name in _KINDS.items()}
 
