@@ -52,7 +52,7 @@ class _File:
 def make_files(folder: Path, number: int, in_each: int) -> None:
     """Empty class folders, and an ``os.scandir`` that finds files called like ImageNet's in them."""
     for part in range(-(-number // in_each)):
-        (folder / f"n{part:08d}").mkdir(parents=True)
+        (folder / f"n{part:08d}").mkdir(parents=True, exist_ok=True)
     scandir = os.scandir
 
     @contextmanager

@@ -44,6 +44,7 @@ from sslight.data.sources.combine import ConcatSource as ConcatSource
 from sslight.data.sources.combine import SubsetSource as SubsetSource
 from sslight.data.sources.fingerprint import DataFingerprint as DataFingerprint
 from sslight.data.sources.fingerprint import data_fingerprint as data_fingerprint
+from sslight.data.sources.fingerprint import files_fingerprint as files_fingerprint
 from sslight.data.sources.folder import FileListSource as FileListSource
 from sslight.data.sources.folder import FolderSource as FolderSource
 from sslight.data.sources.h5.source import H5Source as H5Source

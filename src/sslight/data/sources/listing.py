@@ -25,24 +25,25 @@ def list_images(root: str) -> tuple[NameTable, dict[str, int]]:
 
     The latter counts files by suffix and hidden folders by name (see ``passed_over_in_words``). A large listing is
     kept in the user's cache, and used again while inode and time stamps of every directory in it are what they were,
-    which adding, removing and renaming anything changes. Not kept are listings that these could not tell to be old:
-    with directories changed within the last two seconds, and with links to files, whose targets come and go
-    unnoticed. Raises OSError if a folder cannot be listed.
+    which adding, removing and renaming anything changes. Listings that these could not tell to be old (with directories
+    changed within the last two seconds, and with links to files, whose targets come and go unnoticed) are only used by
+    processes that waited for them. Raises OSError if a folder cannot be listed.
     """
     cached = Cached("listings", Path(root), list(IMAGE_SUFFIXES))
     if (known := _known(root, cached.read())) is not None:
         return known
     with cached.first_here() as is_first:
-        if not is_first and (known := _known(root, cached.read())) is not None:
+        if not is_first and (known := _known(root, cached.read(), waited=True)) is not None:
             return known
         started = time.time_ns()
         walk = _Walk(root)
         names = NameTable(walk.images("", ()))
         passed_over = dict(+walk.passed_over)
-        if len(names) >= SMALLEST_CACHED and not walk.met_file_link and is_settled(walk.identities, started):
+        if len(names) >= SMALLEST_CACHED:
+            lasts = not walk.met_file_link and is_settled(walk.identities, started)
             arrays = NameTable(walk.folders).arrays("folder_") | names.arrays()
             arrays["identities"] = np.array(walk.identities, dtype=np.int64).reshape(-1)
-            cached.keep(Table({"passed_over": passed_over}, arrays))
+            cached.keep(Table({"passed_over": passed_over, "lasts": lasts}, arrays))
             if (table := cached.read()) is not None:
                 names = NameTable.from_arrays(table.arrays)  # which other processes share
     return names, passed_over
@@ -120,9 +121,9 @@ def _kind_of(entry: os.DirEntry[str]) -> str:
     return _FILE if entry.is_file() else _OTHER
 
 
-def _known(root: str, table: Table | None) -> tuple[NameTable, dict[str, int]] | None:
+def _known(root: str, table: Table | None, *, waited: bool = False) -> tuple[NameTable, dict[str, int]] | None:
     """What the table says, if every folder is what it was."""
-    if table is None:
+    if table is None or not (waited or table.head.get("lasts", True)):
         return None
     with suppress(KeyError, ValueError, TypeError, AttributeError, OSError):
         folders = NameTable.from_arrays(table.arrays, "folder_")

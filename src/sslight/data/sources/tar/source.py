@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
@@ -80,6 +80,10 @@ class TarSource:
 
     def locate(self, index: int) -> str:
         return printable(f"{self._shards[self._place(index)[0]]}:{self._names[index]}")
+
+    def files(self) -> Iterator[Path | RemoteFile]:
+        """The shards."""
+        return iter(self._shards)
 
     def _place(self, index: int) -> tuple[int, int, int]:
         if not 0 <= index < len(self):
