@@ -306,7 +306,7 @@ def test_the_first_process_computes_what_another_never_did(
     result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_pass, "_PART", 8)
-    monkeypatch.setattr(file_pass, "_PATIENCE", 0.3)
+    monkeypatch.setattr("sslight.files.PATIENCE", 0.3)
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     images = str(result.output.parent / "val")

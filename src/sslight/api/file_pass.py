@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,14 +35,13 @@ from sslight.export.executorch_file import ExecuTorchRunner
 from sslight.export.litert_file import LiteRTRunner
 from sslight.export.network import as_input
 from sslight.export.onnx_file import OnnxRunner
-from sslight.files import check_new, whole_file
+from sslight.files import check_new, wait_for, whole_file
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file, open_classifier
 from sslight.train import weights_in
 from sslight.train.devices import ONLY_ONE, Share
 from sslight.train.progress import Progress
 
 _PART = 4096  # images in a part of an interrupted command that is not computed again
-_PATIENCE = 600.0  # seconds in which another process finishes a part, or counts as gone
 
 
 @dataclass(frozen=True)
@@ -170,17 +168,6 @@ def images_at(images: str | Path | Sequence[str | Path], tar_image: str | None) 
     return build_image_source([os.fspath(path) for path in paths], setting="images", tar_image=tar_image)
 
 
-def _wait_for(files: Sequence[Path]) -> None:
-    """Until all are there, or no more has come for ten minutes."""
-    missing, since = len(files), time.monotonic()
-    while left := sum(not file.is_file() for file in files):
-        if left < missing:
-            missing, since = left, time.monotonic()
-        if time.monotonic() - since > _PATIENCE:
-            return
-        time.sleep(0.2)
-
-
 _Part = tuple[npt.NDArray[np.int64], list[npt.NDArray[np.float32]], list[BadImage]]
 
 
@@ -223,7 +210,7 @@ class FilePass:
             progress.stage("images", sum(len(parts[n]) for n in own), unit="image")
             found = {n: self._kept(files[n], parts[n], progress) for n in own}
             if self.share.number == 0:
-                _wait_for([file for file in files if file is not None])
+                wait_for([file for file in files if file is not None])
                 found = {n: found.get(n) or self._kept(files[n], parts[n], progress) for n in range(len(parts))}
         return self._passed(list(found.values()), result)
 

@@ -43,9 +43,10 @@ def list_images(root: str) -> tuple[NameTable, dict[str, int]]:
             lasts = not walk.met_file_link and is_settled(walk.identities, started)
             arrays = NameTable(walk.folders).arrays("folder_") | names.arrays()
             arrays["identities"] = np.array(walk.identities, dtype=np.int64).reshape(-1)
-            cached.keep(Table({"passed_over": passed_over, "lasts": lasts}, arrays))
-            if (table := cached.read()) is not None:
-                names = NameTable.from_arrays(table.arrays)  # which other processes share
+            if cached.keep(Table({"passed_over": passed_over, "lasts": lasts}, arrays)):
+                del names, arrays  # before they are in memory a second time, as pages of the file that others share
+                kept = cached.read(also_anew=True)
+                names = NameTable(walk.images("", ())) if kept is None else NameTable.from_arrays(kept.arrays)
     return names, passed_over
 
 

@@ -35,7 +35,8 @@ class NameTable:
             or ends is None
             or text.dtype != np.uint8
             or ends.dtype != np.int64
-            or np.any(np.diff(ends, prepend=0) < 0)
+            or np.any(ends[:1] < 0)
+            or np.any(ends[1:] < ends[:-1])
             or (ends[-1] if len(ends) else 0) != len(text)
         ):
             raise ValueError("the arrays are no table of names")

@@ -177,12 +177,12 @@ class Cached:
     version: object
     smallest: int = 0
 
-    def read(self) -> Table | None:
+    def read(self, *, also_anew: bool = False) -> Table | None:
         """The table kept for this version; None if there is nothing of this user's, or all is to be listed anew."""
         if self.version is None:
             return None
         with suppress(OSError):
-            if os.environ.get(LIST_ANEW, "0") in ("", "0") and self._path.stat().st_uid == os.getuid():
+            if (also_anew or os.environ.get(LIST_ANEW, "0") in ("", "0")) and self._path.stat().st_uid == os.getuid():
                 table = read_table(self._path, mapped=True)
                 return table if table is not None and table.head.get("version") == self.version else None
         return None
@@ -204,12 +204,14 @@ class Cached:
             self.keep(table)
         return index
 
-    def keep(self, table: Table) -> None:
-        """Keep a table made from the file since this object was built."""
+    def keep(self, table: Table) -> bool:
+        """Keep a table made from the file since this object was built; whether it is kept."""
         if self.version is not None:
             with suppress(OSError):  # where the cache cannot be written, nothing is kept
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 write_table(self._path, Table({**table.head, "version": self.version}, table.arrays))
+                return True
+        return False
 
     @contextmanager
     def first_here(self) -> Iterator[bool]:
