@@ -469,6 +469,13 @@ def test_each_of_several_processes_writes_every_nth_shard(tmp_path: Path) -> Non
     for number, shards in ((2, [2]), (0, [0, 2, 3]), (1, [0, 1, 2, 3, 4])):
         ready = partial(prepare, source, None, MAX_PIXELS)
         write_shards(
-            source, tmp_path, tmp_path / "done", ready, images_per_shard=2, workers=0, count=id, task=(number, 3)
+            source,
+            tmp_path,
+            tmp_path / "done",
+            ready,
+            images_per_shard=2,
+            workers=0,
+            count=lambda _: None,
+            task=(number, 3),
         )
         assert sorted(path.name for path in tmp_path.glob("*.tar")) == [f"shard-{shard:06d}.tar" for shard in shards]
