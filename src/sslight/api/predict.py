@@ -120,8 +120,9 @@ def embed(
         _parquet()
     source = images_at(images, tar_image)
     _check_neighbors(neighbors, len(source))
+    share = _share(output)
     opened = open_file(checkpoint, network=network, image_size=image_size, devices=devices)
-    through = FilePass(opened, source, (0,), batch_size, workers, _share(output))
+    through = FilePass(opened, source, (0,), batch_size, workers, share)
     with through.kept(output):
         passed = through.whole(output)
         features = passed.values[0]
@@ -158,6 +159,7 @@ def predict(
         ValueError: as for :func:`embed`, or the file has no classifier.
     """
     output = new_result(output, PredictSettings.suffixes)
+    share = _share(output)
     opened = open_file(classifier, devices=devices)
     if not opened.classes:
         raise ValueError(
@@ -166,7 +168,7 @@ def predict(
     source = images_at(images, tar_image)
     _check_neighbors(neighbors, len(source))
     outputs = (0, 1) if neighbors else (1,)
-    through = FilePass(opened, source, outputs, batch_size, workers, _share(output))
+    through = FilePass(opened, source, outputs, batch_size, workers, share)
     with through.kept(output):
         passed = through.whole(output)
         near = None if through.share.number else _most_alike(passed.values[0], neighbors)
