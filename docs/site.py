@@ -18,7 +18,7 @@ _PAGES = _ROOT / "build/pages"
 _TEXTS = ["CONTRIBUTING.md", "CHANGELOG.md"]
 _TEXTS += [str(path.relative_to(_ROOT)) for path in sorted(_ROOT.glob("benchmarks/re*/*.md"))]
 _CODE = {f"examples/{path.name}": path for path in sorted(_ROOT.glob("examples/*.*"))}
-_LANGUAGES = {".py": "python", ".sh": "bash"}
+_LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml"}
 
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _PICTURE = re.compile(

@@ -2,11 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
+
+PATIENCE = 600.0  # Seconds in which another process gets something done, or counts as gone
 
 
 @contextmanager
@@ -42,6 +45,17 @@ def check_new(path: Path, setting: str) -> None:
 def unused(path: Path) -> Path:
     """A path that nothing has yet: this one, or with ``-2``, ``-3``, ... at its end."""
     return next(p for p in chain([path], (path.with_name(f"{path.name}-{n}") for n in count(2))) if not p.exists())
+
+
+def wait_for(files: Sequence[Path]) -> None:
+    """Until all files are there that other processes write, or no more has come for ten minutes."""
+    missing, since = len(files), time.monotonic()
+    while left := sum(not file.is_file() for file in files):
+        if left < missing:
+            missing, since = left, time.monotonic()
+        if time.monotonic() - since > PATIENCE:
+            return
+        time.sleep(0.2)
 
 
 def _sync_folder(folder: Path) -> None:

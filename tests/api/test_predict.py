@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from sslight.export.onnx_file import write_onnx
 from sslight.export.task import ExportResult
 from sslight.finetuning.classifier_file import classifier_notes, open_classifier, save_classifier
 from tests.api.fine_tuned import fine_tuned
+from tests.processes import in_two
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxscript", "ignore::DeprecationWarning:torch")
 
@@ -262,3 +266,88 @@ def test_results_become_tables_of_pandas(result: FinetuneResult) -> None:
     assert np.array_equal(table[list(predicted.classes)], predicted.probabilities)
     assert list(replace(predicted, classes=("label", "other")).to_pandas()) == ["label", "label", "other"]
     assert np.array_equal(embedded.to_pandas(), embedded.features)
+
+
+def predicted_in_parts_of_8(images: str, classifier: str, folder: str) -> None:
+    """What each of several processes does."""
+    file_pass._PART = 8
+    computed: list[int] = []
+    honest = file_pass.FilePass._part
+
+    def counted(self: Any, indices: Any, progress: Any) -> Any:
+        computed.extend(indices.tolist())
+        return honest(self, indices, progress)
+
+    file_pass.FilePass._part = counted  # type: ignore[method-assign]
+    for command, name in ((sslight.predict, "p.csv"), (sslight.embed, "f.csv")):
+        computed.clear()
+        found = command(images, classifier, output=Path(folder, name))
+        Path(folder, f"{name}-{os.environ['RANK']}").write_text(json.dumps([len(found.names), computed]))
+
+
+def test_two_processes_share_the_images_and_the_first_writes_what_one_would(
+    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_pass, "_PART", 8)
+    images = str(result.output.parent / "val")
+    for command, name in ((sslight.predict, "p.csv"), (sslight.embed, "f.csv")):
+        command(images, result.output, output=tmp_path / name)
+    (tmp_path / "two").mkdir()
+    in_two(predicted_in_parts_of_8, images, str(result.output), str(tmp_path / "two"))
+    for name in ("p.csv", "f.csv"):
+        assert (tmp_path / "two" / name).read_text() == (tmp_path / name).read_text()
+        first, second = (json.loads((tmp_path / "two" / f"{name}-{rank}").read_text()) for rank in (0, 1))
+        assert first[0] == len(first[1]) + len(second[1]) == len(set(first[1]) | set(second[1]))
+        assert second[0] == len(second[1]) > 0
+    assert len(list((tmp_path / "two").iterdir())) == 6
+
+
+def test_the_first_process_computes_what_another_never_did(
+    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_pass, "_PART", 8)
+    monkeypatch.setattr("sslight.files.PATIENCE", 0.3)
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    images = str(result.output.parent / "val")
+    assert sslight.predict(images, result.output, output=tmp_path / "p.csv").names == (
+        sslight.predict(images, result.output).names
+    )
+
+
+def test_parts_are_of_these_images_only_and_go_with_a_refusal(
+    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = shutil.copytree(result.output.parent / "val", tmp_path / "val")
+    output = tmp_path / "out" / "p.csv"
+    output.parent.mkdir()
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def refused(*_: Any) -> None:
+        raise ValueError("it is refused")
+
+    monkeypatch.setattr("sslight.data.sources.fingerprint.NUM_READ_IMAGES", 1)  # the bytes of the first image alone
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(api, "_write_csv", interrupted)
+        sslight.predict(str(images), result.output, output=output)
+    assert len(list(output.parent.iterdir())) == 1
+    last = sorted(images.rglob("*.png"))[-1]
+    last.write_bytes(sorted(images.rglob("*.png"))[0].read_bytes())
+    computed: list[int] = []
+    honest = file_pass.FilePass._part
+
+    def counted(self: Any, indices: Any, progress: Any) -> Any:
+        computed.extend(indices.tolist())
+        return honest(self, indices, progress)
+
+    monkeypatch.setattr(file_pass.FilePass, "_part", counted)
+    monkeypatch.setattr(api, "_write_csv", refused)
+    with pytest.raises(ValueError, match="it is refused"):
+        sslight.predict(str(images), result.output, output=output)
+    assert len(computed) == len(list(images.rglob("*.png")))
+    assert len(list(output.parent.iterdir())) == 1  # of the images as they were
+    monkeypatch.undo()
+    sslight.predict(str(images), result.output, output=output)
+    assert [path.name for path in output.parent.iterdir()] == ["p.csv"]

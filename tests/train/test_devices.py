@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from sslight.backbones import build_backbone
 from sslight.config import PretrainSettings, build_detect_settings, load_recipe
 from sslight.train import batch_size_per_process, build_fabric, place
-from sslight.train.devices import Placement, check_compilation, choose_kernels, placement_line
+from sslight.train.devices import Placement, Share, check_compilation, choose_kernels, own_share, placement_line
 from sslight.train.task import RunSettings
 
 Settings = Callable[..., PretrainSettings]
@@ -247,3 +247,37 @@ def test_tf32_is_named_only_where_the_gpu_has_it(
 def test_lightning_announces_nothing(tiny: Settings, capfd: pytest.CaptureFixture[str]) -> None:
     build_fabric(tiny(precision="bf16"), place("cpu"))
     assert capfd.readouterr().err == ""
+
+
+TORCHRUN_OF_FOUR = {
+    "TORCHELASTIC_RUN_ID": "x",
+    "WORLD_SIZE": "4",
+    "LOCAL_WORLD_SIZE": "2",
+    "RANK": "3",
+    "LOCAL_RANK": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Share(0, 1, 0, 1)),
+        (TORCHRUN_OF_FOUR, Share(3, 4, 1, 2)),
+        (
+            {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_PROCID": "5", "SLURM_LOCALID": "1"},
+            Share(5, 6, 1, 2),
+        ),
+        (
+            {"SLURM_STEP_ID": "4294967290", "SLURM_NTASKS": "6", "SLURM_PROCID": "0"},
+            Share(0, 1, 0, 1),
+        ),  # sbatch's script
+    ],
+)
+def test_a_process_knows_its_share_by_the_variables_of_what_started_it(
+    given: dict[str, str], expected: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_STEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert own_share() == expected

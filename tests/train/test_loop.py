@@ -15,6 +15,7 @@ from sslight.api.pretrain import PretrainResult, run_pretraining
 from sslight.backbones import slow_precision
 from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe, recipe_names
+from sslight.data import SyntheticSource, pack
 from sslight.pretraining import task
 from sslight.train import TrainingStopped, checkpoints, load_checkpoint, loop
 from tests.conftest import tiny_settings
@@ -117,9 +118,9 @@ def test_the_exported_backbone_and_the_checkpoint_give_the_students_features(pla
     assert not torch.equal(exported(images), teacher(images))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("workers", "order"), [(0, "global"), (1, "global"), (1, "blocks")])
 def test_resume_in_mid_epoch_repeats_the_uninterrupted_run_bit_for_bit(
-    tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, order: str
 ) -> None:
     changes: dict[str, Any] = {
         "steps": 6,
@@ -127,6 +128,9 @@ def test_resume_in_mid_epoch_repeats_the_uninterrupted_run_bit_for_bit(
         "data__val": ["synthetic:20:val"],
         "workers": workers,
     }
+    if order == "blocks":
+        pack(SyntheticSource(40, size=32), tmp_path / "shards", format="tar", shard_images=5)
+        changes |= {"data__train": [str(tmp_path / "shards")], "data__order": "blocks", "data__window": 3}
     whole = tiny(output=str(tmp_path / "whole"), **changes)
     run_pretraining(whole)
 

@@ -5,8 +5,11 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from sslight.data import (
     available_cores,
     build_image_source,
     data_fingerprint,
+    files_fingerprint,
     image_batches,
     no_readable_image,
     write_bad_images,
@@ -31,9 +35,10 @@ from sslight.export.executorch_file import ExecuTorchRunner
 from sslight.export.litert_file import LiteRTRunner
 from sslight.export.network import as_input
 from sslight.export.onnx_file import OnnxRunner
-from sslight.files import check_new, whole_file
+from sslight.files import check_new, wait_for, whole_file
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file, open_classifier
 from sslight.train import weights_in
+from sslight.train.devices import ONLY_ONE, Share
 from sslight.train.progress import Progress
 
 _PART = 4096  # images in a part of an interrupted command that is not computed again
@@ -187,26 +192,35 @@ class FilePass:
     outputs: tuple[int, ...]
     batch_size: int
     workers: int | None
+    share: Share = ONLY_ONE
 
     def whole(self, result: Path | None) -> Passed:
         """The outputs for all readable images in their order, their names, and the unreadable ones.
 
         With a ``result`` that is to be written, progress is shown, each part is kept beside it until all are there,
-        and unreadable images are listed there.
+        and unreadable images are listed there. Of several processes with one result each computes every n-th part;
+        the first waits for the others and gives all, the others what they computed. It computes itself what
+        no process has added to for ten minutes.
         """
-        parts: list[_Part] = []
         folder = None if result is None else self._folder(result)
+        parts = [np.arange(n, min(n + _PART, len(self.source))) for n in range(0, len(self.source), _PART)]
+        files = [None if folder is None else folder / f"{part[0]:012}.npz" for part in parts]
+        own = range(len(parts)) if folder is None else range(self.share.number, len(parts), self.share.count)
         with Progress(shown=folder is not None) as progress:
-            progress.stage("images", len(self.source), unit="image")
-            for start in range(0, len(self.source), _PART):
-                indices = np.arange(start, min(start + _PART, len(self.source)))
-                file = None if folder is None else folder / f"{start:012}.npz"
-                parts.append(self._part(indices, progress) if file is None else self._kept(file, indices, progress))
-        rows = np.concatenate([rows for rows, _, _ in parts])
+            progress.stage("images", sum(len(parts[n]) for n in own), unit="image")
+            found = {n: self._kept(files[n], parts[n], progress) for n in own}
+            if self.share.number == 0:
+                wait_for([file for file in files if file is not None])
+                found = {n: found.get(n) or self._kept(files[n], parts[n], progress) for n in range(len(parts))}
+        return self._passed(list(found.values()), result)
+
+    def _passed(self, parts: list[_Part], result: Path | None) -> Passed:
+        rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _, _ in parts)])
         bad = [image for _, _, part in parts for image in part]
-        if not len(rows):
+        if not len(rows) and self.share.number == 0:
             raise ValueError(no_readable_image(bad, setting="images"))
-        full = [values for rows, values, _ in parts if len(rows)]
+        nothing = [np.zeros((0, 0), np.float32) for _ in self.outputs]
+        full = [values for rows, values, _ in parts if len(rows)] or [nothing]
         tensors = tuple(torch.from_numpy(np.concatenate(of_output)) for of_output in zip(*full, strict=True))
         names = tuple(self.source.name(index) for index in rows.tolist())
         finite = torch.stack([values.isfinite().all(dim=1) for values in tensors]).all(0)
@@ -215,21 +229,42 @@ class FilePass:
             raise ValueError(
                 f"{self.opened.name} gives features that are not finite numbers (first for {first}): try another."
             )
-        if result is not None and bad:
+        if result is not None and bad and self.share.number == 0:
             write_bad_images(listing_of(result), bad)
         return Passed(tensors, names, rows, tuple(bad))
 
     def _folder(self, result: Path) -> Path:
         """Of the parts of this pass; another file, other images or another size have another."""
-        opened = self.opened
-        key = (opened.fingerprint, opened.image_size, opened.resize, data_fingerprint(self.source).sha256, self.outputs)
-        folder = result.with_name(f".{result.name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.parts")
+        folder = result.with_name(f".{result.name}.{self._key}.parts")
         folder.mkdir(exist_ok=True)
         return folder
 
-    def forget(self, result: Path) -> None:
-        """Remove the parts, once the result is written."""
-        shutil.rmtree(self._folder(result))
+    @cached_property
+    def _key(self) -> str:
+        opened = self.opened
+        images = data_fingerprint(self.source).sha256, files_fingerprint(self.source)
+        key = (opened.fingerprint, opened.image_size, opened.resize, *images, self.outputs)
+        return hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+
+    @contextmanager
+    def kept(self, result: Path | None) -> Iterator[None]:
+        """Parts go at the end of the block: all of this result if it is written, those of this pass if it is refused.
+
+        It is refused for good by a ValueError; after anything else a later call goes on with them.
+        """
+        which = "*"
+        try:
+            yield
+        except ValueError:
+            which = self._key
+            raise
+        except BaseException:
+            which = ""
+            raise
+        finally:
+            if result is not None and self.share.number == 0:
+                for folder in result.parent.glob(f".{escape(result.name)}.{which}.parts"):
+                    shutil.rmtree(folder)
 
     def _part(self, indices: npt.NDArray[np.int64], progress: Progress) -> _Part:
         bad: list[BadImage] = []
@@ -240,7 +275,7 @@ class FilePass:
             size=self.opened.image_size,
             resize=self.opened.resize,
             batch_size=self.batch_size,
-            workers=(0 if self.opened.device == "cpu" else available_cores()) if self.workers is None else self.workers,
+            workers=self._usual_workers() if self.workers is None else self.workers,
             indices=indices,
             bad=bad,
         ):
@@ -252,7 +287,12 @@ class FilePass:
         empty = np.zeros((0, 0), np.float32)
         return np.concatenate(rows), [np.concatenate(batches or [empty]) for batches in values], bad
 
-    def _kept(self, file: Path, indices: npt.NDArray[np.int64], progress: Progress) -> _Part:
+    def _usual_workers(self) -> int:
+        return 0 if self.opened.device == "cpu" else max(1, available_cores() // self.share.local_count)
+
+    def _kept(self, file: Path | None, indices: npt.NDArray[np.int64], progress: Progress) -> _Part:
+        if file is None:
+            return self._part(indices, progress)
         if file.is_file():
             progress.advance(len(indices))
             with np.load(file) as part:

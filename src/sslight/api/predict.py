@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from sslight.api.file_pass import FilePass, images_at, new_result, open_file
+from sslight.api.file_pass import FilePass, OpenedFile, Passed, images_at, new_result, open_file
 from sslight.config import EmbedSettings, PredictSettings
 from sslight.data import BadImage, printable
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.files import whole_file
+from sslight.train.devices import ONLY_ONE, Share, own_share
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def embed(
         checkpoint: A run folder, an export (also ONNX, LiteRT or ExecuTorch), a classifier, a checkpoint of this
             program or of the original, or ``timm:NAME[@FILE]``.
         output: A new ``.npz``, ``.csv`` or ``.parquet`` file to write; what an interrupted call has computed is not
-            computed again, and unreadable images are listed beside it.
+            computed again, and unreadable images are listed beside it. Of several processes that torchrun or srun
+            started, each computes and returns a share; the first one returns and writes all.
         network: Which network of a checkpoint: ``student`` or ``teacher``.
         image_size: Side in px of the center view; None takes that of the file.
         batch_size: Images that pass through the network at once; without influence on the result beyond rounding.
@@ -117,14 +120,17 @@ def embed(
         _parquet()
     source = images_at(images, tar_image)
     _check_neighbors(neighbors, len(source))
+    share = _share(output)
     opened = open_file(checkpoint, network=network, image_size=image_size, devices=devices)
-    through = FilePass(opened, source, (0,), batch_size, workers)
-    passed = through.whole(output)
-    features = passed.values[0]
-    found = Embeddings(features, passed.names, passed.unreadable, _most_alike(features, neighbors))
-    if output is not None:
-        _write_features(output, found)
-        through.forget(output)
+    through = FilePass(opened, source, (0,), batch_size, workers, share)
+    with through.kept(output):
+        passed = through.whole(output)
+        features = passed.values[0]
+        if through.share.number:  # the first process writes the result
+            return Embeddings(features, passed.names, passed.unreadable)
+        found = Embeddings(features, passed.names, passed.unreadable, _most_alike(features, neighbors))
+        if output is not None:
+            _write_features(output, found)
     return found
 
 
@@ -153,6 +159,7 @@ def predict(
         ValueError: as for :func:`embed`, or the file has no classifier.
     """
     output = new_result(output, PredictSettings.suffixes)
+    share = _share(output)
     opened = open_file(classifier, devices=devices)
     if not opened.classes:
         raise ValueError(
@@ -160,29 +167,43 @@ def predict(
         )
     source = images_at(images, tar_image)
     _check_neighbors(neighbors, len(source))
-    through = FilePass(opened, source, (0, 1) if neighbors else (1,), batch_size, workers)
-    passed = through.whole(output)
-    logits, names = passed.values[-1], passed.names
-    if logits.shape[1] != len(opened.classes):
+    outputs = (0, 1) if neighbors else (1,)
+    through = FilePass(opened, source, outputs, batch_size, workers, share)
+    with through.kept(output):
+        passed = through.whole(output)
+        near = None if through.share.number else _most_alike(passed.values[0], neighbors)
+        found = _predictions(opened, passed, near)
+        if output is not None and through.share.number == 0:
+            heading = ["name", "class", "probability", *(f"p({name})" for name in opened.classes)]
+            rows = (
+                [name, label, max(shares), *shares]
+                for name, label, shares in zip(found.names, found.labels, found.probabilities.tolist(), strict=True)
+            )
+            _write_csv(output, heading, rows, found.names, near)
+    return found
+
+
+def _predictions(opened: OpenedFile, passed: Passed, near: Neighbors | None) -> Predictions:
+    logits = passed.values[-1]
+    if len(logits) and logits.shape[1] != len(opened.classes):
         raise ValueError(
-            f"{classifier} names {len(opened.classes)} classes and computes {logits.shape[1]}: export it again."
+            f"{opened.name} names {len(opened.classes)} classes and computes {logits.shape[1]}: export it again."
         )
-    near = _most_alike(passed.values[0], neighbors)
     if opened.multi_label:
         probabilities = logits.sigmoid()
         labels = [";".join(opened.classes[at] for at in np.flatnonzero(row)) for row in (logits >= 0).numpy()]
     else:
         probabilities = logits.softmax(1)
-        labels = [opened.classes[at] for at in logits.argmax(1).tolist()]
-    if output is not None:
-        heading = ["name", "class", "probability", *(f"p({name})" for name in opened.classes)]
-        rows = (
-            [name, label, max(shares), *shares]
-            for name, label, shares in zip(names, labels, probabilities.tolist(), strict=True)
-        )
-        _write_csv(output, heading, rows, names, near)
-        through.forget(output)
-    return Predictions(probabilities, opened.classes, tuple(labels), names, passed.unreadable, near)
+        labels = [opened.classes[at] for at in logits.argmax(1).tolist()] if len(logits) else []
+    return Predictions(probabilities, opened.classes, tuple(labels), passed.names, passed.unreadable, near)
+
+
+def _share(output: Path | None) -> Share:
+    """The part of this process, of those that have a result together, and its GPU."""
+    share = ONLY_ONE if output is None else own_share()
+    if share.count > 1 and torch.cuda.is_available():
+        torch.cuda.set_device(share.local_number % torch.cuda.device_count())
+    return share
 
 
 def _check_neighbors(neighbors: int | None, num_images: int) -> None:

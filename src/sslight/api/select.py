@@ -91,18 +91,18 @@ def select(
     known = np.zeros(0, np.int64) if labeled is None else labeled_rows(source, str(labeled), "labeled")
     opened = open_file(checkpoint, network=network, image_size=image_size, devices=devices)
     through = FilePass(opened, source, (0,), batch_size, workers)
-    passed = through.whole(output)
-    known = np.flatnonzero(np.isin(passed.rows, known))  # of the readable ones
-    choice = choose_images(passed.values[0], num, labeled=known, near_duplicate=near_duplicate)
-    if not len(choice.rows):
-        raise ValueError(
-            f"labeled={labeled}: all other images are near-duplicates of these, so that nothing is left to label."
-        )
-    if output is not None:
-        assert page is not None
-        write_whole(page, choice_page(_shown(choice, passed, source, num, len(known)), printable(output.name)))
-        _write_table(output, choice, passed.names)
-        through.forget(output)
+    with through.kept(output):
+        passed = through.whole(output)
+        known = np.flatnonzero(np.isin(passed.rows, known))  # of the readable ones
+        choice = choose_images(passed.values[0], num, labeled=known, near_duplicate=near_duplicate)
+        if not len(choice.rows):
+            raise ValueError(
+                f"labeled={labeled}: all other images are near-duplicates of these, so that nothing is left to label."
+            )
+        if output is not None:
+            assert page is not None
+            write_whole(page, choice_page(_shown(choice, passed, source, num, len(known)), printable(output.name)))
+            _write_table(output, choice, passed.names)
     return Selection(
         tuple(passed.names[row] for row in choice.rows),
         tuple(choice.represents.tolist()),

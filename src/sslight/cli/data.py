@@ -33,7 +33,9 @@ def pack(words: Words = None, as_json: AsJson = False) -> None:
         raise ValueError(f"shard_images={chosen.shard_images} would have no effect: format=h5 writes one file")
     from sslight.data import available_cores
     from sslight.data import pack as pack_source
+    from sslight.train.devices import own_share
 
+    share = own_share()
     source = _build(images[0], tar_image=chosen.tar_image)
     with _progress("packed") as progress:
         try:
@@ -44,13 +46,17 @@ def pack(words: Words = None, as_json: AsJson = False) -> None:
                 short_side=chosen.short_side,
                 shard_images=chosen.shard_images,
                 max_pixels=chosen.max_pixels,
-                workers=available_cores() if chosen.workers is None else chosen.workers,
+                workers=max(1, available_cores() // share.local_count) if chosen.workers is None else chosen.workers,
+                task=(share.number, share.count),
                 progress=progress,
             )
         except KeyboardInterrupt:
             goes_on = "goes on from here" if form == "tar" else "begins anew"
             say(f"stopped; the same command {goes_on}", stderr=True)
             raise
+    if share.number:
+        say(f"process {share.number} has ended; the first process finishes {output}", stderr=True)
+        return
     show(result, asdict(result), _print_packed, as_json=as_json)
 
 

@@ -1,5 +1,6 @@
 """``sslight predict`` and ``sslight embed``: apply a file to images."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -53,6 +54,13 @@ def _show(
     as_json: bool,
 ) -> None:
     listed = f"{len(unreadable):,}, listed in {output.with_suffix('.bad_images.csv')}" if unreadable else None
+    from sslight.train.devices import own_share
+
+    if number := own_share().number:
+        print(
+            f"process {number} has computed {len(names):,} images; the first process writes {output}", file=sys.stderr
+        )
+        return
     rows = [("images", f"{len(names):,}"), row, ("unreadable", listed), ("result", str(output))]
     every = {"output": output, "images": len(names), **content, "unreadable": [asdict(image) for image in unreadable]}
     show(rows, every, facts, as_json=as_json)

@@ -35,6 +35,20 @@ class DataSettings(fields.Section):
     max_bad_share: fields.MaxBadShare = 0.01
     max_pixels: fields.MaxPixels = fields.MAX_PIXELS
 
+    order: Literal["global", "blocks"] = "global"
+    """Order of the images in an epoch. global: any image after any other. blocks: shards in random order, and the
+    images of data.window shards at a time in random order, so that shards in a store are read whole; only for tar
+    shards, which must be mixed as ``sslight data pack`` does it. Unit: order. Try: blocks for shards in a store."""
+
+    window: fields.PositiveInt = 16
+    """Shards whose images are mixed with data.order=blocks.
+    Unit: shards. Try: as many as make 40,000 images; more if your shards are of one kind each."""
+
+    cache_gb: fields.NonNegativeFloat = 32.0
+    """Most bytes of remote shards that are copied to this machine with data.order=blocks, into the user's cache
+    (``XDG_CACHE_HOME`` moves it to another disk); 0 copies none.
+    Unit: GB. Try: two windows of shards at least; all shards if they fit, then later epochs need no network."""
+
     scaled_decoding: bool = False
     """Decode JPEGs at a half, a quarter or an eighth of their size, as long as no crop has fewer pixels than its view.
     Views then differ by 3 of 255 gray levels on average, and damage is only noticed if the end of a file is missing.
@@ -266,6 +280,7 @@ class PretrainSettings(fields.Section):
             ("optim.milestones optim.gamma", optim.schedule != "multistep", f"optim.schedule={optim.schedule}"),
             ("optim.min_lr", optim.schedule != "cosine", f"optim.schedule={optim.schedule}"),
             ("optim.warmup_start", optim.warmup_epochs == 0, "optim.warmup_epochs=0"),
+            ("data.window data.cache_gb", self.data.order == "global", "data.order=global"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
             ("data.val_labels", not self.data.val, "there is no data.val"),
             ("data.labels_column", not (self.data.labels or self.data.val_labels), "no table of labels is given"),

@@ -44,6 +44,7 @@ from sslight.data.sources.combine import ConcatSource as ConcatSource
 from sslight.data.sources.combine import SubsetSource as SubsetSource
 from sslight.data.sources.fingerprint import DataFingerprint as DataFingerprint
 from sslight.data.sources.fingerprint import data_fingerprint as data_fingerprint
+from sslight.data.sources.fingerprint import files_fingerprint as files_fingerprint
 from sslight.data.sources.folder import FileListSource as FileListSource
 from sslight.data.sources.folder import FolderSource as FolderSource
 from sslight.data.sources.h5.source import H5Source as H5Source
@@ -58,4 +59,6 @@ from sslight.data.sources.synthetic import SyntheticSource as SyntheticSource
 from sslight.data.sources.tag_table import is_tag_table as is_tag_table
 from sslight.data.sources.tag_table import read_tags as read_tags
 from sslight.data.sources.tar.remote import StoreUnavailable as StoreUnavailable
+from sslight.data.sources.tar.sharded import Blocks as Blocks
+from sslight.data.sources.tar.sharded import ShardedTarSource as ShardedTarSource
 from sslight.data.sources.tar.source import TarSource as TarSource

@@ -100,6 +100,31 @@ def _launched() -> tuple[int, int, str]:
     return 1, 1, ""
 
 
+@dataclass(frozen=True)
+class Share:
+    """One of several processes that torchrun or srun started for a command that each does a part of, without talking.
+
+    ``number`` counts all processes, from 0; ``local_number`` those of this machine, of which there are ``local_count``.
+    """
+
+    number: int = 0
+    count: int = 1
+    local_number: int = 0
+    local_count: int = 1
+
+
+ONLY_ONE = Share()
+
+
+def own_share() -> Share:
+    """Which process of how many this one is, by torchrun's or SLURM's variables; the first of one without them."""
+    count, machines, launcher = _launched()
+    if not launcher:
+        return ONLY_ONE
+    number, local = ("RANK", "LOCAL_RANK") if launcher == "torchrun" else ("SLURM_PROCID", "SLURM_LOCALID")
+    return Share(int(os.environ[number]), count, int(os.environ.get(local, "0")), max(1, count // machines))
+
+
 def launcher() -> str:
     """What started the processes of this command: ``torchrun``, ``srun`` or nothing (empty)."""
     return _launched()[2]

@@ -23,11 +23,11 @@ _PACKAGES = (
     "sslight", "torch", "torchvision", "timm", "faster-coco-eval", "lightning-fabric", "numpy", "numba", "pillow",
     "h5py",
 )
-_FREE_TO_CHANGE = (
+_FREE_TO_CHANGE = (  # settings that name images are here, too: the images themselves are compared
     "output", "init_from", "resume", "devices", "workers", "compile", "grad_checkpointing", "profile", "logger",
     "log_every", "checkpoint.", "optim.max_skipped_batches", "data.max_bad_share", "max_bad_share",
-    "data.read_timeout", "read_timeout", "cache", "feature_batch_size", "sample", "val_split", "test_size",
-    "data.train", "data.val", "data.labels", "data.subset", "data.tar_image", "probe.train",  # the images are compared
+    "data.read_timeout", "data.cache_gb", "read_timeout", "cache", "feature_batch_size", "sample", "val_split",
+    "test_size", "data.train", "data.val", "data.labels", "data.subset", "data.tar_image", "probe.train",
 )
 # fmt: on
 

@@ -9,7 +9,10 @@ import shutil
 import signal
 import tarfile
 import time
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +20,10 @@ import h5py
 import pytest
 from PIL import Image
 
+from sslight.config.fields import MAX_PIXELS
 from sslight.data import FolderSource, H5Source, PackResult, Source, SyntheticSource, build_source, pack
+from sslight.data.packing.prepare import prepare
+from sslight.data.packing.tar import write_shards
 from sslight.data.sources.tar.index import load_index, scan
 from tests.data.pictures import encode, jpeg, smooth_pixels, write_class_folders
 
@@ -358,7 +364,7 @@ def test_two_packings_of_one_output_exclude_each_other(folder: Path, tmp_path: P
         try:
             from sslight.data.packing.pack import Work
 
-            with Work(tmp_path / "out").locked():
+            with Work(tmp_path / "out").locked(0):
                 (tmp_path / "held").touch()
                 time.sleep(60)
         finally:
@@ -422,3 +428,54 @@ def test_images_above_the_limit_are_left_out(folder: Path, tmp_path: Path, forma
     assert result.num_images == 96
     assert result.bad_images_file is not None
     assert "claims 100 × 100 pixels, more than the limit of 9,999" in result.bad_images_file.read_text()
+
+
+def packed_together(number: int, images: Path, output: Path) -> int:
+    """What each of two processes does: the images that it counted."""
+    source = build_source([str(images)], labeled=True)
+    return pack(source, output, format="tar", shard_images=2, task=(number, 2)).num_images
+
+
+def test_two_processes_write_the_shards_that_one_would(tmp_path: Path) -> None:
+    images = write_class_folders(tmp_path / "images", {"a": 5, "b": 4})
+    (images / "a" / "bad.jpg").write_bytes(b"bad")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as processes:
+            words = [1, 0], [images] * 2, [tmp_path / "two"] * 2
+            _, first = processes.map(packed_together, *words)
+    pack(build_source([str(images)], labeled=True), tmp_path / "one", format="tar", shard_images=2)
+    assert first == 9
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert not list(tmp_path.glob("*.packing"))
+
+
+def test_the_first_process_writes_what_another_never_did_and_goes_on_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sslight.files.PATIENCE", 0.3)
+    images = write_class_folders(tmp_path / "images", {"a": 5, "b": 4})
+    assert packed_together(0, images, tmp_path / "out") == 9
+    with pytest.raises(ValueError, match=r"format=h5 is written by one process, and 2 were started: use format=tar"):
+        pack(build_source([str(images)], labeled=True), tmp_path / "out.h5", format="h5", task=(0, 2))
+
+
+def test_each_of_several_processes_writes_every_nth_shard(tmp_path: Path) -> None:
+    source = SyntheticSource(9, size=24)
+    (tmp_path / "done").mkdir()
+    for number, shards in ((2, [2]), (0, [0, 2, 3]), (1, [0, 1, 2, 3, 4])):
+        ready = partial(prepare, source, None, MAX_PIXELS)
+        write_shards(
+            source,
+            tmp_path,
+            tmp_path / "done",
+            ready,
+            images_per_shard=2,
+            workers=0,
+            count=lambda _: None,
+            task=(number, 3),
+        )
+        assert sorted(path.name for path in tmp_path.glob("*.tar")) == [f"shard-{shard:06d}.tar" for shard in shards]

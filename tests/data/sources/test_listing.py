@@ -1,11 +1,17 @@
+import multiprocessing
 import os
 import time
+import tracemalloc
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sslight.data.sources.listing import list_images
+from sslight.data.sources.names import NameTable
+from sslight.data.sources.suffixes import NO_FILE
 from sslight.data.sources.tables import is_settled
 from tests.data.pictures import write_class_folders
 
@@ -106,22 +112,22 @@ def test_a_link_to_a_folder_that_leads_elsewhere_is_seen(tmp_path: Path) -> None
     assert listed(tmp_path / "root") == ["set/y/000.jpg"]
 
 
-def test_listings_with_links_to_files_are_not_kept(root: Path, tmp_path: Path, own_cache: Path) -> None:
+def test_listings_with_links_to_files_are_not_used_again(root: Path, tmp_path: Path) -> None:
     (tmp_path / "target.jpg").write_bytes(b"x")
     (root / "a" / "link.jpg").symlink_to(tmp_path / "target.jpg")
     pause()
     assert "a/link.jpg" in listed(root)
-    assert not list(own_cache.rglob("*"))
     (tmp_path / "target.jpg").unlink()
     assert "a/link.jpg" not in listed(root)
 
 
-def test_a_folder_changed_within_two_seconds_is_not_kept(
-    root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_listing_of_a_folder_changed_within_two_seconds_is_not_used_again(
+    root: Path, without_listing: Callable[[Path], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", 10**12)
     listed(root)
-    assert not list(own_cache.rglob("*"))
+    with pytest.raises(AssertionError, match="was read"):
+        without_listing(root)
 
 
 def test_a_damaged_listing_is_made_again(root: Path, own_cache: Path) -> None:
@@ -157,3 +163,63 @@ def test_everything_is_listed_anew_where_the_environment_asks_for_it(
     assert listed(root) == first
     monkeypatch.setenv("SSLIGHT_LIST_ANEW", "0")
     assert without_listing(root) == first
+
+
+def test_a_folder_too_large_for_memory_is_listed_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_class_folders(tmp_path / "images", {"b": 2, "b/m": 3})
+    odd = [
+        "ü.jpg",
+        os.fsdecode(b"\xff.jpg"),
+        "B.JPG",
+        "m-1.jpg",
+        "m.jpg",
+        "line\nbreak\r.jpg",
+        ".hidden.jpg",
+        "a.txt",
+        "🐈.jpg",
+    ]
+    for name in odd:
+        (folder / "b" / name).write_bytes(b"x")
+    (folder / "b" / "link.jpg").symlink_to(folder / "b" / "m.jpg")
+    (folder / "b" / "gone.jpg").symlink_to(folder / "nothing")
+    whole = list_images(str(folder))
+    for largest in (1, 2, 5, 14, 15):
+        monkeypatch.setattr("sslight.data.sources.listing.LARGEST_PART", largest)
+        parts = list_images(str(folder))
+        assert parts[0].all_encoded() == whole[0].all_encoded()
+        assert parts[1] == whole[1] == {".txt": 1, "hidden images": 1, NO_FILE: 1}
+
+
+def test_names_take_no_more_memory_while_they_are_listed_than_their_bytes_and_a_few(tmp_path: Path) -> None:
+    NameTable(["warm"])
+    tracemalloc.start()
+    try:
+        table = NameTable(f"n{index % 1000:08d}/n{index % 1000:08d}_{index:06d}" for index in range(20_000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak / len(table) < 26 + 8 + 12  # twelve: what growing arrays are ahead
+
+
+@pytest.mark.parametrize("settled_after", [0, 10**12])
+def test_of_several_processes_one_lists_and_the_others_take_its_listing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settled_after: int
+) -> None:
+    monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", settled_after)
+    # Each counts the folders that it reads; reading takes long enough for all to be there.
+    real = os.scandir
+
+    def slow(path: str) -> object:
+        (tmp_path / f"read-{os.getpid()}").touch()
+        time.sleep(0.2)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", slow)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        with ProcessPoolExecutor(3, multiprocessing.get_context("fork")) as processes:
+            found = list(processes.map(listed, [root] * 3, chunksize=1))
+    assert found == [["a/000.jpg", "a/001.jpg", "b/deep/000.jpg"]] * 3
+    assert sum(name.startswith("read-") for name in os.listdir(tmp_path)) == 1  # noqa: PTH208

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from sslight.data.sources import tables
 from sslight.data.sources.tables import (
@@ -100,3 +101,23 @@ def test_a_table_without_a_version_is_none_of_a_file_without_one(tmp_path: Path)
     nameless._path.parent.mkdir(parents=True)
     write_table(nameless._path, Table({"file": [1]}, TABLE.arrays))  # as earlier forms of the program wrote them
     assert nameless.read() is None
+
+
+def test_a_large_table_stays_in_its_file_and_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "SMALLEST_MAPPED", 1)
+    monkeypatch.setattr(tables, "read_ordinary", lambda path, largest: pytest.fail("it was copied into memory"))
+    write_table(tmp_path / "t", TABLE)
+    table = read_table(tmp_path / "t", mapped=True)
+    write_table(tmp_path / "t", Table({}, {}))
+    assert_same(table, TABLE)
+    assert_same(read_table(tmp_path / "t", mapped=True), Table({}, {}))
+
+
+def test_other_programs_read_a_table_as_the_safetensors_file_that_it_is(tmp_path: Path) -> None:
+    write_table(tmp_path / "t", TABLE)
+    found = safetensors.numpy.load_file(tmp_path / "t")
+    assert {name: array.tolist() for name, array in found.items()} == {
+        "a": [0, 1, 2, 3, 4],
+        "empty": [],
+        "text": [*b"abc"],
+    }

@@ -15,6 +15,7 @@ MAX_REPLACEMENTS = 100  # Images tried in place of an unreadable one before givi
 
 # What a stream keyed by (seed, epoch, ...) is for; the views' own are keyed by (seed, epoch, index) alone.
 VIEW_ORDER, VIEW_REPLACEMENT, CROP_ORDER, DETECTION_ORDER, DETECTION_CHANGES, DETECTION_REPLACEMENT = range(1, 7)
+SHARD_ORDER, WINDOW_ORDER = 7, 8
 
 WriteImage = Callable[[Tensor, Sequence[Pixels], int, int, int, int], None]
 """``write(image, arrays, row, epoch, wanted, index)``: image ``index``, perhaps in place of ``wanted``, into a row."""

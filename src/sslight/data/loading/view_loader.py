@@ -12,8 +12,11 @@ from sslight.config import PretrainSettings
 from sslight.data.decoding.decode import decode
 from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits
 from sslight.data.loading import rows
+from sslight.data.loading.orders import BlockOrder, GlobalOrder, Order
+from sslight.data.loading.shard_copying import ShardCopying
 from sslight.data.loading.shared_batches import Indices, Pixels, SharedBatch
 from sslight.data.sources.bad_images import BadImage, BadImageLog
+from sslight.data.sources.blocks import has_copies, shard_ends
 from sslight.data.sources.source import Source
 from sslight.views import MultiCrop, ViewBatch, warm_up
 
@@ -21,16 +24,17 @@ from sslight.views import MultiCrop, ViewBatch, warm_up
 class ViewLoader:
     """View batches of a source, epoch by epoch, the same for any number of workers.
 
-    The order of an epoch is drawn from (seed, epoch) and cut into global batches of ``batch_size · world_size``
-    images, an incomplete last one being dropped; each process takes its slice of each. The views of image ``i``
-    depend on (seed, epoch, i) only. Each step gives ``accumulate`` batches of ``batch_size / accumulate`` images.
+    The order of an epoch is drawn from (seed, epoch), of all images or, with ``window``, of so many shards at a time
+    (``BlockOrder``). It is cut into global batches of ``batch_size · world_size`` images, an incomplete last one being
+    dropped; each process takes its slice of each. The views of image ``i`` depend on (seed, epoch, i) only. Each step
+    gives ``accumulate`` batches of ``batch_size / accumulate`` images.
 
     An unreadable image is replaced by another one, drawn from (seed, epoch, i), whose views are made as if it were
     image ``i``; ``indices`` and ``labels`` are those of the replacement. ``state_dict`` holds the unreadable images
     met so far. The memory of a batch is used again when the second batch after it is asked for; ``pin_memory``
     locks it for copies to a GPU. With ``scaled_decoding`` large JPEGs are decoded smaller, as far as
     no crop has fewer pixels than its view (see ``decode``). Raises ValueError if the set has less than one global
-    batch.
+    batch, or does not lie in shards though a ``window`` of them is asked for.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class ViewLoader:
         pin_memory: bool = False,
         scaled_decoding: bool = False,
         limits: ReadLimits = DEFAULT_LIMITS,
+        window: int | None = None,
     ) -> None:
         assert 0 <= rank < world_size
         assert batch_size % accumulate == 0
@@ -57,7 +62,14 @@ class ViewLoader:
                 f"batch_size={global_batch} is more than the {len(source)} images of data.train; "
                 f"set batch_size to at most {len(source)} or add images"
             )
-        self._source, self._seed = source, seed
+        self._source = source
+        self._order: Order = GlobalOrder(len(source), seed)
+        self._copying: ShardCopying | None = None
+        if window is not None:
+            ends = shard_ends(source)
+            self._order = BlockOrder(ends, window, seed)
+            if has_copies(source):
+                self._copying = ShardCopying(source, max(1, len(source) * window // (len(ends) * global_batch)))
         self._batch_size, self._global_batch, self._rank = batch_size, global_batch, rank
         self.accumulate, self._part_size = accumulate, batch_size // accumulate
         self._log = BadImageLog(len(source), max_bad_share)
@@ -83,7 +95,6 @@ class ViewLoader:
             read=read,
             replaced_by=(seed, rows.VIEW_REPLACEMENT),
         )
-        self.close = self._pool.close
         self._copies = pin_memory and not self._pool.pin()
         warm_up()  # before the workers are forked, or each would compile for itself
 
@@ -102,16 +113,29 @@ class ViewLoader:
         Raises ValueError when more images are unreadable than ``max_bad_share`` allows, WorkerFailed
         when a worker process dies or spends more than ``limits.timeout`` seconds on an image.
         """
-        for filled in self._pool.batches(epoch, self._order(epoch, start_step)):
+        if self._copying is not None:
+            self._copying.start()  # before the workers, which the pool counts
+        for filled in self._pool.batches(epoch, self._parts(epoch, start_step)):
             batch = self._view_batch(filled)
             yield batch.pin_memory() if self._copies else batch
 
-    def _order(self, epoch: int, start_step: int) -> Iterator[Indices]:
-        order = rows.keyed_stream(self._seed, epoch, rows.VIEW_ORDER).permutation(len(self._source))
-        for step in range(start_step, self.steps_per_epoch):
-            first = step * self._global_batch + self._rank * self._batch_size
-            for start in range(first, first + self._batch_size, self._part_size):
-                yield order[start : start + self._part_size]
+    def close(self) -> None:
+        """End the worker processes; the loader cannot be used again."""
+        self._pool.close()
+        if self._copying is not None:
+            self._copying.close()
+
+    def _parts(self, epoch: int, start_step: int) -> Iterator[Indices]:
+        steps = self._own_share(epoch, start_step)
+        if self._copying is not None:
+            steps = self._copying.ahead_of(steps, self._own_share(epoch + 1, 0))
+        for step in steps:
+            yield from (step[start : start + self._part_size] for start in range(0, len(step), self._part_size))
+
+    def _own_share(self, epoch: int, start_step: int) -> Iterator[Indices]:
+        first = self._rank * self._batch_size
+        for step in self._order.steps(epoch, self._global_batch, start_step):
+            yield step[first : first + self._batch_size]
 
     def _view_batch(self, filled: SharedBatch) -> ViewBatch:
         indices = rows.replaced_indices(filled, self._log)
@@ -150,6 +174,7 @@ def build_view_loader(
         pin_memory=pin_memory,
         scaled_decoding=settings.data.scaled_decoding,
         limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout),
+        window=settings.data.window if settings.data.order == "blocks" else None,
     )
 
 

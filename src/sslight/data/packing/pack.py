@@ -23,13 +23,13 @@ from sslight.data.packing.h5 import write_h5
 from sslight.data.packing.prepare import CHUNK, Tally, prepare, prepared_images
 from sslight.data.packing.reencode import Stored
 from sslight.data.packing.tar import BYTES_AN_IMAGE as TAR_BYTES
-from sslight.data.packing.tar import finished_shards, write_shard_list, write_shards
+from sslight.data.packing.tar import finished_file, finished_shards, write_shard_list, write_shards
 from sslight.data.sources.bad_images import BadImage, no_readable_image, write_bad_images
 from sslight.data.sources.build import build_source
 from sslight.data.sources.h5.index import h5_index_path, write_h5_index
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
-from sslight.files import write_whole
+from sslight.files import wait_for, write_whole
 
 Format = Literal["h5", "tar"]
 
@@ -69,9 +69,9 @@ class Work:
         self.content, self.plan, self.done = (self.folder / name for name in ("content", "plan.json", "done"))
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Only one process at a time packs here. Raises ValueError."""
-        with (self.folder / "lock").open("w") as file:
+    def locked(self, number: int) -> Iterator[None]:
+        """Only one process of a number at a time packs here. Raises ValueError."""
+        with (self.folder / f"lock-{number}").open("w") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -88,6 +88,7 @@ def pack(
     shard_images: int | None = None,
     max_pixels: int = MAX_PIXELS,
     workers: int = 0,
+    task: tuple[int, int] = (0, 1),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PackResult:
     """Write the readable images of ``source`` into ``output``: an H5 file, or a folder of tar shards.
@@ -97,12 +98,21 @@ def pack(
     smaller (see ``reencode``); all others keep their bytes; those of more than ``max_pixels`` are unreadable.
     ``progress`` is told how many images are done, and of how many.
 
+    ``task`` is the number of this process and how many write one set of tar shards together: each writes every n-th
+    shard, and the first waits for the others and finishes; it writes itself what no process has added to for ten
+    minutes. The others give what was done when they had ended.
+
     Raises ValueError, before any work, if ``output`` exists, if the folder holds other work, if no image is readable
     or there is too little room; OSError if the disk fills up or cannot be written.
     """
+    number, count = task
+    if count > 1 and format != "tar":
+        raise ValueError(f"format={format} is written by one process, and {count} were started: use format=tar")
     work = Work(output)
     _refuse_existing(output, work)
     plan = _plan(source, format, short_side, max_pixels)
+    if number:
+        wait_for([work.plan])  # of the first process, which sees what there is room for
     earlier = json.loads(work.plan.read_text(encoding="utf-8")) if work.plan.exists() else None
     if earlier is not None and earlier["format"] == "tar":
         plan = _agreed_plan(work, earlier, plan, shard_images)
@@ -114,17 +124,26 @@ def pack(
         write_whole(work.plan, json.dumps(plan))
     tally = Tally()
 
-    def count(image: Stored | BadImage) -> None:
+    def add(image: Stored | BadImage) -> None:
         tally.count(image)
         if tally.num_images % CHUNK == 0 or tally.num_images == len(source):
             progress(tally.num_images, len(source))
 
-    with work.locked():
+    with work.locked(number):
         try:
             for shard in finished_shards(work.done).values():
                 tally.add(shard)
             progress(tally.num_images, len(source))
-            _write(source, work, plan, workers, count)
+            _write(source, work, plan, workers, add, task)
+            if number:
+                return _result(source, output, plan, tally, None)
+            if count > 1:
+                num_shards = -(-len(source) // plan["shard_images"])
+                wait_for([finished_file(work.done, shard) for shard in range(num_shards)])
+                _write(source, work, plan, workers, add, (0, 1))
+                tally = Tally()
+                for shard in finished_shards(work.done).values():
+                    tally.add(shard)
             return _finish(source, output, work, plan, tally)
         except OSError as error:
             if error.errno not in _FULL:
@@ -140,7 +159,12 @@ def pack(
 
 
 def _write(
-    source: Source, work: Work, plan: dict[str, Any], workers: int, count: Callable[[Stored | BadImage], None]
+    source: Source,
+    work: Work,
+    plan: dict[str, Any],
+    workers: int,
+    count: Callable[[Stored | BadImage], None],
+    task: tuple[int, int],
 ) -> None:
     ready = partial(prepare, source, plan["short_side"], plan["max_pixels"])
     if plan["format"] == "h5":
@@ -151,7 +175,7 @@ def _write(
         work.content.unlink()
     work.content.mkdir(exist_ok=True)
     size = plan["shard_images"]
-    write_shards(source, work.content, work.done, ready, images_per_shard=size, workers=workers, count=count)
+    write_shards(source, work.content, work.done, ready, images_per_shard=size, workers=workers, count=count, task=task)
 
 
 def _refuse_existing(output: Path, work: Work) -> None:
@@ -231,6 +255,10 @@ def _finish(source: Source, output: Path, work: Work, plan: dict[str, Any], tall
         )
     work.content.replace(output)
     shutil.rmtree(work.folder)
+    return _result(source, output, plan, tally, listed if bad else None)
+
+
+def _result(source: Source, output: Path, plan: dict[str, Any], tally: Tally, listed: Path | None) -> PackResult:
     return PackResult(
         output=output,
         format=plan["format"],
@@ -238,6 +266,6 @@ def _finish(source: Source, output: Path, work: Work, plan: dict[str, Any], tall
         num_classes=None if source.classes is None else len(source.classes),
         num_reencoded=tally.num_reencoded,
         num_bytes=tally.num_bytes,
-        num_bad=len(bad),
-        bad_images_file=listed if bad else None,
+        num_bad=len(tally.bad),
+        bad_images_file=listed,
     )

@@ -36,17 +36,21 @@ def write_shards(
     images_per_shard: int,
     workers: int,
     count: Callable[[Stored | BadImage], None],
+    task: tuple[int, int] = (0, 1),
 ) -> None:
     """Write the shards that ``done`` does not list into ``folder``; ``count`` is told of each of their images.
+
+    Of several processes, ``task`` (number, how many), each writes every n-th shard.
 
     Images are spread over the shards in one random order, the same every time, so that a reader of a few shards sees
     all classes. A shard is the same byte for byte, by however many processes it is written. Raises OSError.
     """
-    remove_partial_files(folder)
+    if task[1] == 1:  # nobody else writes here
+        remove_partial_files(folder)
     order = np.random.Generator(np.random.Philox(_ORDER_SEED)).permutation(len(source)).tolist()
     shards = [order[start : start + images_per_shard] for start in range(0, len(order), images_per_shard)]
     finished = finished_shards(done)
-    missing = [number for number in range(len(shards)) if number not in finished]
+    missing = [number for number in range(task[0], len(shards), task[1]) if number not in finished]
     indices = [index for number in missing for index in shards[number]]
     with closing(prepared_images(prepare, indices, workers=workers)) as images:
         for number in missing:
@@ -61,7 +65,12 @@ def write_shards(
                     count(image)
                 shard.end()
             write_index(path, shard.index())
-            write_whole(done / f"{number:06d}.json", json.dumps(asdict(tally)))
+            write_whole(finished_file(done, number), json.dumps(asdict(tally)))
+
+
+def finished_file(done: Path, number: int) -> Path:
+    """What is there once a shard is finished."""
+    return done / f"{number:06d}.json"
 
 
 def finished_shards(done: Path) -> dict[int, Tally]:

@@ -19,6 +19,7 @@ from sslight.data.sources.source import Source
 from sslight.data.sources.suffixes import passed_over_in_words
 from sslight.data.sources.synthetic import SyntheticSource
 from sslight.data.sources.tar.remote import RemoteFile, is_remote, shown_address
+from sslight.data.sources.tar.sharded import SHARDS_ONLY, Blocks, ShardedTarSource
 from sslight.data.sources.tar.shards import expand, is_pattern, shards_in
 from sslight.data.sources.tar.source import AT_ONCE, TarSource
 from sslight.reading import near_name
@@ -41,6 +42,7 @@ def build_source(
     tar_image: str | None = None,
     in_order: bool = False,
     only_labeled: bool | None = None,
+    blocks: Blocks | None = None,
 ) -> Source:
     """The images at ``paths``: folders, H5 files, tar shards, Parquet files, ``synthetic:N[:val]``; several are joined.
 
@@ -48,18 +50,23 @@ def build_source(
     the ``KEY.cls`` of tar shards, or what the table ``labels`` says (see ``labeled_by_table``, also for
     ``only_labeled``); without it no class mapping is built. ``tar_image`` says which image of a sample in tar shards
     is read (see ``TarSource``).
-    ``in_order`` says that images are read in their order, so that any Parquet file may be given. ``setting`` is
-    the name that errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError
-    for anything that gives no images, StoreUnavailable for a store that does not answer.
+    ``in_order`` says that images are read in their order, so that any Parquet file may be given; ``blocks`` that shards
+    are gone through in windows (``ShardedTarSource``), and then nothing but shards may be given. ``setting`` is the
+    name that errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError for anything
+    that gives no images, StoreUnavailable for a store that does not answer.
     """
     if not paths:
         raise ValueError(f"{setting} is empty: set it to a folder of images, an H5 file, tar shards or synthetic:N")
     table = labels if labeled else None
     largest_group = LARGEST_PACKED_GROUP if in_order else LARGEST_GROUP
-    opener = _Opener(labeled and table is None, setting, tar_image, largest_group)
+    opener = _Opener(labeled and table is None, setting, tar_image, largest_group, blocks)
     parts = [opener.source(path) for path in paths]
     may_differ = setting in ("data.val", "probe.train")  # from the kind of data.train
-    if tar_image is not None and not may_differ and not any(isinstance(part, TarSource) for part in parts):
+    if (
+        tar_image is not None
+        and not may_differ
+        and not any(isinstance(part, TarSource | ShardedTarSource) for part in parts)
+    ):
         raise ValueError(f"tar_image={tar_image} would have no effect: {setting} names no tar shards; leave it out")
     source = parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
     return (
@@ -70,7 +77,7 @@ def build_source(
 def passed_over(source: Source) -> dict[str, int]:
     """What a source holds and does not give: numbers by suffix, by kind, or by folder with ``/``."""
     match source:
-        case FolderSource() | TarSource():
+        case FolderSource() | TarSource() | ShardedTarSource():
             return source.passed_over
         case ConcatSource():
             return dict(sum((Counter(passed_over(part)) for part in source.parts), Counter()))
@@ -89,9 +96,9 @@ def source_notice(source: Source) -> str:
 def masks_in_words(source: Source) -> str:
     """A sentence on images in folders called ``masks`` or alike that have another image's name.
 
-    Empty without any, and for more than 200,000 images.
+    Empty without any, for more than 200,000 images, and for shards gone through in windows, which are not all opened.
     """
-    if len(source) > _MOST_NAMES:
+    if len(source) > _MOST_NAMES or isinstance(source, ShardedTarSource):
         return ""
     names = [source.name(index) for index in range(len(source))]
     in_masks = [not _MASK_FOLDERS.isdisjoint(name.lower().split("/")[:-1]) for name in names]
@@ -136,8 +143,15 @@ class _Opener:
     setting: str
     tar_image: str | None
     largest_group: int
+    blocks: Blocks | None
 
     def source(self, path: str) -> Source:
+        source = self._source(path)
+        if self.blocks is not None and not isinstance(source, ShardedTarSource):
+            raise ValueError(f"{self.setting}={path}: {SHARDS_ONLY}.")
+        return source
+
+    def _source(self, path: str) -> Source:
         if path.startswith("synthetic:"):
             return _synthetic(path, labeled=self.labeled, setting=self.setting)
         if is_remote(path):
@@ -168,13 +182,19 @@ class _Opener:
         if tables := shards_in(folder, PARQUET):
             check_one_split(folder, tables)
             return self._tables(tables)
+        if self.blocks is not None:  # before a large folder is listed
+            raise ValueError(f"{self.setting}={folder}: {SHARDS_ONLY}.")
         try:
             return FolderSource(folder, labeled=self.labeled)
         except ValueError as error:  # which begins with the folder
             raise ValueError(f"{self.setting}={error}") from None
 
-    def _shards(self, files: Sequence[Path | RemoteFile]) -> TarSource:
-        return TarSource(files, labeled=self.labeled, image=self.tar_image)
+    def _shards(self, files: Sequence[Path | str]) -> TarSource | ShardedTarSource:
+        if self.blocks is not None:
+            return ShardedTarSource(files, labeled=self.labeled, blocks=self.blocks, image=self.tar_image)
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            found = list(threads.map(lambda file: RemoteFile(file) if isinstance(file, str) else file, files))
+        return TarSource(found, labeled=self.labeled, image=self.tar_image)
 
     def _tables(self, files: Sequence[Path]) -> ParquetSource:
         return ParquetSource(files, labeled=self.labeled, largest_group=self.largest_group)
@@ -191,15 +211,14 @@ def _files_of_pattern(pattern: str, setting: str) -> list[Path]:
     return shards
 
 
-def _remote_shards(path: str, setting: str) -> list[RemoteFile]:
+def _remote_shards(path: str, setting: str) -> list[str]:
     addresses = expand(path)
     if not addresses[0].partition("?")[0].endswith(".tar"):
         raise ValueError(
             f"{setting}={shown_address(path)} is not the address of tar shards, the only form that can be read from a "
             "store; give, for example, https://host/shard-{000..009}.tar"
         )
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(threads.map(RemoteFile, addresses))
+    return addresses
 
 
 def _synthetic(path: str, *, labeled: bool, setting: str) -> SyntheticSource:

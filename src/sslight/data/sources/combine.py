@@ -19,23 +19,23 @@ class ConcatSource:
         assert len(sources) == len(prefixes) == len(set(prefixes)) > 0
         self.parts = tuple(sources)
         self._prefixes = tuple(prefixes)
-        self._ends = np.cumsum([len(source) for source in sources])
+        self.ends = np.cumsum([len(source) for source in sources])
         parts = [(s.classes, s.labels) for s in sources if s.classes is not None and s.labels is not None]
         self.classes, self.labels = joined_labels(parts) if len(parts) == len(sources) else UNLABELED
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self.ends[-1])
 
     def read(self, index: int) -> bytes:
-        part, within = part_at(self._ends, index)
+        part, within = part_at(self.ends, index)
         return self.parts[part].read(within)
 
     def name(self, index: int) -> str:
-        part, within = part_at(self._ends, index)
+        part, within = part_at(self.ends, index)
         return f"{self._prefixes[part]}/{self.parts[part].name(within)}"
 
     def locate(self, index: int) -> str:
-        part, within = part_at(self._ends, index)
+        part, within = part_at(self.ends, index)
         return self.parts[part].locate(within)
 
 
@@ -49,18 +49,18 @@ class SubsetSource:
         assert indices.ndim == 1
         assert np.all((indices >= 0) & (indices < len(source)))
         self.whole = source
-        self._indices = indices
+        self.indices = indices
         own = source.classes, None if source.labels is None else source.labels[indices]
         self.classes, self.labels = own if labeled is None else labeled
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def read(self, index: int) -> bytes:
-        return self.whole.read(int(self._indices[index]))
+        return self.whole.read(int(self.indices[index]))
 
     def name(self, index: int) -> str:
-        return self.whole.name(int(self._indices[index]))
+        return self.whole.name(int(self.indices[index]))
 
     def locate(self, index: int) -> str:
-        return self.whole.locate(int(self._indices[index]))
+        return self.whole.locate(int(self.indices[index]))

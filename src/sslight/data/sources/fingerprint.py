@@ -1,11 +1,22 @@
 """What a set of images is, as numbers that change when it changes."""
 
 import hashlib
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
+from sslight.data.sources.combine import ConcatSource, SubsetSource
+from sslight.data.sources.folder import FileListSource, FolderSource
+from sslight.data.sources.h5.source import H5Source
+from sslight.data.sources.parquet import ParquetSource
 from sslight.data.sources.source import Source
+from sslight.data.sources.tar.remote import RemoteFile
+from sslight.data.sources.tar.sharded import ShardedTarSource
+from sslight.data.sources.tar.source import TarSource
 
 NUM_READ_IMAGES = 64  # Images whose bytes are part of a set's fingerprint
 
@@ -27,12 +38,12 @@ class DataFingerprint:
 def data_fingerprint(source: Source) -> DataFingerprint:
     """The fingerprint of all names in order, of all classes and labels, and of the bytes of some images.
 
-    The bytes are those of up to 64 images spread evenly; reading all would cost as much as using them.
-    An unreadable one counts as such.
+    Of shards gone through in windows it is that of their own names and sizes. The bytes are those of up to 64 images
+    spread evenly; reading all would cost as much as using them. An unreadable one counts as such.
     """
     names = hashlib.sha256()
-    for index in range(len(source)):
-        names.update(source.name(index).encode("utf-8", "surrogateescape") + b"\n")
+    for line in _all_names(source):
+        names.update(line.encode("utf-8", "surrogateescape") + b"\n")
     labels = hashlib.sha256()
     if source.classes is not None and source.labels is not None:
         labels.update("\n".join(source.classes).encode("utf-8", "surrogateescape"))
@@ -45,3 +56,46 @@ def data_fingerprint(source: Source) -> DataFingerprint:
             content = b"unreadable"
         contents.update(hashlib.sha256(content).digest())
     return DataFingerprint(len(source), names.hexdigest(), labels.hexdigest(), contents.hexdigest())
+
+
+def _all_names(source: Source) -> Iterable[str]:
+    match source:
+        case ShardedTarSource():
+            return source.shard_lines()
+        case ConcatSource() if all(isinstance(part, ShardedTarSource) for part in source.parts):
+            return chain.from_iterable(map(_all_names, source.parts))
+        case SubsetSource(whole=ShardedTarSource() as whole):
+            return chain(whole.shard_lines(), map(str, source.indices.tolist()))
+        case _:
+            return (source.name(index) for index in range(len(source)))
+
+
+def files_fingerprint(source: Source) -> str:
+    """SHA-256 of size and time of change (of remote files version) of all files that the images lie in.
+
+    Any change of an image shows in it, and none is read; but so does a mere copy. A file that is not there counts as
+    such. Images of a set that is only drawn have no files.
+    """
+    digest = hashlib.sha256()
+    for file in _files_of(source):
+        if isinstance(file, RemoteFile):
+            digest.update(f"{file.size} {file.version}\n".encode())
+            continue
+        try:
+            status = os.stat(file)  # noqa: PTH116 - a tenth of the time for millions of files
+        except OSError:
+            digest.update(b"missing\n")
+        else:
+            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _files_of(source: Source) -> Iterator[str | Path | RemoteFile]:
+    match source:
+        case FolderSource() | FileListSource() | TarSource() | H5Source() | ParquetSource():
+            yield from source.files()
+        case ConcatSource():
+            for part in source.parts:
+                yield from _files_of(part)
+        case SubsetSource():
+            yield from _files_of(source.whole)

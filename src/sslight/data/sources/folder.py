@@ -1,7 +1,7 @@
 """Images in a folder (class folders, a flat or a nested one), or files that are named one by one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,10 @@ class FolderSource:
 
     def locate(self, index: int) -> str:
         return printable(str(Path(self._root, self._names[index])))
+
+    def files(self) -> Iterator[str]:
+        """The path of each image."""
+        return (f"{self._root}{os.sep}{self._names[index]}" for index in range(len(self)))
 
     def _class_folders(self) -> Labeling:
         classes, labels = folder_labels((self._names[index] for index in range(len(self._names))), os.sep)
@@ -95,3 +99,7 @@ class FileListSource:
 
     def locate(self, index: int) -> str:
         return printable(self._paths[index])
+
+    def files(self) -> Iterator[Path]:
+        """The path of each image."""
+        return (Path(path).expanduser() for path in self._paths)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,10 @@ class ParquetSource:
     def locate(self, index: int) -> str:
         part, row = part_at(self._ends, index)
         return printable(f"{self._files[part]}:{row}")
+
+    def files(self) -> Iterator[Path]:
+        """The files."""
+        return iter(self._files)
 
     def _read_group(self, part: int, group: int) -> "pa.ChunkedArray":
         path = self._columns[part]

@@ -71,8 +71,9 @@ def folder_labels(names: Iterable[str], separator: str) -> tuple[tuple[str, ...]
     """The first folders of sorted names, thereby sorted too, and labels; -1 for names without a folder."""
     found: dict[str, int] = {}
     parts = (name.partition(separator) for name in names)
-    labels = [found.setdefault(first, len(found)) if mark else -1 for first, mark, _ in parts]
-    return tuple(found), np.array(labels, dtype=np.int64)
+    numbers = (found.setdefault(first, len(found)) if mark else -1 for first, mark, _ in parts)
+    labels = np.fromiter(numbers, dtype=np.int64)
+    return tuple(found), labels
 
 
 def labels_in(source: Source, classes: Sequence[str]) -> npt.NDArray[np.int64]:

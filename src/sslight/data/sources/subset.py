@@ -16,6 +16,7 @@ from sslight.data.sources.labels import read_list
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 from sslight.data.sources.suffixes import is_image
+from sslight.data.sources.tar.sharded import Blocks
 
 
 def build_training_source(data: DataSettings, *, labeled: bool) -> Source:
@@ -24,7 +25,12 @@ def build_training_source(data: DataSettings, *, labeled: bool) -> Source:
     With labels if they are asked for, or if there are some and a share is drawn by class. Raises ValueError.
     """
     build = partial(
-        build_source, data.train, labels=data.labels, labels_column=data.labels_column, tar_image=data.tar_image
+        build_source,
+        data.train,
+        labels=data.labels,
+        labels_column=data.labels_column,
+        tar_image=data.tar_image,
+        blocks=Blocks(data.window, int(data.cache_gb * 1e9)) if data.order == "blocks" else None,
     )
     if data.subset is None:
         return build(labeled=labeled)

@@ -1,6 +1,7 @@
 """Images in an H5 file with the layout of the original implementation."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -54,6 +55,10 @@ class H5Source:
 
     def locate(self, index: int) -> str:
         return printable(f"{self._path}:{self._names[index]}")
+
+    def files(self) -> Iterator[str]:
+        """The one file."""
+        return iter([self._path])
 
     def _open(self) -> h5py.File:
         # A handle that a fork inherited belongs to the parent; each process opens its own.

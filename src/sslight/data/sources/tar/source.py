@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
@@ -15,7 +15,7 @@ from sslight.data.decoding.limits import MAX_ENCODED_BYTES, UnreadableImage
 from sslight.data.sources.names import NameTable, printable
 from sslight.data.sources.source import UNLABELED, Labeling, folder_labels, joined_labels, refuse_missing_labels
 from sslight.data.sources.suffixes import IMAGE_SUFFIXES
-from sslight.data.sources.tar.index import ShardIndex, load_index, opened, sample_key
+from sslight.data.sources.tar.index import OpenFile, ShardIndex, load_index, opened, sample_key
 from sslight.data.sources.tar.members import BLOCK, DamagedTar, is_header_of
 from sslight.data.sources.tar.remote import RemoteFile
 
@@ -45,9 +45,9 @@ class TarSource:
         self._shards = tuple(shards)
         counts: Counter[str] = Counter()
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            loaded = list(threads.map(_load, shards))
+            loaded = list(threads.map(checked_index, shards))
         indices = [
-            _one_image_per_sample(shard, index, image, counts) for shard, index in zip(shards, loaded, strict=True)
+            one_image_per_sample(shard, index, image, counts) for shard, index in zip(shards, loaded, strict=True)
         ]
         self.passed_over = dict(counts)
         self._shard = np.repeat(np.arange(len(shards), dtype=np.int32), [len(index.names) for index in indices])
@@ -72,20 +72,18 @@ class TarSource:
 
     def read(self, index: int) -> bytes:
         shard, offset, size = self._place(index)
-        if size > MAX_ENCODED_BYTES:
-            raise UnreadableImage(f"the tar member claims {size:,} bytes")
-        # With its header, in one call: a shard changed since it was indexed is noticed.
         # The file is referred to until it has been read: another thread may drive it out of the cache.
-        content = self._open(self._shards[shard]).read_at(offset - BLOCK, BLOCK + size)
-        if len(content) < BLOCK + size or not is_header_of(content[:BLOCK], size):
-            raise UnreadableImage("the tar file has changed since it was indexed; remove the .index file next to it")
-        return content[BLOCK:]
+        return read_member(self._open(self._shards[shard]), offset, size)
 
     def name(self, index: int) -> str:
         return self._names[index]
 
     def locate(self, index: int) -> str:
         return printable(f"{self._shards[self._place(index)[0]]}:{self._names[index]}")
+
+    def files(self) -> Iterator[Path | RemoteFile]:
+        """The shards."""
+        return iter(self._shards)
 
     def _place(self, index: int) -> tuple[int, int, int]:
         if not 0 <= index < len(self):
@@ -107,14 +105,26 @@ class TarSource:
         return classes, labels
 
 
-def _load(shard: Path | RemoteFile) -> ShardIndex:
+def read_member(file: OpenFile | RemoteFile, offset: int, size: int) -> bytes:
+    """The ``size`` bytes of a member at ``offset``. Raises UnreadableImage, OSError, StoreUnavailable."""
+    if size > MAX_ENCODED_BYTES:
+        raise UnreadableImage(f"the tar member claims {size:,} bytes")
+    # With its header, in one call: a shard changed since it was indexed is noticed.
+    content = file.read_at(offset - BLOCK, BLOCK + size)
+    if len(content) < BLOCK + size or not is_header_of(content[:BLOCK], size):
+        raise UnreadableImage("the tar file has changed since it was indexed; remove the .index file next to it")
+    return content[BLOCK:]
+
+
+def checked_index(shard: Path | RemoteFile) -> ShardIndex:
+    """The index of a shard. Raises ValueError, which names it, for a damaged one; OSError, StoreUnavailable."""
     try:
         return load_index(shard)
     except DamagedTar as error:
         raise ValueError(f"{shard} {printable(str(error))}") from error
 
 
-def _one_image_per_sample(
+def one_image_per_sample(
     shard: Path | RemoteFile, index: ShardIndex, wanted: str | None, passed_over: Counter[str]
 ) -> ShardIndex:
     """The image of each sample that is read; the others are counted. Raises ValueError if two come into question."""
