@@ -26,6 +26,7 @@ from sslight.export.executorch_file import ExecuTorchRunner, quantize_executorch
 from sslight.export.facts import content_of, file_metadata, parts, shorter_side, tolerance
 from sslight.export.images import open_images, read_images
 from sslight.export.litert_file import LiteRTQuantizer, LiteRTRunner, append_facts, halve_weights, write_litert
+from sslight.export.model_card import run_folder_of
 from sslight.export.network import Exportable, prepare
 from sslight.export.onnx_file import OnnxRunner, halve_onnx, write_facts, write_onnx
 from sslight.export.onnx_int8 import OnnxQuantizer
@@ -167,12 +168,6 @@ def _measures(result: Mapping[str, Any], fingerprint: str, classifier: Classifie
     """Whether a result is of the backbone with this fingerprint, or of the training that gave it its classifier."""
     trained = classifier is not None and result["protocol"].startswith(("semi", "finetune"))
     return trained or bool(result.get("checkpoint", {}).get("weights_sha256") == fingerprint)
-
-
-def run_folder_of(checkpoint: str) -> Path:
-    """The folder of the run that a checkpoint or a file of weights lies in."""
-    path = Path(checkpoint).expanduser()
-    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
 def _check_installed(form: str, *modules: str) -> None:
