@@ -24,8 +24,8 @@ from sslight.intervals import paired_difference, wilson_interval
 SIZE, LABELED, VAL_A_CLASS = 64, 0.04, 200  # px; share of TRAIN, drawn by class
 NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # recipe, changes to it, how it is fine-tuned
     "mobilenetv2_100": ("dino_cnn_sslight_64", {"data.subset": 0.2, "epochs": 2}, {}),
-    "resnet18": ("dino_cnn_sslight_64", {"data.subset": 0.2, "epochs": 2}, {}),
-    "vit_tiny": ("dino_vit_sslight_64", {"data.subset": 0.1, "steps": 100, "batch_size": 32}, {"lr": 0.0003}),
+    "resnet18": ("dino_cnn_sslight_64", {"data.subset": 0.2, "steps": 100}, {}),
+    "vit_tiny": ("dino_vit_sslight_64", {"data.subset": 0.2, "steps": 50, "batch_size": 32}, {"lr": 0.0003}),
 }
 FORMATS = (
     *("onnx", "onnx-fp16", "onnx-int8", "litert", "litert-fp16", "litert-int8"),
@@ -67,7 +67,8 @@ def classifiers(folder: Path, name: str, train: Path, val: Path) -> dict[str, Pa
         found[start] = folder / f"{name}-{start}"
         if not (found[start] / "classifier.safetensors").exists():
             sets = {"data.train": train, "data.val": val, "data.subset": LABELED, "image_size": SIZE, "devices": "cpu"}
-            sslight.finetune(first, {**sets, **more}, init=init, epochs=15, logger="none", output=found[start])
+            how = {**sets, **more, "epochs": 8, "precision": "bf16"}
+            sslight.finetune(first, how, init=init, logger="none", output=found[start])
     return found
 
 

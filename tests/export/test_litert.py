@@ -93,6 +93,14 @@ def test_a_network_with_layer_norms_keeps_its_sums_in_float(tmp_path: Path) -> N
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.int8.tflite", "export.json"}
 
 
+def test_a_network_that_expands_a_factor_agrees(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "backbone.safetensors", "mobilevitv2_050", 64)
+    (file,) = sslight.export_backbone(
+        tmp_path / "backbone.safetensors", settings_for(tmp_path, format="litert", **{"data.num_check": 8})
+    ).files
+    assert agreed(file).largest_difference < 1e-4 * agreed(file).largest_output
+
+
 def test_a_file_of_another_kind_ends_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.tflite").write_text("text", encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path}/text.tflite cannot be opened by ai-edge-litert")):

@@ -39,10 +39,39 @@ def write_litert(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -
     size = exportable.info.image_size
     example = torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
     with library("litert"):
-        network = _Named(exportable.fused(), exportable.output_names).eval()
+        network = without_expansions(_Named(exportable.fused(), exportable.output_names).eval(), example)
         model = import_module("litert_torch").convert(network, sample_kwargs={"images": example})
         model.export(str(path))
     append_facts(path, facts)
+
+
+def without_expansions(network: nn.Module, images: Tensor) -> nn.Module:
+    """The network without expansions of a factor or summand, which products and sums do themselves; else as it is.
+
+    The converter loses the order of axes of what is expanded (litert-converter 0.5 and MobileViTv2: its attention
+    expands a context vector ``[B, D, P, 1]`` before the product with ``[B, D, P, N]``).
+    """
+    aten = torch.ops.aten
+    program = torch.export.export(network, (), {"images": images})
+    left_out = False
+    for node in list(program.graph.nodes):
+        if node.target not in (aten.expand.default, aten.expand_as.default):
+            continue
+        whole, source = node.meta["val"].shape, node.args[0]
+        if len(source.meta["val"].shape) == len(whole) and all(_has_whole_operand(user, node) for user in node.users):
+            node.replace_all_uses_with(source)
+            program.graph.erase_node(node)
+            left_out = True
+    return program.module() if left_out else network
+
+
+def _has_whole_operand(user: torch.fx.Node, expanded: torch.fx.Node) -> bool:
+    """Whether a sum or product is of the same shape without the expansion of this operand."""
+    aten = torch.ops.aten
+    if user.target not in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor):
+        return False
+    others = [each for each in user.args if isinstance(each, torch.fx.Node) and each is not expanded]
+    return any(each.meta["val"].shape == expanded.meta["val"].shape for each in others)
 
 
 def halve_weights(source: Path, path: Path, *, facts: dict[str, Any]) -> None:
