@@ -184,7 +184,7 @@ def test_hours_too_few_for_an_epoch_are_an_error() -> None:
 
 def test_hours_that_start_and_measurements_take_are_not_said_to_do_for_a_part_of_the_images() -> None:
     with pytest.raises(
-        ValueError, match="give more hours; start and measurements leave 0[.]06 minutes of these"
+        ValueError, match=r"give more hours; start and measurements leave 0\.06 minutes of these"
     ) as error:
         choose(TINY_IMAGENET, LAPTOP, {}, budget=hours(0.001, images_per_second=1, pixels=10_784))
     assert "data.subset" not in str(error.value)
