@@ -67,7 +67,7 @@ def classifiers(folder: Path, name: str, train: Path, val: Path) -> dict[str, Pa
         found[start] = folder / f"{name}-{start}"
         if not (found[start] / "classifier.safetensors").exists():
             sets = {"data.train": train, "data.val": val, "data.subset": LABELED, "image_size": SIZE, "devices": "cpu"}
-            how = {**sets, **more, "epochs": 8, "precision": "bf16"}
+            how = {**sets, **more, "epochs": 6, "precision": "bf16"}
             sslight.finetune(first, how, init=init, logger="none", output=found[start])
     return found
 

@@ -129,7 +129,7 @@ class LiteRTQuantizer:
             quantizer = import_module("ai_edge_quantizer.quantizer").Quantizer(str(self._source))
             quantizer.load_quantization_recipe(self._recipe(float_layers).get_quantization_recipe())
             found = quantizer.quantize(self._ranges, enable_progress_report=False)
-            path.write_bytes(found.quantized_model)
+            path.write_bytes(_mended(found.quantized_model))
 
     def _recipe(self, float_layers: Iterable[str]) -> Any:
         names = import_module("ai_edge_quantizer.qtyping").TFLOperationName
@@ -141,6 +141,31 @@ class LiteRTQuantizer:
             pattern = f"^{re.escape(scope)}$"
             recipe.add_quantization_config(pattern, names.ALL_SUPPORTED, algorithm_key="no_quantize")
         return recipe
+
+
+def _mended(model: bytes) -> bytes:
+    """A quantised model whose operators in 8 bits take no input that was just brought back to float.
+
+    ai-edge-quantizer 0.10 counts the end of the graph as a consumer with the number -1, and so gives the last operator
+    the float copy of a tensor that is also an output (features, where logits come last): the file cannot be run.
+    """
+    buffers, schema = (
+        import_module(f"ai_edge_litert.{name}") for name in ("tools.flatbuffer_utils", "schema_py_generated")
+    )
+    found = buffers.read_model_from_bytearray(bytearray(model))
+    codes = [code.builtinCode for code in found.operatorCodes]
+    conversions = (schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE)
+    for graph in found.subgraphs:
+        in_8_bits = {
+            int(each.outputs[0]): int(each.inputs[0])
+            for each in graph.operators
+            if codes[each.opcodeIndex] == schema.BuiltinOperator.DEQUANTIZE
+        }
+        for each in graph.operators:
+            whole = all(graph.tensors[at].type == schema.TensorType.INT8 for at in each.outputs)
+            if whole and codes[each.opcodeIndex] not in conversions:
+                each.inputs = [in_8_bits.get(int(at), int(at)) for at in each.inputs]
+    return bytes(buffers.convert_object_to_bytearray(found))
 
 
 class LiteRTRunner:

@@ -1,6 +1,7 @@
 """An export from settings to a folder of files that were checked and measured."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from sslight.export.images import open_images, read_images
 from sslight.export.litert_file import LiteRTQuantizer, LiteRTRunner, append_facts, halve_weights, write_litert
 from sslight.export.model_card import run_folder_of
 from sslight.export.network import Exportable, prepare
-from sslight.export.onnx_file import OnnxRunner, halve_onnx, write_facts, write_onnx
+from sslight.export.onnx_file import OnnxRunner, halve_onnx, quiet, write_facts, write_onnx
 from sslight.export.onnx_int8 import OnnxQuantizer
 from sslight.export.sensitivity import Quantization, Quantizer, quantize_within
 from sslight.export.task import ExportedFile, ExportResult, Task
@@ -171,9 +172,11 @@ def _measures(result: Mapping[str, Any], fingerprint: str, classifier: Classifie
 
 
 def _check_installed(form: str, *modules: str) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the LiteRT packages bring TensorFlow's greetings
     for module in modules:
         try:
-            import_module(module)
+            with quiet():
+                import_module(module)
         except ImportError:
             packages = [name.partition(".")[0].replace("_", "-") for name in modules]
             missing, remedy = packages[modules.index(module)], f"pip install {' '.join(packages)}"
