@@ -103,7 +103,7 @@ def right_in_openvino(val: Path, file: Path, classes: Sequence[str]) -> list[int
     """The same of an ONNX file, computed by OpenVINO in float32."""
     openvino = import_module("openvino")
     network = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    source, found = build_source([val]), list[int]()
+    source, found = build_source([str(val)], labeled=False), list[int]()
     for images, _, indices in image_batches(source, size=SIZE, batch_size=64, workers=0):
         for image, index in zip(images, indices.tolist(), strict=True):
             logits = network(image.permute(1, 2, 0)[None].numpy())["logits"]

@@ -59,14 +59,14 @@ def test_memory_does_not_grow_with_the_square_of_the_number_and_the_choice_stays
     features = clusters(1000)
     expected = choose_images(features, 150)
     monkeypatch.setattr(choice, "_LEAST_SAMPLE", 100)  # images whose cosines are kept
-    with LargestResult() as largest:
+    with LargestResult() as largest:  # type: ignore[no-untyped-call]
         found = choose_images(features, 200)  # from five times as many, which is all
     assert largest.numbers <= max(features.numel(), 16 * 1000)
     assert found.rows[:150].tolist() == expected.rows.tolist()
     assert found.near_duplicate == pytest.approx(expected.near_duplicate, abs=1e-6)
 
 
-class LargestResult(TorchDispatchMode):
+class LargestResult(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Numbers in the largest tensor that an operation makes."""
 
     numbers = 0

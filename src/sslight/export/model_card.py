@@ -64,7 +64,8 @@ def model_card(
     said = "features" if classifier is None else f"logits of {len(classifier.classes)} classes"
     notes = "; ".join(f"{value}" for key, value in info.notes.items() if key not in _NOT_SAID) or "none"
     measured = [_measured(result) for result in results if result.get("accuracy")]
-    decided = next((found["details"] for found in results if found["protocol"] == "finetune"), {})  # of the last stage
+    tuned = [found for found in results if found["protocol"] == "finetune"]  # the last stage, if any
+    decided: Mapping[str, Any] = tuned[0]["details"] if tuned else {}
     recipe = [line for at, stage in enumerate(stages) for line in _recipe(stage, {} if at else decided)]
     lines = [
         *("---", f"{write_yaml(front)}---", "", f"# {_title(exportable, stages)}", ""),

@@ -1,7 +1,6 @@
 """An export from settings to a folder of files that were checked and measured."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -172,7 +171,6 @@ def _measures(result: Mapping[str, Any], fingerprint: str, classifier: Classifie
 
 
 def _check_installed(form: str, *modules: str) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the LiteRT packages bring TensorFlow's greetings
     for module in modules:
         try:
             with quiet():

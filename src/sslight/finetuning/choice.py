@@ -106,7 +106,7 @@ class _Cosines:
         """Of each image the sum of (1 + cosine) to all, and the cosine to the most alike of the others."""
         length = len(self._unit)
         gains, to_next = torch.empty(length), torch.empty(length)
-        for rows in torch.arange(length).split(max(1, _LEAST_SAMPLE**2 // (16 * length))):
+        for rows in torch.split(torch.arange(length), max(1, _LEAST_SAMPLE**2 // (16 * length))):
             block = self.of(rows)
             gains[rows] = block.sum(1) + length
             block[torch.arange(len(rows)), rows] = -1
