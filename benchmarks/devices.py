@@ -103,7 +103,8 @@ def pretrained(name: str, run: Path) -> int:
     for size in SIZES:
         changes = {
             **{"data.train": "synthetic:320", "logger": "none", "probe.knn": False},
-            **{"views.global_size": size, "views.num_local": 2 if size == SIZES[0] else 0},
+            **({"views.num_local": 2, "views.local_size": 32} if size == SIZES[0] else {"views.num_local": 0}),
+            **{"views.global_size": size},
             **{"dino.head_hidden_dim": 256, "dino.head_output_dim": 256},
         }
         how: dict[str, Any] = {
