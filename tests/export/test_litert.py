@@ -83,6 +83,19 @@ def test_predictions_are_those_of_the_run(name: str, result: FinetuneResult, exp
     assert torch.nn.functional.cosine_similarity(before, after).mean() > (0.98 if "int8" in name else 0.9999)
 
 
+def test_a_classifier_in_8_bits_without_probabilities_runs(result: FinetuneResult, tmp_path: Path) -> None:
+    folder = result.output.parent
+    sets = {"data.check": str(folder / "val"), "data.calibration": str(folder / "train")}
+    (file,) = sslight.export_backbone(
+        result.output, sets, format="litert-int8", int8={"float_layers": 0}, output=tmp_path / "out", runs=3
+    ).files
+    assert agreed(file).same_class == 1.0
+    model = runtime.Interpreter(str(file.path), num_threads=1)
+    tensors = {each["index"]: each["dtype"] for each in model.get_tensor_details()}
+    (last,) = [each for each in model._get_ops_details() if each["op_name"] == "FULLY_CONNECTED"]
+    assert {tensors[at] for at in (last["inputs"][0], *last["outputs"])} == {np.int8}
+
+
 def test_a_network_with_layer_norms_keeps_its_sums_in_float(tmp_path: Path) -> None:
     write_backbone(tmp_path / "backbone.safetensors", "test_convnext", size=64)
     changes = {"data.num_check": 24, "data.calibration": "synthetic:24"}
@@ -91,6 +104,14 @@ def test_a_network_with_layer_norms_keeps_its_sums_in_float(tmp_path: Path) -> N
     ).files
     assert agreed(file).cosine_mean > 0.99
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.int8.tflite", "export.json"}
+
+
+def test_a_network_that_expands_a_factor_agrees(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "backbone.safetensors", "mobilevitv2_050", 64)
+    (file,) = sslight.export_backbone(
+        tmp_path / "backbone.safetensors", settings_for(tmp_path, format="litert", **{"data.num_check": 8})
+    ).files
+    assert agreed(file).largest_difference < 1e-4 * agreed(file).largest_output
 
 
 def test_a_file_of_another_kind_ends_in_a_sentence(tmp_path: Path) -> None:

@@ -406,7 +406,8 @@ def test_a_timm_folder_has_what_a_hub_asks_for_and_opens_as_it_is(exported: Expo
     front = yaml.safe_load(card.split("---")[1])
     assert (front["license"], front["library_name"]) == ("mit", "timm")
     assert "| epochs | 3 |" in card
-    assert "- `data.train`: leaves" in card
+    assert "- `data.train` of pre-training: leaves" in card
+    assert "pre-trained with sslight, with a linear classifier of 10 classes" in card
     assert f"| ours | synthetic:30:val | {measured['transform']['image_size']} | 30 |" in card
     assert "of other weights" not in card
     assert "| semi |" not in card  # of another classifier
@@ -414,3 +415,38 @@ def test_a_timm_folder_has_what_a_hub_asks_for_and_opens_as_it_is(exported: Expo
         shorter = timm.data.create_transform((3, size, size), crop_pct=size / (resize + 1e-6)).transforms[0].size
         assert shorter in (resize, (resize, resize))
     assert "secret-place" not in card
+
+
+def test_the_card_of_a_fine_tuned_classifier_tells_of_both_trainings(exported: ExportResult, tmp_path: Path) -> None:
+    first = tmp_path / "secret-place" / "first"
+    first.mkdir(parents=True)
+    shutil.copy(exported.path.parent / "backbone.safetensors", first)
+    (first / "config.yaml").write_text("method: dino\nepochs: 3\ndata:\n  train: [leaves]\n", encoding="utf-8")
+    classifier = tmp_path / "classifier"
+    sets = {"data.train": "synthetic:40", "data.val": "synthetic:20:val", "devices": "cpu", "logger": "none"}
+    sslight.finetune(first, sets, epochs=2, batch_size=20, holdout=0.2, output=classifier)
+    license = 'our own: no use #1 "yet"\n---\nno'
+    overrides = settings_for(classifier, format="timm", license=license, **{"data.check": "synthetic:16:val"})
+    (file,) = sslight.export_backbone(classifier, overrides).files
+    card = (file.path / "README.md").read_text(encoding="utf-8")
+    start, front, text = card.split("\n---\n")[0], *card.removeprefix("---\n").split("\n---\n")
+    assert start.startswith("---\n")
+    assert yaml.safe_load(front)["license"] == license
+    assert "self-supervised-learning" in yaml.safe_load(front)["tags"]
+    assert text.splitlines()[1].endswith(", fine-tuned with sslight for 10 classes")
+    tuned, pretrained = text.index("Fine-tuning (classifier):"), text.index("Pre-training without labels (first):")
+    assert tuned < text.index("| epochs | 2 |") < pretrained < text.index("| epochs | 3 |")
+    assert tuned < text.index("| checkpoint | first |") < text.index("| chosen_epoch |") < pretrained
+    assert text.index("- `data.train` of fine-tuning: synthetic:40") < text.index(
+        "- `data.train` of pre-training: leaves"
+    )
+    assert "| finetune | synthetic:20:val |" in text
+    assert "secret-place" not in card
+
+
+def test_a_card_names_no_training_that_its_weights_did_not_have(exported: ExportResult, tmp_path: Path) -> None:
+    shutil.copy(exported.path.parent / "backbone.safetensors", tmp_path)
+    (file,) = sslight.export_backbone(tmp_path / "backbone.safetensors", settings_for(tmp_path, format="timm")).files
+    card = (file.path / "README.md").read_text(encoding="utf-8")
+    assert ", exported by sslight\n" in card
+    assert "self-supervised-learning" not in card

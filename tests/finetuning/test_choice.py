@@ -1,10 +1,14 @@
 """Which images are chosen: what a loop over all pairs chooses, whatever the order, scale and shift of the features."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sslight.finetuning import choice
 from sslight.finetuning.choice import choose_images
@@ -47,6 +51,30 @@ def test_fewer_images_are_the_first_of_more() -> None:
     for num in (1, 7, 30):
         assert choose_images(features, num).rows.tolist() == whole.rows[:num].tolist()
     assert np.all(np.diff(whole.similarity) >= 0)
+
+
+def test_memory_does_not_grow_with_the_square_of_the_number_and_the_choice_stays_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features = clusters(1000)
+    expected = choose_images(features, 150)
+    monkeypatch.setattr(choice, "_LEAST_SAMPLE", 100)  # images whose cosines are kept
+    with LargestResult() as largest:  # type: ignore[no-untyped-call]
+        found = choose_images(features, 200)  # from five times as many, which is all
+    assert largest.numbers <= max(features.numel(), 16 * 1000)
+    assert found.rows[:150].tolist() == expected.rows.tolist()
+    assert found.near_duplicate == pytest.approx(expected.near_duplicate, abs=1e-6)
+
+
+class LargestResult(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Numbers in the largest tensor that an operation makes."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        self.numbers = max([self.numbers, *(each.numel() for each in tree_leaves(found) if isinstance(each, Tensor))])
+        return found
 
 
 def test_order_scale_and_shift_of_the_features_change_nothing() -> None:

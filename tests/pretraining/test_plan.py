@@ -182,6 +182,14 @@ def test_hours_too_few_for_an_epoch_are_an_error() -> None:
         choose(TINY_IMAGENET, LAPTOP, {}, budget=hours(0.05, images_per_second=100, pixels=10_784))
 
 
+def test_hours_that_start_and_measurements_take_are_not_said_to_do_for_a_part_of_the_images() -> None:
+    with pytest.raises(
+        ValueError, match=r"give more hours; start and measurements leave 0\.06 minutes of these"
+    ) as error:
+        choose(TINY_IMAGENET, LAPTOP, {}, budget=hours(0.001, images_per_second=1, pixels=10_784))
+    assert "data.subset" not in str(error.value)
+
+
 # ---- Memory -------------------------------------------------------------------------------------------------
 
 MEMORY = Memory(fixed=0.2 * GB, per_image=0.02 * GB, norms=0.014 * GB, lean=0.006 * GB, buffered=0.0)

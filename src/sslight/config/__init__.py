@@ -30,7 +30,7 @@ from sslight.config.overrides import (
     parse_assignments,
 )
 from sslight.config.pack_settings import InspectSettings, PackSettings
-from sslight.config.plain_yaml import flat_settings
+from sslight.config.plain_yaml import flat_settings, write_yaml
 from sslight.config.predict_settings import EmbedSettings, PredictSettings, SelectSettings
 from sslight.config.pretrain_settings import PretrainSettings, ViewSettings
 from sslight.config.recipes import (
@@ -60,6 +60,6 @@ __all__ = [
     "build_export_settings", "build_finetune_settings", "build_settings", "build_shown_recipes", "explain",
     "flat_settings", "image_paths", "is_setting", "load_recipe", "parse_assignments", "read_plain_settings",
     "read_recipe", "read_settings", "read_words", "recipe_names", "section_keys", "setting_keys", "take_settings",
-    "to_yaml", "translate_original", "usage",
+    "to_yaml", "translate_original", "usage", "write_yaml",
 ]
 # fmt: on

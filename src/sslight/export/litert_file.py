@@ -39,10 +39,39 @@ def write_litert(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -
     size = exportable.info.image_size
     example = torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
     with library("litert"):
-        network = _Named(exportable.fused(), exportable.output_names).eval()
+        network = without_expansions(_Named(exportable.fused(), exportable.output_names).eval(), example)
         model = import_module("litert_torch").convert(network, sample_kwargs={"images": example})
         model.export(str(path))
     append_facts(path, facts)
+
+
+def without_expansions(network: nn.Module, images: Tensor) -> nn.Module:
+    """The network without expansions of a factor or summand, which products and sums do themselves; else as it is.
+
+    The converter loses the order of axes of what is expanded (litert-converter 0.5 and MobileViTv2: its attention
+    expands a context vector ``[B, D, P, 1]`` before the product with ``[B, D, P, N]``).
+    """
+    aten = torch.ops.aten
+    program = torch.export.export(network, (), {"images": images})
+    left_out = False
+    for node in list(program.graph.nodes):
+        if node.target not in (aten.expand.default, aten.expand_as.default):
+            continue
+        whole, source = node.meta["val"].shape, node.args[0]
+        if len(source.meta["val"].shape) == len(whole) and all(_has_whole_operand(user, node) for user in node.users):
+            node.replace_all_uses_with(source)
+            program.graph.erase_node(node)
+            left_out = True
+    return program.module() if left_out else network
+
+
+def _has_whole_operand(user: torch.fx.Node, expanded: torch.fx.Node) -> bool:
+    """Whether a sum or product is of the same shape without the expansion of this operand."""
+    aten = torch.ops.aten
+    if user.target not in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor):
+        return False
+    others = [each for each in user.args if isinstance(each, torch.fx.Node) and each is not expanded]
+    return any(each.meta["val"].shape == expanded.meta["val"].shape for each in others)
 
 
 def halve_weights(source: Path, path: Path, *, facts: dict[str, Any]) -> None:
@@ -100,7 +129,7 @@ class LiteRTQuantizer:
             quantizer = import_module("ai_edge_quantizer.quantizer").Quantizer(str(self._source))
             quantizer.load_quantization_recipe(self._recipe(float_layers).get_quantization_recipe())
             found = quantizer.quantize(self._ranges, enable_progress_report=False)
-            path.write_bytes(found.quantized_model)
+            path.write_bytes(_mended(found.quantized_model))
 
     def _recipe(self, float_layers: Iterable[str]) -> Any:
         names = import_module("ai_edge_quantizer.qtyping").TFLOperationName
@@ -112,6 +141,31 @@ class LiteRTQuantizer:
             pattern = f"^{re.escape(scope)}$"
             recipe.add_quantization_config(pattern, names.ALL_SUPPORTED, algorithm_key="no_quantize")
         return recipe
+
+
+def _mended(model: bytes) -> bytes:
+    """A quantised model whose operators in 8 bits take no input that was just brought back to float.
+
+    ai-edge-quantizer 0.10 counts the end of the graph as a consumer with the number -1, and so gives the last operator
+    the float copy of a tensor that is also an output (features, where logits come last): the file cannot be run.
+    """
+    buffers, schema = (
+        import_module(f"ai_edge_litert.{name}") for name in ("tools.flatbuffer_utils", "schema_py_generated")
+    )
+    found = buffers.read_model_from_bytearray(bytearray(model))
+    codes = [code.builtinCode for code in found.operatorCodes]
+    conversions = (schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE)
+    for graph in found.subgraphs:
+        in_8_bits = {
+            int(each.outputs[0]): int(each.inputs[0])
+            for each in graph.operators
+            if codes[each.opcodeIndex] == schema.BuiltinOperator.DEQUANTIZE
+        }
+        for each in graph.operators:
+            whole = all(graph.tensors[at].type == schema.TensorType.INT8 for at in each.outputs)
+            if whole and codes[each.opcodeIndex] not in conversions:
+                each.inputs = [in_8_bits.get(int(at), int(at)) for at in each.inputs]
+    return bytes(buffers.convert_object_to_bytearray(found))
 
 
 class LiteRTRunner:

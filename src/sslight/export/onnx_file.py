@@ -94,10 +94,23 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def library(form: str) -> Iterator[None]:
-    """Hides the progress, advice and deprecations of a format's library, which say nothing about the result.
+    """As :func:`quiet`; if the format's library fails, raises ValueError with its own words."""
+    try:
+        with quiet():
+            yield
+    except OSError:
+        raise
+    except Exception as error:  # the libraries have types of their own
+        words = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"format={form} cannot be written, its library failed with {type(error).__name__} ({words}): "
+            "export another format, and report this network."
+        ) from error
 
-    If it fails, raises ValueError with its own words.
-    """
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hides the progress, advice and deprecations of a library, which say nothing about the result."""
     before, nowhere = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.WARNING)
     try:
@@ -108,13 +121,5 @@ def library(form: str) -> Iterator[None]:
         ):
             warnings.simplefilter("ignore")
             yield
-    except OSError:
-        raise
-    except Exception as error:  # the libraries have types of their own
-        words = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"format={form} cannot be written, its library failed with {type(error).__name__} ({words}): "
-            "export another format, and report this network."
-        ) from error
     finally:
         logging.disable(before)

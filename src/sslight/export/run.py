@@ -26,8 +26,9 @@ from sslight.export.executorch_file import ExecuTorchRunner, quantize_executorch
 from sslight.export.facts import content_of, file_metadata, parts, shorter_side, tolerance
 from sslight.export.images import open_images, read_images
 from sslight.export.litert_file import LiteRTQuantizer, LiteRTRunner, append_facts, halve_weights, write_litert
+from sslight.export.model_card import run_folder_of
 from sslight.export.network import Exportable, prepare
-from sslight.export.onnx_file import OnnxRunner, halve_onnx, write_facts, write_onnx
+from sslight.export.onnx_file import OnnxRunner, halve_onnx, quiet, write_facts, write_onnx
 from sslight.export.onnx_int8 import OnnxQuantizer
 from sslight.export.sensitivity import Quantization, Quantizer, quantize_within
 from sslight.export.task import ExportedFile, ExportResult, Task
@@ -169,16 +170,11 @@ def _measures(result: Mapping[str, Any], fingerprint: str, classifier: Classifie
     return trained or bool(result.get("checkpoint", {}).get("weights_sha256") == fingerprint)
 
 
-def run_folder_of(checkpoint: str) -> Path:
-    """The folder of the run that a checkpoint or a file of weights lies in."""
-    path = Path(checkpoint).expanduser()
-    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
-
-
 def _check_installed(form: str, *modules: str) -> None:
     for module in modules:
         try:
-            import_module(module)
+            with quiet():
+                import_module(module)
         except ImportError:
             packages = [name.partition(".")[0].replace("_", "-") for name in modules]
             missing, remedy = packages[modules.index(module)], f"pip install {' '.join(packages)}"

@@ -11,7 +11,7 @@ from torch import Tensor
 NEAR = 0.2
 """Share of the median distance to the most alike image within which two count as one (benchmarks/results/labels.md)."""
 
-_ASKED_AT_ONCE, _ROUNDING = 64, 1e-7
+_ASKED_AT_ONCE, _KNOWN_AT_ONCE, _ROUNDING = 16, 64, 1e-7
 _EQUAL = 1 - 1e-5  # beyond is rounding
 _LEAST_SAMPLE, _SAMPLE_A_CHOICE = 10_000, 5
 
@@ -44,8 +44,9 @@ def choose_images(
 
     The greedy solution of facility location (Nemhauser, Wolsey & Fisher, Math. Programming 1978; as a choice of
     training images Wei, Iyer & Bilmes, ICML 2015), lazily. Deterministic. Of more than 10,000 images (or 5 for each
-    chosen one) a random sample of that size, S, is what is chosen from and what gains are counted on: that takes
-    4 · S² bytes. What each image represents and duplicates is counted over all.
+    chosen one) a random sample of that size, S, is what is chosen from and what gains are counted on. The cosines of
+    10,000 images are kept (400 MB); with more they are computed again where they are needed. What each image
+    represents and duplicates is counted over all.
 
     Args:
         features: ``[N, D]`` float32, N at least 2; compared by the cosine after their mean is subtracted.
@@ -57,18 +58,15 @@ def choose_images(
     """
     unit = F.normalize(features - features.mean(0), dim=1)
     sample = _sample(len(unit), num)
-    cosines = unit[sample] @ unit[sample].T
+    cosines = _Cosines(unit[sample])
+    gains, to_next = cosines.gains_and_next()  # gains of the first one; no later gain is larger
     if near_duplicate is None:
-        own = cosines.diagonal().clone()
-        to_next = cosines.fill_diagonal_(-1).max(1).values  # in place: S × S is hundreds of megabytes
-        cosines.diagonal().copy_(own)
         near_duplicate = 1 - NEAR * float((1 - to_next).clamp(min=0).median())
     near_duplicate = min(near_duplicate, _EQUAL)
-    gains = cosines.sum(1) + len(sample)  # of the first one; no later gain is larger
     alike, nearest = torch.full((len(unit),), -1.0), torch.full((len(unit),), -1)
     known = torch.zeros(0, dtype=torch.int64) if labeled is None else torch.from_numpy(labeled)
-    for start in range(0, len(known), _ASKED_AT_ONCE):
-        block = unit[known[start : start + _ASKED_AT_ONCE]]
+    for start in range(0, len(known), _KNOWN_AT_ONCE):
+        block = unit[known[start : start + _KNOWN_AT_ONCE]]
         alike = torch.maximum(alike, (unit @ block.T).max(1).values)
     free = alike < near_duplicate
     free[known] = False
@@ -93,12 +91,35 @@ def choose_images(
     )
 
 
-def _most_gaining(cosines: Tensor, gains: Tensor, alike: Tensor) -> int:
+class _Cosines:
+    """Cosines between S images, of features ``[S, D]`` of length 1; as many are kept as take no more than 400 MB."""
+
+    def __init__(self, unit: Tensor) -> None:
+        self._unit = unit
+        self._kept = unit @ unit.T if len(unit) <= _LEAST_SAMPLE else None
+
+    def of(self, rows: Tensor) -> Tensor:
+        """``[R, S]`` of R images to all."""
+        return self._unit[rows] @ self._unit.T if self._kept is None else self._kept[rows]
+
+    def gains_and_next(self) -> tuple[Tensor, Tensor]:
+        """Of each image the sum of (1 + cosine) to all, and the cosine to the most alike of the others."""
+        length = len(self._unit)
+        gains, to_next = torch.empty(length), torch.empty(length)
+        for rows in torch.split(torch.arange(length), max(1, _LEAST_SAMPLE**2 // (16 * length))):
+            block = self.of(rows)
+            gains[rows] = block.sum(1) + length
+            block[torch.arange(len(rows)), rows] = -1
+            to_next[rows] = block.max(1).values
+        return gains, to_next
+
+
+def _most_gaining(cosines: _Cosines, gains: Tensor, alike: Tensor) -> int:
     """The place with the largest gain; ``gains`` ``[S]`` are earlier ones, brought up to date as far as needed."""
     while True:
         bounds, asked = gains.topk(min(_ASKED_AT_ONCE + 1, len(gains)))
         asked = asked[:_ASKED_AT_ONCE][bounds[:_ASKED_AT_ONCE] > -torch.inf]
-        gains[asked] = (cosines[asked] - alike).clamp(min=0).sum(1)
+        gains[asked] = cosines.of(asked).sub_(alike).clamp_(min=0).sum(1)
         best = int(asked[gains[asked].argmax()])
         # Gains only fall, so that none of the places that were not asked has a larger one than its bound.
         if len(asked) < _ASKED_AT_ONCE or gains[best] >= bounds[-1] - _ROUNDING * len(gains):

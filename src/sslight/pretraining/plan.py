@@ -19,6 +19,7 @@ _LONG_STEPS = 40_000  # nearer by ratio to the 250,000 published steps than to t
 _SMALL_SET = 100_000
 _LARS_PEAK = 1.0
 _SCALED_MEGAPIXELS = 6
+_LEAST_SHARE = 0.01  # of the images, that a run on a part of them is proposed for
 _BATCHES = {1_000_000: 1024, 100_000: 256, 10_000: 128}  # by number of images, from which on
 _WANTED_IMAGES = {1e3: 2e6, 1e4: 8e6, 1e5: 2e7, 1.28e6: 2.56e8}
 """Images that a long run sees, all epochs together, by the number that there are."""
@@ -238,11 +239,16 @@ class _Rules:
         self.affords_locals = self.budget.images(most) >= wanted
         seen = min(wanted, few)
         if seen < number:
-            share = max(0.8 * seen / number, 0.01)
+            share = 0.8 * seen / number
+            remedy = f"give more hours, or use part of the images, data.subset={share:.1g}"
+            if share < _LEAST_SHARE:
+                remedy = (
+                    f"give more hours; start and measurements leave {self.budget.seconds / 60:.2g} minutes of these"
+                )
             epoch = number * self.budget.seconds_per_pixel * pixels / 3600
             raise ValueError(
                 f"hours={self.budget.hours:g} is too short for one epoch of {number:,} images, which takes {epoch:.2g} "
-                f"hours here: give more hours, or use part of the images, data.subset={share:.1g}."
+                f"hours here: {remedy}."
             )
         if seen == wanted:
             return (
