@@ -436,7 +436,7 @@ def test_the_card_of_a_fine_tuned_classifier_tells_of_both_trainings(exported: E
     assert text.splitlines()[1].endswith(", fine-tuned with sslight for 10 classes")
     tuned, pretrained = text.index("Fine-tuning (classifier):"), text.index("Pre-training without labels (first):")
     assert tuned < text.index("| epochs | 2 |") < pretrained < text.index("| epochs | 3 |")
-    assert tuned < text.index("| checkpoint | first |") < text.index("| chosen_epoch |") < pretrained
+    assert tuned < text.index("| model | first |") < text.index("| chosen_epoch |") < pretrained
     assert text.index("- `data.train` of fine-tuning: synthetic:40") < text.index(
         "- `data.train` of pre-training: leaves"
     )

@@ -17,7 +17,7 @@ _PRETRAINING = (
 )
 _FOUND = ("epochs", "batch_size", "chosen_epoch", "num_held_out")  # what a fine-tuning decided itself
 _FINE_TUNING = (
-    *("checkpoint", "init", "data.subset", "holdout", *_FOUND, "lr", "head_lr_factor", "weight_decay"),
+    *("model", "init", "data.subset", "holdout", *_FOUND, "lr", "head_lr_factor", "weight_decay"),
     *("label_smoothing", "crop_scale", "balance", "image_size", "seed"),
     *("semi.head", "semi.epochs", "semi.batch_size", "semi.lr", "semi.head_lr_factor"),
 )
@@ -40,7 +40,7 @@ class _Stage:
     def start(self) -> str:
         """The weights that it started from; empty for new ones."""
         new = self.settings.get("init") == "random" and not self.pretraining
-        return "" if new else str(self.settings.get("init_from" if self.pretraining else "checkpoint") or "")
+        return "" if new else str(self.settings.get("init_from" if self.pretraining else "model") or "")
 
     @property
     def heading(self) -> str:
@@ -128,7 +128,7 @@ def _data(stage: _Stage) -> list[str]:
 
 def _recipe(stage: _Stage, decided: Mapping[str, Any]) -> list[str]:
     settings = {**stage.settings, **{key: value for key, value in decided.items() if key in _FOUND}}
-    for key in ("init_from", "checkpoint"):
+    for key in ("init_from", "model"):
         if settings.get(key):
             settings[key] = _start(str(settings[key]))
     keys = _PRETRAINING if stage.pretraining else _FINE_TUNING
