@@ -90,7 +90,7 @@ def export(run: Path, size: int, formats: list[str], row: dict[str, Any], *, acc
             runs=5,
         )
     except ValueError as error:
-        said = [] if accepted else [line for line in str(error).splitlines() if "agreed and lies in" not in line]
+        said = [] if accepted else [line for line in str(error).splitlines() if " agreed and is in " not in line]
     if (output / "export.json").exists():
         content = json.loads((output / "export.json").read_text(encoding="utf-8"))
         row["files"] |= {found["format"]: found for found in content["files"].values()}

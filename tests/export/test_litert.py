@@ -11,7 +11,7 @@ import torch
 import sslight
 from sslight.api.finetune import FinetuneResult
 from sslight.backbones import BackboneInfo, load_backbone
-from sslight.export.litert_file import LiteRTQuantizer
+from sslight.export.litert_file import LiteRTQuantizer, write_litert
 from sslight.export.network import prepare
 from sslight.export.task import ExportResult
 from tests.api.fine_tuned import fine_tuned
@@ -104,6 +104,17 @@ def test_a_network_with_layer_norms_keeps_its_sums_in_float(tmp_path: Path) -> N
     ).files
     assert agreed(file).cosine_mean > 0.99
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.int8.tflite", "export.json"}
+
+
+def test_layers_of_one_name_in_several_blocks_are_told_apart(tmp_path: Path) -> None:
+    backbone = write_backbone(tmp_path / "backbone.safetensors", "mobilenetv2_035", 32)
+    info = BackboneInfo("mobilenetv2_035", 32, None, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    exportable = prepare(backbone, info, image_size=32, input="nhwc", classifier=None)
+    write_litert(exportable, tmp_path / "float32.tflite", facts={})
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    quantizer = LiteRTQuantizer(exportable, tmp_path / "float32.tflite", images)
+    convolutions = [each for each in backbone.modules() if isinstance(each, torch.nn.Conv2d)]
+    assert len({*quantizer.layers}) == len(convolutions)
 
 
 def test_a_network_that_expands_a_factor_agrees(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ class LiteRTQuantizer:
         found = groups(operators, is_product=lambda each: each["op_name"] in _PRODUCTS)
         with_product = [group for group in found if group[0]["op_name"] in _PRODUCTS]
         scopes = [["".join(f"{names[at]};" for at in each["outputs"]) for each in group] for group in with_product]
-        self._scopes = {group[0].rstrip(";").rpartition("/")[2]: group for group in scopes}
+        self._scopes = dict(zip(_short_names([group[0] for group in scopes]), scopes, strict=True))
         self.layers: Sequence[str] = list(self._scopes)
         with library("litert-int8"):
             calibration = import_module("ai_edge_quantizer.calibrator")
@@ -141,6 +141,20 @@ class LiteRTQuantizer:
             pattern = f"^{re.escape(scope)}$"
             recipe.add_quantization_config(pattern, names.ALL_SUPPORTED, algorithm_key="no_quantize")
         return recipe
+
+
+def _short_names(scopes: Sequence[str]) -> list[str]:
+    """The last parts of each scope, as few as no other ends with; the same scopes are numbered."""
+    paths = [scope.rstrip(";").split("/") for scope in scopes]
+    names = list[str]()
+    for path in paths:
+        ends = (path[-length:] for length in range(1, len(path) + 1))
+        end = next((end for end in ends if sum(other[-len(end) :] == end for other in paths) == 1), path)
+        name, number = "/".join(end), 2
+        while name in names:
+            name, number = f"{'/'.join(end)} {number}", number + 1
+        names.append(name)
+    return names
 
 
 def _mended(model: bytes) -> bytes:
