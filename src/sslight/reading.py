@@ -18,7 +18,7 @@ _LOOKED_AT = 10_000  # names in a folder among which a near one is looked for
 
 
 def near_name(path: str | Path) -> str:
-    """``; did you mean runs/first?`` where a path that does not exist has such a neighbour, else a full stop."""
+    """``; did you mean runs/first?`` where a path that does not exist has such a neighbor, else a full stop."""
     path, found = Path(os.path.expanduser(path)), []  # noqa: PTH111 - never raises
     if os.path.exists(path):  # noqa: PTH110
         return "."

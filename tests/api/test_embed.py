@@ -130,7 +130,9 @@ def test_more_neighbors_than_readable_images_are_refused(
 ) -> None:
     folder = image_folder("images", each=3)
     (folder / "001.jpg").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=rf"^neighbors={neighbors} of an image are not to be had among [23]: choose"):
+    with pytest.raises(
+        ValueError, match=rf"^neighbors={neighbors} is not possible with the number of images, [23]: choose"
+    ):
         embed(folder, checkpoint, neighbors=neighbors)
 
 

@@ -23,6 +23,7 @@ import sslight
 from sslight.api import file_pass
 from sslight.api import predict as api
 from sslight.api.finetune import FinetuneResult
+from sslight.cli.main import main
 from sslight.data import SyntheticSource
 from sslight.export import run as export_run
 from sslight.export.onnx_file import write_onnx
@@ -313,6 +314,24 @@ def test_the_first_process_computes_what_another_never_did(
     assert sslight.predict(images, result.output, output=tmp_path / "p.csv").names == (
         sslight.predict(images, result.output).names
     )
+
+
+def test_a_process_that_comes_late_has_nothing_to_do_and_select_is_for_one(
+    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, output = str(result.output.parent / "val"), tmp_path / "p.csv"
+    sslight.predict(images, result.output, output=output)
+    written = output.read_bytes()
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["sslight", "predict", str(result.output), images, f"output={output}"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert f"process 1 has nothing left to do: {output} is there" in capsys.readouterr().err
+    assert output.read_bytes() == written
+    with pytest.raises(ValueError, match=r"^select works in one process, and 2 were started: leave out torchrun"):
+        sslight.select(images, result.output, num=2, output=tmp_path / "s.csv")
 
 
 def test_parts_are_of_these_images_only_and_go_with_a_refusal(

@@ -450,3 +450,16 @@ def test_a_card_names_no_training_that_its_weights_did_not_have(exported: Export
     card = (file.path / "README.md").read_text(encoding="utf-8")
     assert ", exported by sslight\n" in card
     assert "self-supervised-learning" not in card
+
+
+def test_a_card_follows_folders_only_and_shows_no_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = "init_from: timm:resnet18\n"
+    train = "data:\n  train: ['https://host/secret/{0..9}.tar?X-Signature=SECRET']\n"
+    (tmp_path / "config.yaml").write_text(f"method: dino\nepochs: 3\n{named}{train}", encoding="utf-8")
+    write_backbone(tmp_path / "backbone.safetensors")
+    monkeypatch.chdir(tmp_path)
+    (file,) = sslight.export_backbone("backbone.safetensors", settings_for(Path(), format="timm")).files
+    card = (file.path / "README.md").read_text(encoding="utf-8")
+    assert card.count(f"Pre-training without labels ({tmp_path.name}):") == card.count("Pre-training without") == 1
+    assert "- `data.train` of pre-training: {0..9}.tar\n" in card
+    assert "SECRET" not in card

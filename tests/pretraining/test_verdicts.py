@@ -203,6 +203,13 @@ def test_advice_does_not_turn_round_where_targets_become_a_little_sharper(
     assert advice in judged[-1].advice
 
 
+def test_few_images_cannot_use_many_outputs(tiny: Settings) -> None:
+    """Eight targets, each another output of 65,536: the entropy of their mean is at most ln 8."""
+    health = HealthWatch(tiny(dino__head_output_dim=65536), rows=4)
+    judged = [health.judge(100 + i, figures(teacher_entropy=0.02, target_spread=0.18)) for i in range(5)]
+    assert "hardly differ" not in judged[-1].finding
+
+
 def test_waiting_for_data_is_starving_and_a_collapse_is_worse(tiny: Settings) -> None:
     health = HealthWatch(tiny(dino__head_output_dim=1024), rows=32)
     judged = [health.judge(100 + i, figures(data_wait_share=0.5)) for i in range(5)]

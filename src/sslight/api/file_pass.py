@@ -262,9 +262,9 @@ class FilePass:
             which = ""
             raise
         finally:
-            if result is not None and self.share.number == 0:
+            if result is not None and (self.share.number == 0 or result.exists()):
                 for folder in result.parent.glob(f".{escape(result.name)}.{which}.parts"):
-                    shutil.rmtree(folder)
+                    shutil.rmtree(folder, ignore_errors=True)  # a slow process may still write there
 
     def _part(self, indices: npt.NDArray[np.int64], progress: Progress) -> _Part:
         bad: list[BadImage] = []

@@ -209,7 +209,7 @@ def _share(output: Path | None) -> Share:
 def _check_neighbors(neighbors: int | None, num_images: int) -> None:
     if neighbors is not None and not 1 <= neighbors < num_images:
         raise ValueError(
-            f"neighbors={neighbors} of an image are not to be had among {num_images:,}: choose 1 to "
+            f"neighbors={neighbors} is not possible with the number of images, {num_images:,}: choose 1 to "
             f"{num_images - 1:,}, or leave it out."
         )
 

@@ -14,6 +14,7 @@ from sslight.data import BadImage, Source, image_batches, labeled_rows, printabl
 from sslight.files import check_new, whole_file, write_whole
 from sslight.finetuning.choice import Choice, choose_images
 from sslight.report.choice import ShownChoice, choice_page
+from sslight.train.devices import own_share
 
 _SHOWN, _SHOWN_DUPLICATES, _THUMBNAIL = 300, 3, 112  # images, of each, px
 
@@ -81,6 +82,8 @@ def select(
     Raises:
         ValueError: as for :func:`embed`, or there are not more images than ``num``, or the table names none of them.
     """
+    if (started := own_share().count) > 1:
+        raise ValueError(f"select works in one process, and {started} were started: leave out torchrun or srun.")
     output = new_result(output, SelectSettings.suffixes)
     page = None if output is None else output.with_suffix(".html")
     if page is not None:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sslight.cli.failures import beside_the_first
 from sslight.cli.grammar import OneCommand, Several, Words
 from sslight.cli.terminal import AsJson, columns, facts, say, show
 from sslight.config import InspectSettings, PackSettings, image_paths, read_words, take_settings
@@ -37,7 +38,7 @@ def pack(words: Words = None, as_json: AsJson = False) -> None:
 
     share = own_share()
     source = _build(images[0], tar_image=chosen.tar_image)
-    with _progress("packed") as progress:
+    with beside_the_first(output), _progress("packed") as progress:
         try:
             result = pack_source(
                 source,

@@ -8,7 +8,8 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +21,27 @@ from sslight.config.explain import fields_of, unknown_key
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]  # click's, wherever this version of typer has it
 _OPTIONS = ("--json", "--help", "-h", "--cfg")
+
+
+@contextmanager
+def beside_the_first(output: Path) -> Iterator[None]:
+    """Around the work of processes that share images: the first one may have written ``output`` without this one.
+
+    Then it is no error that the file is there or that parts have gone. Other errors in the middle of the work are told
+    by each process, with its number.
+    """
+    from sslight.train.devices import own_share
+
+    share = own_share()
+    try:
+        yield
+    except Exception as error:
+        if share.number and isinstance(error, OSError | ValueError) and output.exists():
+            print(f"process {share.number} has nothing left to do: {output} is there", file=sys.stderr)
+            sys.exit(0)
+        if share.local_number and not isinstance(error, ValueError):  # those are the same in all
+            print(f"sslight: process {share.number}: {error}", file=sys.stderr, flush=True)
+        raise
 
 
 def end(error: BaseException) -> NoReturn:

@@ -43,7 +43,7 @@ def say_what_next() -> None:
         say(f"  sslight {command}")
     if not (runs or images):
         first = "make quickstart" if _is_clone() else "sslight pretrain quickstart output=runs/quickstart"
-        say(f"\nTo try it without images of your own (four to nine minutes on two cores):\n  {first}")
+        say(f"\nTo try it without images of your own (two to five minutes on two cores):\n  {first}")
     say("\n`sslight --help` lists all commands, `sslight recipes` the published recipes.")
 
 

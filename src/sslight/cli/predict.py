@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sslight.cli.failures import beside_the_first
 from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, facts, show
 from sslight.config import EmbedSettings, PredictSettings, read_words, take_settings
@@ -24,7 +25,8 @@ def predict(words: Words = None, as_json: AsJson = False) -> None:
     settings = take_settings(typed, PredictSettings)
     from sslight.api import predict as api
 
-    found = api.predict(images, model, **settings.model_dump())
+    with beside_the_first(settings.output):
+        found = api.predict(images, model, **settings.model_dump())
     counts = Counter(found.labels)
     said = ", ".join(f"{number:,} {name or '(none)'}" for name, number in counts.most_common(8))
     said += " and others" if len(counts) > 8 else ""
@@ -40,7 +42,8 @@ def embed(words: Words = None, as_json: AsJson = False) -> None:
     settings = take_settings(typed, EmbedSettings)
     from sslight.api import predict as api
 
-    found = api.embed(images, model, **settings.model_dump())
+    with beside_the_first(settings.output):
+        found = api.embed(images, model, **settings.model_dump())
     size = found.features.shape[1]
     _show({"num_features": size}, ("features", str(size)), settings.output, found.names, found.unreadable, as_json)
 

@@ -41,7 +41,7 @@ def parse_assignments(assignments: Iterable[str], *kinds: type[Section]) -> dict
 
 
 def _mistyped(words: Sequence[str], number: int, kinds: Sequence[type[Section]]) -> str:
-    """What to type instead of a word that is not ``key=value``, judged by its neighbours."""
+    """What to type instead of a word that is not ``key=value``, judged by its neighbors."""
     key, equals, _ = words[number].partition("=")
     following = [word for word in words[number + 1 : number + 3] if "=" not in word.strip("=")]
     value = next((word.strip("=") for word in following if word != "="), "")

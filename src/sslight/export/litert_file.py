@@ -158,7 +158,7 @@ def _short_names(scopes: Sequence[str]) -> list[str]:
 
 
 def _mended(model: bytes) -> bytes:
-    """A quantised model whose operators in 8 bits take no input that was just brought back to float.
+    """A quantized model whose operators in 8 bits take no input that was just brought back to float.
 
     ai-edge-quantizer 0.10 counts the end of the graph as a consumer with the number -1, and so gives the last operator
     the float copy of a tensor that is also an output (features, where logits come last): the file cannot be run.

@@ -22,7 +22,6 @@ _FINE_TUNING = (
     *("semi.head", "semi.epochs", "semi.batch_size", "semi.lr", "semi.head_lr_factor"),
 )
 _NOT_SAID = ("classes", "multi_label", "resize")
-_MOST_STAGES = 10
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,15 @@ class _Stage:
     @property
     def start(self) -> str:
         """The weights that it started from; empty for new ones."""
+        start = str(self.settings.get("init_from" if self.pretraining else "model") or "")
         new = self.settings.get("init") == "random" and not self.pretraining
-        return "" if new else str(self.settings.get("init_from" if self.pretraining else "model") or "")
+        return "" if new else start
+
+    @property
+    def run_before(self) -> Path | None:
+        """Where the run lies whose weights it started from, if they are of a file."""
+        is_name = not self.start or self.start.startswith(("timm:", "hf-hub:"))
+        return None if is_name else run_folder_of(str(Path(self.start).expanduser().absolute()))
 
     @property
     def heading(self) -> str:
@@ -64,19 +70,20 @@ def model_card(
     said = "features" if classifier is None else f"logits of {len(classifier.classes)} classes"
     notes = "; ".join(f"{value}" for key, value in info.notes.items() if key not in _NOT_SAID) or "none"
     measured = [_measured(result) for result in results if result.get("accuracy")]
-    tuned = [found for found in results if found["protocol"] == "finetune"]  # the last stage, if any
+    tuned = [found for found in results if found["protocol"].startswith("finetune")]  # the last stage, if any
     decided: Mapping[str, Any] = tuned[0]["details"] if tuned else {}
     recipe = [line for at, stage in enumerate(stages) for line in _recipe(stage, {} if at else decided)]
+    source = run.absolute().name or "a file of weights"
     lines = [
         *("---", f"{write_yaml(front)}---", "", f"# {_title(exportable, stages)}", ""),
-        f"Images at {info.image_size} px → {said}. From {run.name or 'a file of weights'}; notes of the file: {notes}.",
+        f"Images at {info.image_size} px → {said}. From {source}; notes of the file: {notes}.",
         *("", "## Data", ""),
         *([line for stage in stages for line in _data(stage)] or ["Not known: no run folder was beside the weights."]),
         *("", "## Recipe", ""),
         *(recipe or ["Not known, as above.", ""]),
         *("## Measurements", ""),
         *(
-            ["| protocol | images | px | number | top-1 (%), 95 % interval |", "|---|---|---|---|---|", *measured]
+            ["| protocol | images | px | number | accuracy (%), 95 % interval |", "|---|---|---|---|---|", *measured]
             if measured
             else ["None were found: `sslight evaluate` had not measured these weights."]
         ),
@@ -102,11 +109,10 @@ def _stages(run: Path) -> list[_Stage]:
     """The trainings that led to the weights in a folder, the last one first, as far as their folders are there."""
     stages: list[_Stage] = []
     with suppress(ValueError):  # weights that come from elsewhere have no config.yaml
-        while len(stages) < _MOST_STAGES:
-            stages.append(_Stage(run, read_plain_settings(run / "config.yaml")))
-            if not (start := stages[-1].start):
-                break
-            run = run_folder_of(start)
+        before: Path | None = run.absolute()
+        while before is not None and before not in [stage.folder for stage in stages]:
+            stages.append(_Stage(before, read_plain_settings(before / "config.yaml")))
+            before = stages[-1].run_before
     return stages
 
 
@@ -143,9 +149,10 @@ def _row(*fields: Any) -> str:
 
 def _measured(result: Mapping[str, Any]) -> str:
     found, paths = result["accuracy"], result.get("data", {}).get("val", {}).get("paths")
-    top1 = "{:.1f} ({:.1f} – {:.1f})".format(found["top1"], *found["top1_interval"])
+    key, name = ("top1", "top-1") if "top1" in found else ("map", "mAP")
+    accuracy = "{} {:.1f} ({:.1f} – {:.1f})".format(name, found[key], *found[f"{key}_interval"])
     side = result.get("transform", {}).get("image_size", "")
-    return _row(result["protocol"], _names(paths), side, found["num_images"], top1)
+    return _row(result["protocol"], _names(paths), side, found["num_images"], accuracy)
 
 
 def _start(weights: str) -> str:
@@ -160,5 +167,6 @@ def _start(weights: str) -> str:
 
 
 def _names(paths: Any) -> str:
-    """Last parts of paths: where they lie on a machine is nobody's business."""
-    return ", ".join(Path(str(path)).name for path in paths or ())
+    """Last parts of paths and addresses: where they lie, and what signs an address, is nobody's business."""
+    plain = [str(path).partition("?")[0] if "://" in str(path) else str(path) for path in paths or ()]
+    return ", ".join(Path(path).name for path in plain)

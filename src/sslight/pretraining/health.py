@@ -87,7 +87,7 @@ _HIGHEST_RATE = {"adamw": 0.003, "sgd": 0.5, "lars": 10.0}  # peak rates above t
 
 _FLAT_MEASUREMENTS = 3  # that are needed to call an accuracy flat
 _LEAST_TOLD = 0.12  # of what DINO's targets could tell of their images
-_LEAST_SPREAD = 0.2  # of their mean, in ln K: 0.45 and more in runs that learned
+_LEAST_SPREAD = 0.2  # of their mean, where different targets for all images are 1: 0.7 and more in runs that learned
 
 
 def healthy_ranges(settings: PretrainSettings, *, rows: int) -> dict[str, tuple[float, float]]:
@@ -96,13 +96,14 @@ def healthy_ranges(settings: PretrainSettings, *, rows: int) -> dict[str, tuple[
     ``rows`` are the images that a process has in one forward pass.
     """
     most, classes = min(rows, _MAX_ROWS) - 1, settings.dino.head_output_dim
-    told = _LEAST_TOLD * math.log(min(classes, settings.views.num_global * rows)) / math.log(classes)
+    most_told = math.log(min(classes, settings.views.num_global * rows)) / math.log(classes)
+    told, spread = _LEAST_TOLD * most_told, _LEAST_SPREAD * most_told
     return {
         "feature_spread": (0.05, math.inf),
         "effective_rank": (min(0.3 * most, 15), math.inf),
         "data_wait_share": (-math.inf, 0.3),
         "teacher_entropy": (-math.inf, 1 - told),
-        "target_spread": (max(told, _LEAST_SPREAD), math.inf),
+        "target_spread": (spread, math.inf),
         "assignment_entropy": (-math.inf, 0.97),
     }
 
@@ -234,7 +235,7 @@ class HealthWatch:
                 f"the teacher's targets are nearly uniform (entropy {entropy:.3f} of ln K) and say little",
                 self._calmer(f"a lower dino.teacher_temp than {temp:.2g}, such as {temp / 2:.2g}, or milder views"),
             )
-        if share < _LEAST_TOLD or spread < _LEAST_SPREAD:
+        if share < _LEAST_TOLD or spread < self._healthy["target_spread"][0]:
             state: Literal["collapsed", "watch"] = "collapsed" if share < 0.06 else "watch"
             found = (
                 "the teacher's targets hardly differ between images "

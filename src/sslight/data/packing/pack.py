@@ -29,7 +29,7 @@ from sslight.data.sources.build import build_source
 from sslight.data.sources.h5.index import h5_index_path, write_h5_index
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
-from sslight.files import wait_for, write_whole
+from sslight.files import remove_partial_files, wait_for, write_whole
 
 Format = Literal["h5", "tar"]
 
@@ -134,6 +134,8 @@ def pack(
             for shard in finished_shards(work.done).values():
                 tally.add(shard)
             progress(tally.num_images, len(source))
+            if count == 1:  # nobody else writes here
+                remove_partial_files(work.content)
             _write(source, work, plan, workers, add, task)
             if number:
                 return _result(source, output, plan, tally, None)

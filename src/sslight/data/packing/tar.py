@@ -18,7 +18,7 @@ from sslight.data.sources.names import NameTable
 from sslight.data.sources.source import Source
 from sslight.data.sources.tar.index import CLASSES_MEMBER, ShardIndex, escaped, write_index
 from sslight.data.sources.tar.members import BLOCK
-from sslight.files import remove_partial_files, whole_file, write_whole
+from sslight.files import whole_file, write_whole
 
 BYTES_AN_IMAGE = 2 * BLOCK + BLOCK + BLOCK // 2
 """Headers of ``KEY.jpg`` and ``KEY.cls``, the label's block, and half a block of padding."""
@@ -45,8 +45,6 @@ def write_shards(
     Images are spread over the shards in one random order, the same every time, so that a reader of a few shards sees
     all classes. A shard is the same byte for byte, by however many processes it is written. Raises OSError.
     """
-    if task[1] == 1:  # nobody else writes here
-        remove_partial_files(folder)
     order = np.random.Generator(np.random.Philox(_ORDER_SEED)).permutation(len(source)).tolist()
     shards = [order[start : start + images_per_shard] for start in range(0, len(order), images_per_shard)]
     finished = finished_shards(done)

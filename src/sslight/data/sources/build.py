@@ -93,12 +93,22 @@ def source_notice(source: Source) -> str:
     return "; ".join(filter(None, words))
 
 
+def _in_windows(source: Source) -> bool:
+    match source:
+        case SubsetSource():
+            return _in_windows(source.whole)
+        case ConcatSource():
+            return any(map(_in_windows, source.parts))
+        case _:
+            return isinstance(source, ShardedTarSource)
+
+
 def masks_in_words(source: Source) -> str:
     """A sentence on images in folders called ``masks`` or alike that have another image's name.
 
     Empty without any, for more than 200,000 images, and for shards gone through in windows, which are not all opened.
     """
-    if len(source) > _MOST_NAMES or isinstance(source, ShardedTarSource):
+    if len(source) > _MOST_NAMES or _in_windows(source):
         return ""
     names = [source.name(index) for index in range(len(source))]
     in_masks = [not _MASK_FOLDERS.isdisjoint(name.lower().split("/")[:-1]) for name in names]

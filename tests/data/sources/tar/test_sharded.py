@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from sslight.data import (
     pack,
 )
 from sslight.data.sources.blocks import copy_shard, has_copies, shard_ends
+from sslight.data.sources.build import masks_in_words
 from sslight.data.sources.tar import remote, sharded
 from sslight.data.sources.tar.copies import ShardCopies
 from sslight.data.sources.tar.index import OpenFile
@@ -252,10 +254,26 @@ def test_a_copy_that_was_cut_short_is_made_again(far: str, own_cache: Path, monk
         patched.setattr("sslight.data.sources.tar.copies.write_table", killed)
         with pytest.raises(KeyboardInterrupt):
             source.copy_shard(1)
-    assert [path.suffix for path in own_cache.rglob("copies/*")] == [".partial"]
+    assert not list(own_cache.rglob("copies/*"))  # what failed takes no room
     source.copy_shard(1)
     assert sorted(path.suffix for path in own_cache.rglob("copies/*")) == [".index", ".tar"]
     assert sharded_source(far).read(1) == expected
+
+
+def test_a_disk_that_is_nearly_full_gets_no_copy(far: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = sharded_source(far)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=2**30 + 10))
+    with pytest.raises(OSError, match="there is no room for"):
+        source.copy_shard(1)
+    assert not list(own_cache.rglob("copies/*"))
+    assert len(source.read(1)) > 100
+
+
+def test_no_shard_is_opened_to_look_for_masks(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = build_source([str(packed)], labeled=False, blocks=BLOCKS)
+    monkeypatch.setattr(ShardedTarSource, "name", None)
+    assert not masks_in_words(SubsetSource(whole, np.arange(4)))
+    assert not masks_in_words(ConcatSource([whole, whole], ["a", "b"]))
 
 
 def test_two_windows_must_fit_into_the_copies(far: str) -> None:

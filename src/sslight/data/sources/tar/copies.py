@@ -1,8 +1,10 @@
 """Whole shards of a store on a disk of this machine."""
 
+import errno
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,13 +15,15 @@ from sslight.data.sources.tar.remote import RemoteFile
 
 _KIND = "copies"
 _PART = 2**24  # Bytes that are asked for at a time
+_LEFT_FREE = 2**30  # Bytes of the disk that copies never take
 
 
 class ShardCopies:
     """Copies of remote shards with their indexes in the user's cache, of ``budget`` bytes in all.
 
-    All processes of a machine share them, and one copies a shard for all. Those that were not used for longest go
-    first; who has one open may go on reading. A shard of which the store tells no version has no copy.
+    All processes of a machine share them, and one copies a shard for all. The least recently used are removed first,
+    also where the disk is nearly full; who has one open may go on reading. A shard of which the store tells no version
+    has no copy.
     """
 
     def __init__(self, budget: int) -> None:
@@ -45,27 +49,33 @@ class ShardCopies:
             if self.find(shard) is not None:  # another process made it meanwhile
                 partial.unlink(missing_ok=True)
                 return
-            self._make_room(shard.size)
-            os.truncate(descriptor, 0)
-            for start in range(0, shard.size, _PART):
-                part = memoryview(shard.read_at(start, _PART))
-                while part:
-                    part = part[os.write(descriptor, part) :]
-            beside = table_from(shard.beside(".index", is_table) or b"")
-            index = index_from(ShardIndex.from_table, beside, shard.size) or scan(partial)
-            write_table(index_path(path), index.table(shard.size))
-            partial.replace(path)
+            try:
+                os.truncate(descriptor, 0)
+                self._make_room(shard.size)
+                for start in range(0, shard.size, _PART):
+                    part = memoryview(shard.read_at(start, _PART))
+                    while part:
+                        part = part[os.write(descriptor, part) :]
+                beside = table_from(shard.beside(".index", is_table) or b"")
+                index = index_from(ShardIndex.from_table, beside, shard.size) or scan(partial)
+                write_table(index_path(path), index.table(shard.size))
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)  # or what failed would keep its room
 
     def _make_room(self, needed: int) -> None:
         # What a killed process left half copied goes like the rest, as the oldest.
         paths = [path for path in cache_folder(_KIND).glob("*") if path.suffix in (".tar", ".partial")]
         found = [(path.stat(), path) for path in paths]
         held = sum(status.st_size for status, _ in found)
+        budget = min(self.budget, held + shutil.disk_usage(cache_folder(_KIND)).free - _LEFT_FREE)
         for status, copy in sorted(found, key=lambda each: each[0].st_mtime_ns):
-            if held + needed > self.budget:
+            if held + needed > budget:
                 held -= status.st_size
                 copy.unlink(missing_ok=True)
                 index_path(copy).unlink(missing_ok=True)
+        if held + needed > budget:
+            raise OSError(errno.ENOSPC, f"there is no room for {needed:,} bytes", str(cache_folder(_KIND)))
 
     def _path(self, shard: RemoteFile) -> Path | None:
         if shard.version is None:
