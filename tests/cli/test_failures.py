@@ -11,6 +11,7 @@ import pytest
 
 import sslight
 from sslight.cli import main as commands
+from sslight.cli.failures import beside_the_first
 from sslight.cli.main import main
 from tests.conftest import TINY
 
@@ -180,3 +181,19 @@ def test_macos_is_told_to_be_untried(monkeypatch: pytest.MonkeyPatch, capsys: py
     out, err = capsys.readouterr()
     assert json.loads(out)
     assert err == "sslight: untried on macOS; should worker processes hang, set workers=0.\n"
+
+
+def test_a_process_beside_the_first_tells_its_own_errors_and_none_that_all_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    launched = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    for error, said in ((OSError("no room"), "sslight: process 1: no room\n"), (ValueError("num=0"), "")):
+        with pytest.raises(type(error)), beside_the_first(tmp_path / "result.csv"):
+            raise error
+        assert capfd.readouterr().err == said
+    (tmp_path / "result.csv").touch()
+    with pytest.raises(SystemExit) as end, beside_the_first(tmp_path / "result.csv"):
+        raise FileNotFoundError("a part has gone")
+    assert end.value.code == 0

@@ -7,10 +7,11 @@ import random
 import resource
 import shutil
 import signal
+import sys
 import tarfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -461,6 +462,29 @@ def test_the_first_process_writes_what_another_never_did_and_goes_on_alone(
     assert packed_together(0, images, tmp_path / "out") == 9
     with pytest.raises(ValueError, match=r"format=h5 is written by one process, and 2 were started: use format=tar"):
         pack(build_source([str(images)], labeled=True), tmp_path / "out.h5", format="h5", task=(0, 2))
+
+
+def test_a_slow_process_may_write_until_all_is_done_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_class_folders(tmp_path / "images", {"a": 5, "b": 4})
+    module = sys.modules["sslight.data.packing.pack"]
+    half, write_list = [], module.write_shard_list
+
+    def wait_in_vain(files: Sequence[Path]) -> None:
+        half.append(next((tmp_path / "out.packing").rglob("shard-000000.tar")).with_name(".shard-000001.tar.9.partial"))
+        half[0].touch()
+
+    def write_list_beside_it(*arguments: Any) -> None:
+        assert half[0].exists()
+        write_list(*arguments)
+
+    monkeypatch.setattr(module, "wait_for", wait_in_vain)
+    monkeypatch.setattr(module, "write_shard_list", write_list_beside_it)
+    assert packed_together(0, images, tmp_path / "out") == 9
+    assert half
+    assert not list((tmp_path / "out").glob(".*"))
+    assert not (tmp_path / "out.packing").exists()
 
 
 def test_each_of_several_processes_writes_every_nth_shard(tmp_path: Path) -> None:

@@ -255,8 +255,10 @@ def _finish(source: Source, output: Path, work: Work, plan: dict[str, Any], tall
         raise ValueError(
             f"{output} was created in the meantime and will not be replaced: move it and run the command again"
         )
+    if is_tar:
+        remove_partial_files(work.content)  # of a slow process, whose shards another one has written
     work.content.replace(output)
-    shutil.rmtree(work.folder)
+    shutil.rmtree(work.folder, ignore_errors=True)  # in which that process may still write
     return _result(source, output, plan, tally, listed if bad else None)
 
 
