@@ -196,6 +196,8 @@ def _measure(
     bank = build_source([str(train)], labeled=True)
     if images is not None:
         bank = SubsetSource(bank, select_subset(bank, images, 0))
+    if "data.subset" in settings:
+        bank = SubsetSource(bank, select_subset(bank, settings["data.subset"], 0))
     queries = build_source([str(val)], labeled=True)
     assert bank.labels is not None
     assert bank.classes is not None

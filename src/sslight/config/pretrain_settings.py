@@ -210,6 +210,10 @@ class PretrainSettings(fields.Section):
     or public ones: timm:NAME or hf-hub:OWNER/NAME, which are downloaded once.
     Unit: path or name. Try: runs/first; timm:resnet18."""
 
+    freeze_backbone_epochs: fields.NonNegativeFloat = 0
+    """Epochs in which only the head is trained, so that a new head does not spoil the loaded weights of init_from.
+    Unit: epochs, also fractions. Try: 0 for a new network; a tenth of the run with init_from."""
+
     devices: fields.Devices = "auto"
 
     precision: Annotated[Literal["32", "bf16", "16", "auto"], BeforeValidator(fields.as_text)] = "32"

@@ -151,7 +151,10 @@ class _Pretraining:
     def finish_gradients(self, step: int) -> None:
         if self._settings.optim.clip_grad is not None:
             clip_gradients(self._method.parameters(), self._settings.optim.clip_grad)
-        for parameter in self._method.frozen_parameters(values_at(step, self._settings, self._length)):
+        frozen = self._method.frozen_parameters(values_at(step, self._settings, self._length))
+        if step < self._length.in_steps(self._settings.freeze_backbone_epochs):
+            frozen = [*frozen, *self._method.backbone.parameters()]
+        for parameter in frozen:
             parameter.grad = None  # removed, not zeroed: the optimizer then leaves it alone altogether
 
 
