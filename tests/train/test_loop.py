@@ -455,6 +455,7 @@ def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
     tiny: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: False)
+    monkeypatch.setattr(cpu_layers, "onednn_computes_bf16", lambda: False)
     run_pretraining(tiny(steps=2, precision="bf16"))
     assert capsys.readouterr().err.count("precision=bf16 is several times slower than 32") == 1
     monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: True)

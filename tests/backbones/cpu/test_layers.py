@@ -144,7 +144,7 @@ def _chain(function: Any) -> str:
 def test_attention_in_bf16_is_as_near_to_float32_as_pytorchs(
     arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: True)
+    monkeypatch.setattr(cpu_layers, "onednn_computes_bf16", lambda: True)
     torch.manual_seed(0)
     plain = Attention(96, num_heads=3, qkv_bias=True, **arguments)
     adopted = copy.deepcopy(plain)
@@ -183,7 +183,7 @@ def test_attention_outside_bf16_is_timms() -> None:
 def test_attention_over_many_tokens_or_with_a_mask_stays_pytorchs(
     tokens: int, has_mask: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda: True)
+    monkeypatch.setattr(cpu_layers, "onednn_computes_bf16", lambda: True)
     plain = Attention(24, num_heads=3)
     adopted = copy.deepcopy(plain)
     adopt_cpu_layers(adopted)

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from sslight.backbones import adopt_cpu_layers, build_backbone
 from sslight.backbones.cpu import layers as cpu_layers
 from sslight.backbones.cpu import small_maps
-from sslight.backbones.cpu.small_maps import bf16_is_fast_on_cpu, convolve, gains_as_product
+from sslight.backbones.cpu.small_maps import (
+    bf16_is_fast_on_cpu,
+    convolve,
+    gains_as_product,
+    onednn_computes_bf16,
+)
 
 # kernel, stride, height, width
 CASES = [
@@ -44,7 +49,7 @@ def test_values_and_gradients_are_those_of_the_convolution_in_double_precision_t
         assert exact is not None
         assert ours.shape == exact.shape
         # One rounding, 2^-9 at most; more where PyTorch's own convolutions stand in for oneDNN's in some of these.
-        assert (ours - exact).norm() < (0.003 if bf16_is_fast_on_cpu() else 0.006) * exact.norm()
+        assert (ours - exact).norm() < (0.003 if onednn_computes_bf16() else 0.006) * exact.norm()
     assert x.grad is not None
     assert x.grad.dtype is torch.float32
 
@@ -71,7 +76,7 @@ def test_a_second_backward_pass_adds_to_the_gradient() -> None:
 
 @pytest.fixture
 def bf16_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(small_maps, "bf16_is_fast_on_cpu", lambda: True)
+    monkeypatch.setattr(small_maps, "onednn_computes_bf16", lambda: True)
 
 
 @pytest.mark.usefixtures("bf16_is_fast")
@@ -129,3 +134,18 @@ def test_a_network_gives_in_bfloat16_what_it_gave_with_pytorchs_convolutions(
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
     assert sorted(calls) == [2, 2, 2, 4, 4, 4, 4, 4, 8, 8, 16]
     assert (gradients[1] - gradients[0]).norm() < 0.03 * gradients[0].norm()
+
+
+@pytest.mark.parametrize(
+    ("instructions", "fast"), [((False, False), False), ((True, False), True), ((False, True), True)]
+)
+def test_avx512_alone_does_not_make_bf16_fast(
+    instructions: tuple[bool, bool], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small_maps, "onednn_computes_bf16", lambda: True)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for name, has in zip(("avx512_bf16", "amx_tile"), instructions, strict=True):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda has=has: has)
+    assert bf16_is_fast_on_cpu() == fast
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert bf16_is_fast_on_cpu()

@@ -79,7 +79,8 @@ def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
 ) -> None:
     data = coco_folder(tmp_path / "coco")
     for fast, warnings in ((False, 1), (True, 0)):
-        monkeypatch.setattr(cpu_layers, "bf16_is_fast_on_cpu", lambda fast=fast: fast)
+        for name in ("bf16_is_fast_on_cpu", "onednn_computes_bf16"):
+            monkeypatch.setattr(cpu_layers, name, lambda fast=fast: fast)
         run_few_weights(data, tmp_path / f"fast {fast}", total_steps=2, precision="bf16")
         assert capsys.readouterr().err.count("precision=bf16 is several times slower than 32") == warnings
 

@@ -11,7 +11,12 @@ from timm.layers import Attention as TimmAttention
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from sslight.backbones.cpu.small_maps import bf16_is_fast_on_cpu, convolve, gains_as_product
+from sslight.backbones.cpu.small_maps import (
+    bf16_is_fast_on_cpu,
+    convolve,
+    gains_as_product,
+    onednn_computes_bf16,
+)
 
 _SMALLEST_PRODUCT = 1 << 20  # multiplications; below, the cost is that of calling
 _MOST_TOKENS = 512  # with 3 heads the map of a layer is then 1.5 MiB an image
@@ -106,13 +111,13 @@ def slow_precision(precision: str, device: torch.device) -> str | None:
     """A sentence if a precision costs time on this device instead of saving it.
 
     Measured on an AMD EPYC with AVX2 only: steps in bf16 took 5 times (RegNetX-200MF) to 10 times (MobileNetV2) as long
-    as in float32.
+    as in float32; with AVX-512 but no instructions for bf16, 1.2 to 1.4 times.
     """
     if precision != "bf16" or device.type != "cpu" or bf16_is_fast_on_cpu():
         return None
     return (
-        "warning: precision=bf16 is several times slower than 32 on this processor, which lacks the vector "
-        "instructions for it (on x86: AVX-512): set precision=32."
+        f"warning: precision=bf16 is {'' if onednn_computes_bf16() else 'several times '}slower than 32 on this "
+        "processor, which lacks the instructions for it (on x86: avx512_bf16 or amx_bf16): set precision=32."
     )
 
 
@@ -180,7 +185,7 @@ class Attention(TimmAttention):  # type: ignore[misc]  # timm has no type inform
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """``[B, N, D]`` → ``[B, N, D]``."""
         is_plain = attn_mask is None and not is_causal and x.shape[1] <= _MOST_TOKENS
-        if not (is_plain and _bf16_on_cpu(x) and bf16_is_fast_on_cpu()):
+        if not (is_plain and _bf16_on_cpu(x) and onednn_computes_bf16()):
             return super().forward(x, attn_mask, is_causal)  # type: ignore[no-any-return]
         parts = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         query, key, value = parts.unbind()
