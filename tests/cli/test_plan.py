@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from sslight.api import plan as planning
+from sslight.backbones import build_backbone, save_backbone
 from sslight.cli.main import main
 from sslight.config import flat_settings, load_recipe, parse_assignments, to_yaml
 from sslight.train import RunFolder
@@ -70,6 +72,30 @@ def test_a_plan_is_printed_saved_and_runs_nothing(
     assert plan["settings"]["precision"] in ("32", "bf16")  # what it counts with, and what the run will do
     assert {"setting", "value", "because"} == set(plan["choices"][0])
     assert load_recipe(str(saved)).model_dump(mode="json") == plan["settings"]
+
+
+def test_a_plan_goes_on_from_weights_with_their_network_and_normalization(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    half = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    weights = tmp_path / "weights.safetensors"
+    save_backbone(build_backbone("test_resnet"), weights, name="test_resnet", image_size=32, patch_size=None, **half)
+    small = [word for word in SMALL if not word.startswith("backbone")]
+    words = ["plan", "synthetic:40", f"init_from={weights}", *small, "--json"]
+    plan = json.loads(sslight(monkeypatch, capsys, *words)[0])
+    assert plan["settings"]["backbone"] == "test_resnet"
+    assert plan["settings"]["views"]["mean"] == half["mean"]
+    assert plan["settings"]["freeze_backbone_epochs"] > 0
+    _, said = sslight(monkeypatch, capsys, *words, "backbone=resnet18", code=2)
+    assert "is of backbone=test_resnet: set that" in said
+    bare = tmp_path / "bare.safetensors"
+    network = "test_vit"  # of which timm's weights have other means than ImageNet's
+    save_file(build_backbone(network).state_dict(), bare)
+    words[2] = f"init_from={bare}"
+    assert "does not say of which network it is: set backbone=NAME" in sslight(monkeypatch, capsys, *words, code=2)[1]
+    plan = json.loads(sslight(monkeypatch, capsys, *words, f"backbone={network}", "views.local_size=16")[0])
+    assert plan["settings"]["views"]["mean"] == [0.485, 0.456, 0.406]
+    assert "does not say its views.mean: timm's weights of test_vit have [0.5, 0.5, 0.5]" in " ".join(plan["notes"])
 
 
 @pytest.mark.parametrize(

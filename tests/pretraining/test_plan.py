@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sslight.backbones import build_backbone
+from sslight.backbones import BackboneInfo, build_backbone
 from sslight.config import load_recipe
 from sslight.data import Glance
 from sslight.pretraining.memory import (
@@ -116,16 +116,36 @@ def test_a_vit_gets_views_of_whole_patches() -> None:
 
 def test_a_vit_cuts_its_views_into_as_many_patches_as_published() -> None:
     small = Glance(25_000, short_side=199, megapixels=0.04)
-    for images, given, patch, side in (
-        (TINY_IMAGENET, {}, 4, 64),
-        (PHOTOS, {}, 8, 128),
-        (small, {}, 8, 128),
-        (PHOTOS, {"init_from": "weights.pth"}, 16, 128),
+    weights = BackboneInfo("vit_tiny", 224, 16, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    for images, start, patch, side in (
+        (TINY_IMAGENET, None, 4, 64),
+        (PHOTOS, None, 8, 128),
+        (small, None, 8, 128),
+        (PHOTOS, weights, 16, 128),
     ):
-        settings, _ = choose(images, LAPTOP, {"backbone": "vit_tiny", **given}, patch=16)
+        settings, _ = choose(images, LAPTOP, {"backbone": "vit_tiny"}, patch=16, start=start)
         assert (settings.patch_size, settings.views.global_size) == (patch, side)
     settings, _ = choose(PHOTOS, LAPTOP, {"backbone": "vit_small_patch14_dinov2", "method": "moco"}, patch=14)
     assert (settings.views.global_size, settings.views.local_size) == (126, 70)
+
+
+@pytest.mark.parametrize("method", ["dino", "swav", "moco"])
+def test_loaded_weights_are_kept_from_being_lost(method: str) -> None:
+    half = (0.5, 0.5, 0.5)
+    start = BackboneInfo("tf_efficientnet_lite0", 224, None, mean=half, std=half)
+    given = {"method": method, "init_from": "weights.safetensors"}
+    settings, choices = choose(TINY_IMAGENET, LAPTOP, given, start=start)
+    new, _ = choose(TINY_IMAGENET, LAPTOP, {"method": method})
+    assert (settings.backbone, settings.views.mean, settings.views.std) == (start.name, half, half)
+    assert (settings.lr, settings.optim.min_lr) == (pytest.approx(new.lr / 10), pytest.approx(new.optim.min_lr / 10))
+    assert settings.freeze_backbone_epochs == pytest.approx(settings.epochs / 10)
+    assert "init" not in {choice.setting for choice in choices}
+
+
+def test_what_timm_says_of_a_network_is_not_taken_for_what_a_file_says() -> None:
+    start = BackboneInfo("vit_tiny", 224, 16, mean=(0.5,) * 3, std=(0.5,) * 3, notes={"normalization": "as timm says"})
+    settings, _ = choose(TINY_IMAGENET, LAPTOP, {"init_from": "weights.pth"}, patch=16, start=start)
+    assert settings.views.mean == (0.485, 0.456, 0.406)
 
 
 @pytest.mark.parametrize(

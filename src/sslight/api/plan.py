@@ -13,8 +13,15 @@ from typing import Any
 import torch
 
 from sslight.api.bench import StepSpeed, step_speed
-from sslight.backbones import is_public, patch_side
-from sslight.config import PretrainSettings, build_settings, load_recipe, read_recipe, to_yaml
+from sslight.backbones import (
+    BackboneInfo,
+    build_backbone,
+    is_public,
+    load_backbone_weights,
+    open_weights,
+    patch_side,
+)
+from sslight.config import PretrainSettings, ViewSettings, build_settings, load_recipe, read_recipe, to_yaml
 from sslight.config.fields import expanded
 from sslight.config.overrides import flatten
 from sslight.config.plain_yaml import parse_settings
@@ -34,6 +41,7 @@ from sslight.train import TrainingStopped
 from sslight.train.devices import fast_precision, launcher, place
 from sslight.train.memory import free_memory
 from sslight.train.run_folder import RunFolder
+from sslight.train.run_weights import weights_in
 
 PLANNED = "SSLIGHT_PLANNED_SETTINGS"
 """The settings that ``auto`` has just fitted into the memory, as YAML, for all processes of a run."""
@@ -83,7 +91,9 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
     if given.get("precision") == "auto":
         del given["precision"]  # which is the plan's to choose
     _check_hours(given, hours)
-    settings = build_settings(read_recipe("dino_cnn_sslight_64").values | _yet_to_choose(given), given)
+    start, notes = _start(given)
+    known = given if start is None else {"backbone": start.name, **given}
+    settings = build_settings(read_recipe("dino_cnn_sslight_64").values | _yet_to_choose(known), known)
     if launcher():
         raise ValueError(
             f"auto would plan in each process that {launcher()} started: plan once before, with "
@@ -96,7 +106,22 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
     source = build_training_source(settings.data, labeled=settings.probe.linear)
     check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
     images, machine = glance(source, max_pixels=settings.data.max_pixels), _machine(settings.devices)
-    return _Planner(source, images, machine, given, hours, begun, _num_measured(settings)).plan()
+    return _Planner(source, images, machine, given, hours, begun, _num_measured(settings), start, notes).plan()
+
+
+def _start(given: Mapping[str, Any]) -> tuple[BackboneInfo | None, list[str]]:
+    """What is known of the weights in ``init_from``, which are tried in the network, and what to look at."""
+    if not given.get("init_from"):
+        return None, []
+    weights = weights_in(str(given["init_from"]))
+    start = open_weights(weights, backbone=given.get("backbone")).info
+    if start is None:
+        raise ValueError(f"init_from={weights} does not say of which network it is: set backbone=NAME.")
+    patch = given.get("patch_size", start.patch_size)
+    backbone, usual = build_backbone(given.get("backbone", start.name), patch_size=patch), ViewSettings()
+    mean, std = (given.get(f"views.{part}", getattr(usual, part)) for part in ("mean", "std"))
+    unsure = {"mean": mean, "std": std} if start.assumes_normalization else {}
+    return start, load_backbone_weights(backbone, weights, name=given.get("backbone"), **unsure)
 
 
 def _yet_to_choose(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,9 +181,12 @@ class _Planner:
     hours: float | None
     begun: float
     measured: int
+    start: BackboneInfo | None
+    notes: list[str]
 
     def __post_init__(self) -> None:
-        self.patch = patch_side(self.given.get("backbone", "mobilenet_v2"), self.given.get("patch_size"))
+        name = self.given.get("backbone", "mobilenet_v2") if self.start is None else self.start.name
+        self.patch = patch_side(name, self.given.get("patch_size"))
         self.memory: dict[int, Memory] = {}  # by the pixels of an image's views, all that changes in it from here on
 
     def plan(self) -> Plan:
@@ -185,7 +213,9 @@ class _Planner:
 
     def _fitted(self, budget: Budget | None) -> tuple[PretrainSettings, list[Choice], Memory]:
         """Settings and reasons, with which the run fits into free memory."""
-        decide = partial(choose, self.images, self.machine, self.given, patch=self.patch, budget=budget)
+        decide = partial(
+            choose, self.images, self.machine, self.given, patch=self.patch, budget=budget, start=self.start
+        )
         settings, choices = decide()
         memory = self.memory.get(_pixels(settings)) or predict_memory(settings, self.machine.device)
         self.memory[_pixels(settings)] = memory
@@ -243,7 +273,7 @@ class _Planner:
         return Budget(self.hours, max(left - once, 0.0) / slower, per_image / _pixels(settings))
 
     def _notes(self, settings: PretrainSettings, speed: StepSpeed, steps: int) -> list[str]:
-        images, notes = self.images, []
+        images, notes = self.images, [*self.notes]
         if steps < _FEWEST_STEPS:
             notes.append(f"{steps:,} steps are too few to learn much: 2,000 drawn images needed 500 with a ResNet-10-T")
         paths = " ".join(settings.data.train)

@@ -163,7 +163,9 @@ def _pretrain_together(
         if settings.init_from is not None and not run.continues:
             weights = weights_in(str(settings.init_from))
             for network in method.networks.values():
-                said = load_backbone_weights(network, weights, mean=settings.views.mean, std=settings.views.std)
+                said = load_backbone_weights(
+                    network, weights, name=settings.backbone, mean=settings.views.mean, std=settings.views.std
+                )
             if fabric.is_global_zero:
                 print(f"init_from={weights}:", "; ".join(said) or "all weights fit", file=sys.stderr)
         source, probe = _sources(settings, placement)

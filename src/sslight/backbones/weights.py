@@ -49,6 +49,11 @@ class BackboneInfo:
     num_features: int | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def assumes_normalization(self) -> bool:
+        """Whether ``mean`` and ``std`` are only what timm says of the network."""
+        return _ASSUMED in self.notes
+
     def to_build(self) -> dict[str, Any]:
         """What :func:`save_backbone` takes of it."""
         return {name: value for name, value in vars(self).items() if name != "num_features"}
@@ -221,17 +226,18 @@ def load_backbone_weights(
     path: str | Path,
     *,
     network: str = "student",
+    name: str | None = None,
     mean: Iterable[float] | None = None,
     std: Iterable[float] | None = None,
 ) -> list[str]:
     """Put the weights of a file into a backbone, in place, matched by name and shape.
 
     ``path`` and ``network`` are those of :func:`load_backbone`. ``mean`` and ``std``, by which the input will be
-    normalized, are compared with what the file says. Returns what was left out or changed, or is to be looked at:
-    sentences without a full stop. Raises ValueError as :func:`load_backbone`, or if weights are missing, left over or
-    of another shape (they are listed; ``backbone`` is unchanged).
+    normalized, are compared with what the file says, or else timm of the network ``name``. Returns what was left out or
+    changed, or is to be looked at: sentences without a full stop. Raises ValueError as :func:`load_backbone`, or if
+    weights are missing, left over or of another shape (they are listed; ``backbone`` is unchanged).
     """
-    file = open_weights(path)
+    file = open_weights(path, backbone=name)
     try:
         notes = file.load_into(backbone, network)
     except ValueError as error:
@@ -239,11 +245,14 @@ def load_backbone_weights(
             raise
         text = str(error).rstrip(".")
         raise ValueError(f"{text}; {path} is of backbone={file.info.name}: set that, or give other weights.") from None
-    if file.info is not None and _ASSUMED not in file.info.notes:
-        for name, values in (("mean", mean), ("std", std)):
-            theirs = getattr(file.info, name)
+    if file.info is not None:
+        for setting, values in (("mean", mean), ("std", std)):
+            theirs = getattr(file.info, setting)
             if values is not None and any(abs(a - b) > 1e-3 for a, b in zip(values, theirs, strict=True)):
-                notes.append(f"{file.source} was trained with views.{name}={[*theirs]}, this run has {[*values]}")
+                said = f"was trained with views.{setting}={[*theirs]}"
+                if file.info.assumes_normalization:
+                    said = f"does not say its views.{setting}: timm's weights of {file.info.name} have {[*theirs]}"
+                notes.append(f"{file.source} {said}, this run has {[*values]}")
     return notes
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sslight.config import PretrainSettings, build_settings, read_recipe
+from sslight.backbones import BackboneInfo
+from sslight.config import PretrainSettings, ViewSettings, build_settings, read_recipe
 from sslight.data import Glance
 
 _SHORT_STEPS = 8_000  # what the _64 forms were made for, by measurement
@@ -23,6 +24,12 @@ _LEAST_SHARE = 0.01  # of the images, that a run on a part of them is proposed f
 _BATCHES = {1_000_000: 1024, 100_000: 256, 10_000: 128}  # by number of images, from which on
 _WANTED_IMAGES = {1e3: 2e6, 1e4: 8e6, 1e5: 2e7, 1.28e6: 2.56e8}
 """Images that a long run sees, all epochs together, by the number that there are."""
+
+_OF_THE_START = "that of the weights in init_from"
+_KEPT_SHARE = 0.1
+"""Of a new network's rate, for one that goes on from loaded weights."""
+_HEAD_ALONE = 0.1
+"""Share of such a run in which only the head is trained."""
 
 _RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4), "lars": (0.48, 1e-6)}
 """Rate for 256 images and weight decay of an optimizer that takes the place of the recipe's."""
@@ -146,6 +153,7 @@ def choose(
     patch: int | None = None,
     budget: Budget | None = None,
     fitted: Mapping[str, Choice] = MappingProxyType({}),
+    start: BackboneInfo | None = None,
 ) -> tuple[PretrainSettings, list[Choice]]:
     """Settings for these images on this machine, and the reasons; what is ``given`` (dotted names) stays as it is.
 
@@ -155,11 +163,12 @@ def choose(
         patch: Side of the backbone's patches in px, or None if it has none.
         budget: The time allowed; None without a limit.
         fitted: What :func:`fit` found, by setting.
+        start: What is known of the weights of ``init_from``.
 
     Raises:
         ValueError: ``given`` breaks a rule, or the hours are too few for one epoch.
     """
-    return _Rules(images, machine, given, patch, budget, fitted).settings()
+    return _Rules(images, machine, given, patch, budget, fitted, start).settings()
 
 
 @dataclass
@@ -170,6 +179,7 @@ class _Rules:
     patch: int | None
     budget: Budget | None
     fitted: Mapping[str, Choice]
+    start: BackboneInfo | None
 
     def __post_init__(self) -> None:
         self.choices: list[Choice] = []
@@ -183,15 +193,15 @@ class _Rules:
         self.published = read_recipe(self.recipe.removesuffix("_64")).values
         self.short = read_recipe(f"{self.method}_{family}_sslight_64").values
         if self.patch and "patch_size" in self.base and "patch_size" not in self.given:
-            self._patches(self.patch)
+            self._patches()
         self.patch = self.patch and self.given.get("patch_size", self.patch)
         if self.patch and "views.global_size" not in self.given:
             self.side = max(1, round(self.side / self.patch)) * self.patch
 
-    def _patches(self, own: int) -> None:
+    def _patches(self) -> None:
         """Patches that cut a global view into about 14 × 14, or those of the weights that the run starts from."""
-        if self.given.get("init_from"):
-            self.patch = self._add("patch_size", own, "that of the initial weights")
+        if self.start is not None and self.start.patch_size is not None:
+            self.patch = self._add("patch_size", self.start.patch_size, _OF_THE_START)
         else:
             self.patch = min((4, 8, 16), key=lambda side: abs(math.log(self.side / side / 14)))
             self._add("patch_size", self.patch, "about 14 × 14 patches in a global view, as published")
@@ -201,6 +211,8 @@ class _Rules:
         self._views()
         self._rates()
         {"dino": self._dino, "swav": self._swav, "moco": self._moco}[self.method]()
+        if self.start is not None:
+            self._continue(self.start)
         self._machine()
         start = Choice("recipe", self.recipe, "the closest one; the settings below differ from it")
         length = {"epochs": None, "steps": None}  # the recipe's gives way
@@ -292,7 +304,7 @@ class _Rules:
             self._add("views.solarize_prob", [0.0, 0.0], "inverting intensities changes their meaning")
         else:
             self._take(self.is_long, "views.grayscale_prob", "views.solarize_prob")
-        if not self.given.get("init_from"):
+        if self.start is None:
             form, why = ("standard", "as published") if self.is_long else ("smooth", "MobileNets in short runs")
             self._add("init", form, why)
 
@@ -310,6 +322,8 @@ class _Rules:
             lr, low, why = _LARS_PEAK * 256 / self.batch, _LARS_PEAK / 100, "a peak of 1.0, as measured with LARS"
         elif optimizer == "adamw" and not self.is_long:
             lr, why = self.short["lr"], "as measured in short runs on few images"
+        if self.start is not None:
+            lr, low, why = lr * _KEPT_SHARE, low * _KEPT_SHARE, "a tenth of a new network's, as measured"
         lr = self._add("lr", float(f"{lr:.4g}"), why)
         low = min(low, lr * self.batch / 25_600)
         self._add("optim.min_lr", float(f"{low:.3g}"), "as published, or a hundredth of the peak")
@@ -320,6 +334,15 @@ class _Rules:
         self._add("optim.warmup_epochs", float(f"{warm / self.steps_per_epoch:.3g}"), why)
         if self.method == "swav" and optimizer == own:
             self._take(self.is_long, "optim.warmup_start")
+
+    def _continue(self, start: BackboneInfo) -> None:
+        """What keeps loaded weights from being lost."""
+        self._add("backbone", start.name, _OF_THE_START)
+        for setting, its, usual in (("mean", start.mean, ViewSettings().mean), ("std", start.std, ViewSettings().std)):
+            if its != usual and not start.assumes_normalization:
+                self._add(f"views.{setting}", list(its), _OF_THE_START)
+        alone = float(f"{_HEAD_ALONE * self.epochs:.3g}")
+        self._add("freeze_backbone_epochs", alone, "the new head learns first, so that it does not spoil them")
 
     def _dino(self) -> None:
         many = self.images.num_images >= _SMALL_SET
