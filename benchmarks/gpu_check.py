@@ -30,7 +30,8 @@ import torch.distributed as dist
 
 import sslight
 from sslight.methods import DINO
-from sslight.train import TrainingStopped, devices, load_checkpoint
+from sslight.train import TrainingStopped, load_checkpoint
+from sslight.train.machine import devices
 
 HERE = Path(__file__).parent
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from sslight.api.bench import step_speed
 from sslight.config import PretrainSettings, load_recipe
 from sslight.data import SyntheticSource
 from sslight.pretraining.memory import Mode, predict_memory
+from sslight.pretraining.speed import step_speed
 from sslight.train import place
 
 RUNS = {"mobilenet_v2": (16, 32, 64), "resnet18": (32, 64, 128), "vit_tiny": (4, 8, 16)}

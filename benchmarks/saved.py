@@ -22,7 +22,7 @@ from sslight.backbones.recomputing import pack, unpack
 from sslight.config import PretrainSettings, load_recipe
 from sslight.methods import Method, build_method
 from sslight.pretraining.schedule import RunLength, values_at
-from sslight.train.memory import keep_freed_memory
+from sslight.train.machine.memory import keep_freed_memory
 
 MODES: dict[str, Any] = {"PyTorch's ReLU6": False, "false": False, "norms": "norms", "true": True}
 

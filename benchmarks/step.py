@@ -32,7 +32,7 @@ from sslight.config import PretrainSettings, load_recipe, parse_assignments
 from sslight.data import SyntheticSource, decode
 from sslight.methods import DINO, StepValues, build_method
 from sslight.optim import build_optimizer, parameter_groups, set_rates
-from sslight.train.memory import keep_freed_memory
+from sslight.train.machine.memory import keep_freed_memory
 from sslight.views import ViewBatch, build_multi_crop, collate, normalize
 
 SIDES = {"original": torch.float32, "sslight float32": torch.float32, "sslight bf16": torch.bfloat16}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sslight.api.evaluate import evaluate_backbone
     from sslight.api.export import export_backbone
     from sslight.api.finetune import FinetuneResult, finetune
-    from sslight.api.plan import Plan, plan
+    from sslight.api.plan import plan
     from sslight.api.predict import Embeddings, Predictions, embed, predict
     from sslight.api.pretrain import PretrainResult, pretrain
     from sslight.api.report import report_runs
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sslight.evaluate import DetectionResult, EvaluationResult, knn_classify
     from sslight.methods import dino_loss, moco_loss, sinkhorn, swav_loss, update_center
     from sslight.optim import LARS, cosine_schedule
+    from sslight.pretraining.planner import Plan
     from sslight.report.page import PageResult
     from sslight.train import Callback
     from sslight.views import MultiCrop
@@ -36,7 +37,7 @@ _HOMES = {
     "sslight.api.evaluate": ["evaluate_backbone"],
     "sslight.api.export": ["export_backbone"],
     "sslight.api.finetune": ["FinetuneResult", "finetune"],
-    "sslight.api.plan": ["Plan", "plan"],
+    "sslight.api.plan": ["plan"],
     "sslight.api.predict": ["Embeddings", "Predictions", "embed", "predict"],
     "sslight.api.pretrain": ["PretrainResult", "pretrain"],
     "sslight.api.report": ["report_runs"],
@@ -46,6 +47,7 @@ _HOMES = {
     "sslight.evaluate": ["DetectionResult", "EvaluationResult", "knn_classify"],
     "sslight.methods": ["dino_loss", "moco_loss", "sinkhorn", "swav_loss", "update_center"],
     "sslight.optim": ["LARS", "cosine_schedule"],
+    "sslight.pretraining.planner": ["Plan"],
     "sslight.report.page": ["PageResult"],
     "sslight.train": ["Callback"],
     "sslight.views": ["MultiCrop"],

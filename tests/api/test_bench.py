@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sslight.api import bench as benchmark
-from sslight.api.bench import bench_loader, bench_step, loader_bottleneck, step_bottleneck, step_speed
+from sslight.api.bench import bench_loader, bench_step
 from sslight.config import PretrainSettings, load_recipe
 from sslight.data import SyntheticSource
+from sslight.pretraining import speed as benchmark
+from sslight.pretraining.speed import loader_bottleneck, step_bottleneck, step_speed
 from sslight.train import Placement
 from tests.conftest import TINY
 

@@ -12,6 +12,7 @@ from sslight.api import plan as planning
 from sslight.backbones import build_backbone, save_backbone
 from sslight.cli.main import main
 from sslight.config import flat_settings, load_recipe, parse_assignments, to_yaml
+from sslight.pretraining import planner
 from sslight.train import RunFolder
 
 TRAIN = "data.train=synthetic:40"
@@ -23,7 +24,7 @@ SMALL = [
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_CALIBRATION_SECONDS", 0.1)
+    monkeypatch.setattr(planner, "_CALIBRATION_SECONDS", 0.1)
     monkeypatch.delenv("SSLIGHT_PLANNED_SETTINGS", raising=False)
 
 
@@ -77,14 +78,16 @@ def test_a_plan_is_printed_saved_and_runs_nothing(
 def test_a_plan_goes_on_from_weights_with_their_network_and_normalization(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    half = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    half = [0.5, 0.5, 0.5]
     weights = tmp_path / "weights.safetensors"
-    save_backbone(build_backbone("test_resnet"), weights, name="test_resnet", image_size=32, patch_size=None, **half)
+    save_backbone(
+        build_backbone("test_resnet"), weights, name="test_resnet", image_size=32, patch_size=None, mean=half, std=half
+    )
     small = [word for word in SMALL if not word.startswith("backbone")]
     words = ["plan", "synthetic:40", f"init_from={weights}", *small, "--json"]
     plan = json.loads(sslight(monkeypatch, capsys, *words)[0])
     assert plan["settings"]["backbone"] == "test_resnet"
-    assert plan["settings"]["views"]["mean"] == half["mean"]
+    assert plan["settings"]["views"]["mean"] == half
     assert plan["settings"]["freeze_backbone_epochs"] > 0
     _, said = sslight(monkeypatch, capsys, *words, "backbone=resnet18", code=2)
     assert "is of backbone=test_resnet: set that" in said

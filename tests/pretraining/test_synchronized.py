@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from sslight.api.pretrain import run_pretraining
 from sslight.pretraining import task
-from sslight.train.checkpoints import load_checkpoint
+from sslight.train.record.checkpoints import load_checkpoint
 from tests.conftest import tiny_settings
 from tests.pretraining.synchronized import convert
 from tests.processes import in_two

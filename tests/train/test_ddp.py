@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sslight.train import build_fabric, place
-from sslight.train.distributed import host_group
+from sslight.train.machine.distributed import host_group
 from sslight.train.processes import agreed
 from tests.conftest import tiny_settings
 from tests.processes import in_two

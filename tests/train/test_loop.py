@@ -17,7 +17,8 @@ from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe, recipe_names
 from sslight.data import SyntheticSource, pack
 from sslight.pretraining import task
-from sslight.train import TrainingStopped, checkpoints, load_checkpoint, loop
+from sslight.train import TrainingStopped, load_checkpoint, loop
+from sslight.train.record import checkpoints
 from tests.conftest import tiny_settings
 
 Settings = Callable[..., PretrainSettings]
@@ -437,7 +438,7 @@ def test_compiled_backbones_have_a_static_graph_for_each_size_of_each_networks_v
         return compile_(function, dynamic=dynamic, backend=count)
 
     monkeypatch.setattr(torch, "compile", compiled)
-    monkeypatch.setattr("sslight.train.devices.compilation_gains_nothing", lambda placement: False)
+    monkeypatch.setattr("sslight.train.machine.devices.compilation_gains_nothing", lambda placement: False)
     run_pretraining(tiny(backbone=backbone, compile="reduce-overhead", data__val=["synthetic:13:val"], steps=2))
     assert modes == ["reduce-overhead"] * 2
     assert graphs == [True] * 3  # the student's global and local views, the teacher's global ones; none to measure
@@ -465,7 +466,7 @@ def test_bf16_is_warned_of_where_the_processor_is_slow_at_it(
 def test_what_is_left_to_the_program_is_chosen_and_said(
     tiny: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sslight.train.devices.bf16_is_fast_on_cpu", lambda: False)
+    monkeypatch.setattr("sslight.train.machine.devices.bf16_is_fast_on_cpu", lambda: False)
     result = run_pretraining(tiny(steps=2, precision="auto", grad_checkpointing="auto"))
     said = capsys.readouterr().err
     assert "precision=32: bf16 is slow on this processor" in said

@@ -11,7 +11,7 @@ from sslight.api.pretrain import run_pretraining
 from sslight.config import PretrainSettings
 from sslight.methods.dino import DINO
 from sslight.train import load_checkpoint
-from sslight.train.memory import OutOfMemory, memory_in_words
+from sslight.train.machine.memory import OutOfMemory, memory_in_words
 
 TOO_MUCH = 2**50
 

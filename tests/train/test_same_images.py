@@ -12,7 +12,7 @@ from sslight.api.pretrain import run_pretraining
 from sslight.config import PretrainSettings
 from sslight.data import build_source, pack
 from sslight.train import load_checkpoint, loop
-from sslight.train.checkpoints import save_checkpoint
+from sslight.train.record.checkpoints import save_checkpoint
 from sslight.train.task import TrainingStopped
 
 Settings = Callable[..., PretrainSettings]

@@ -13,8 +13,8 @@ from sslight.evaluate.detection.measure import measure_detection
 from sslight.evaluate.detection.task import build_detection_task, prepare_detection
 from sslight.evaluate.results import remark_on
 from sslight.train import RunFolder, build_fabric, place, train, weights_in
-from sslight.train.devices import synchronize_batch_norm
-from sslight.train.progress import Progress
+from sslight.train.machine.devices import synchronize_batch_norm
+from sslight.train.record.progress import Progress
 
 
 def detect(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> DetectionResult | None:

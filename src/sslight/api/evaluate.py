@@ -9,7 +9,7 @@ from sslight.data import available_cores
 from sslight.evaluate import EvaluationResult
 from sslight.evaluate.run import check_evaluation, run_evaluation
 from sslight.train import Placement, build_fabric, place, weights_in
-from sslight.train.progress import Progress
+from sslight.train.record.progress import Progress
 
 
 def evaluate_backbone(

@@ -38,8 +38,8 @@ from sslight.export.onnx_file import OnnxRunner
 from sslight.files import check_new, wait_for, whole_file
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file, open_classifier
 from sslight.train import weights_in
-from sslight.train.devices import ONLY_ONE, Share
-from sslight.train.progress import Progress
+from sslight.train.machine.devices import ONLY_ONE, Share
+from sslight.train.record.progress import Progress
 
 _PART = 4096  # images in a part of an interrupted command that is not computed again
 

@@ -51,7 +51,7 @@ from sslight.finetuning.selection import SelectedClassifier
 from sslight.finetuning.task import build_fine_tuning_task, class_weights, mean_cross_entropy
 from sslight.optim import classification_groups, cosine_schedule, set_rates
 from sslight.train import RunFolder, RunOptions, build_fabric, failing_together, place, train, weights_in
-from sslight.train.distributed import sum_over_processes
+from sslight.train.machine.distributed import sum_over_processes
 
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS, _BATCH = 1500, 10, 100, 64
 _IMBALANCED = 3

@@ -16,7 +16,7 @@ from sslight.config import EmbedSettings, PredictSettings
 from sslight.data import BadImage, printable
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.files import whole_file
-from sslight.train.devices import ONLY_ONE, Share, own_share
+from sslight.train.machine.devices import ONLY_ONE, Share, own_share
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ from sslight.train import (
     train,
     weights_in,
 )
-from sslight.train.devices import check_compilation, with_precision
-from sslight.train.step_trace import check_traced
+from sslight.train.machine.devices import check_compilation, with_precision
+from sslight.train.machine.step_trace import check_traced
 from sslight.views import build_multi_crop
 
 

@@ -14,7 +14,7 @@ from sslight.data import BadImage, Source, image_batches, labeled_rows, printabl
 from sslight.files import check_new, whole_file, write_whole
 from sslight.finetuning.choice import Choice, choose_images
 from sslight.report.choice import ShownChoice, choice_page
-from sslight.train.devices import own_share
+from sslight.train.machine.devices import own_share
 
 _SHOWN, _SHOWN_DUPLICATES, _THUMBNAIL = 300, 3, 112  # images, of each, px
 

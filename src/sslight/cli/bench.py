@@ -10,7 +10,7 @@ from sslight.cli.terminal import AsJson, facts, show
 from sslight.config import BenchSettings, load_recipe, read_words, take_settings
 
 if TYPE_CHECKING:
-    from sslight.api.bench import LoaderSpeed, StepSpeed
+    from sslight.pretraining.speed import LoaderSpeed, StepSpeed
 
 bench = typer.Typer(
     cls=Several, no_args_is_help=True, help="Measure the speed of the loader or the training step on your own images."

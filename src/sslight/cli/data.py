@@ -34,7 +34,7 @@ def pack(words: Words = None, as_json: AsJson = False) -> None:
         raise ValueError(f"shard_images={chosen.shard_images} would have no effect: format=h5 writes one file")
     from sslight.data import available_cores
     from sslight.data import pack as pack_source
-    from sslight.train.devices import own_share
+    from sslight.train.machine.devices import own_share
 
     share = own_share()
     source = _build(images[0], tar_image=chosen.tar_image)

@@ -30,7 +30,7 @@ def beside_the_first(output: Path) -> Iterator[None]:
     Then it is no error that the file is there or that parts have gone. Other errors in the middle of the work are told
     by each process, with its number.
     """
-    from sslight.train.devices import own_share
+    from sslight.train.machine.devices import own_share
 
     share = own_share()
     try:

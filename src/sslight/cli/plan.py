@@ -10,7 +10,7 @@ from sslight.config import PlanSettings, image_paths, is_setting, read_words, ta
 from sslight.files import check_new, write_whole
 
 if TYPE_CHECKING:
-    from sslight.api.plan import Plan
+    from sslight.pretraining.planner import Plan
 
 
 def plan(words: Words = None, as_json: AsJson = False) -> None:

@@ -57,7 +57,7 @@ def _show(
     as_json: bool,
 ) -> None:
     listed = f"{len(unreadable):,}, listed in {output.with_suffix('.bad_images.csv')}" if unreadable else None
-    from sslight.train.devices import own_share
+    from sslight.train.machine.devices import own_share
 
     if number := own_share().number:
         print(

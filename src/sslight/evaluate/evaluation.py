@@ -18,7 +18,7 @@ from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.evaluate.model import EvaluatedModel
 from sslight.evaluate.sets import LabeledSets, check_unreadable
 from sslight.train import RunFolder, RunOptions, Task, train
-from sslight.train.progress import Progress
+from sslight.train.record.progress import Progress
 from sslight.train.task import Loader
 
 

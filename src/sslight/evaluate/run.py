@@ -34,8 +34,8 @@ from sslight.evaluate.results import (
 from sslight.evaluate.sets import build_sets
 from sslight.files import write_whole
 from sslight.train import RunFolder
-from sslight.train.memory import memory_in_words, peak_memory
-from sslight.train.progress import Progress
+from sslight.train.machine.memory import memory_in_words, peak_memory
+from sslight.train.record.progress import Progress
 
 _LIGHTER = "try, in this order, a smaller feature_batch_size, a smaller image_size, fewer workers."
 

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from sslight.data import CropBatch, CropLoader
 from sslight.finetuning.classifier import Classifier
 from sslight.optim import classification_groups, cosine_schedule, set_rates
-from sslight.train.devices import synchronize_batch_norm
-from sslight.train.distributed import rank_and_size, sum_over_processes
+from sslight.train.machine.devices import synchronize_batch_norm
+from sslight.train.machine.distributed import rank_and_size, sum_over_processes
 from sslight.train.task import Output, Task
 from sslight.views import normalize
 

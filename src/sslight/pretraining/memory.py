@@ -17,8 +17,8 @@ from sslight.methods import Method, build_method, save_memory
 from sslight.pretraining.plan import Choice, Machine
 from sslight.pretraining.schedule import RunLength, values_at
 from sslight.train import Placement
-from sslight.train.distributed import gathered
-from sslight.train.memory import free_memory
+from sslight.train.machine.distributed import gathered
+from sslight.train.machine.memory import free_memory
 
 _SURELY = 0.85  # of a prediction is needed in any case
 _MOST_FOR_A_PIXEL = 16_000  # bytes kept for a view's pixel: 1,600 in MobileNetV2, 9,000 in a ViT with patches of 4 px

@@ -17,9 +17,9 @@ from sslight.pretraining.health import HealthWatch, health_line
 from sslight.pretraining.memory import flops_per_image
 from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.schedule import RunLength, rates_at, run_length, values_at
-from sslight.train.advice import waiting_advice
-from sslight.train.clock import StepClock
-from sslight.train.devices import placement_line, synchronize_batch_norm
+from sslight.train.machine.advice import waiting_advice
+from sslight.train.machine.clock import StepClock
+from sslight.train.machine.devices import placement_line, synchronize_batch_norm
 from sslight.train.task import Output, RunOptions, Task, Verdict
 from sslight.views import ViewBatch, normalize
 

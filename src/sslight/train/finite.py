@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sslight.train.distributed import gathered
+from sslight.train.machine.distributed import gathered
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,19 @@ from torch.nn.utils import get_total_norm
 
 from sslight.backbones import slow_precision
 from sslight.data import merge_bad_images, write_bad_images
-from sslight.train.checkpoints import CheckpointWriter
-from sslight.train.clock import StepClock, Throughput
-from sslight.train.distributed import host_group
 from sslight.train.finite import FiniteWatch, all_finite
-from sslight.train.interrupts import stop_signals
-from sslight.train.memory import keep_freed_memory
-from sslight.train.prefetch import DeviceBatches
+from sslight.train.machine.clock import StepClock, Throughput
+from sslight.train.machine.distributed import host_group
+from sslight.train.machine.interrupts import stop_signals
+from sslight.train.machine.memory import keep_freed_memory
+from sslight.train.machine.prefetch import DeviceBatches
+from sslight.train.machine.step_trace import StepTrace
 from sslight.train.processes import agree_on_buffers, agreed, mean_scalars, reduce_scalars
-from sslight.train.progress import accuracies
-from sslight.train.run_folder import RunFolder
-from sslight.train.run_log import RunLog
+from sslight.train.record.checkpoints import CheckpointWriter
+from sslight.train.record.progress import accuracies
+from sslight.train.record.run_folder import RunFolder
+from sslight.train.record.run_log import RunLog
 from sslight.train.run_state import RunState, seed_all
-from sslight.train.step_trace import StepTrace
 from sslight.train.task import Loader, RunOptions, Task, TrainingStopped
 
 

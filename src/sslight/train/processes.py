@@ -12,8 +12,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslight.data import DataFingerprint, StoreUnavailable
-from sslight.train.distributed import gathered, rank_and_size
-from sslight.train.run_folder import RunFolder, changed_settings, package_versions
+from sslight.train.machine.distributed import gathered, rank_and_size
+from sslight.train.record.run_folder import RunFolder, changed_settings, package_versions
 from sslight.train.task import RunSettings
 
 _CONNECTION_LOST = re.compile(r"gloo|nccl|connection (closed|reset) by peer", re.IGNORECASE)

@@ -10,14 +10,14 @@ import torch
 from lightning_fabric import Fabric
 
 from sslight.data import DataFingerprint
-from sslight.train.checkpoints import load_newest
-from sslight.train.clock import StepClock
-from sslight.train.distributed import gathered
 from sslight.train.finite import NotFinite
-from sslight.train.memory import memory_in_words
+from sslight.train.machine.clock import StepClock
+from sslight.train.machine.distributed import gathered
+from sslight.train.machine.memory import memory_in_words
 from sslight.train.processes import agree_on_buffers, data_difference
-from sslight.train.run_folder import RunFolder
-from sslight.train.run_log import RunLog
+from sslight.train.record.checkpoints import load_newest
+from sslight.train.record.run_folder import RunFolder
+from sslight.train.record.run_log import RunLog
 from sslight.train.task import Loader, RunOptions, Task, TrainingStopped
 
 

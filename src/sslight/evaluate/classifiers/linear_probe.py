@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sslight.optim import LARS, cosine_schedule, parameter_groups
-from sslight.train.distributed import rank_and_size, sum_over_processes
+from sslight.train.machine.distributed import rank_and_size, sum_over_processes
 
 PUBLISHED_RATE = {"lars": 0.05, "sgd": 0.01}
 """Learning rate for 256 images of the published protocol."""

@@ -25,8 +25,8 @@ from sslight.evaluate.detection.task import DetectionTask
 from sslight.evaluate.features.extract import eval_mode
 from sslight.evaluate.results import FILE_NAME, write_content, write_tensors
 from sslight.files import write_whole
-from sslight.train.distributed import gathered, own_share, rank_and_size
-from sslight.train.progress import Progress
+from sslight.train.machine.distributed import gathered, own_share, rank_and_size
+from sslight.train.record.progress import Progress
 
 _DECIMALS = 3
 

@@ -18,7 +18,7 @@ from sslight.backbones import num_features, weights_fingerprint
 from sslight.data import BadImage, Source, UnreadableImage, data_fingerprint, decode, no_readable_image
 from sslight.evaluate.features.extract import EvalTransform, Extraction, eval_mode, feature_batches
 from sslight.files import write_whole
-from sslight.train.distributed import barrier, from_first, gathered, rank_and_size
+from sslight.train.machine.distributed import barrier, from_first, gathered, rank_and_size
 
 _VERSION = 1  # raise it when the same image would give other features
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sslight.backbones import num_features
 from sslight.data import DEFAULT_LIMITS, BadImage, ReadLimits, Source, image_batches, no_readable_image
-from sslight.train.distributed import own_share, sum_over_processes
+from sslight.train.machine.distributed import own_share, sum_over_processes
 from sslight.views import normalize
 
 

@@ -3,7 +3,7 @@
 from sslight.evaluate.classifiers.knn import knn_answers
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks
 from sslight.evaluate.evaluation import Evaluation, Measurement
-from sslight.train.distributed import rank_and_size
+from sslight.train.machine.distributed import rank_and_size
 
 _DEFAULT_K = 20
 _KS = (1, 10, _DEFAULT_K, 100, 200)

@@ -22,7 +22,7 @@ from sslight.evaluate.classifiers.metrics import label_answers
 from sslight.evaluate.evaluation import Evaluation, Features, Measurement
 from sslight.evaluate.features.extract import eval_mode, features_of
 from sslight.train import Output, Task
-from sslight.train.distributed import rank_and_size
+from sslight.train.machine.distributed import rank_and_size
 
 
 def _represented(evaluation: Evaluation) -> tuple[nn.Module, int | None]:

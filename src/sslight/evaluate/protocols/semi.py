@@ -21,7 +21,7 @@ from sslight.finetuning.task import (
     mean_cross_entropy,
     set_fine_tuning_rate,
 )
-from sslight.train.distributed import rank_and_size, sum_over_processes
+from sslight.train.machine.distributed import rank_and_size, sum_over_processes
 
 PUBLISHED_BATCH = 1024
 """Images in a step of the published protocol (8 GPUs)."""

@@ -11,7 +11,7 @@ PAGES = 4 * (51 << 20) // 4096  # of four steps
 FAULTS_OF_STEPS = """
 import resource
 import torch
-from sslight.train.memory import keep_freed_memory
+from sslight.train.machine.memory import keep_freed_memory
 
 def step():
     layers = [torch.ones(megabytes << 18) for megabytes in (40, 8, 3)]  # freed together, as activations are

@@ -1,6 +1,6 @@
 import pytest
 
-from sslight.train.utilization import flop_utilization
+from sslight.train.machine.utilization import flop_utilization
 
 
 def test_the_share_is_of_the_gpus_peak_in_the_precision() -> None:

@@ -14,8 +14,8 @@ import torch
 from sslight.config import PretrainSettings, flat_settings, read_settings, to_yaml
 from sslight.data import available_cores
 from sslight.files import remove_partial_files, write_whole
-from sslight.train.checkpoints import LAST, kept_checkpoints
-from sslight.train.loggers import check_loggers
+from sslight.train.record.checkpoints import LAST, kept_checkpoints
+from sslight.train.record.loggers import check_loggers
 from sslight.train.task import RunSettings
 
 # fmt: off

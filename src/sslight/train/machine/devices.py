@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslight.backbones import bf16_is_fast_on_cpu
 from sslight.config import DetectSettings, PretrainSettings
-from sslight.train.advice import counted
+from sslight.train.machine.advice import counted
 from sslight.train.task import RunSettings
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces precision and ranks

@@ -1,6 +1,6 @@
 """What the program says about waiting for data."""
 
-from sslight.train.advice import waiting_advice
+from sslight.train.machine.advice import waiting_advice
 
 
 def test_up_to_a_tenth_nothing_is_said() -> None:

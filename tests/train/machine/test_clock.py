@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslight.train.clock import DataWait, StepClock
+from sslight.train.machine.clock import DataWait, StepClock
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import pytest
 
 from sslight.api.pretrain import run_pretraining
 from sslight.config import PretrainSettings, load_recipe
-from sslight.train import Callback, loggers
-from sslight.train.loggers import Logger
+from sslight.train import Callback
+from sslight.train.record import loggers
+from sslight.train.record.loggers import Logger
 from tests.conftest import TINY
 from tests.processes import in_two
 

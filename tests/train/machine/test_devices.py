@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from sslight.backbones import build_backbone
 from sslight.config import PretrainSettings, build_detect_settings, load_recipe
 from sslight.train import batch_size_per_process, build_fabric, place
-from sslight.train.devices import Placement, Share, check_compilation, choose_kernels, own_share, placement_line
+from sslight.train.machine.devices import Placement, Share, check_compilation, choose_kernels, own_share, placement_line
 from sslight.train.task import RunSettings
 
 Settings = Callable[..., PretrainSettings]
@@ -193,7 +193,7 @@ def test_tasks_that_do_not_come_are_missed_with_a_sentence_and_not_for_ever(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     slurm(SLURM_PROCID=rank, SLURM_LOCALID=rank, MASTER_PORT=str(port), MASTER_ADDR="127.0.0.1")
-    monkeypatch.setattr("sslight.train.devices._MEETING_TIME", timedelta(milliseconds=200))
+    monkeypatch.setattr("sslight.train.machine.devices._MEETING_TIME", timedelta(milliseconds=200))
     with pytest.raises(ValueError, match="not all of the 2 tasks of this SLURM step came within 0 s: let srun start"):
         build_fabric(tiny(), place("auto"))
     assert not torch.distributed.is_initialized()

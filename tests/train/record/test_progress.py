@@ -3,7 +3,7 @@
 import pytest
 
 from sslight.train import duration
-from sslight.train.progress import Progress
+from sslight.train.record.progress import Progress
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (462, "7:42"), (11262, "3:07:42")])
@@ -15,7 +15,7 @@ def test_a_log_file_gets_lines_with_the_time_left_by_the_pace_after_the_first_st
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("sslight.train.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("sslight.train.record.progress.time.monotonic", lambda: clock[0])
     with Progress(shown=True) as shown:
         shown.stage("starting", 100, unit="step")
         clock[0] = 60.0  # compiling

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from sslight.train.prefetch import DeviceBatches
+from sslight.train.machine.prefetch import DeviceBatches
 from sslight.views import ViewBatch
 
 

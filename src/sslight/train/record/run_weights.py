@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sslight.train.checkpoints import kept_checkpoints
-from sslight.train.run_folder import RunFolder
+from sslight.train.record.checkpoints import kept_checkpoints
+from sslight.train.record.run_folder import RunFolder
 
 
 def weights_in(checkpoint: str, *, whole: bool = False) -> str:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from sslight.train.memory import peak_memory
-from sslight.train.utilization import flop_utilization
+from sslight.train.machine.memory import peak_memory
+from sslight.train.machine.utilization import flop_utilization
 
 
 class DataWait:

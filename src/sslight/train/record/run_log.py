@@ -10,10 +10,10 @@ from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
 from sslight.config import flat_settings
-from sslight.train.interrupts import failed_threads
-from sslight.train.loggers import CLIENTS, Logger
-from sslight.train.progress import Progress, epoch_line, step_figures
-from sslight.train.run_folder import RunFolder
+from sslight.train.machine.interrupts import failed_threads
+from sslight.train.record.loggers import CLIENTS, Logger
+from sslight.train.record.progress import Progress, epoch_line, step_figures
+from sslight.train.record.run_folder import RunFolder
 from sslight.train.task import EARLY, RunOptions, Task
 
 

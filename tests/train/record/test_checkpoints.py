@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sslight.train import load_checkpoint
-from sslight.train.checkpoints import (
+from sslight.train.record.checkpoints import (
     CheckpointWriter,
     load_newest,
     save_checkpoint,
