@@ -147,7 +147,7 @@ class Planner:
     def _notes(self, settings: PretrainSettings, speed: StepSpeed, steps: int) -> list[str]:
         images, notes = self.images, [*self.notes]
         if steps < _FEWEST_STEPS:
-            notes.append(f"{steps:,} steps are too few to learn much: 2,000 drawn images needed 500 with a ResNet-10-T")
+            notes.append(f"{steps:,} steps are few: drawn images needed 500 with a ResNet-10-T, photographs need more")
         paths = " ".join(settings.data.train)
         if images.megapixels > _LARGE_MEGAPIXELS:
             side = 2 * settings.views.global_size
