@@ -110,6 +110,7 @@ def build_pretraining_task(
         max_skipped_batches=settings.optim.max_skipped_batches,
         flops_per_image=flops_per_image(settings) if fabric.device.type == "cuda" else None,
         traced_steps=settings.profile,
+        lean=bool(settings.grad_checkpointing),
         placement=placement_line(fabric, workers=workers, cores=cores),
         beginning=settings.beginning,
         lighter=_lighter(settings),

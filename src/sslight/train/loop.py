@@ -63,7 +63,7 @@ def train(
     # ---- Set up ---------------------------------------------------------------------------------------------
     settings = options.settings
     if fabric.device.type == "cpu":
-        keep_freed_memory()
+        keep_freed_memory(large_too=not options.lean)
     clock = StepClock() if clock is None else clock
     optimizer, hosts = task.optimizer, host_group()
     wrapped, optimizer_ = fabric.setup(task.module, optimizer)

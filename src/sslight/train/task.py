@@ -144,6 +144,7 @@ class RunOptions:
         max_skipped_batches: Batches with a non-finite loss or gradient that are skipped before the run ends.
         flops_per_image: Arithmetic of a step for each of its images, to say how much of a GPU's it is.
         traced_steps: Steps whose operations are written to the run folder's trace.json.
+        lean: Give large blocks of memory back at once, which takes time on a CPU.
         placement: The first line of the run: where it computes, and on what.
         beginning: What the network is before the first step, in words.
         data: The images of each setting, which a resumed run must find again.
@@ -162,6 +163,7 @@ class RunOptions:
     max_skipped_batches: int = 3
     flops_per_image: float | None = None
     traced_steps: int | None = None
+    lean: bool = False
     placement: str = ""
     beginning: str = "untrained"
     data: Mapping[str, DataFingerprint] = field(default_factory=dict)
