@@ -16,6 +16,7 @@ from sslight.backbones import slow_precision
 from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe, recipe_names
 from sslight.data import SyntheticSource, pack
+from sslight.methods import build_method
 from sslight.pretraining import task
 from sslight.train import TrainingStopped, load_checkpoint, loop
 from sslight.train.record import checkpoints
@@ -421,9 +422,11 @@ def test_gradient_checkpointing_leaves_the_run_as_it_is(tiny: Settings, plain: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit3"])
+@pytest.mark.parametrize(
+    ("backbone", "checkpointing"), [("test_resnet", False), ("test_vit3", False), ("test_vit3", True)]
+)
 def test_compiled_backbones_have_a_static_graph_for_each_size_of_each_networks_views(
-    backbone: str, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+    backbone: str, checkpointing: bool, tiny: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs: list[bool] = []
     modes: list[str | None] = []
@@ -439,7 +442,8 @@ def test_compiled_backbones_have_a_static_graph_for_each_size_of_each_networks_v
 
     monkeypatch.setattr(torch, "compile", compiled)
     monkeypatch.setattr("sslight.train.machine.devices.compilation_gains_nothing", lambda placement: False)
-    run_pretraining(tiny(backbone=backbone, compile="reduce-overhead", data__val=["synthetic:13:val"], steps=2))
+    settings = {"backbone": backbone, "data__val": ["synthetic:13:val"], "steps": 2}
+    run_pretraining(tiny(**settings, compile="reduce-overhead", grad_checkpointing=checkpointing))
     assert modes == ["reduce-overhead"] * 2
     assert graphs == [True] * 3  # the student's global and local views, the teacher's global ones; none to measure
 
@@ -483,6 +487,9 @@ def test_norms_computed_again_leave_the_run_as_it_is(tiny: Settings, plain: Pret
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_compiled_backbones_take_no_norms_computed_again(tiny: Settings) -> None:
+def test_compiled_backbones_take_no_norms_computed_again_nor_blocks_with_batch_norms(tiny: Settings) -> None:
     with pytest.raises(ValueError, match="grad_checkpointing=norms has no effect on compiled backbones"):
         tiny(grad_checkpointing="norms", compile=True)
+    with pytest.raises(ValueError, match="grad_checkpointing=true cuts the compiled graphs of backbone=test_resnet at"):
+        build_method(tiny(grad_checkpointing=True, compile=True))
+    build_method(tiny(grad_checkpointing=True, compile=True, backbone="test_vit3"))

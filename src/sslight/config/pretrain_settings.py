@@ -302,7 +302,7 @@ class PretrainSettings(fields.Section):
         if self.compile and self.grad_checkpointing in ("norms", "auto"):
             raise ValueError(
                 f"grad_checkpointing={self.grad_checkpointing} has no effect on compiled backbones, which compute "
-                "cheap results again anyway: set grad_checkpointing=true or false, or leave compile out"
+                "cheap results again anyway: set grad_checkpointing=false, or true for a ViT, or leave compile out"
             )
         if self.views.num_local and self.views.local_size > self.views.global_size:
             raise ValueError(
