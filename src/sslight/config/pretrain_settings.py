@@ -228,9 +228,9 @@ class PretrainSettings(fields.Section):
 
     grad_checkpointing: bool | Literal["norms", "auto"] = False
     """Keep only some of the student's activations and compute the others again in the backward pass: the same result
-    with less memory. norms computes norms and activations again, for half of the memory of a MobileNetV2 and a tenth of
-    the time; true all that is within a block, for still less, about a quarter slower; auto takes the first of false,
-    norms and true that fits into free memory. Unit: true, false, norms or auto. Try: auto; it keeps the
+    with less memory. norms computes norms and activations again, for a third to a half less memory of a MobileNetV2 and
+    a tenth more time; true all that is within a block, for still less, about a quarter slower; auto takes the first of
+    false, norms and true that fits into free memory. Unit: true, false, norms or auto. Try: auto; it keeps the
     batch-norm statistics of the whole batch, which accumulate does not."""
 
     workers: fields.Workers | None = None
