@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -493,3 +495,26 @@ def test_compiled_backbones_take_no_norms_computed_again_nor_blocks_with_batch_n
     with pytest.raises(ValueError, match="grad_checkpointing=true cuts the compiled graphs of backbone=test_resnet at"):
         build_method(tiny(grad_checkpointing=True, compile=True))
     build_method(tiny(grad_checkpointing=True, compile=True, backbone="test_vit3"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [{"largest_only": True}]),
+        ({"grad_checkpointing": "norms"}, [{"largest_only": False}]),
+        ({"grad_checkpointing": True}, []),
+        ({"compile": True}, []),
+    ],
+)
+def test_activations_are_computed_again_as_the_settings_say(
+    changes: dict[str, Any], expected: list[dict[str, bool]], tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around: list[dict[str, bool]] = []
+
+    def noted(**words: bool) -> Any:
+        around.append(words)
+        return nullcontext()
+
+    monkeypatch.setattr(task, "norms_computed_again", noted)
+    with task._Pretraining(tiny(**changes), *(mock.MagicMock() for _ in range(4)))._keeping():
+        assert around == expected
