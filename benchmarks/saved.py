@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from sslight.backbones import norms_computed_again
-from sslight.backbones.recomputing import pack, unpack
+from sslight.backbones.recomputing import pack, pack_largest, unpack
 from sslight.config import PretrainSettings, load_recipe
 from sslight.methods import Method, build_method
 from sslight.pretraining.schedule import RunLength, values_at
 from sslight.train.machine.memory import keep_freed_memory
 
 MODES: dict[str, Any] = {"PyTorch's ReLU6": False, "false": False, "norms": "norms", "true": True}
+WAYS = {"false": pack_largest, "norms": pack}
 
 
 def built(settings: PretrainSettings, name: str) -> Method:
@@ -55,7 +56,7 @@ def kept_bytes(settings: PretrainSettings, name: str, images: int) -> int:
     kept: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Any:
-        packed = pack(tensor) if name == "norms" else tensor
+        packed = WAYS[name](tensor) if name in WAYS else tensor
         if isinstance(packed, Tensor) and packed.untyped_storage().data_ptr() not in known:
             known.add(packed.untyped_storage().data_ptr())
             kept.append(packed)
@@ -76,7 +77,7 @@ def seconds(settings: PretrainSettings, images: int, rounds: int) -> dict[str, f
 
         def run() -> None:
             method.begin_step(values)
-            with norms_computed_again() if name == "norms" else nullcontext():
+            with norms_computed_again(largest_only=name == "false") if name in WAYS else nullcontext():
                 loss = method(*inputs, values).loss
             loss.backward()
             method.zero_grad()

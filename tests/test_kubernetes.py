@@ -47,6 +47,16 @@ def test_there_are_as_many_pods_and_processes_as_torchrun_expects_and_the_first_
     assert given["FIRST"] == f"{name}-{job['name']}-0-0.{name}"
 
 
+def test_the_job_is_one_that_the_published_schema_of_kubernetes_takes(jobset: dict[str, Any]) -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason="17,000 files: pip install kubernetes-validate")
+    [part] = jobset["spec"]["replicatedJobs"]
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": jobset["metadata"], **part["template"]}
+    for version in ("1.30", "1.34", "1.37"):
+        validator.validate(job, version, strict=True)
+    with pytest.raises(validator.ValidationError, match="'backofLimit' was unexpected"):
+        validator.validate(job | {"spec": job["spec"] | {"backofLimit": 0}}, "1.37", strict=True)
+
+
 def test_all_that_is_mounted_is_there_and_all_that_is_written_is_mounted(pod: dict[str, Any]) -> None:
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
     assert set(mounts) == {volume["name"] for volume in pod["volumes"]}

@@ -36,7 +36,7 @@ from sslight.backbones import (
     save_backbone,
 )
 from sslight.config import load_recipe
-from sslight.data import Source, SubsetSource, build_source, labels_in, select_subset
+from sslight.data import Source, SubsetSource, build_source, labels_in, pack, select_subset
 from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.evaluate.features.cache import cached_features
@@ -47,6 +47,7 @@ from sslight.methods import build_method
 from sslight.train import TrainingStopped
 
 _HELD_OUT, _SPLIT_SEED = 0.1, 1000
+_SHARD_IMAGES = 100  # of a run with data.order=blocks: 250 shards of Tiny ImageNet-50
 _MOST_RECORDS = 100  # of the curve that is kept
 
 
@@ -59,7 +60,8 @@ def main(folder: Path) -> None:
         train, images, val = _sets(run, data / run.data, folder)
         backbone = _train(run, folder, train, images, given["threads"])
         measured = {name: _measure(run, name, folder, backbone, train, images, val) for name in run.measure}
-    shutil.rmtree(folder / "features", ignore_errors=True)
+    for made in ("features", "shards"):
+        shutil.rmtree(folder / made, ignore_errors=True)
     result = {**given["run"], **_facts(folder, backbone), "measured": measured}
     write_whole(folder / "result.json", json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n")
 
@@ -113,6 +115,11 @@ def _train(run: Run, folder: Path, train: Path, images: str | None, threads: int
     if backbone.exists():
         return backbone
     place = {"data.train": [str(train)], "seed": run.seed, "output": str(output)}
+    if run.settings.get("data.order") == "blocks":
+        place["data.train"] = [str(folder / "shards")]
+        if not (folder / "shards").exists():
+            source = build_source([str(train)], labeled=True)
+            pack(source, folder / "shards", format="tar", shard_images=_SHARD_IMAGES)
     if images is not None:
         place["data.subset"] = images
     on_cpu: dict[str, Any] = {"workers": threads - 1, "devices": "cpu"}

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 PATIENCE = 600.0  # Seconds in which another process gets something done, or counts as gone
+BETWEEN_SIGNS = 60.0  # Seconds between two lines of a process that waits for others
 
 
 @contextmanager
@@ -47,14 +49,23 @@ def unused(path: Path) -> Path:
     return next(p for p in chain([path], (path.with_name(f"{path.name}-{n}") for n in count(2))) if not p.exists())
 
 
-def wait_for(files: Sequence[Path]) -> None:
-    """Until all files are there that other processes write, or no more has come for ten minutes."""
-    missing, since = len(files), time.monotonic()
-    while left := sum(not file.is_file() for file in files):
-        if left < missing:
-            missing, since = left, time.monotonic()
-        if time.monotonic() - since > PATIENCE:
+def wait_for(files: Sequence[Path], what: str) -> None:
+    """Until all files are there that other processes write, or no more has come for ten minutes.
+
+    Every minute standard error says which of them, each a ``what``, is awaited: a slow process looks like a dead one.
+    """
+    missing, since, said = len(files), time.monotonic(), 0.0
+    while left := [number for number, file in enumerate(files, 1) if not file.is_file()]:
+        if len(left) < missing:
+            missing, since, said = len(left), time.monotonic(), 0.0
+        waited = time.monotonic() - since
+        line = f"{what} {left[0]} of {len(files)}, which another process has not written ({len(left)} missing)"
+        if waited > PATIENCE:
+            print(f"{waited:.0f} s without a new one: this process goes on itself, with {line}", file=sys.stderr)
             return
+        if waited - said >= BETWEEN_SIGNS:
+            said = waited
+            print(f"waiting for {line}, {waited:.0f} s of at most {PATIENCE:.0f}", file=sys.stderr, flush=True)
         time.sleep(0.2)
 
 

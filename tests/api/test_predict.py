@@ -304,16 +304,30 @@ def test_two_processes_share_the_images_and_the_first_writes_what_one_would(
 
 
 def test_the_first_process_computes_what_another_never_did(
-    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(file_pass, "_PART", 8)
     monkeypatch.setattr("sslight.files.PATIENCE", 0.3)
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     images = str(result.output.parent / "val")
+    monkeypatch.setattr("sslight.files.BETWEEN_SIGNS", 0.0)
     assert sslight.predict(images, result.output, output=tmp_path / "p.csv").names == (
         sslight.predict(images, result.output).names
     )
+    said = capsys.readouterr().err
+    assert "waiting for part 2 of 5, which another process has not written (2 missing), 0 s of at most 0\n" in said
+    assert "s without a new one: this process goes on itself, with part 2 of 5, which " in said
+
+
+def test_a_file_that_computes_other_classes_than_it_names_is_refused_before_any_image(
+    result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = replace(file_pass.open_file(result.output), classes=("one",))
+    monkeypatch.setattr(api, "open_file", lambda *_, **__: opened)
+    monkeypatch.setattr(file_pass.FilePass, "whole", None)
+    with pytest.raises(ValueError, match=r"names 1 classes and computes \d+: export it again\.$"):
+        sslight.predict("synthetic:3", result.output, output=tmp_path / "p.csv")
 
 
 def test_a_process_that_comes_late_has_nothing_to_do_and_select_is_for_one(
@@ -334,7 +348,7 @@ def test_a_process_that_comes_late_has_nothing_to_do_and_select_is_for_one(
         sslight.select(images, result.output, num=2, output=tmp_path / "s.csv")
 
 
-def test_parts_are_of_these_images_only_and_go_with_a_refusal(
+def test_parts_are_of_these_images_only_and_outlast_a_refusal(
     result: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = shutil.copytree(result.output.parent / "val", tmp_path / "val")
@@ -366,7 +380,10 @@ def test_parts_are_of_these_images_only_and_go_with_a_refusal(
     with pytest.raises(ValueError, match="it is refused"):
         sslight.predict(str(images), result.output, output=output)
     assert len(computed) == len(list(images.rglob("*.png")))
-    assert len(list(output.parent.iterdir())) == 1  # of the images as they were
+    assert len(list(output.parent.iterdir())) == 2  # of the images as they were, and as they are
+    with pytest.raises(ValueError, match="it is refused"):
+        sslight.predict(str(images), result.output, output=output)
+    assert len(computed) == len(list(images.rglob("*.png")))  # no image again
     monkeypatch.undo()
     sslight.predict(str(images), result.output, output=output)
     assert [path.name for path in output.parent.iterdir()] == ["p.csv"]

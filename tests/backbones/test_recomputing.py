@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sslight.backbones import build_backbone, keep_results, norms_computed_again
-from sslight.backbones.recomputing import pack, unpack
+from sslight.backbones import build_backbone, keep_results, norms_computed_again, recomputing
+from sslight.backbones.recomputing import pack, pack_largest, unpack
 
 CLAMPS = nn.ReLU, nn.ReLU6
 
@@ -122,13 +122,13 @@ def test_norms_of_bf16_rows_give_bf16() -> None:
         torch.testing.assert_close(ours, theirs, rtol=0.1, atol=0.05)
 
 
-def kept_bytes(network: nn.Module, images: Tensor, *, norms: bool) -> int:
+def kept_bytes(network: nn.Module, images: Tensor, way: Callable[[Tensor], Any]) -> int:
     """That a forward pass keeps, without weights and images."""
     known = {t.untyped_storage().data_ptr() for t in [*network.parameters(), *network.buffers(), images]}
     kept: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Any:
-        packed = pack(tensor) if norms else tensor
+        packed = way(tensor)
         if isinstance(packed, Tensor) and packed.untyped_storage().data_ptr() not in known:
             known.add(packed.untyped_storage().data_ptr())
             kept.append(packed)
@@ -142,22 +142,47 @@ def kept_bytes(network: nn.Module, images: Tensor, *, norms: bool) -> int:
 def test_a_mobilenet_v2_keeps_two_thirds_and_with_norms_computed_again_a_third() -> None:
     network = build_backbone("mobilenet_v2")
     images = torch.randn(2, 3, 64, 64)
-    before = kept_bytes(network, images, norms=False)
+    before = kept_bytes(network, images, lambda tensor: tensor)
     keep_results(network, nn.ReLU6)
-    assert kept_bytes(network, images, norms=False) < 0.70 * before
-    assert kept_bytes(network, images, norms=True) < 0.37 * before
+    assert kept_bytes(network, images, pack_largest) < 0.70 * before
+    assert kept_bytes(network, images, pack) < 0.37 * before
 
 
-def test_what_is_kept_is_freed_with_and_without_a_backward_pass() -> None:
+def test_the_views_of_the_mobilenet_v2_recipe_keep_less_than_200_megabytes_an_image() -> None:
+    network = build_backbone("mobilenet_v2")
+    keep_results(network, nn.ReLU6)
+    views = torch.randn(2, 3, 224, 224), torch.randn(6, 3, 128, 128)
+    assert 160e6 < sum(kept_bytes(network, images, pack_largest) for images in views) < 180e6
+
+
+def test_the_largest_activations_alone_are_the_same_to_the_bit() -> None:
+    torch.manual_seed(0)
+    network = build_backbone("mobilenet_v2", image_size=128)
+    keep_results(network, nn.ReLU6)
+    images = torch.randn(2, 3, 128, 128).to(memory_format=torch.channels_last)
+    theirs, ours = (
+        gradients(copy.deepcopy(network).to(memory_format=torch.channels_last), images, around)
+        for around in (nullcontext, lambda: norms_computed_again(largest_only=True))
+    )
+    assert_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("largest_only", [False, True])
+def test_what_is_kept_is_freed_with_and_without_a_backward_pass(
+    largest_only: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recomputing, "_LARGE", 4 * 8 * 8)
     norm = nn.BatchNorm2d(4)
-    layers = nn.Sequential(nn.Conv2d(3, 4, 1), norm, nn.ReLU6(inplace=True), nn.Conv2d(4, 4, 1), nn.GELU())
+    layers = nn.Sequential(
+        nn.Conv2d(3, 4, 1), norm, nn.ReLU6(inplace=True), nn.Conv2d(4, 4, 1), nn.Sigmoid(), nn.GELU()
+    )
     keep_results(layers, *CLAMPS)
     inputs: list[weakref.ref[Tensor]] = []
     norm.register_forward_pre_hook(lambda _, arguments: inputs.append(weakref.ref(arguments[0])))
     gc.disable()  # nothing may wait for it
     try:
         for backward in (False, True):
-            with norms_computed_again():
+            with norms_computed_again(largest_only=largest_only):
                 loss = layers(torch.randn(2, 3, 8, 8)).sum()
             if backward:
                 loss.backward()

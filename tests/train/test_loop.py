@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from sslight.backbones import slow_precision
 from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe, recipe_names
 from sslight.data import SyntheticSource, pack
+from sslight.methods import build_method
 from sslight.pretraining import task
 from sslight.train import TrainingStopped, load_checkpoint, loop
 from sslight.train.record import checkpoints
@@ -421,9 +424,11 @@ def test_gradient_checkpointing_leaves_the_run_as_it_is(tiny: Settings, plain: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit3"])
+@pytest.mark.parametrize(
+    ("backbone", "checkpointing"), [("test_resnet", False), ("test_vit3", False), ("test_vit3", True)]
+)
 def test_compiled_backbones_have_a_static_graph_for_each_size_of_each_networks_views(
-    backbone: str, tiny: Settings, monkeypatch: pytest.MonkeyPatch
+    backbone: str, checkpointing: bool, tiny: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs: list[bool] = []
     modes: list[str | None] = []
@@ -439,7 +444,8 @@ def test_compiled_backbones_have_a_static_graph_for_each_size_of_each_networks_v
 
     monkeypatch.setattr(torch, "compile", compiled)
     monkeypatch.setattr("sslight.train.machine.devices.compilation_gains_nothing", lambda placement: False)
-    run_pretraining(tiny(backbone=backbone, compile="reduce-overhead", data__val=["synthetic:13:val"], steps=2))
+    settings = {"backbone": backbone, "data__val": ["synthetic:13:val"], "steps": 2}
+    run_pretraining(tiny(**settings, compile="reduce-overhead", grad_checkpointing=checkpointing))
     assert modes == ["reduce-overhead"] * 2
     assert graphs == [True] * 3  # the student's global and local views, the teacher's global ones; none to measure
 
@@ -483,6 +489,32 @@ def test_norms_computed_again_leave_the_run_as_it_is(tiny: Settings, plain: Pret
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_compiled_backbones_take_no_norms_computed_again(tiny: Settings) -> None:
+def test_compiled_backbones_take_no_norms_computed_again_nor_blocks_with_batch_norms(tiny: Settings) -> None:
     with pytest.raises(ValueError, match="grad_checkpointing=norms has no effect on compiled backbones"):
         tiny(grad_checkpointing="norms", compile=True)
+    with pytest.raises(ValueError, match="grad_checkpointing=true cuts the compiled graphs of backbone=test_resnet at"):
+        build_method(tiny(grad_checkpointing=True, compile=True))
+    build_method(tiny(grad_checkpointing=True, compile=True, backbone="test_vit3"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [{"largest_only": True}]),
+        ({"grad_checkpointing": "norms"}, [{"largest_only": False}]),
+        ({"grad_checkpointing": True}, []),
+        ({"compile": True}, []),
+    ],
+)
+def test_activations_are_computed_again_as_the_settings_say(
+    changes: dict[str, Any], expected: list[dict[str, bool]], tiny: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around: list[dict[str, bool]] = []
+
+    def noted(**words: bool) -> Any:
+        around.append(words)
+        return nullcontext()
+
+    monkeypatch.setattr(task, "norms_computed_again", noted)
+    with task._Pretraining(tiny(**changes), *(mock.MagicMock() for _ in range(4)))._keeping():
+        assert around == expected

@@ -210,7 +210,7 @@ class FilePass:
             progress.stage("images", sum(len(parts[n]) for n in own), unit="image")
             found = {n: self._kept(files[n], parts[n], progress) for n in own}
             if self.share.number == 0:
-                wait_for([file for file in files if file is not None])
+                wait_for([file for file in files if file is not None], "part")
                 found = {n: found.get(n) or self._kept(files[n], parts[n], progress) for n in range(len(parts))}
         return self._passed(list(found.values()), result)
 
@@ -248,23 +248,11 @@ class FilePass:
 
     @contextmanager
     def kept(self, result: Path | None) -> Iterator[None]:
-        """Parts go at the end of the block: all of this result if it is written, those of this pass if it is refused.
-
-        It is refused for good by a ValueError; after anything else a later call goes on with them.
-        """
-        which = "*"
-        try:
-            yield
-        except ValueError:
-            which = self._key
-            raise
-        except BaseException:
-            which = ""
-            raise
-        finally:
-            if result is not None and (self.share.number == 0 or result.exists()):
-                for folder in result.parent.glob(f".{escape(result.name)}.{which}.parts"):
-                    shutil.rmtree(folder, ignore_errors=True)  # a slow process may still write there
+        """All parts of this result go at the end of the block; after an error a later call goes on with them."""
+        yield
+        if result is not None and (self.share.number == 0 or result.exists()):
+            for folder in result.parent.glob(f".{escape(result.name)}.*.parts"):
+                shutil.rmtree(folder, ignore_errors=True)  # a slow process may still write there
 
     def _part(self, indices: npt.NDArray[np.int64], progress: Progress) -> _Part:
         bad: list[BadImage] = []

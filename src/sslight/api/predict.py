@@ -165,6 +165,11 @@ def predict(
         raise ValueError(
             f"{classifier} has no classifier: give the run folder of `sslight finetune`, or a file exported with one."
         )
+    num_computed = opened.run(torch.zeros(1, 3, opened.image_size, opened.image_size, dtype=torch.uint8))[1].shape[1]
+    if num_computed != len(opened.classes):
+        raise ValueError(
+            f"{opened.name} names {len(opened.classes)} classes and computes {num_computed}: export it again."
+        )
     source = images_at(images, tar_image)
     _check_neighbors(neighbors, len(source))
     outputs = (0, 1) if neighbors else (1,)
@@ -185,10 +190,6 @@ def predict(
 
 def _predictions(opened: OpenedFile, passed: Passed, near: Neighbors | None) -> Predictions:
     logits = passed.values[-1]
-    if len(logits) and logits.shape[1] != len(opened.classes):
-        raise ValueError(
-            f"{opened.name} names {len(opened.classes)} classes and computes {logits.shape[1]}: export it again."
-        )
     if opened.multi_label:
         probabilities = logits.sigmoid()
         labels = [";".join(opened.classes[at] for at in np.flatnonzero(row)) for row in (logits >= 0).numpy()]

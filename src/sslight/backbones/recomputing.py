@@ -64,12 +64,17 @@ class _Clamp(torch.autograd.Function):
 # ---- Results that are not kept ------------------------------------------------------------------------------
 
 
-def norms_computed_again() -> AbstractContextManager[Any]:
+_LARGE = 3 << 17
+"""Values of an image in an activation that is computed again whatever the settings: the first ones of a MobileNetV2."""
+
+
+def norms_computed_again(*, largest_only: bool = False) -> AbstractContextManager[Any]:
     """Around a forward pass: its one backward pass recomputes norms and activations.
 
-    Batch statistics are kept, so nothing is counted or exchanged twice. Compiled networks decide by themselves.
+    With ``largest_only`` those that give the largest results of :func:`keep_results`. Batch statistics are kept, so
+    nothing is counted or exchanged twice. Compiled networks decide by themselves.
     """
-    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+    return torch.autograd.graph.saved_tensors_hooks(pack_largest if largest_only else pack, unpack)
 
 
 class _Again:
@@ -98,7 +103,18 @@ class _Again:
 def pack(tensor: Tensor) -> Tensor | _Again:
     """What to keep of a tensor that the backward pass needs."""
     again = _again(tensor.grad_fn, tensor.shape)
-    return tensor if again is None else again.used()
+    return _kept(tensor) if again is None else again.used()
+
+
+def pack_largest(tensor: Tensor) -> Tensor | _Again:
+    """The same with :func:`norms_computed_again` of the ``largest_only``."""
+    clamped = tensor.grad_fn is not None and tensor.grad_fn.name() == "_ClampBackward"
+    return pack(tensor) if clamped and tensor[:1].numel() >= _LARGE else _kept(tensor)
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    """Without the node that keeps it if it is that node's result: neither would be freed without a backward pass."""
+    return tensor if tensor.grad_fn is None else tensor.detach()
 
 
 @torch.no_grad()

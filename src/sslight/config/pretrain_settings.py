@@ -228,9 +228,9 @@ class PretrainSettings(fields.Section):
 
     grad_checkpointing: bool | Literal["norms", "auto"] = False
     """Keep only some of the student's activations and compute the others again in the backward pass: the same result
-    with less memory. norms computes norms and activations again, for half of the memory of a MobileNetV2 and a tenth of
-    the time; true all that is within a block, for still less, about a quarter slower; auto takes the first of false,
-    norms and true that fits into free memory. Unit: true, false, norms or auto. Try: auto; it keeps the
+    with less memory. norms computes norms and activations again, for a third to a half less memory of a MobileNetV2 and
+    a tenth more time; true all that is within a block, for still less, about a quarter slower; auto takes the first of
+    false, norms and true that fits into free memory. Unit: true, false, norms or auto. Try: auto; it keeps the
     batch-norm statistics of the whole batch, which accumulate does not."""
 
     workers: fields.Workers | None = None
@@ -302,7 +302,7 @@ class PretrainSettings(fields.Section):
         if self.compile and self.grad_checkpointing in ("norms", "auto"):
             raise ValueError(
                 f"grad_checkpointing={self.grad_checkpointing} has no effect on compiled backbones, which compute "
-                "cheap results again anyway: set grad_checkpointing=true or false, or leave compile out"
+                "cheap results again anyway: set grad_checkpointing=false, or true for a ViT, or leave compile out"
             )
         if self.views.num_local and self.views.local_size > self.views.global_size:
             raise ValueError(

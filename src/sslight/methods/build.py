@@ -3,6 +3,7 @@
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslight.backbones import (
     adopt_cpu_layers,
@@ -52,9 +53,14 @@ def save_memory(method: Method, settings: PretrainSettings) -> None:
     before.
 
     Raises:
-        ValueError: the backbone has no such mode.
+        ValueError: the backbone has no such mode, or cannot be compiled with it.
     """
     if settings.grad_checkpointing is True:
+        if settings.compile and any(isinstance(module, _BatchNorm) for module in method.backbone.modules()):
+            raise ValueError(
+                f"grad_checkpointing=true cuts the compiled graphs of backbone={settings.backbone} at each block, so "
+                "that its batch norms count once: leave compile or grad_checkpointing out."
+            )
         checkpoint_gradients(method.backbone, settings.backbone)
     elif settings.grad_checkpointing == "norms":
         keep_results(method, nn.ReLU)

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sslight.backbones.recomputing import pack, unpack
+from sslight.backbones.recomputing import pack, pack_largest, unpack
 from sslight.config import PretrainSettings
 from sslight.methods import Method, build_method, save_memory
 from sslight.pretraining.plan import Choice, Machine
@@ -170,7 +170,8 @@ class _Kept:
         values = values_at(0, settings, RunLength(1, 1))
         global_views, local_views = _blank_views(settings, images)
         method.begin_step(values)
-        self._pack = pack if settings.grad_checkpointing == "norms" else lambda tensor: tensor
+        ways: dict[Mode, Callable[[Tensor], Any]] = {False: pack_largest, "norms": pack, True: lambda tensor: tensor}
+        self._pack = ways[settings.grad_checkpointing]
         with torch.autograd.graph.saved_tensors_hooks(self._keep, unpack):
             loss = method(global_views, local_views, values).loss
         if settings.grad_checkpointing is True:

@@ -1,7 +1,7 @@
 """The self-supervised task: a method and its online probe, with scheduled values, accuracies and health verdicts."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -144,10 +144,16 @@ class _Pretraining:
         with self._clock.part("normalization"):  # into the views of the step before: its gradients are done
             self._inputs = normalized(batch, self._settings, memory=self._inputs)
         values = values_at(step, self._settings, self._length)
-        with norms_computed_again() if self._settings.grad_checkpointing == "norms" else nullcontext():
+        with self._keeping():
             output = wrapped(*self._inputs, batch.labels, values)
         self._health.features.add(output["features"])
         return Output(output["loss"], output["scalars"])
+
+    def _keeping(self) -> AbstractContextManager[None]:
+        mode = self._settings.grad_checkpointing
+        if mode is True or self._settings.compile:
+            return nullcontext()
+        return norms_computed_again(largest_only=mode is False)
 
     def finish_gradients(self, step: int) -> None:
         if self._settings.optim.clip_grad is not None:
@@ -171,7 +177,7 @@ def _lighter(settings: PretrainSettings) -> str:
     parts = [
         f"a smaller batch_size, or the same one in accumulate={2 * settings.accumulate} parts",
         {
-            False: "grad_checkpointing=norms or true (may change on resume)",
+            False: "" if settings.compile else "grad_checkpointing=norms or true (may change on resume)",
             "norms": "grad_checkpointing=true (may change on resume)",
         }.get(settings.grad_checkpointing, ""),
         "precision=bf16" if settings.precision == "32" else "",

@@ -471,7 +471,7 @@ def test_a_slow_process_may_write_until_all_is_done_and_leaves_nothing(
     module = sys.modules["sslight.data.packing.pack"]
     half, write_list = [], module.write_shard_list
 
-    def wait_in_vain(files: Sequence[Path]) -> None:
+    def wait_in_vain(files: Sequence[Path], what: str) -> None:
         half.append(next((tmp_path / "out.packing").rglob("shard-000000.tar")).with_name(".shard-000001.tar.9.partial"))
         half[0].touch()
 

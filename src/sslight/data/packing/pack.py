@@ -112,7 +112,7 @@ def pack(
     _refuse_existing(output, work)
     plan = _plan(source, format, short_side, max_pixels)
     if number:
-        wait_for([work.plan])  # of the first process, which sees what there is room for
+        wait_for([work.plan], "plan")  # of the first process, which sees what there is room for
     earlier = json.loads(work.plan.read_text(encoding="utf-8")) if work.plan.exists() else None
     if earlier is not None and earlier["format"] == "tar":
         plan = _agreed_plan(work, earlier, plan, shard_images)
@@ -141,7 +141,7 @@ def pack(
                 return _result(source, output, plan, tally, None)
             if count > 1:
                 num_shards = -(-len(source) // plan["shard_images"])
-                wait_for([finished_file(work.done, shard) for shard in range(num_shards)])
+                wait_for([finished_file(work.done, shard) for shard in range(num_shards)], "shard")
                 _write(source, work, plan, workers, add, (0, 1))
                 tally = Tally()
                 for shard in finished_shards(work.done).values():

@@ -61,6 +61,8 @@ def build_source(
     largest_group = LARGEST_PACKED_GROUP if in_order else LARGEST_GROUP
     opener = _Opener(labeled and table is None, setting, tar_image, largest_group, blocks)
     parts = [opener.source(path) for path in paths]
+    if blocks is not None:
+        blocks.check_room([part for part in parts if isinstance(part, ShardedTarSource)])
     may_differ = setting in ("data.val", "probe.train")  # from the kind of data.train
     if (
         tar_image is not None

@@ -282,6 +282,17 @@ def test_two_windows_must_fit_into_the_copies(far: str) -> None:
     assert not sharded_source(far, blocks=Blocks(2, 0)).has_copies
 
 
+def test_two_windows_of_all_sets_together_must_fit_into_the_copies(far: str, packed: Path) -> None:
+    first, second = (far.replace("000000..000005", halves) for halves in ("000000..000002", "000003..000005"))
+    sizes = [path.stat().st_size for path in sorted(packed.glob("*.tar"))]
+    blocks = Blocks(len(sizes), sum(sizes) - 1)
+    for alone in (first, second):
+        build_source([alone], labeled=False, blocks=blocks)
+    with pytest.raises(ValueError, match=r"is less than two windows of data.window=6 shards, "):
+        build_source([first, second], labeled=False, blocks=blocks)
+    build_source([first, str(packed)], labeled=False, blocks=blocks)  # those on a disk are not copied
+
+
 def test_the_loader_copies_what_comes_next_and_reads_it_from_the_disk(served: Store, far: str, own_cache: Path) -> None:
     loader = loader_of(sharded_source(far), workers=1)
     expected = epoch_of(loader_of(sharded_source(far, blocks=Blocks(2, 0)), workers=1))

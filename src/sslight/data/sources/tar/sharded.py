@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from sslight.data.decoding.limits import one_line
 from sslight.data.sources.names import printable
@@ -43,6 +44,16 @@ class Blocks:
     window: int
     copy_bytes: int
 
+    def check_room(self, sources: Sequence["ShardedTarSource"]) -> None:
+        """Raise ValueError if two windows of the remote shards of all ``sources`` are more than may be copied."""
+        sizes = np.concatenate([source.shard_bytes for source in sources if source.has_copies] or [np.zeros(0, int)])
+        needed = int(np.sort(sizes)[-2 * self.window :].sum())
+        if needed > self.copy_bytes:
+            raise ValueError(
+                f"data.cache_gb={self.copy_bytes / 1e9:g} is less than two windows of data.window={self.window} "
+                f"shards, {needed / 1e9:.3g} GB: raise the one, lower the other, or set data.cache_gb=0"
+            )
+
 
 class ShardedTarSource:
     """The images of tar shards, shard after shard, in each as they lie there; see ``TarSource`` for what is an image.
@@ -51,8 +62,8 @@ class ShardedTarSource:
     labels, all indexes are read at the start. A shard is opened when one of its images is first read. Names begin with
     their shard's. An image of a remote shard is one request, unless :meth:`copy_shard` has copied the shard.
 
-    Raises as ``TarSource``, and ValueError if two windows of remote shards are more than may be copied. A shard that
-    cannot be opened later raises StoreUnavailable, in a store or not: no image is to blame.
+    Raises as ``TarSource``. A shard that cannot be opened later raises StoreUnavailable, in a store or not: no image is
+    to blame.
     """
 
     def __init__(
@@ -73,18 +84,17 @@ class ShardedTarSource:
         self.passed_over = dict(sum((each.passed_over for each in seen), Counter()))
         if not len(self):
             raise ValueError(f"{shown(shards[0])} has no images; give shards with members such as KEY.jpg")
-        needed = int(np.sort(self._sizes[:, 1])[-2 * blocks.window :].sum())
-        if self.has_copies and needed > blocks.copy_bytes:
-            raise ValueError(
-                f"data.cache_gb={blocks.copy_bytes / 1e9:g} is less than two windows of data.window={blocks.window} "
-                f"shards, {needed / 1e9:.3g} GB: raise the one, lower the other, or set data.cache_gb=0"
-            )
         self.classes, self.labels = self._labeling(seen) if labeled else UNLABELED
 
     @property
     def has_copies(self) -> bool:
         """Whether some shards are in a store, and copied when :meth:`copy_shard` asks for it."""
         return self._copies is not None and any(is_remote(str(shard)) for shard in self._shards)
+
+    @property
+    def shard_bytes(self) -> npt.NDArray[np.int64]:
+        """Size of each shard, int64 ``[S]``."""
+        return self._sizes[:, 1]
 
     def __len__(self) -> int:
         return int(self.ends[-1])
