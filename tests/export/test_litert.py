@@ -11,7 +11,7 @@ import torch
 import sslight
 from sslight.api.finetune import FinetuneResult
 from sslight.backbones import BackboneInfo, load_backbone
-from sslight.export.litert_file import LiteRTQuantizer, write_litert
+from sslight.export.litert_file import LiteRTQuantizer, LiteRTRunner, write_litert
 from sslight.export.network import prepare
 from sslight.export.task import ExportResult
 from tests.api.fine_tuned import fine_tuned
@@ -94,6 +94,20 @@ def test_a_classifier_in_8_bits_without_probabilities_runs(result: FinetuneResul
     tensors = {each["index"]: each["dtype"] for each in model.get_tensor_details()}
     (last,) = [each for each in model._get_ops_details() if each["op_name"] == "FULLY_CONNECTED"]
     assert {tensors[at] for at in (last["inputs"][0], *last["outputs"])} == {np.int8}
+
+
+def test_a_classifier_in_float_behind_features_in_8_bits_runs(exported: ExportResult, tmp_path: Path) -> None:
+    backbone = load_backbone(exported.path.parent / "classifier.safetensors")
+    info = BackboneInfo("test_resnet", SIZE, None, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    exportable = prepare(backbone, info, image_size=SIZE, input="nhwc", classifier=None)
+    images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), dtype=np.uint8)
+    quantizer = LiteRTQuantizer(exportable, exported.path / "classifier.tflite", images)
+    expected = LiteRTRunner(exported.path / "classifier.tflite", threads=1)(images)
+    for float_layers in (quantizer.layers[-1:], [*quantizer.layers[:-2], quantizer.layers[-1]]):
+        quantizer.write(tmp_path / "file", method="minmax", float_layers=float_layers)
+        for found, right in zip(LiteRTRunner(tmp_path / "file", threads=1)(images), expected, strict=True):
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, right, atol=0.1 * np.abs(right).max())
 
 
 def test_a_network_with_layer_norms_keeps_its_sums_in_float(tmp_path: Path) -> None:

@@ -161,7 +161,8 @@ def _mended(model: bytes) -> bytes:
     """A quantized model whose operators in 8 bits take no input that was just brought back to float.
 
     ai-edge-quantizer 0.10 counts the end of the graph as a consumer with the number -1, and so gives the last operator
-    the float copy of a tensor that is also an output (features, where logits come last): the file cannot be run.
+    the float copy of a tensor that is also an output (features, where logits come last): the file cannot be run. If the
+    last operator is in float, both take the copy, but the signature still names the tensor in 8 bits.
     """
     buffers, schema = (
         import_module(f"ai_edge_litert.{name}") for name in ("tools.flatbuffer_utils", "schema_py_generated")
@@ -179,6 +180,9 @@ def _mended(model: bytes) -> bytes:
             whole = all(graph.tensors[at].type == schema.TensorType.INT8 for at in each.outputs)
             if whole and codes[each.opcodeIndex] not in conversions:
                 each.inputs = [in_8_bits.get(int(at), int(at)) for at in each.inputs]
+        in_float = {whole: copy for copy, whole in in_8_bits.items() if copy in graph.outputs}
+        for named in (each for signature in found.signatureDefs for each in signature.outputs):
+            named.tensorIndex = in_float.get(named.tensorIndex, named.tensorIndex)
     return bytes(buffers.convert_object_to_bytearray(found))
 
 
