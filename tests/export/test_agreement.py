@@ -1,12 +1,24 @@
 """When a file agrees with the PyTorch network, and what is said when it does not."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
 
-from sslight.export.agreement import FLOAT32, INT8, Agreement, Tolerance, check, compare
+from sslight.export.agreement import FLOAT16, FLOAT32, INT8, Agreement, Tolerance, check, compare
 from sslight.export.cost import cost_of, latencies
+from sslight.intervals import Difference
+
+FINE: dict[str, Any] = {
+    "num_images": 9,
+    "largest_difference": 1e-3,
+    "largest_output": 2.0,
+    "cosine_mean": 1.0,
+    "cosine_min": 1.0,
+    "same_neighbor": 1.0,
+    "signal_to_noise": 60.0,
+}
 
 
 def nearest(features: torch.Tensor) -> torch.Tensor:
@@ -52,24 +64,73 @@ def test_equal_images_may_take_each_others_place() -> None:
         ({"signal_to_noise": 30.2}, "what it changes is 30 dB below what tells images apart, less than 40 dB"),
         ({"same_neighbor": 0.9}, "90.0% of the images keep their nearest neighbor, fewer than 99.0%"),
         ({"same_knn_class": 0.5}, "50.0% of the images keep their kNN class, fewer than 99.0%"),
-        ({"same_class": 0.5}, "50.0% of the images keep the class of the classifier, fewer than 99.0%"),
         ({"largest_difference": float("nan")}, "its outputs are not finite numbers"),
         ({"largest_difference": 0.1}, "its outputs differ by up to 0.1, more than 0.002"),
+        (
+            {"same_neighbor": 0.9, "spread": 0.021},
+            "fewer than 99.0% (the network's own features differ between images by 2.1% of their size alone, so little "
+            "decides: train it longer); ",
+        ),
     ],
 )
 def test_a_disagreement_is_said_in_numbers(changes: dict[str, float], sentence: str) -> None:
-    fine = {
-        "num_images": 9,
-        "largest_difference": 1e-3,
-        "largest_output": 2.0,
-        "cosine_mean": 1.0,
-        "cosine_min": 1.0,
-        "same_neighbor": 1.0,
-        "signal_to_noise": 60.0,
-    }
-    check(Agreement(**fine), FLOAT32, "format=onnx")  # type: ignore[arg-type]
+    check(Agreement(**FINE), FLOAT32, "format=onnx")
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        check(Agreement(**{**fine, **changes}), FLOAT32, "format=onnx")  # type: ignore[arg-type]
+        check(Agreement(**{**FINE, **changes}), FLOAT32, "format=onnx")
+
+
+MOVED = {"cosine_mean": 0.9, "same_neighbor": 0.3, "same_knn_class": 0.6, "signal_to_noise": 3.0}
+
+
+@pytest.mark.parametrize("tolerance", [FLOAT16, INT8])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"same_class": 0.98},
+        {"same_class": 0.98, "accuracy": Difference(-0.8, -1.5, -0.1), "num_labeled": 500},
+        {"same_class": 0.98, "accuracy": Difference(-1.5, -3.1, 0.1), "num_labeled": 500},  # may be chance
+    ],
+)
+def test_features_may_move_if_the_classifier_keeps_its_classes(changes: dict[str, Any], tolerance: Tolerance) -> None:
+    check(Agreement(**{**FINE, **MOVED, **changes}), tolerance, "format=onnx-int8")
+    with pytest.raises(ValueError, match="cosine"):
+        check(Agreement(**{**FINE, **MOVED}), tolerance, "format=onnx-int8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"same_class": 0.75},
+            "its classifier gives 75.0% of the images the class that the network gives them, fewer than 80.0%; ",
+        ),
+        (
+            {"same_class": 0.9, "accuracy": Difference(-2.5, -3.6, -1.4), "num_labeled": 8},
+            "its classifier loses 2.5 points [1.4, 3.6] of accuracy on the 8 images with labels, more than 1; ",
+        ),
+        ({"same_class": float("nan")}, "its classifier gives nan% of the images"),
+    ],
+)
+def test_a_classifier_that_loses_classes_is_refused_whatever_its_features_do(
+    changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)) as refused:
+        check(Agreement(**{**FINE, **changes}), INT8, "format=onnx-int8")
+    assert "accept it with tolerance.same_class and tolerance.accuracy." in str(refused.value)
+
+
+def test_accuracy_is_of_the_images_whose_class_the_classifier_has() -> None:
+    features, labels = torch.eye(4), torch.tensor([0, 1, 1, 5])
+    before, after = torch.eye(4, 2), torch.eye(4, 2)
+    before[2] = torch.tensor([0.0, 1.0])
+    after[2] = torch.tensor([1.0, 0.0])
+    found = compare([features, before], [features, after], labels=labels, nearest=nearest, classify=classify)
+    assert found.same_class == 0.75
+    assert found.num_labeled == 3
+    assert found.accuracy is not None
+    assert found.accuracy.value == pytest.approx(-100 / 3)
+    none = compare([features, before], [features, after], labels=labels + 2, nearest=nearest, classify=classify)
+    assert (none.accuracy, none.num_labeled) == (None, 0)
 
 
 def test_eight_bits_may_differ_in_single_numbers() -> None:

@@ -65,7 +65,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
     )
     return sslight.export_backbone(
         folder / "backbone.safetensors",
-        {"data.check": CHECK, "data.calibration": CALIBRATION, "tolerance.knn": 0.5, "tolerance.cosine": 0.95},
+        {"data.check": CHECK, "data.calibration": CALIBRATION, "tolerance.same_class": 0.5},
         format=["safetensors", "onnx", "onnx-fp16", "onnx-int8"],
         classifier=folder / "linear",
         output=folder / "out",
@@ -80,11 +80,13 @@ def test_the_folder_holds_the_files_and_what_was_measured(exported: ExportResult
     assert set(content["files"]) == names
     assert content["preprocessing"]["mean"] == list(MEAN)
     assert content["check"]["num_images"] == 60
+    assert content["check"]["classes"] == content["classes"]
     for file in content["files"].values():
         assert file["latency_ms"]["1"] > 0
     float32 = content["files"]["classifier.onnx"]["agreement"]
     assert float32["same_class"] == float32["same_knn_class"] == 1.0
     assert float32["knn_top1_before"] == float32["knn_top1_after"]
+    assert (float32["accuracy"]["value"], float32["num_labeled"]) == (0.0, 60)
     assert content["files"]["classifier.int8.onnx"]["agreement"]["largest_difference"] > 1e-3
 
 
@@ -228,6 +230,10 @@ def test_a_second_export_of_the_same_weights_gets_a_new_folder(tmp_path: Path) -
         ({"format": "onnx", "int8.float_layers": 2}, "int8.float_layers=2 would have no effect: it is of onnx-int8"),
         ({"license": "mit"}, "license=mit would have no effect: it is of format=timm"),
         ({"classifier": "{tmp}"}, "has no classifier.safetensors"),
+        (
+            {"tolerance.accuracy": 2},
+            "tolerance.accuracy=2 would have no effect: without a classifier tolerance.cosine and tolerance.knn count",
+        ),
         ({"resize": 16}, "resize=16 is smaller than the image size 32"),
         ({"format": "onnx", "lib": "onnxscript"}, "needs the package onnxscript, which is not installed: pip install"),
         ({"format": "litert", "lib": "litert_torch"}, "needs the package litert-torch, which is not installed: pip"),
@@ -270,6 +276,14 @@ def test_a_classifier_of_another_backbone_is_refused(exported: ExportResult, tmp
     with pytest.raises(ValueError, match="trained on the features of another backbone"):
         sslight.export_backbone(
             tmp_path / "b.safetensors", settings_for(tmp_path, classifier=str(exported.path.parent / "linear"))
+        )
+
+
+def test_a_tolerance_of_features_is_refused_where_the_classes_count(exported: ExportResult, tmp_path: Path) -> None:
+    sentence = r"tolerance\.knn=0\.5 would have no effect: with a classifier tolerance\.same_class and"
+    with pytest.raises(ValueError, match=sentence):
+        sslight.export_backbone(
+            exported.path / "classifier.safetensors", settings_for(tmp_path, **{"tolerance.knn": 0.5})
         )
 
 

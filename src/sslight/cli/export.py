@@ -24,14 +24,27 @@ def export(words: Words = None, as_json: AsJson = False) -> None:
 def _print_result(result: "ExportResult") -> None:
     pytorch = next((file.pytorch_latency_ms for file in result.files if file.pytorch_latency_ms), {})
     threads = [f"ms, {threads} thread{'s' if threads > 1 else ''}" for threads in pytorch]
-    headings = ("file", "MB", "cosine", "largest diff.", "kNN", *threads)
+    check, classes = result.content["check"], result.content["classes"]
+    headings = ("file", "MB", "cosine", "largest diff.", "same class" if classes else "kNN", *threads)
     last = ("(PyTorch, float32)", "", "", "", "", *(f"{ms:.1f}" for ms in pytorch.values()))
     # A narrow window may wrap the table, but no figure is cut off.
     say(columns(headings, [*map(_row, result.files), last], numbers=True, no_wrap=True), narrowest=110)
     for file in result.files:
         if file.quantization is not None:
             say(f"{file.path.name}: {file.quantization}")
-    preprocessing, check, cost = (result.content[key] for key in ("preprocessing", "check", "cost"))
+        if file.agreement is not None and (change := file.agreement.accuracy) is not None:
+            say(
+                f"{file.path.name}: accuracy {change.value:+.1f} points [{change.low:+.1f}, {change.high:+.1f}] on "
+                f"{file.agreement.num_labeled} images of its classes"
+            )
+    if check["classes"] and not classes:
+        names = check["classes"]
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        say(
+            "kNN: images whose neighbors vote for the same class; as classes count the "
+            f"{len(names)} of data.check ({some})"
+        )
+    preprocessing, cost = (result.content[key] for key in ("preprocessing", "cost"))
     say(
         f"input of ONNX, LiteRT and ExecuTorch files: {preprocessing['dtype']} {preprocessing['shape']}; compared on "
         f"{check['num_images']} images; latency of one image, median, on {result.content['device']['processor']}\n"
@@ -46,7 +59,8 @@ def _row(file: "ExportedFile") -> list[str]:
     found = file.agreement
     if found is None:
         return [file.path.name, f"{file.num_bytes / 1e6:.1f}", "not run: macOS alone can"]
-    same = found.same_neighbor if found.same_knn_class is None else found.same_knn_class
+    shares = (found.same_class, found.same_knn_class, found.same_neighbor)  # the first that was measured decides
+    same = next(share for share in shares if share is not None)
     return [
         file.path.name,
         f"{file.num_bytes / 1e6:.1f}",

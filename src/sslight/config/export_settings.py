@@ -83,13 +83,23 @@ class ToleranceSettings(fields.Section):
     """How far an exported file may be from the PyTorch network; one beyond is not written."""
 
     cosine: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
-    """Smallest mean cosine similarity of the features to those of the PyTorch network. null: 0.9999 for float32 files,
-    0.999 for float16, 0.98 for 8 bits. Unit: cosine. Try: null."""
+    """Without a classifier: smallest mean cosine similarity of the features to those of the PyTorch network.
+    null: 0.9999 for float32 files, 0.999 for float16, 0.98 for 8 bits. Unit: cosine. Try: null."""
 
     knn: fields.Probability | None = None
-    """Smallest share of images that keep their result of a nearest-neighbor search within data.check: the predicted
-    class where there are labels, else the nearest image. null: 0.99 for float32 files; for float16 0.97 of the
-    classes or 0.95 of the nearest images; for 8 bits 0.8 or 0.5. Unit: share of the images. Try: null."""
+    """Without a classifier: smallest share of images that keep their result of a nearest-neighbor search within
+    data.check: the predicted class where there are labels, else the nearest image. null: 0.99 for float32 files; for
+    float16 0.97 of the classes or 0.95 of the nearest images; for 8 bits 0.8 or 0.5.
+    Unit: share of the images. Try: null."""
+
+    same_class: fields.Probability | None = None
+    """With a classifier: smallest share of images to which the file gives the class that the PyTorch network gives.
+    null: 0.99 for float32 files, 0.97 for float16, 0.8 for 8 bits. Unit: share of the images. Try: null."""
+
+    accuracy: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
+    """With a classifier, where class folders of data.check have its names: largest loss of accuracy. A file is refused
+    for a loss beyond chance alone (the 95 % interval, paired over the images, does not reach 0). null: 1.
+    Unit: percentage points. Try: null; 0.5 with some thousand images in data.num_check."""
 
 
 class ExportSettings(fields.Section):

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from sslight.intervals import Difference, paired_difference
 
 Nearest = Callable[[Tensor], Tensor]
 """Features ``[N, D]`` → for each the row of its nearest neighbor, itself left out, ``[N]``."""
@@ -16,13 +19,14 @@ Classify = Callable[[Tensor, Tensor], Tensor]
 _ROUNDING = 1e-5  # of the largest output: what float32 may change
 _EXACT, _TINY = 200.0, 1e-30
 _TIED = 1e-5  # cosines of two neighbors that are equally near
+_ALIKE = 0.1  # of the size of features: a network that tells images apart by less is at fault before the file is
 
 
 @dataclass(frozen=True)
 class Agreement:
     """An exported file against the PyTorch network, on the same images.
 
-    ``knn`` figures are None without labels, ``same_class`` without a classifier.
+    ``knn`` figures are None without labels, ``same_class`` without a classifier, ``accuracy`` without either.
     """
 
     num_images: int
@@ -32,26 +36,35 @@ class Agreement:
     cosine_min: float
     same_neighbor: float  # share of images whose nearest neighbor among the others is the same
     signal_to_noise: float  # dB: how much images differ from their mean against what the file changes; it sees scale
+    spread: float = 1.0  # the same differences (root mean square) for the size of the features, in the PyTorch network
     knn_top1_before: float | None = None  # share that kNN, each left out of its own vote, classifies rightly
     knn_top1_after: float | None = None
     same_knn_class: float | None = None  # share that kNN gives the same class
     same_class: float | None = None  # share that the classifier gives the same class
+    accuracy: Difference | None = None  # of the classifier: what the file gains or loses, in points
+    num_labeled: int = 0  # images of a class that the classifier knows, on which that was measured
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The least agreement: mean cosine, share of equal neighbors or kNN classes; largest relative difference."""
+    """The least agreement. A classifier is judged by its classes, features without one by the first three and dB."""
 
-    cosine: float
+    cosine: float  # mean
     same_neighbor: float
     same_knn_class: float
-    difference: float | None
+    difference: float | None  # the largest, of the largest output
     signal_to_noise: float | None  # dB
+    same_class: float
+    accuracy: float = 1.0  # largest loss, in points
 
 
-FLOAT32 = Tolerance(cosine=0.9999, same_neighbor=0.99, same_knn_class=0.99, difference=1e-3, signal_to_noise=40.0)
-FLOAT16 = Tolerance(cosine=0.999, same_neighbor=0.95, same_knn_class=0.97, difference=0.02, signal_to_noise=30.0)
-INT8 = Tolerance(cosine=0.98, same_neighbor=0.5, same_knn_class=0.8, difference=None, signal_to_noise=5.0)
+FLOAT32 = Tolerance(
+    0.9999, same_neighbor=0.99, same_knn_class=0.99, difference=1e-3, signal_to_noise=40, same_class=0.99
+)
+FLOAT16 = Tolerance(
+    0.999, same_neighbor=0.95, same_knn_class=0.97, difference=0.02, signal_to_noise=30, same_class=0.97
+)
+INT8 = Tolerance(0.98, same_neighbor=0.5, same_knn_class=0.8, difference=None, signal_to_noise=5, same_class=0.8)
 
 
 def compare(
@@ -59,13 +72,15 @@ def compare(
 ) -> Agreement:
     """Compare what the PyTorch network (``before``) and a file (``after``) give for the same images.
 
-    Both are features ``[N, D]``, and logits ``[N, C]`` with a classifier.
+    Both are features ``[N, D]``, and logits ``[N, C]`` with a classifier. ``labels [N]`` from C on are of classes that
+    the classifier does not have.
     """
     pairs = list(zip(before, after, strict=True))
-    cosine = F.cosine_similarity(before[0].double(), after[0].double())
-    spread = float((before[0].double() - before[0].double().mean(0)).square().sum())
-    noise = float((before[0].double() - after[0].double()).square().sum())
-    accuracy = {}
+    old_features, new_features = (features.double() for features in pairs[0])
+    cosine = F.cosine_similarity(old_features, new_features)
+    spread = float((old_features - old_features.mean(0)).square().sum())
+    noise = float((old_features - new_features).square().sum())
+    accuracy: dict[str, Any] = {}
     if labels is not None:
         old, new = (classify(features, labels) for features in pairs[0])
         accuracy = {
@@ -74,7 +89,11 @@ def compare(
             "same_knn_class": _share(old == new),
         }
     if len(pairs) > 1:
-        accuracy["same_class"] = _share(pairs[1][0].argmax(1) == pairs[1][1].argmax(1))
+        old, new = (logits.argmax(1) for logits in pairs[1])
+        accuracy["same_class"] = _share(old == new)
+        if labels is not None and (known := labels < pairs[1][0].shape[1]).any():
+            right = [(found == labels)[known].tolist() for found in (new, old)]
+            accuracy |= {"accuracy": paired_difference(*right), "num_labeled": int(known.sum())}
     # Of features and logits, those that differ more for their size; NaN is the worst of all.
     sizes = [(float((old - new).abs().max()), float(old.abs().max())) for old, new in pairs]
     difference, output = max(sizes, key=lambda size: math.inf if math.isnan(size[0]) else size[0] / (size[1] or 1.0))
@@ -86,47 +105,77 @@ def compare(
         cosine_min=float(cosine.min()),
         same_neighbor=_share(_same_neighbor(before[0], after[0], nearest)),
         signal_to_noise=min(_EXACT, 10 * math.log10(max(spread, _TINY) / max(noise, _TINY))),
+        spread=math.sqrt(spread / max(float(old_features.square().sum()), _TINY)),
         **accuracy,
     )
 
 
 def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
     """Raise ValueError for a file that disagrees, with the number and the limit."""
-    share, least, what = agreement.same_neighbor, tolerance.same_neighbor, "nearest neighbor"
-    if agreement.same_knn_class is not None:
-        share, least, what = agreement.same_knn_class, tolerance.same_knn_class, "kNN class"
     limit = math.inf if tolerance.difference is None else tolerance.difference * agreement.largest_output
-    remedy = (
-        "give more calibration images, set int8.float_layers, or accept it with tolerance.cosine and tolerance.knn"
-        if "int8" in name
-        else "export another format, and report this network; tolerance.cosine and tolerance.knn accept it as it is"
-    )
     # Where features hardly differ between images, votes turn on rounding: that says nothing against the file.
     if tolerance.difference is not None and agreement.largest_difference <= _ROUNDING * agreement.largest_output:
         return
+    settings = "tolerance.cosine and tolerance.knn"
+    if agreement.same_class is None:
+        problem = _of_features(agreement, tolerance)
+    else:
+        problem, settings = _of_classifier(agreement, tolerance), "tolerance.same_class and tolerance.accuracy"
     # Negated, so that NaN is refused too.
     if not math.isfinite(agreement.largest_difference):
         problem = "its outputs are not finite numbers"
-    elif not agreement.cosine_mean >= tolerance.cosine:
-        problem = f"the mean cosine of its features is {agreement.cosine_mean:.5f}, below {tolerance.cosine:g}"
-    elif tolerance.signal_to_noise is not None and not agreement.signal_to_noise >= tolerance.signal_to_noise:
+    elif not problem and not agreement.largest_difference <= limit:
+        problem = f"its outputs differ by up to {agreement.largest_difference:.2g}, more than {limit:.2g}"
+    if not problem:
+        return
+    remedy = (
+        f"give more calibration images, set int8.float_layers, or accept it with {settings}"
+        if "int8" in name
+        else f"export another format, and report this network; {settings} accept it as it is"
+    )
+    raise ValueError(
+        f"{name} disagrees with the PyTorch network on {agreement.num_images} images of data.check and is not "
+        f"written: {problem}; {remedy}."
+    )
+
+
+def _of_features(agreement: Agreement, tolerance: Tolerance) -> str:
+    share, least, what = agreement.same_neighbor, tolerance.same_neighbor, "nearest neighbor"
+    if agreement.same_knn_class is not None:
+        share, least, what = agreement.same_knn_class, tolerance.same_knn_class, "kNN class"
+    if not agreement.cosine_mean >= tolerance.cosine:
+        return f"the mean cosine of its features is {agreement.cosine_mean:.5f}, below {tolerance.cosine:g}"
+    if tolerance.signal_to_noise is not None and not agreement.signal_to_noise >= tolerance.signal_to_noise:
         problem = (
             f"what it changes is {agreement.signal_to_noise:.0f} dB below what tells images apart, less than "
             f"{tolerance.signal_to_noise:.0f} dB"
         )
     elif not share >= least:
         problem = f"{share:.1%} of the images keep their {what}, fewer than {least:.1%}"
-    elif agreement.same_class is not None and not agreement.same_class >= tolerance.same_knn_class:
-        least = tolerance.same_knn_class
-        problem = f"{agreement.same_class:.1%} of the images keep the class of the classifier, fewer than {least:.1%}"
-    elif not agreement.largest_difference <= limit:
-        problem = f"its outputs differ by up to {agreement.largest_difference:.2g}, more than {limit:.2g}"
     else:
-        return
-    raise ValueError(
-        f"{name} disagrees with the PyTorch network on {agreement.num_images} images of data.check and is not "
-        f"written: {problem}; {remedy}."
-    )
+        return ""
+    if agreement.spread < _ALIKE:
+        problem += (
+            f" (the network's own features differ between images by {agreement.spread:.1%} of their size alone, so "
+            "little decides: train it longer)"
+        )
+    return problem
+
+
+def _of_classifier(agreement: Agreement, tolerance: Tolerance) -> str:
+    """What is wrong with the classes; features may move where the classifier does not look."""
+    if agreement.same_class is not None and not agreement.same_class >= tolerance.same_class:
+        return (
+            f"its classifier gives {agreement.same_class:.1%} of the images the class that the network gives them, "
+            f"fewer than {tolerance.same_class:.1%}"
+        )
+    found = agreement.accuracy
+    if found is not None and found.high < 0 and -found.value > tolerance.accuracy:  # a loss beyond chance
+        return (
+            f"its classifier loses {-found.value:.1f} points [{-found.high:.1f}, {-found.low:.1f}] of accuracy on the "
+            f"{agreement.num_labeled} images with labels, more than {tolerance.accuracy:g}"
+        )
+    return ""
 
 
 def _same_neighbor(before: Tensor, after: Tensor, nearest: Nearest) -> Tensor:

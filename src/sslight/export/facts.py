@@ -3,7 +3,7 @@
 import hashlib
 import platform
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,14 +32,12 @@ def tolerance(settings: ExportSettings, form: str) -> Tolerance:
     """
     wanted = settings.tolerance
     default = INT8 if form.endswith("int8") else FLOAT16 if form.endswith("fp16") or form == "coreml" else FLOAT32
-    accepted = wanted.cosine is not None or wanted.knn is not None
-    return Tolerance(
-        cosine=default.cosine if wanted.cosine is None else wanted.cosine,
-        same_neighbor=default.same_neighbor if wanted.knn is None else wanted.knn,
-        same_knn_class=default.same_knn_class if wanted.knn is None else wanted.knn,
-        difference=None if accepted else default.difference,
-        signal_to_noise=None if accepted else default.signal_to_noise,
-    )
+    changes: dict[str, Any] = wanted.model_dump(exclude_none=True)
+    if wanted.knn is not None:
+        changes["same_neighbor"] = changes["same_knn_class"] = changes.pop("knn")
+    if changes:
+        changes["difference"] = changes["signal_to_noise"] = None
+    return replace(default, **changes)
 
 
 def file_metadata(task: Task) -> dict[str, Any]:
@@ -110,6 +108,7 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
             "paths": settings.data.check,
             "num_images": num_images,
             "labelled": task.images.labels is not None,
+            "classes": None if task.images.labels is None else list(task.images.classes or ()),
             "set_sha256": data_fingerprint(task.images).sha256,
         },
         "files": {file.path.name: _file_facts(task, file) for file in files},

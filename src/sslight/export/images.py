@@ -34,6 +34,7 @@ def open_images(paths: list[str], setting: str, data: ExportDataSettings) -> Sou
 def read_images(task: Task, source: Source, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
     """At most ``number`` images, evenly spread: center views as bytes ``[N, 3, S, S]``, and labels ``[N]`` or None.
 
+    Labels are positions among the classes of the classifier, if there is one, and then others that it does not have.
     Raises ValueError if too many images are unreadable, or fewer than two are readable.
     """
     data = task.settings.data
@@ -59,4 +60,13 @@ def read_images(task: Task, source: Source, setting: str, number: int) -> tuple[
             f"data.max_bad_share={data.max_bad_share:g} allows: repair or remove them, or raise data.max_bad_share."
         )
     labels = [labels for _, labels in parts if labels is not None]
-    return torch.cat([images for images, _ in parts]), torch.cat(labels) if labels else None
+    return torch.cat([images for images, _ in parts]), _positions(task, source)[torch.cat(labels)] if labels else None
+
+
+def _positions(task: Task, source: Source) -> Tensor:
+    """Of each class of the source, by its name."""
+    assert source.classes is not None
+    classifier = task.exportable.classifier
+    known = () if classifier is None else classifier.classes
+    single = {} if classifier is None or classifier.multi_label else {name: at for at, name in enumerate(known)}
+    return torch.tensor([single.get(name, len(known) + at) for at, name in enumerate(source.classes)])

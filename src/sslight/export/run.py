@@ -147,6 +147,13 @@ def _prepare(settings: ExportSettings, results: Results) -> Task:
     size, resize = _sizes(settings, info.image_size, classifier)
     if settings.probabilities and classifier is None:
         raise ValueError("probabilities=true would have no effect: there is no classifier; set classifier=FOLDER.")
+    of = ("without", ("cosine", "knn")) if classifier is None else ("with", ("same_class", "accuracy"))
+    for name, value in settings.tolerance.model_dump(exclude_none=True).items():
+        if name not in of[1]:
+            raise ValueError(
+                f"tolerance.{name}={value:g} would have no effect: {of[0]} a classifier "
+                f"{' and '.join(f'tolerance.{each}' for each in of[1])} count; set these."
+            )
     exportable = prepare(
         backbone,
         info,
