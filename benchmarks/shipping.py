@@ -25,7 +25,11 @@ SIZE, LABELED, VAL_A_CLASS = 64, 0.04, 200  # px; share of TRAIN, drawn by class
 NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # recipe, changes to it, how it is fine-tuned
     "mobilenetv2_100": ("dino_cnn_sslight_64", {"data.subset": 0.2, "epochs": 2}, {}),
     "resnet18": ("dino_cnn_sslight_64", {"data.subset": 0.2, "steps": 100}, {}),
-    "vit_tiny": ("dino_vit_sslight_64", {"data.subset": 0.2, "steps": 50, "batch_size": 32}, {"lr": 0.0003}),
+    "vit_tiny": (
+        "dino_vit_sslight_64",
+        {"data.subset": 0.2, "steps": 50, "batch_size": 32, "optim.warmup_epochs": 0.03},
+        {"lr": 0.0003},
+    ),
 }
 FORMATS = (
     *("onnx", "onnx-fp16", "onnx-int8", "litert", "litert-fp16", "litert-int8"),
@@ -62,12 +66,12 @@ def classifiers(folder: Path, name: str, train: Path, val: Path) -> dict[str, Pa
     first, found = folder / name, dict[str, Path]()
     if not (first / "backbone.safetensors").exists():
         how = {"data.train": train, "backbone": name, "output": first, "devices": "cpu", "workers": 0, **changes}
-        sslight.pretrain(recipe, how, precision="bf16", probe={"knn": False}, logger="none", resume="auto")
+        sslight.pretrain(recipe, how, probe={"knn": False}, logger="none", resume="auto")
     for start, init in (("pre-trained", "weights"), ("scratch", "random")):
         found[start] = folder / f"{name}-{start}"
         if not (found[start] / "classifier.safetensors").exists():
             sets = {"data.train": train, "data.val": val, "data.subset": LABELED, "image_size": SIZE, "devices": "cpu"}
-            how = {**sets, **more, "epochs": 6, "precision": "bf16"}
+            how = {**sets, **more, "epochs": 6}
             sslight.finetune(first, how, init=init, logger="none", output=found[start])
     return found
 
