@@ -164,12 +164,13 @@ def _of_features(agreement: Agreement, tolerance: Tolerance) -> str:
 
 def _of_classifier(agreement: Agreement, tolerance: Tolerance) -> str:
     """What is wrong with the classes; features may move where the classifier does not look."""
-    if agreement.same_class is not None and not agreement.same_class >= tolerance.same_class:
-        return (
-            f"its classifier gives {agreement.same_class:.1%} of the images the class that the network gives them, "
-            f"fewer than {tolerance.same_class:.1%}"
-        )
     found = agreement.accuracy
+    if agreement.same_class is not None and not agreement.same_class >= tolerance.same_class:
+        beside = "" if found is None else f" (accuracy {found.value:+.1f} points [{found.low:+.1f}, {found.high:+.1f}])"
+        return (
+            f"its classifier gives {agreement.same_class:.1%} of the images the class that the network gives them"
+            f"{beside}, fewer than {tolerance.same_class:.1%}"
+        )
     if found is not None and found.high < 0 and -found.value > tolerance.accuracy:  # a loss beyond chance
         return (
             f"its classifier loses {-found.value:.1f} points [{-found.high:.1f}, {-found.low:.1f}] of accuracy on the "
