@@ -123,6 +123,11 @@ def test_a_classifier_that_loses_classes_is_refused_whatever_its_features_do(
     assert "accept it with tolerance.same_class and tolerance.accuracy." in str(refused.value)
 
 
+def test_a_program_of_executorch_is_not_told_to_keep_layers_in_float() -> None:
+    with pytest.raises(ValueError, match="give more calibration images, export another format, or accept it with"):
+        check(Agreement(**{**FINE, "same_class": 0.7}), INT8, "format=executorch-int8")
+
+
 def test_accuracy_is_of_the_images_whose_class_the_classifier_has() -> None:
     features, labels = torch.eye(4), torch.tensor([0, 1, 1, 5])
     before, after = torch.eye(4, 2), torch.eye(4, 2)

@@ -128,11 +128,10 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
         problem = f"its outputs differ by up to {agreement.largest_difference:.2g}, more than {limit:.2g}"
     if not problem:
         return
-    remedy = (
-        f"give more calibration images, set int8.float_layers, or accept it with {settings}"
-        if "int8" in name
-        else f"export another format, and report this network; {settings} accept it as it is"
-    )
+    remedy = f"export another format, and report this network; {settings} accept it as it is"
+    if "int8" in name:
+        other = "export another format" if "executorch" in name else "set int8.float_layers"
+        remedy = f"give more calibration images, {other}, or accept it with {settings}"
     raise ValueError(
         f"{name} disagrees with the PyTorch network on {agreement.num_images} images of data.check and is not "
         f"written: {problem}; {remedy}."
