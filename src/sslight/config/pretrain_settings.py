@@ -214,6 +214,11 @@ class PretrainSettings(fields.Section):
     """Epochs in which only the head is trained, so that a new head does not spoil the loaded weights of init_from.
     Unit: epochs, also fractions. Try: 0 for a new network; a tenth of the run with init_from."""
 
+    freeze_norms: bool = False
+    """Use and keep the statistics of the backbone's batch norms that were loaded with init_from, instead of those of
+    each batch: views that are blurred or enlarged have others, for which the loaded weights were not made.
+    Unit: true or false. Try: true with public weights."""
+
     devices: fields.Devices = "auto"
 
     precision: Annotated[Literal["32", "bf16", "16", "auto"], BeforeValidator(fields.as_text)] = "32"
@@ -279,6 +284,7 @@ class PretrainSettings(fields.Section):
             *((f"{name}.", name != self.method, f"method={self.method}") for name in ("dino", "swav", "moco")),
             (of_locals, self.views.num_local == 0, "views.num_local=0"),
             ("init", self.init_from is not None, "the weights are those of init_from"),
+            ("freeze_backbone_epochs freeze_norms", self.init_from is None, "there is no init_from"),
             ("optim.momentum", optim.name == "adamw", "AdamW has fixed betas"),
             ("optim.lars_eta", optim.name != "lars", f"optim.name={optim.name}"),
             ("optim.milestones optim.gamma", optim.schedule != "multistep", f"optim.schedule={optim.schedule}"),

@@ -343,6 +343,7 @@ class _Rules:
                 self._add(f"views.{setting}", list(its), _OF_THE_START)
         alone = float(f"{_HEAD_ALONE * self.epochs:.3g}")
         self._add("freeze_backbone_epochs", alone, "the new head learns first, so that it does not spoil them")
+        self._add("freeze_norms", True, "views have other statistics than the images of the weights, as measured")
 
     def _dino(self) -> None:
         many = self.images.num_images >= _SMALL_SET

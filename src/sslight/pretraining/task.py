@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslight.backbones import count_statistics_once, norms_computed_again
 from sslight.config import PretrainSettings
@@ -131,6 +132,8 @@ class _Pretraining:
     ) -> None:
         self._settings, self._method, self._length, self._clock = settings, model.method, length, clock
         self._health = health
+        networks = self._method.networks.values() if settings.freeze_norms else ()
+        self._frozen_norms = [m for network in networks for m in network.modules() if isinstance(m, _BatchNorm)]
         self._inputs: Inputs | None = None
         self.advised = False
 
@@ -138,6 +141,8 @@ class _Pretraining:
         if self._settings.compile:
             # With reduce-overhead a step writes over the results of the one before.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        for norm in self._frozen_norms:
+            norm.eval()
         self._method.begin_step(values_at(step, self._settings, self._length))
 
     def loss(self, wrapped: nn.Module, batch: ViewBatch, step: int) -> Output:
