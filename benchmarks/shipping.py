@@ -27,7 +27,14 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # recipe, c
     "resnet18": ("dino_cnn_sslight_64", {"data.subset": 0.2, "steps": 100}, {}),
     "vit_tiny": (
         "dino_vit_sslight_64",
-        {"data.subset": 0.2, "steps": 50, "batch_size": 32, "optim.warmup_epochs": 0.03},
+        {
+            "patch_size": 16,
+            "views.local_size": 32,
+            "data.subset": 0.2,
+            "steps": 50,
+            "batch_size": 32,
+            "optim.warmup_epochs": 0.03,
+        },
         {"lr": 0.0003},
     ),
 }

@@ -140,6 +140,7 @@ def test_loaded_weights_are_kept_from_being_lost(method: str) -> None:
     assert [settings.lr, settings.optim.min_lr] == pytest.approx([new.lr / 10, new.optim.min_lr / 10])
     assert settings.epochs is not None
     assert settings.freeze_backbone_epochs == pytest.approx(settings.epochs / 10)
+    assert settings.freeze_norms
     assert "init" not in {choice.setting for choice in choices}
 
 

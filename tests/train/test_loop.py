@@ -22,7 +22,7 @@ from sslight.methods import build_method
 from sslight.pretraining import task
 from sslight.train import TrainingStopped, load_checkpoint, loop
 from sslight.train.record import checkpoints
-from tests.conftest import tiny_settings
+from tests.conftest import TINY, tiny_settings
 
 Settings = Callable[..., PretrainSettings]
 
@@ -204,6 +204,28 @@ def test_unlabelled_images_train_with_health_figures_only(tiny: Settings, image_
     assert 0 < record["teacher_entropy"] <= 1
     assert 0 <= record["feature_spread"] <= 1
     assert 7 < record["effective_rank"] <= 4 * 7  # of four batches
+
+
+@pytest.mark.parametrize("method", ["dino", "swav", "moco"])
+def test_of_loaded_weights_only_what_is_not_frozen_changes(method: str, plain: PretrainResult, tmp_path: Path) -> None:
+    loaded = sslight.load_backbone(plain.backbone)
+    before, weights = loaded.state_dict(), {name for name, _ in loaded.named_parameters()}
+    rest = {name: value for name, value in TINY.items() if not name.startswith("dino.")} | SMALL_HEADS[method]
+    if method == "swav":
+        del rest["swav.queue_size"], rest["swav.queue_start_epoch"]
+
+    def changed(**settings: Any) -> set[str]:
+        output = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        changes = {"init_from": str(plain.output), "steps": 3, "output": str(output), **settings}
+        result = run_pretraining(load_recipe(f"{method}_cnn_sslight_64", rest | changes))
+        after = sslight.load_backbone(result.backbone).state_dict()
+        return {name for name, value in before.items() if not torch.equal(value, after[name])}
+
+    statistics = before.keys() - weights
+    assert changed(freeze_norms=True) == weights
+    assert changed(freeze_backbone_epochs=5) == statistics  # an epoch has 5 steps
+    assert changed(freeze_norms=True, freeze_backbone_epochs=5) == set()
+    assert changed(freeze_norms=True, freeze_backbone_epochs=0.4) == weights  # 2 of 3 steps
 
 
 def test_init_from_starts_from_the_weights_only(tiny: Settings, plain: PretrainResult) -> None:
