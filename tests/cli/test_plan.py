@@ -88,7 +88,7 @@ def test_a_plan_goes_on_from_weights_with_their_network_and_normalization(
     plan = json.loads(sslight(monkeypatch, capsys, *words)[0])
     assert plan["settings"]["backbone"] == "test_resnet"
     assert plan["settings"]["views"]["mean"] == half
-    assert plan["settings"]["freeze_backbone_epochs"] > 0
+    assert plan["settings"]["freeze_norms"]
     _, said = sslight(monkeypatch, capsys, *words, "backbone=resnet18", code=2)
     assert "is of backbone=test_resnet: set that" in said
     bare = tmp_path / "bare.safetensors"

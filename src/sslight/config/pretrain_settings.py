@@ -212,7 +212,7 @@ class PretrainSettings(fields.Section):
 
     freeze_backbone_epochs: fields.NonNegativeFloat = 0
     """Epochs in which only the head is trained, so that a new head does not spoil the loaded weights of init_from.
-    Unit: epochs, also fractions. Try: 0 for a new network; a tenth of the run with init_from."""
+    Unit: epochs, also fractions. Try: 0; a third of a short run if accuracy falls at the start."""
 
     freeze_norms: bool = False
     """Use and keep the statistics of the backbone's batch norms that were loaded with init_from, instead of those of

@@ -26,10 +26,6 @@ _WANTED_IMAGES = {1e3: 2e6, 1e4: 8e6, 1e5: 2e7, 1.28e6: 2.56e8}
 """Images that a long run sees, all epochs together, by the number that there are."""
 
 _OF_THE_START = "that of the weights in init_from"
-_KEPT_SHARE = 0.1
-"""Of a new network's rate, for one that goes on from loaded weights."""
-_HEAD_ALONE = 0.1
-"""Share of such a run in which only the head is trained."""
 
 _RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4), "lars": (0.48, 1e-6)}
 """Rate for 256 images and weight decay of an optimizer that takes the place of the recipe's."""
@@ -322,8 +318,6 @@ class _Rules:
             lr, low, why = _LARS_PEAK * 256 / self.batch, _LARS_PEAK / 100, "a peak of 1.0, as measured with LARS"
         elif optimizer == "adamw" and not self.is_long:
             lr, why = self.short["lr"], "as measured in short runs on few images"
-        if self.start is not None:
-            lr, low, why = lr * _KEPT_SHARE, low * _KEPT_SHARE, "a tenth of a new network's, as measured"
         lr = self._add("lr", float(f"{lr:.4g}"), why)
         low = min(low, lr * self.batch / 25_600)
         self._add("optim.min_lr", float(f"{low:.3g}"), "as published, or a hundredth of the peak")
@@ -341,8 +335,6 @@ class _Rules:
         for setting, its, usual in (("mean", start.mean, ViewSettings().mean), ("std", start.std, ViewSettings().std)):
             if its != usual and not start.assumes_normalization:
                 self._add(f"views.{setting}", list(its), _OF_THE_START)
-        alone = float(f"{_HEAD_ALONE * self.epochs:.3g}")
-        self._add("freeze_backbone_epochs", alone, "the new head learns first, so that it does not spoil them")
         self._add("freeze_norms", True, "views have other statistics than the images of the weights, as measured")
 
     def _dino(self) -> None:
