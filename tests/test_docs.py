@@ -92,7 +92,8 @@ def test_settings_of_the_pages_resolve(snippet: str) -> None:
     if snippet.startswith(("swav.", "moco.")):
         recipe = f"{snippet[:4]}_cnn_sslight"
     if all(word.partition("=")[0] in setting_keys() for word in snippet.split()):
-        load_recipe(recipe, parse_assignments(snippet.split()))
+        start = ["init_from=weights.pth"] if "freeze_norms" in snippet else []
+        load_recipe(recipe, parse_assignments([*start, *snippet.split()]))
     else:
         parse_assignments(snippet.split(), *KINDS.values())
 
