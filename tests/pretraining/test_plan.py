@@ -220,7 +220,7 @@ MEMORY = Memory(fixed=0.2 * GB, per_image=0.02 * GB, norms=0.014 * GB, lean=0.00
         (4, {}, {"batch_size": 128}),
         (1.2, {}, {"batch_size": 64, "accumulate": 2}),
         (0.8, {}, {"batch_size": 64, "accumulate": 2, "grad_checkpointing": "norms"}),
-        (0.62, {}, {"batch_size": 64, "accumulate": 2, "grad_checkpointing": True}),
+        (0.715, {}, {"batch_size": 64, "accumulate": 2, "grad_checkpointing": True}),
         (0.3, {}, {"batch_size": 4, "grad_checkpointing": "norms"}),
         (4, {"batch_size": 256}, {"accumulate": 2}),
         (1.2, {"batch_size": 256, "accumulate": 1}, None),
