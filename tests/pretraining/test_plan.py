@@ -137,6 +137,10 @@ def test_loaded_weights_are_kept_from_being_lost(method: str) -> None:
     settings, choices = choose(TINY_IMAGENET, LAPTOP, given, start=start)
     assert (settings.backbone, settings.views.mean, settings.views.std) == (start.name, half, half)
     assert settings.freeze_norms
+    new, _ = choose(TINY_IMAGENET, LAPTOP, {"method": method})
+    share, alone = (1.0, 0.0) if method == "dino" else (0.1, 0.3)
+    assert [settings.lr, settings.optim.min_lr] == pytest.approx([share * new.lr, share * new.optim.min_lr])
+    assert settings.freeze_backbone_epochs == alone
     assert "init" not in {choice.setting for choice in choices}
 
 

@@ -318,6 +318,8 @@ class _Rules:
             lr, low, why = _LARS_PEAK * 256 / self.batch, _LARS_PEAK / 100, "a peak of 1.0, as measured with LARS"
         elif optimizer == "adamw" and not self.is_long:
             lr, why = self.short["lr"], "as measured in short runs on few images"
+        if self.start is not None and self.method != "dino":
+            lr, low, why = lr / 10, low / 10, "a tenth of a new network's, which cost loaded weights accuracy"
         lr = self._add("lr", float(f"{lr:.4g}"), why)
         low = min(low, lr * self.batch / 25_600)
         self._add("optim.min_lr", float(f"{low:.3g}"), "as published, or a hundredth of the peak")
@@ -335,6 +337,9 @@ class _Rules:
         for setting, its, usual in (("mean", start.mean, ViewSettings().mean), ("std", start.std, ViewSettings().std)):
             if its != usual and not start.assumes_normalization:
                 self._add(f"views.{setting}", list(its), _OF_THE_START)
+        if self.method != "dino":
+            alone = float(f"{min(0.3, self.epochs / 3):.3g}")
+            self._add("freeze_backbone_epochs", alone, "the new head learns first, as measured with SwAV")
         self._add("freeze_norms", True, "views have other statistics than the images of the weights, as measured")
 
     def _dino(self) -> None:
