@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
+from sslight.backbones import build_backbone
 from sslight.config import load_recipe, read_recipe
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
@@ -268,6 +270,16 @@ def test_a_run_trains_and_leaves_its_curve_and_the_ranks_of_every_image(
         assert found["top1"] == pytest.approx(100 * found["ranks"].count(0) / 12)
     assert result["processor_hours"] > 0
     assert not (folder / "features").exists()
+
+
+def test_a_result_names_no_folder_of_the_machine(script: Any, images: Path, tmp_path: Path) -> None:
+    save_file(build_backbone("test_resnet").state_dict(), images / "weights.safetensors")
+    settings = TINY | {"init_from": "{data}/weights.safetensors"}
+    folder = given(images, tmp_path / "runs" / "one-0", settings=settings, code="untrained", measure={"knn": {}})
+    script("worker").main(folder)
+    result = (folder / "result.json").read_text()
+    assert json.loads(result)["settings"]["init_from"] == "{data}/weights.safetensors"
+    assert str(tmp_path) not in result
 
 
 @pytest.mark.parametrize(("share", "used"), [({}, 72), ({"data.subset": 0.25}, 18)])

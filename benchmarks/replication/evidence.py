@@ -93,10 +93,6 @@ class Queue:
     def _do(self, run: Run, folder: Path) -> None:
         given = folder / "run.json"
         content = asdict(run)
-        if "init_from" in run.settings:
-            content["settings"] = run.settings | {
-                "init_from": run.settings["init_from"].replace("{data}", str(self.data))
-            }
         if given.exists() and differing(began := json.loads(given.read_text(encoding="utf-8"))["run"], content):
             self._say(run, f"error: the plan says another {differing(began, content)} than it began with: rename it")
             self.failed.add(run.key)

@@ -168,7 +168,10 @@ def _commands(results: Sequence[Result]) -> str:
 
 
 def _words(settings: dict[str, Any]) -> str:
-    return " ".join(f"{key}={json.dumps(value).strip(chr(34)).replace(' ', '')}" for key, value in settings.items())
+    return " ".join(
+        f"{key}={json.dumps(value).strip(chr(34)).replace(' ', '').replace('{data}/', '')}"
+        for key, value in settings.items()
+    )
 
 
 def _draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, list[Result]], path: Path) -> bool:

@@ -55,6 +55,8 @@ def main(folder: Path) -> None:
     """Do what is left of the run."""
     given = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     run, data = Run(**given["run"]), Path(given["data"])
+    if "init_from" in run.settings:  # the result keeps the plan's own words, without a path of this machine
+        run.settings["init_from"] = run.settings["init_from"].replace("{data}", str(data))
     torch.set_num_threads(given["threads"])
     with _session(folder):
         train, images, val = _sets(run, data / run.data, folder)
@@ -62,6 +64,7 @@ def main(folder: Path) -> None:
         measured = {name: _measure(run, name, folder, backbone, train, images, val) for name in run.measure}
     for made in ("features", "shards"):
         shutil.rmtree(folder / made, ignore_errors=True)
+    given = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     result = {**given["run"], **_facts(folder, backbone), "measured": measured}
     write_whole(folder / "result.json", json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n")
 
