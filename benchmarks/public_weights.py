@@ -45,7 +45,7 @@ def main() -> None:
 def with_timm_names(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
     """The entries under timm's names: both programs define the network layer by layer, so the order is the same."""
     names = [*build_backbone(NETWORK).state_dict(), "classifier.weight", "classifier.bias"]
-    return dict(zip(names, theirs.values(), strict=True))
+    return dict(zip(names, (entry.contiguous() for entry in theirs.values()), strict=True))
 
 
 def pick(folder: Path, each: int) -> tuple[list[Path], Tensor]:
