@@ -26,7 +26,7 @@ from sslight.api.finetune import FinetuneResult
 from sslight.cli.main import main
 from sslight.data import SyntheticSource
 from sslight.export import run as export_run
-from sslight.export.onnx_file import write_onnx
+from sslight.export.formats.onnx_file import write_onnx
 from sslight.export.task import ExportResult
 from sslight.finetuning.classifier_file import classifier_notes, open_classifier, save_classifier
 from tests.api.fine_tuned import fine_tuned

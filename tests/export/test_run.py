@@ -22,8 +22,8 @@ import sslight
 from sslight.backbones import BackboneInfo, build_backbone, load_backbone, save_backbone
 from sslight.data import build_source
 from sslight.export import run as export_run
-from sslight.export import weights_file
-from sslight.export.agreement import Agreement
+from sslight.export.checks.agreement import Agreement
+from sslight.export.formats import weights_file
 from sslight.export.network import prepare
 from sslight.export.task import ExportedFile, ExportResult
 

@@ -11,7 +11,7 @@ from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.evaluate.results import read_result, result_files
 from sslight.export.classifier import fine_tuned_backbone
-from sslight.export.model_card import run_folder_of
+from sslight.export.formats.model_card import run_folder_of
 from sslight.export.run import run_export
 from sslight.export.task import ExportResult
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file

@@ -31,10 +31,10 @@ from sslight.data import (
 )
 from sslight.evaluate.features.extract import EvalTransform, Extraction, features_of
 from sslight.evaluate.model import choose_image_size, load_model
-from sslight.export.executorch_file import ExecuTorchRunner
-from sslight.export.litert_file import LiteRTRunner
+from sslight.export.formats.executorch_file import ExecuTorchRunner
+from sslight.export.formats.litert_file import LiteRTRunner
+from sslight.export.formats.onnx_file import OnnxRunner
 from sslight.export.network import as_input
-from sslight.export.onnx_file import OnnxRunner
 from sslight.files import check_new, wait_for, whole_file
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file, open_classifier
 from sslight.train import weights_in

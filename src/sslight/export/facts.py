@@ -14,10 +14,10 @@ import torch
 from sslight.backbones import timm_name
 from sslight.config import ExportSettings
 from sslight.data import data_fingerprint
-from sslight.export.agreement import FLOAT16, FLOAT32, INT8, Tolerance
-from sslight.export.cost import cost_of, device_facts
+from sslight.export.checks.agreement import FLOAT16, FLOAT32, INT8, Tolerance
+from sslight.export.checks.cost import cost_of, device_facts
+from sslight.export.formats.weights_file import WEIGHT_KEYS, how_to_load
 from sslight.export.task import ExportedFile, Task
-from sslight.export.weights_file import WEIGHT_KEYS, how_to_load
 
 FORMAT = "sslight-export"
 _PACKAGES = (

@@ -18,22 +18,23 @@ from torch import Tensor
 from sslight.backbones import LastBlocks, load_backbone, read_backbone_info, weights_fingerprint
 from sslight.config import ExportSettings
 from sslight.data import available_cores
-from sslight.export.agreement import Agreement, Classify, Nearest, check, compare
+from sslight.export.checks.agreement import Agreement, Classify, Nearest, check, compare
+from sslight.export.checks.cost import latencies
+from sslight.export.checks.sensitivity import Quantization, Quantizer, quantize_within
 from sslight.export.classifier import Classifier, read_classifier
-from sslight.export.coreml_file import write_coreml
-from sslight.export.cost import latencies
-from sslight.export.executorch_file import ExecuTorchRunner, quantize_executorch, write_executorch
 from sslight.export.facts import content_of, file_metadata, parts, shorter_side, tolerance
+from sslight.export.formats.coreml_file import write_coreml
+from sslight.export.formats.executorch_file import ExecuTorchRunner, quantize_executorch, write_executorch
+from sslight.export.formats.library import quiet
+from sslight.export.formats.litert_file import LiteRTQuantizer, LiteRTRunner, append_facts, halve_weights, write_litert
+from sslight.export.formats.model_card import run_folder_of
+from sslight.export.formats.onnx_file import OnnxRunner, halve_onnx, write_facts, write_onnx
+from sslight.export.formats.onnx_int8 import OnnxQuantizer
+from sslight.export.formats.timm_folder import open_timm_folder, write_timm_folder
+from sslight.export.formats.weights_file import WEIGHT_KEYS, check_weights, open_weights, write_weights
 from sslight.export.images import open_images, read_images
-from sslight.export.litert_file import LiteRTQuantizer, LiteRTRunner, append_facts, halve_weights, write_litert
-from sslight.export.model_card import run_folder_of
 from sslight.export.network import Exportable, prepare
-from sslight.export.onnx_file import OnnxRunner, halve_onnx, quiet, write_facts, write_onnx
-from sslight.export.onnx_int8 import OnnxQuantizer
-from sslight.export.sensitivity import Quantization, Quantizer, quantize_within
 from sslight.export.task import ExportedFile, ExportResult, Task
-from sslight.export.timm_folder import open_timm_folder, write_timm_folder
-from sslight.export.weights_file import WEIGHT_KEYS, check_weights, open_weights, write_weights
 from sslight.files import unused, whole_folder, write_whole
 from sslight.views import normalize
 

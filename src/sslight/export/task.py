@@ -7,9 +7,9 @@ from typing import Any
 
 from sslight.config import ExportSettings
 from sslight.data import Source
-from sslight.export.agreement import Agreement
+from sslight.export.checks.agreement import Agreement
+from sslight.export.checks.sensitivity import Quantization
 from sslight.export.network import Exportable
-from sslight.export.sensitivity import Quantization
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 import sslight
 from sslight.api.finetune import FinetuneResult
 from sslight.backbones import BackboneInfo, load_backbone
-from sslight.export.litert_file import LiteRTQuantizer, LiteRTRunner, write_litert
+from sslight.export.formats.litert_file import LiteRTQuantizer, LiteRTRunner, write_litert
 from sslight.export.network import prepare
 from sslight.export.task import ExportResult
 from tests.api.fine_tuned import fine_tuned

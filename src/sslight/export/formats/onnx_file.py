@@ -1,11 +1,6 @@
 """ONNX files in float32 and float16; :mod:`onnx_int8` quantizes them. Needs the extra ``export``."""
 
-import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sslight.export.formats.library import library
 from sslight.export.network import Exportable
 
 
@@ -90,36 +86,3 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
     onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
     onnx.checker.check_model(model)
     onnx.save(model, path)
-
-
-@contextlib.contextmanager
-def library(form: str) -> Iterator[None]:
-    """As :func:`quiet`; if the format's library fails, raises ValueError with its own words."""
-    try:
-        with quiet():
-            yield
-    except OSError:
-        raise
-    except Exception as error:  # the libraries have types of their own
-        words = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"format={form} cannot be written, its library failed with {type(error).__name__} ({words}): "
-            "export another format, and report this network."
-        ) from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hides the progress, advice and deprecations of a library, which say nothing about the result."""
-    before, nowhere = logging.root.manager.disable, io.StringIO()
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(nowhere),
-            contextlib.redirect_stderr(nowhere),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

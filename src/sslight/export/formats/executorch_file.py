@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sslight.export.formats.library import library
 from sslight.export.network import Exportable
-from sslight.export.onnx_file import library
 
 _FACTS = "sslight"  # a method of the program without input, which gives JSON
 

@@ -11,11 +11,11 @@ import pytest
 
 from sslight.backbones import BackboneInfo
 from sslight.config.export_settings import Int8Settings
-from sslight.export.agreement import Agreement
+from sslight.export.checks.agreement import Agreement
+from sslight.export.checks.sensitivity import Quantization, groups, quantize_within
+from sslight.export.formats.onnx_file import write_onnx
+from sslight.export.formats.onnx_int8 import OnnxQuantizer
 from sslight.export.network import prepare
-from sslight.export.onnx_file import write_onnx
-from sslight.export.onnx_int8 import OnnxQuantizer
-from sslight.export.sensitivity import Quantization, groups, quantize_within
 from tests.export.test_run import MEAN, STD, write_backbone
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sslight.export.formats.library import library
 from sslight.export.network import Exportable
-from sslight.export.onnx_file import library
 
 
 def write_coreml(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:

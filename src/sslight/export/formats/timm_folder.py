@@ -9,9 +9,9 @@ import timm
 from torch import nn
 
 from sslight.backbones import timm_name
-from sslight.export.model_card import model_card
+from sslight.export.formats.model_card import model_card
+from sslight.export.formats.weights_file import num_classes_of, vit_arguments, without_classifier, write_weights
 from sslight.export.network import Exportable
-from sslight.export.weights_file import num_classes_of, vit_arguments, without_classifier, write_weights
 
 
 def write_timm_folder(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from sslight.export.agreement import Agreement
+from sslight.export.checks.agreement import Agreement
 
 _Node = TypeVar("_Node")
 

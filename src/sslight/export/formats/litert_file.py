@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sslight.export.checks.sensitivity import groups
+from sslight.export.formats.library import library
 from sslight.export.network import Exportable, ExportNetwork
-from sslight.export.onnx_file import library
-from sslight.export.sensitivity import groups
 
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _FACTS, _LABELS = "sslight.json", "labels.txt"

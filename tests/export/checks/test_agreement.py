@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from sslight.export.agreement import FLOAT16, FLOAT32, INT8, Agreement, Tolerance, check, compare
-from sslight.export.cost import cost_of, latencies
+from sslight.export.checks.agreement import FLOAT16, FLOAT32, INT8, Agreement, Tolerance, check, compare
+from sslight.export.checks.cost import cost_of, latencies
 from sslight.intervals import Difference
 
 FINE: dict[str, Any] = {

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sslight.config.export_settings import Int8Settings
-from sslight.export.onnx_file import library
-from sslight.export.sensitivity import groups
+from sslight.export.checks.sensitivity import groups
+from sslight.export.formats.library import library
 
 # With Add, Clip and Relu among them, a convolution, its activation and the sum after it stay in 8 bits as one: a
 # MobileNetV2 at 224 px was both nearer to float32 (mean cosine 0.9980 instead of 0.9960) and faster than with
