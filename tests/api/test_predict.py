@@ -208,7 +208,7 @@ def test_the_package_that_a_file_needs_is_named(tmp_path: Path, monkeypatch: pyt
 def test_a_wrong_input_ends_in_a_sentence(
     words: list[str], sentence: str, result: FinetuneResult, tmp_path: Path
 ) -> None:
-    from sslight.cli.predict import predict
+    from sslight.cli.commands.predict import predict
 
     (tmp_path / "text.onnx").write_text("text", encoding="utf-8")
 

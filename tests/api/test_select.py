@@ -15,7 +15,7 @@ import sslight
 from sslight.api import file_pass
 from sslight.api import select as api
 from sslight.backbones import build_backbone, save_backbone
-from sslight.cli.select import select as command
+from sslight.cli.commands.select import select as command
 from sslight.finetuning.choice import choose_images
 from tests.api.fine_tuned import TINY, draw_stripes
 

@@ -7,26 +7,26 @@ from typing import Annotated
 import typer
 
 from sslight import __version__
-from sslight.cli.bench import bench
-from sslight.cli.compare import compare
+from sslight.cli.commands.bench import bench
+from sslight.cli.commands.compare import compare
+from sslight.cli.commands.config import config
+from sslight.cli.commands.data import data
+from sslight.cli.commands.evaluate import evaluate
+from sslight.cli.commands.export import export
+from sslight.cli.commands.finetune import finetune
+from sslight.cli.commands.import_ import import_weights
+from sslight.cli.commands.plan import plan
+from sslight.cli.commands.predict import embed, predict
+from sslight.cli.commands.pretrain import pretrain
+from sslight.cli.commands.recipes import recipes
+from sslight.cli.commands.report import report
+from sslight.cli.commands.select import select
+from sslight.cli.commands.views import views
 from sslight.cli.completion import whole_words
-from sslight.cli.config import config
-from sslight.cli.data import data
-from sslight.cli.evaluate import evaluate
-from sslight.cli.export import export
 from sslight.cli.failures import end
-from sslight.cli.finetune import finetune
 from sslight.cli.grammar import OneCommand, Several
-from sslight.cli.import_ import import_weights
 from sslight.cli.next import say_what_next
-from sslight.cli.plan import plan
-from sslight.cli.predict import embed, predict
-from sslight.cli.pretrain import pretrain
-from sslight.cli.recipes import recipes
-from sslight.cli.report import report
-from sslight.cli.select import select
 from sslight.cli.terminal import write_what_the_terminal_can
-from sslight.cli.views import views
 
 _INTERRUPTED = 130
 

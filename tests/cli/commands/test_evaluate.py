@@ -226,7 +226,7 @@ def test_compare_takes_results_only(
 
 @pytest.mark.parametrize("page", ["README.md", "docs/evaluation.md"])
 def test_what_the_pages_tell_people_to_type_resolves(page: str) -> None:
-    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
     lines = (line.split() for line in text.splitlines() if line.startswith("sslight evaluate "))
     commands = [words for words in lines if words[2] != "detect"]
     assert [words[2] for words in commands] == ["knn", "linear", "linear", "semi"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sslight.cli.commands.plan import print_plan
 from sslight.cli.grammar import Words
-from sslight.cli.plan import print_plan
 from sslight.cli.terminal import AsJson, facts, say, show
 from sslight.config import (
     AutoSettings,
