@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sslight.config import COMMANDS, PretrainSettings
-from sslight.config.fields import Section
+from sslight.config.schema.fields import Section
 
 PAGE = Path(__file__).with_suffix(".md")
 _COMMANDS = {"pretrain": PretrainSettings} | {

@@ -25,8 +25,8 @@ from sslight.config import (
     to_yaml,
 )
 from sslight.config.explain import fields_of
-from sslight.config.fields import Section
 from sslight.config.plain_yaml import parse_yaml, write_yaml
+from sslight.config.schema.fields import Section
 
 
 def load(*words: str) -> PretrainSettings:

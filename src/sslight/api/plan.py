@@ -17,9 +17,9 @@ from sslight.backbones import (
     patch_side,
 )
 from sslight.config import PretrainSettings, ViewSettings, build_settings, load_recipe, read_recipe, to_yaml
-from sslight.config.fields import expanded
 from sslight.config.overrides import flatten
 from sslight.config.plain_yaml import parse_settings
+from sslight.config.schema.fields import expanded
 from sslight.data import (
     ReadLimits,
     available_cores,

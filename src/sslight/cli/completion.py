@@ -11,9 +11,9 @@ import typer
 from pydantic.fields import FieldInfo
 
 from sslight.config import COMMANDS, KINDS, is_setting, recipe_names, section_keys, setting_keys
-from sslight.config.evaluate_settings import PROTOCOLS
 from sslight.config.explain import fields_of
-from sslight.config.fields import choices, leaf_types
+from sslight.config.schema.evaluate_settings import PROTOCOLS
+from sslight.config.schema.fields import choices, leaf_types
 
 _VARIABLE = "_SSLIGHT_COMPLETE"  # typer's
 _LISTED = 1000  # entries of a folder to look at

@@ -11,7 +11,7 @@ from sslight.cli.completion import complete
 from sslight.cli.terminal import as_typed
 from sslight.config import COMMANDS, FIRST_WORDS, Explanation, explain, usage
 from sslight.config.explain import fields_of
-from sslight.config.fields import Section, choices
+from sslight.config.schema.fields import Section, choices
 
 Words = Annotated[list[str] | None, typer.Argument(autocompletion=complete)]
 _WIDTH, _NAMES = 80, 23

@@ -15,24 +15,18 @@ from sslight.config.commands import (
     take_settings,
     usage,
 )
-from sslight.config.detect_settings import DetectSettings
-from sslight.config.evaluate_settings import LABELED, EvaluateSettings
 from sslight.config.explain import Explanation, explain, section_keys, setting_keys
-from sslight.config.export_settings import ExportSettings
-from sslight.config.finetune_settings import FinetuneSettings, build_finetune_settings
 from sslight.config.original.translate import translate_original
 from sslight.config.overrides import (
     build,
     build_detect_settings,
     build_evaluate_settings,
     build_export_settings,
+    build_finetune_settings,
     build_settings,
     parse_assignments,
 )
-from sslight.config.pack_settings import InspectSettings, PackSettings
 from sslight.config.plain_yaml import flat_settings, write_yaml
-from sslight.config.predict_settings import EmbedSettings, PredictSettings, SelectSettings
-from sslight.config.pretrain_settings import PretrainSettings, ViewSettings
 from sslight.config.recipes import (
     Recipe,
     load_recipe,
@@ -42,13 +36,17 @@ from sslight.config.recipes import (
     recipe_names,
     to_yaml,
 )
-from sslight.config.report_settings import ReportSettings
-from sslight.config.training_settings import CheckpointSettings, OptimSettings
-from sslight.config.views_settings import (
-    ShownRecipe,
-    ViewsPageSettings,
-    build_shown_recipes,
-)
+from sslight.config.schema.detect_settings import DetectSettings
+from sslight.config.schema.evaluate_settings import LABELED, EvaluateSettings
+from sslight.config.schema.export_settings import ExportSettings
+from sslight.config.schema.finetune_settings import FinetuneSettings
+from sslight.config.schema.pack_settings import InspectSettings, PackSettings
+from sslight.config.schema.predict_settings import EmbedSettings, PredictSettings, SelectSettings
+from sslight.config.schema.pretrain_settings import PretrainSettings, ViewSettings
+from sslight.config.schema.report_settings import ReportSettings
+from sslight.config.schema.training_settings import CheckpointSettings, OptimSettings
+from sslight.config.schema.views_settings import ViewsPageSettings
+from sslight.config.shown_recipes import ShownRecipe, build_shown_recipes
 
 # fmt: off
 __all__ = [

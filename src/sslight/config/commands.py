@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from sslight.config import fields
-from sslight.config.detect_settings import DetectSettings
-from sslight.config.evaluate_settings import PROTOCOLS, EvaluateSettings
 from sslight.config.explain import fields_of
-from sslight.config.export_settings import ExportSettings
-from sslight.config.finetune_settings import FinetuneSettings
 from sslight.config.overrides import build, parse_assignments
-from sslight.config.pack_settings import InspectSettings, PackSettings
-from sslight.config.predict_settings import EmbedSettings, PredictSettings, SelectSettings
-from sslight.config.pretrain_settings import PretrainSettings
-from sslight.config.report_settings import ReportSettings
-from sslight.config.views_settings import ViewsPageSettings
+from sslight.config.schema import fields
+from sslight.config.schema.detect_settings import DetectSettings
+from sslight.config.schema.evaluate_settings import PROTOCOLS, EvaluateSettings
+from sslight.config.schema.export_settings import ExportSettings
+from sslight.config.schema.finetune_settings import FinetuneSettings
+from sslight.config.schema.pack_settings import InspectSettings, PackSettings
+from sslight.config.schema.predict_settings import EmbedSettings, PredictSettings, SelectSettings
+from sslight.config.schema.pretrain_settings import PretrainSettings
+from sslight.config.schema.report_settings import ReportSettings
+from sslight.config.schema.views_settings import ViewsPageSettings
 
 _S = TypeVar("_S", bound=fields.Section)
 

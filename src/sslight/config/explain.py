@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sslight.config.fields import Section
 from sslight.config.plain_yaml import shown
-from sslight.config.pretrain_settings import PretrainSettings
+from sslight.config.schema.fields import Section
+from sslight.config.schema.pretrain_settings import PretrainSettings
 
 RENAMED = {
     "views.blur_radius": "views.blur_sigma",

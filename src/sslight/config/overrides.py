@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from sslight.config.detect_settings import DetectSettings
-from sslight.config.evaluate_settings import EvaluateSettings
 from sslight.config.explain import RENAMED, explain, fields_of, section_keys, setting_keys, unknown_key
-from sslight.config.export_settings import ExportSettings
-from sslight.config.fields import Section, choices, leaf_types
 from sslight.config.plain_yaml import parse_yaml, shown
-from sslight.config.pretrain_settings import PretrainSettings
+from sslight.config.schema.detect_settings import DetectSettings
+from sslight.config.schema.evaluate_settings import EvaluateSettings
+from sslight.config.schema.export_settings import ExportSettings
+from sslight.config.schema.fields import Section, choices, leaf_types
+from sslight.config.schema.finetune_settings import FinetuneSettings
+from sslight.config.schema.pretrain_settings import PretrainSettings
 
 _S = TypeVar("_S", bound=Section)
 
@@ -129,6 +130,11 @@ def build_evaluate_settings(
 def build_detect_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> DetectSettings:
     """The settings of detection from what the user gives. Raises ValueError as :func:`build`."""
     return build(DetectSettings, overrides, model=str(checkpoint))
+
+
+def build_finetune_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> FinetuneSettings:
+    """The settings of fine-tuning from what the user gives. Raises ValueError as :func:`build`."""
+    return build(FinetuneSettings, overrides, model=str(checkpoint))
 
 
 def build_export_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> ExportSettings:

@@ -9,7 +9,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sslight.config.fields import Section, expanded
 from sslight.config.overrides import build_settings, flatten, validated
 from sslight.config.plain_yaml import (
     flat_settings,
@@ -20,7 +19,8 @@ from sslight.config.plain_yaml import (
     shown,
     write_yaml,
 )
-from sslight.config.pretrain_settings import PretrainSettings
+from sslight.config.schema.fields import Section, expanded
+from sslight.config.schema.pretrain_settings import PretrainSettings
 from sslight.reading import near_name
 
 _S = TypeVar("_S", bound=Section)

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, Literal, TypeVar
 
 from sslight.backbones import ALIASES, is_public
-from sslight.config.fields import is_new_network
+from sslight.config.schema.fields import is_new_network
 from sslight.evaluate.classifiers.metrics import hits
 from sslight.evaluate.results import FILE_NAME, read_ranks, read_result, result_files
 from sslight.intervals import Difference, difference_of_means, mean_interval, paired_difference

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslight.config.export_settings import ExportDataSettings
+from sslight.config.schema.export_settings import ExportDataSettings
 from sslight.data import (
     BadImage,
     ReadLimits,

@@ -15,7 +15,7 @@ from sslight.backbones import (
     num_features,
 )
 from sslight.config import PretrainSettings
-from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
+from sslight.config.schema.method_settings import DINOSettings, MoCoSettings, SwAVSettings
 from sslight.methods.dino import DINO
 from sslight.methods.heads import DINOHead, SwAVHead, projection_mlp
 from sslight.methods.method import Method

@@ -21,7 +21,7 @@ import h5py
 import pytest
 from PIL import Image
 
-from sslight.config.fields import MAX_PIXELS
+from sslight.config.schema.fields import MAX_PIXELS
 from sslight.data import FolderSource, H5Source, PackResult, Source, SyntheticSource, build_source, pack
 from sslight.data.packing.prepare import prepare
 from sslight.data.packing.tar import write_shards

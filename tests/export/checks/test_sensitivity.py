@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from sslight.backbones import BackboneInfo
-from sslight.config.export_settings import Int8Settings
+from sslight.config.schema.export_settings import Int8Settings
 from sslight.export.checks.agreement import Agreement
 from sslight.export.checks.sensitivity import Quantization, groups, quantize_within
 from sslight.export.formats.onnx_file import write_onnx

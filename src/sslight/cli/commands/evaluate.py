@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, facts, say, show
 from sslight.config import DetectSettings, build_detect_settings, build_evaluate_settings, read_words
-from sslight.config.evaluate_settings import PROTOCOLS
+from sslight.config.schema.evaluate_settings import PROTOCOLS
 
 if TYPE_CHECKING:
     from sslight.evaluate import DetectionResult, EvaluationResult

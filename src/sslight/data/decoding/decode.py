@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from sslight.config.fields import MAX_PIXELS
+from sslight.config.schema.fields import MAX_PIXELS
 from sslight.data.decoding.codecs import PIL_FORMATS, Decoder, decode_jpeg, decode_webp
 from sslight.data.decoding.headers import has_more_scans_than, jpeg_size
 from sslight.data.decoding.limits import UnreadableImage, one_line

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sslight.config.fields import MAX_PIXELS, READ_TIMEOUT
+from sslight.config.schema.fields import MAX_PIXELS, READ_TIMEOUT
 from sslight.reading import read_ordinary
 
 MAX_ENCODED_BYTES = 2**30  # Bytes of an encoded image at most

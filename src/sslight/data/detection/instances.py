@@ -11,7 +11,7 @@ import torch
 from faster_coco_eval.core import mask as mask_api
 from torch import Tensor
 
-from sslight.config.fields import MAX_PIXELS
+from sslight.config.schema.fields import MAX_PIXELS
 from sslight.data.decoding.decode import decode, format_mode_and_orientation
 from sslight.data.decoding.limits import UnreadableImage, read_image_file
 from sslight.data.sources.names import printable

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sslight.config.fields import READ_TIMEOUT
+from sslight.config.schema.fields import READ_TIMEOUT
 from sslight.data.sources.bad_images import BadImage
 from sslight.data.sources.tar.remote import StoreUnavailable
 

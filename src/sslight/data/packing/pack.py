@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sslight.config.fields import MAX_PIXELS
+from sslight.config.schema.fields import MAX_PIXELS
 from sslight.data.packing.h5 import BYTES_AN_IMAGE as H5_BYTES
 from sslight.data.packing.h5 import write_h5
 from sslight.data.packing.prepare import CHUNK, Tally, prepare, prepared_images

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from sslight.config.fields import MAX_PIXELS
+from sslight.config.schema.fields import MAX_PIXELS
 from sslight.data.decoding.decode import decode, format_mode_and_orientation
 from sslight.data.decoding.headers import jpeg_size
 from sslight.data.sources.suffixes import is_image

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sslight.config.pretrain_settings import DataSettings
+from sslight.config.schema.pretrain_settings import DataSettings
 from sslight.data.sources.build import build_source
 from sslight.data.sources.combine import SubsetSource
 from sslight.data.sources.find import NameFinder

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sslight.config.export_settings import Int8Settings
+from sslight.config.schema.export_settings import Int8Settings
 from sslight.export.checks.sensitivity import groups
 from sslight.export.formats.library import library
 

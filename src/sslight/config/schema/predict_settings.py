@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from sslight.config.fields import FilePath, Network, PositiveInt, Section, Side, TarImage, TextPath, Workers
+from sslight.config.schema.fields import FilePath, Network, PositiveInt, Section, Side, TarImage, TextPath, Workers
 
 
 class PassSettings(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sslight.config.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
+from sslight.config.schema.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
 
 
 class OptimSettings(Section):

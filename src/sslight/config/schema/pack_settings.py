@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from sslight.config import fields
+from sslight.config.schema import fields
 
 
 class InspectSettings(fields.Section):

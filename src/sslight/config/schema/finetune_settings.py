@@ -1,15 +1,12 @@
 """The typed settings of fine-tuning; ``sslight config finetune`` prints the docstrings below the fields."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sslight.config import fields
-from sslight.config.evaluate_settings import EvaluateDataSettings
-from sslight.config.overrides import build
-from sslight.config.training_settings import RestartSettings
+from sslight.config.schema import fields
+from sslight.config.schema.evaluate_settings import EvaluateDataSettings
+from sslight.config.schema.training_settings import RestartSettings
 
 
 class FinetuneSettings(fields.Section):
@@ -111,8 +108,3 @@ class FinetuneSettings(fields.Section):
                 f"or name public weights, as in {self.model}.TAG, or a file, as in {self.model}@FILE"
             )
         return self
-
-
-def build_finetune_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> FinetuneSettings:
-    """The settings of fine-tuning from what the user gives. Raises ValueError as :func:`build`."""
-    return build(FinetuneSettings, overrides, model=str(checkpoint))

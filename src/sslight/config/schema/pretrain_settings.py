@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sslight.config import fields
-from sslight.config.method_settings import DINOSettings, MoCoSettings, SwAVSettings
-from sslight.config.training_settings import CheckpointSettings, OptimSettings
+from sslight.config.schema import fields
+from sslight.config.schema.method_settings import DINOSettings, MoCoSettings, SwAVSettings
+from sslight.config.schema.training_settings import CheckpointSettings, OptimSettings
 
 
 class DataSettings(fields.Section):

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from sslight.config.fields import FilePath, Section, Seed
+from sslight.config.schema.fields import FilePath, Section, Seed
 
 
 class ReportSettings(Section):

@@ -4,7 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sslight.config.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Probability, Section
+from sslight.config.schema.fields import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+)
 
 # fmt: off
 HeadLayers = Annotated[int, Field(ge=1, description="""Linear layers of the projection head.

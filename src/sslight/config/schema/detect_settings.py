@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from sslight.config import fields
-from sslight.config.training_settings import RestartSettings
+from sslight.config.schema import fields
+from sslight.config.schema.training_settings import RestartSettings
 
 
 def _powers_of_two(value: list[int]) -> list[int]:

@@ -235,7 +235,7 @@ def theirs_flat(recorded: dict[str, Any], name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_recipes_hold_the_recorded_settings_of_the_original(name: str) -> None:
-    recorded = json.loads((Path(__file__).parents[1] / "golden" / "recipes.json").read_text(encoding="utf-8"))
+    recorded = json.loads((Path(__file__).parents[2] / "golden" / "recipes.json").read_text(encoding="utf-8"))
     settings = load_recipe(name)
     theirs = {
         section: {**values, **recorded["pretraining"][name].get(section, {})}

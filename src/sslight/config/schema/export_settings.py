@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sslight.config import fields
+from sslight.config.schema import fields
 
 ExportForm = Literal[
     "safetensors",
