@@ -45,10 +45,12 @@ from sslight.data.sources.combine import SubsetSource as SubsetSource
 from sslight.data.sources.fingerprint import DataFingerprint as DataFingerprint
 from sslight.data.sources.fingerprint import data_fingerprint as data_fingerprint
 from sslight.data.sources.fingerprint import files_fingerprint as files_fingerprint
-from sslight.data.sources.folder import FileListSource as FileListSource
-from sslight.data.sources.folder import FolderSource as FolderSource
+from sslight.data.sources.folder.source import FileListSource as FileListSource
+from sslight.data.sources.folder.source import FolderSource as FolderSource
 from sslight.data.sources.h5.source import H5Source as H5Source
-from sslight.data.sources.labels import labeled_rows as labeled_rows
+from sslight.data.sources.lists.labels import labeled_rows as labeled_rows
+from sslight.data.sources.lists.tag_table import is_tag_table as is_tag_table
+from sslight.data.sources.lists.tag_table import read_tags as read_tags
 from sslight.data.sources.names import printable as printable
 from sslight.data.sources.source import Source as Source
 from sslight.data.sources.source import labels_in as labels_in
@@ -56,8 +58,6 @@ from sslight.data.sources.subset import build_training_source as build_training_
 from sslight.data.sources.subset import select_subset as select_subset
 from sslight.data.sources.suffixes import passed_over_in_words as passed_over_in_words
 from sslight.data.sources.synthetic import SyntheticSource as SyntheticSource
-from sslight.data.sources.tag_table import is_tag_table as is_tag_table
-from sslight.data.sources.tag_table import read_tags as read_tags
 from sslight.data.sources.tar.remote import StoreUnavailable as StoreUnavailable
 from sslight.data.sources.tar.sharded import Blocks as Blocks
 from sslight.data.sources.tar.sharded import ShardedTarSource as ShardedTarSource

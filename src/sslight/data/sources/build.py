@@ -10,9 +10,9 @@ import h5py
 
 from sslight.data.decoding.limits import one_line
 from sslight.data.sources.combine import ConcatSource, SubsetSource
-from sslight.data.sources.folder import FileListSource, FolderSource
+from sslight.data.sources.folder.source import FileListSource, FolderSource
 from sslight.data.sources.h5.source import H5Source
-from sslight.data.sources.labels import labeled_by_table
+from sslight.data.sources.lists.labels import labeled_by_table
 from sslight.data.sources.names import printable
 from sslight.data.sources.parquet import LARGEST_GROUP, LARGEST_PACKED_GROUP, ParquetSource, check_one_split
 from sslight.data.sources.source import Source

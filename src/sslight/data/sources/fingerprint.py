@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sslight.data.sources.combine import ConcatSource, SubsetSource
-from sslight.data.sources.folder import FileListSource, FolderSource
+from sslight.data.sources.folder.source import FileListSource, FolderSource
 from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.parquet import ParquetSource
 from sslight.data.sources.source import Source

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sslight.config.schema.pretrain_settings import DataSettings
 from sslight.data.sources.build import build_source
 from sslight.data.sources.combine import SubsetSource
-from sslight.data.sources.find import NameFinder
-from sslight.data.sources.labels import read_list
+from sslight.data.sources.lists.find import NameFinder
+from sslight.data.sources.lists.labels import read_list
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 from sslight.data.sources.suffixes import is_image

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.sources.find import NameFinder
-from sslight.data.sources.labels import read_rows
+from sslight.data.sources.lists.find import NameFinder
+from sslight.data.sources.lists.labels import read_rows
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 

@@ -128,13 +128,13 @@ def test_pictures_that_look_like_masks_are_trained_on_but_said(image_folder: Cal
 
 
 def test_what_is_passed_over_is_kept_with_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslight.data.sources.listing.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.sources.folder.listing.SMALLEST_CACHED", 1)
     monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", 0)
     root = write_class_folders(tmp_path / "set", {"a": 2})
     (root / "a" / "x.mov").write_bytes(b"x")
     time.sleep(0.02)
     first = FolderSource(root, labeled=False)
-    monkeypatch.setattr("sslight.data.sources.listing._Walk", None)
+    monkeypatch.setattr("sslight.data.sources.folder.listing._Walk", None)
     assert FolderSource(root, labeled=False).passed_over == first.passed_over == {".mov": 1}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sslight.data.decoding.limits import read_image_file
-from sslight.data.sources.listing import list_images
+from sslight.data.sources.folder.listing import list_images
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import UNLABELED, Labeling, folder_labels
 from sslight.data.sources.suffixes import passed_over_in_words

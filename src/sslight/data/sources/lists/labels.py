@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sslight.data.decoding.limits import one_line
 from sslight.data.sources.combine import SubsetSource
-from sslight.data.sources.find import NameFinder
+from sslight.data.sources.lists.find import NameFinder
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 from sslight.reading import near_name, read_ordinary

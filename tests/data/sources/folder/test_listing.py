@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sslight.data.sources.listing import list_images
+from sslight.data.sources.folder.listing import list_images
 from sslight.data.sources.names import NameTable
 from sslight.data.sources.suffixes import NO_FILE
 from sslight.data.sources.tables import is_settled
@@ -28,7 +28,7 @@ def pause() -> None:
 
 @pytest.fixture(autouse=True)
 def every_listing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslight.data.sources.listing.SMALLEST_CACHED", 1)
+    monkeypatch.setattr("sslight.data.sources.folder.listing.SMALLEST_CACHED", 1)
     monkeypatch.setattr("sslight.data.sources.tables.SETTLED_NS", 0)
 
 
@@ -141,7 +141,7 @@ def test_a_damaged_listing_is_made_again(root: Path, own_cache: Path) -> None:
 
 
 def test_small_listings_are_not_kept(root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslight.data.sources.listing.SMALLEST_CACHED", 4)
+    monkeypatch.setattr("sslight.data.sources.folder.listing.SMALLEST_CACHED", 4)
     listed(root)
     assert not list(own_cache.rglob("*"))
 
@@ -186,7 +186,7 @@ def test_a_folder_too_large_for_memory_is_listed_like_any_other(
     (folder / "b" / "gone.jpg").symlink_to(folder / "nothing")
     whole = list_images(str(folder))
     for largest in (1, 2, 5, 14, 15):
-        monkeypatch.setattr("sslight.data.sources.listing.LARGEST_PART", largest)
+        monkeypatch.setattr("sslight.data.sources.folder.listing.LARGEST_PART", largest)
         parts = list_images(str(folder))
         assert parts[0].all_encoded() == whole[0].all_encoded()
         assert parts[1] == whole[1] == {".txt": 1, "hidden images": 1, NO_FILE: 1}

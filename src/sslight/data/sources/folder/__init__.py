@@ -1,0 +1,1 @@
+"""Folders of images, and image files that are named one by one."""
