@@ -12,11 +12,12 @@ import yaml
 from sslight.config import COMMANDS as COMMANDS_OF_THE_PROGRAM
 from sslight.config import (
     KINDS,
+    DetectSettings,
+    EvaluateSettings,
+    ExportSettings,
+    FinetuneSettings,
     PretrainSettings,
-    build_detect_settings,
-    build_evaluate_settings,
-    build_export_settings,
-    build_finetune_settings,
+    build,
     load_recipe,
     parse_assignments,
     read_words,
@@ -65,13 +66,13 @@ def resolve(command: str) -> None:
     first, typed = read_words(name, words[1 if words[0] == "evaluate" else len(name.split()) :])
     match name:
         case "evaluate":
-            build_evaluate_settings(first[0], first[1], typed)
+            build(EvaluateSettings, typed, protocol=first[0], model=first[1])
         case "evaluate detect":
-            build_detect_settings(first[1], typed)
+            build(DetectSettings, typed, model=first[1])
         case "finetune":
-            build_finetune_settings(first[0], typed)
+            build(FinetuneSettings, typed, model=first[0])
         case "export":
-            build_export_settings(first[0], typed)
+            build(ExportSettings, typed, model=first[0])
         case _:
             kinds = COMMANDS_OF_THE_PROGRAM[name].kinds
             for kind in kinds:

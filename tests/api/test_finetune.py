@@ -16,7 +16,7 @@ import sslight
 from sslight.api import finetune as api
 from sslight.api.finetune import FinetuneResult
 from sslight.backbones import load_backbone
-from sslight.config import build_finetune_settings
+from sslight.config import FinetuneSettings, build
 from sslight.data import CropLoader, FolderSource
 from sslight.evaluate.compare import compare_files
 from sslight.evaluate.features.extract import feature_batches
@@ -212,7 +212,7 @@ def test_a_label_of_one_image_is_trained_and_labels_without_images_are_noted(tmp
     sets = LabeledSets(classes, source, tags, source, tags, 1.0, notes=class_notes(classes, tags, tags))
     assert sets.notes[0] == "1 of 3 classes have no image in data.train (first: none)."
     for seed in range(30):
-        settings = build_finetune_settings("x", {"holdout": 0.25, "seed": seed})
+        settings = build(FinetuneSettings, {"holdout": 0.25, "seed": seed}, model="x")
         trained, held_out = api._split(sets, settings)
         assert 5 in trained
         assert sorted([*trained, *held_out]) == list(range(16))

@@ -14,8 +14,7 @@ from sslight.config import (
     EvaluateSettings,
     PackSettings,
     PretrainSettings,
-    build_detect_settings,
-    build_evaluate_settings,
+    build,
     build_settings,
     load_recipe,
     parse_assignments,
@@ -89,13 +88,15 @@ def check_words(words: list[str]) -> None:
 
 
 def check_words_of_others(words: list[str], others: list[str], packing: list[str]) -> None:
-    for build in (
-        lambda: build_evaluate_settings("knn", "a.safetensors", parse_assignments(words, EvaluateSettings)),
-        lambda: build_detect_settings("a.safetensors", parse_assignments(others, DetectSettings)),
+    for attempt in (
+        lambda: build(
+            EvaluateSettings, parse_assignments(words, EvaluateSettings), protocol="knn", model="a.safetensors"
+        ),
+        lambda: build(DetectSettings, parse_assignments(others, DetectSettings), model="a.safetensors"),
         lambda: take_settings(parse_assignments(packing, PackSettings), PackSettings),
     ):
         try:
-            build()
+            attempt()
         except ValueError as error:
             check_sentence(error)
 

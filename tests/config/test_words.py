@@ -7,6 +7,7 @@ import pytest
 
 from sslight.config import (
     KINDS,
+    DetectSettings,
     EvaluateSettings,
     ExportSettings,
     ImportSettings,
@@ -14,9 +15,7 @@ from sslight.config import (
     PretrainSettings,
     ReportSettings,
     ViewsPageSettings,
-    build_detect_settings,
-    build_evaluate_settings,
-    build_export_settings,
+    build,
     build_settings,
     load_recipe,
     parse_assignments,
@@ -69,7 +68,7 @@ def test_python_may_not_give_true_for_a_number_either() -> None:
         with pytest.raises(ValueError, match=f"{key}={value}: must be a number"):
             load_recipe("dino_cnn_sslight", {key: value})
     with pytest.raises(ValueError, match=r"knn\.k=\[True\]: must be a number"):
-        build_evaluate_settings("knn", "a.pt", {"knn.k": [True]})
+        build(EvaluateSettings, {"knn.k": [True]}, protocol="knn", model="a.pt")
 
 
 def test_zeros_in_front_are_neither_octal_nor_lost_from_names() -> None:
@@ -113,19 +112,22 @@ def test_a_tilde_is_the_home_in_every_path(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (settings.output, settings.init_from) == (Path("/home/me/run"), Path("/home/me/a.pt"))
     assert settings.data.model_dump()["train"] == ["/home/me/a", "synthetic:9"]
     assert (settings.data.val, settings.data.subset) == (["/home/me/v"], "/home/me/l")
-    evaluation = build_evaluate_settings(
-        "knn", "timm:resnet18@~/w.pth", parse_assignments(["cache=~/c", "output=~/o"], EvaluateSettings)
+    evaluation = build(
+        EvaluateSettings,
+        parse_assignments(["cache=~/c", "output=~/o"], EvaluateSettings),
+        protocol="knn",
+        model="timm:resnet18@~/w.pth",
     )
     assert evaluation.model == "timm:resnet18@/home/me/w.pth"
     assert (evaluation.cache, evaluation.output) == (Path("/home/me/c"), Path("/home/me/o"))
-    detection = build_detect_settings("~/b.pt", {"data": "~/coco", "output": Path("~/o")})
+    detection = build(DetectSettings, {"data": "~/coco", "output": Path("~/o")}, model="~/b.pt")
     assert (detection.model, detection.data, detection.output) == (
         "/home/me/b.pt",
         "/home/me/coco",
         Path("/home/me/o"),
     )
     words = ["classifier=~/c", "output=~/o", "data.check=~/k", "data.calibration=[~/l]", "format=onnx-int8"]
-    export = build_export_settings("~/b.pt", parse_assignments(words, ExportSettings))
+    export = build(ExportSettings, parse_assignments(words, ExportSettings), model="~/b.pt")
     assert (export.model, export.classifier, export.output) == (
         "/home/me/b.pt",
         Path("/home/me/c"),
@@ -163,7 +165,7 @@ def test_an_old_name_in_a_recipe_or_a_run_names_the_file_and_the_new_name(tmp_pa
 
 def test_an_old_value_names_the_new_one() -> None:
     with pytest.raises(ValueError, match=r"input=normalised: is now written input=normalized"):
-        build_export_settings("b.pt", {"input": "normalised"})
+        build(ExportSettings, {"input": "normalised"}, model="b.pt")
 
 
 @pytest.mark.parametrize(

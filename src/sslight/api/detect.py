@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sslight.api.evaluate import evaluation_workers
-from sslight.config import DetectSettings, build_detect_settings
+from sslight.config import DetectSettings, build
 from sslight.data import DetectionLoader, ReadLimits
 from sslight.evaluate import DetectionResult
 from sslight.evaluate.detection.measure import measure_detection
@@ -35,7 +35,7 @@ def detect(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, *
         ValueError: a setting, a file or the data is wrong (before anything is written).
         TrainingStopped: the loss became non-finite or a signal ended the run.
     """
-    return detect_with(build_detect_settings(checkpoint, {**(overrides or {}), **more}))
+    return detect_with(build(DetectSettings, {**(overrides or {}), **more}, model=str(checkpoint)))
 
 
 def detect_with(settings: DetectSettings) -> DetectionResult | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sslight.config import DetectSettings, EvaluateSettings, FinetuneSettings, build_evaluate_settings
+from sslight.config import DetectSettings, EvaluateSettings, FinetuneSettings, build
 from sslight.data import available_cores
 from sslight.evaluate import EvaluationResult
 from sslight.evaluate.run import check_evaluation, run_evaluation
@@ -32,7 +32,9 @@ def evaluate_backbone(
     Raises:
         ValueError: a setting, a file or the data is wrong.
     """
-    return evaluate_with(build_evaluate_settings(protocol, checkpoint, {**(overrides or {}), **more}))
+    return evaluate_with(
+        build(EvaluateSettings, {**(overrides or {}), **more}, protocol=protocol, model=str(checkpoint))
+    )
 
 
 def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:

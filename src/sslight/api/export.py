@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sslight.config import ExportSettings, build_export_settings
+from sslight.config import ExportSettings, build
 from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.evaluate.results import read_result, result_files
@@ -28,7 +28,7 @@ def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None 
     Raises ValueError if a setting, a file or the data is wrong (nothing has been written then), or if a file disagrees
     (the others are there).
     """
-    return export_with(build_export_settings(checkpoint, {**(overrides or {}), **more}))
+    return export_with(build(ExportSettings, {**(overrides or {}), **more}, model=str(checkpoint)))
 
 
 def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda line: None) -> ExportResult:

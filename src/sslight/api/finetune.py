@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sslight.api.evaluate import evaluation_workers
 from sslight.backbones import BackboneInfo, adopt_cpu_layers, build_backbone, patch_side, save_backbone
 from sslight.backbones.vit import MultiSizeVisionTransformer
-from sslight.config import LABELED, FinetuneSettings, build_finetune_settings
+from sslight.config import LABELED, FinetuneSettings, build
 from sslight.data import (
     CropLoader,
     DataFingerprint,
@@ -85,7 +85,7 @@ def finetune(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None,
         ValueError: a setting, a file or the data is wrong (before anything is written).
         TrainingStopped: the loss became non-finite or a signal ended the run.
     """
-    return finetune_with(build_finetune_settings(checkpoint, {**(overrides or {}), **more}))
+    return finetune_with(build(FinetuneSettings, {**(overrides or {}), **more}, model=str(checkpoint)))
 
 
 def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:

@@ -19,10 +19,6 @@ from sslight.config.explain import Explanation, explain, section_keys, setting_k
 from sslight.config.original.translate import translate_original
 from sslight.config.overrides import (
     build,
-    build_detect_settings,
-    build_evaluate_settings,
-    build_export_settings,
-    build_finetune_settings,
     build_settings,
     parse_assignments,
 )
@@ -54,8 +50,8 @@ __all__ = [
     "ConfigSettings", "DetectSettings", "EmbedSettings", "EvaluateSettings", "Explanation", "ExportSettings",
     "FinetuneSettings", "ImportSettings", "InspectSettings", "OptimSettings", "PackSettings", "PlanSettings",
     "PredictSettings", "PretrainSettings", "Recipe", "ReportSettings", "SelectSettings", "ShownRecipe",
-    "ViewSettings", "ViewsPageSettings", "build", "build_detect_settings", "build_evaluate_settings",
-    "build_export_settings", "build_finetune_settings", "build_settings", "build_shown_recipes", "explain",
+    "ViewSettings", "ViewsPageSettings", "build",
+    "build_settings", "build_shown_recipes", "explain",
     "flat_settings", "image_paths", "is_setting", "load_recipe", "parse_assignments", "read_plain_settings",
     "read_recipe", "read_settings", "read_words", "recipe_names", "section_keys", "setting_keys", "take_settings",
     "to_yaml", "translate_original", "usage", "write_yaml",

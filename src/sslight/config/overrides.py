@@ -12,11 +12,7 @@ from pydantic import ValidationError
 
 from sslight.config.explain import RENAMED, explain, fields_of, section_keys, setting_keys, unknown_key
 from sslight.config.plain_yaml import parse_yaml, shown
-from sslight.config.schema.detect_settings import DetectSettings
-from sslight.config.schema.evaluate_settings import EvaluateSettings
-from sslight.config.schema.export_settings import ExportSettings
 from sslight.config.schema.fields import Section, choices, leaf_types
-from sslight.config.schema.finetune_settings import FinetuneSettings
 from sslight.config.schema.pretrain_settings import PretrainSettings
 
 _S = TypeVar("_S", bound=Section)
@@ -118,28 +114,6 @@ def build_settings(recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> P
         if overrides.get(key) is not None and other not in overrides:
             values[other] = None
     return build(PretrainSettings, overrides, **values)
-
-
-def build_evaluate_settings(
-    protocol: str, checkpoint: str | Path, overrides: Mapping[str, Any] | None = None
-) -> EvaluateSettings:
-    """The settings of an evaluation from what the user gives (dotted or nested). Raises ValueError as :func:`build`."""
-    return build(EvaluateSettings, overrides, protocol=protocol, model=str(checkpoint))
-
-
-def build_detect_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> DetectSettings:
-    """The settings of detection from what the user gives. Raises ValueError as :func:`build`."""
-    return build(DetectSettings, overrides, model=str(checkpoint))
-
-
-def build_finetune_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> FinetuneSettings:
-    """The settings of fine-tuning from what the user gives. Raises ValueError as :func:`build`."""
-    return build(FinetuneSettings, overrides, model=str(checkpoint))
-
-
-def build_export_settings(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None) -> ExportSettings:
-    """The settings of an export from what the user gives. Raises ValueError as :func:`build`."""
-    return build(ExportSettings, overrides, model=str(checkpoint))
 
 
 def build(of: type[_S], overrides: Mapping[str, Any] | None, /, **values: Any) -> _S:

@@ -12,7 +12,7 @@ import torch
 
 from sslight.backbones import build_backbone, save_backbone
 from sslight.backbones.cpu import layers as cpu_layers
-from sslight.config import EvaluateSettings, build_evaluate_settings, parse_assignments, setting_keys
+from sslight.config import EvaluateSettings, build, parse_assignments, setting_keys
 from tests.cli.test_bad_input import run
 from tests.cli.test_commands import output_of
 
@@ -231,5 +231,7 @@ def test_what_the_pages_tell_people_to_type_resolves(page: str) -> None:
     commands = [words for words in lines if words[2] != "detect"]
     assert [words[2] for words in commands] == ["knn", "linear", "linear", "semi"]
     for _, _, protocol, checkpoint, *assignments in commands:
-        settings = build_evaluate_settings(protocol, checkpoint, parse_assignments(assignments, EvaluateSettings))
+        settings = build(
+            EvaluateSettings, parse_assignments(assignments, EvaluateSettings), protocol=protocol, model=checkpoint
+        )
         assert settings.data.val == ["VAL"]

@@ -5,7 +5,7 @@ import pytest
 from sslight.config import (
     DetectSettings,
     PretrainSettings,
-    build_detect_settings,
+    build,
     load_recipe,
     parse_assignments,
     read_settings,
@@ -15,7 +15,7 @@ from sslight.config import (
 
 def test_what_a_run_writes_is_read_back_equal(tmp_path: Path) -> None:
     for name, settings in (
-        ("detect", build_detect_settings("a.pt", {"data": "coco", "train_sizes": [64, 96], "output": "run"})),
+        ("detect", build(DetectSettings, {"data": "coco", "train_sizes": [64, 96], "output": "run"}, model="a.pt")),
         ("pretrain", load_recipe("dino_cnn_sslight", {"output": "run", "steps": 5})),
     ):
         file = tmp_path / f"{name}.yaml"
@@ -25,7 +25,7 @@ def test_what_a_run_writes_is_read_back_equal(tmp_path: Path) -> None:
 
 def test_settings_of_another_kind_of_run_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text(to_yaml(build_detect_settings("a.pt", {})))
+    file.write_text(to_yaml(build(DetectSettings, {}, model="a.pt")))
     with pytest.raises(ValueError, match=r"config\.yaml does not hold the settings of such a run"):
         read_settings(file, PretrainSettings)
     file.write_text("a: [")
@@ -35,7 +35,7 @@ def test_settings_of_another_kind_of_run_are_refused(tmp_path: Path) -> None:
 
 def test_typed_words_become_settings() -> None:
     typed = ["data=2017", "train_sizes=160", "strides=[32, 16, 16]", "val_split=[a, b]", "masks=true"]
-    settings = build_detect_settings("a.pt", parse_assignments(typed, DetectSettings))
+    settings = build(DetectSettings, parse_assignments(typed, DetectSettings), model="a.pt")
     assert (settings.data, settings.train_sizes, settings.strides) == ("2017", [160], [16, 32])
     assert (settings.val_split, settings.masks) == (["a", "b"], True)
 
@@ -52,4 +52,4 @@ def test_typed_words_become_settings() -> None:
 )
 def test_values_that_break_a_rule_are_refused(key: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_detect_settings("a.pt", {key: value})
+        build(DetectSettings, {key: value}, model="a.pt")

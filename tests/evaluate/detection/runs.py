@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslight.config import build_detect_settings
+from sslight.config import DetectSettings, build
 from sslight.data import DetectionLoader, open_detection_sets
 from sslight.evaluate.detection.schedule import DetectionSchedule
 from sslight.evaluate.detection.task import DetectionTask, build_detection_task
@@ -44,7 +44,7 @@ def run_few_weights(
     """Train on a COCO folder in a run folder; ``changes`` are settings."""
     detector = FewWeights() if detector is None else detector
     base = {"data": str(data), "output": str(output), "batch_size": 2, "log_every": 1, "logger": "none", "lr": 0.5}
-    settings = build_detect_settings("timm:test_resnet", {**base, "devices": "cpu", **changes})
+    settings = build(DetectSettings, {**base, "devices": "cpu", **changes}, model="timm:test_resnet")
     fabric = build_fabric(settings, place("cpu"))
     fabric.launch()
     run = RunFolder(output)

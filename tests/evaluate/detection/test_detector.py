@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from sslight.backbones import BackboneInfo, build_backbone
-from sslight.config import build_detect_settings
+from sslight.config import DetectSettings, build
 from sslight.evaluate.detection.detector import L1BoxLoss, anchors, build_detector
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid, find_feature_maps
 from sslight.evaluate.detection.schedule import detection_optimizer
@@ -16,7 +16,7 @@ def detector(name: str = "test_resnet", *, masks: bool = False, strides: list[in
 
 def built(backbone: nn.Module, name: str, **settings: object) -> nn.Module:
     info = BackboneInfo(name, 64, None, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-    return build_detector(backbone, info, build_detect_settings("timm:test_resnet", settings), num_categories=3)
+    return build_detector(backbone, info, build(DetectSettings, settings, model="timm:test_resnet"), num_categories=3)
 
 
 def test_mobilenet_v2_gives_its_two_deepest_stages_the_last_with_1280_channels() -> None:

@@ -1,11 +1,11 @@
 import pytest
 
-from sslight.config import build_detect_settings
+from sslight.config import DetectSettings, build
 from sslight.evaluate.detection.schedule import DetectionSchedule, detection_schedule
 
 
 def schedule(kind: str = "coco", **changes: object) -> DetectionSchedule:
-    return detection_schedule(build_detect_settings("timm:resnet18", changes), kind)
+    return detection_schedule(build(DetectSettings, changes, model="timm:resnet18"), kind)
 
 
 def test_the_published_coco_schedules() -> None:

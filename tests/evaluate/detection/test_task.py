@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sslight.backbones import build_backbone, save_backbone
-from sslight.config import build_detect_settings
+from sslight.config import DetectSettings, build
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid
 from sslight.evaluate.detection.task import DetectionTask, prepare_detection
 from tests.data.detection_files import coco_content, coco_folder, write_coco
@@ -28,7 +28,7 @@ def export(tmp_path: Path) -> Path:
 
 
 def task(export: Path, data: Path, **changes: object) -> DetectionTask:
-    return prepare_detection(build_detect_settings(export, {"data": str(data), **changes}))
+    return prepare_detection(build(DetectSettings, {"data": str(data), **changes}, model=str(export)))
 
 
 def test_the_detector_starts_from_the_exported_weights_and_their_normalisation(export: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 
 from sslight.backbones import build_backbone
-from sslight.config import PretrainSettings, build_detect_settings, load_recipe
+from sslight.config import DetectSettings, PretrainSettings, build, load_recipe
 from sslight.train import batch_size_per_process, build_fabric, place
 from sslight.train.machine.devices import Placement, Share, check_compilation, choose_kernels, own_share, placement_line
 from sslight.train.task import RunSettings
@@ -87,7 +87,7 @@ def test_a_batch_that_does_not_divide_names_the_nearest_sizes(tiny: Settings) ->
     [
         (load_recipe("dino_cnn_sslight"), True, "highest"),
         (load_recipe("dino_cnn_sslight", {"precision": "bf16"}), True, "high"),
-        (build_detect_settings("timm:test_resnet", {"precision": "16"}), False, "high"),
+        (build(DetectSettings, {"precision": "16"}, model="timm:test_resnet"), False, "high"),
     ],
 )
 def test_kernels_for_a_gpu_follow_precision_and_shapes(

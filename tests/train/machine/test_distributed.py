@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sslight.config import EvaluateSettings, build_evaluate_settings
+from sslight.config import EvaluateSettings, build
 from sslight.evaluate.classifiers.linear_probe import LinearProbes, new_linear
 from sslight.evaluate.run import run_evaluation
 from sslight.train import place
@@ -37,7 +37,7 @@ def settings(protocol: str, folder: Path) -> EvaluateSettings:
     places = (
         {"output": folder / protocol, "cache": folder / "cache"} if protocol != "semi" else {"output": folder / "semi"}
     )
-    return build_evaluate_settings(protocol, "timm:test_vit", {**SHARED, **RUNS[protocol], **places})
+    return build(EvaluateSettings, {**SHARED, **RUNS[protocol], **places}, protocol=protocol, model="timm:test_vit")
 
 
 def one_of_all() -> Fabric:

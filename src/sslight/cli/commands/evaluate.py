@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, facts, say, show
-from sslight.config import DetectSettings, build_detect_settings, build_evaluate_settings, read_words
+from sslight.config import DetectSettings, EvaluateSettings, build, read_words
 from sslight.config.schema.evaluate_settings import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ def evaluate(words: Words = None, as_json: AsJson = False) -> None:
     is_detection = (words or [""])[0] == "detect"
     (protocol, checkpoint), typed = read_words("evaluate detect" if is_detection else "evaluate", words)
     if protocol == "detect":
-        _detect(build_detect_settings(checkpoint, typed), as_json=as_json)
+        _detect(build(DetectSettings, typed, model=checkpoint), as_json=as_json)
         return
     if protocol not in PROTOCOLS:
         near = get_close_matches(protocol, (*PROTOCOLS, "detect"), n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(PROTOCOLS)} or detect."
         raise ValueError(f"{protocol} is not a protocol: {hint}")
-    resolved = build_evaluate_settings(protocol, checkpoint, typed)
+    resolved = build(EvaluateSettings, typed, protocol=protocol, model=checkpoint)
     from sslight.api.evaluate import evaluate_with
 
     result = evaluate_with(resolved)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, columns, say, show
-from sslight.config import build_export_settings, read_words
+from sslight.config import ExportSettings, build, read_words
 
 if TYPE_CHECKING:
     from sslight.export.task import ExportedFile, ExportResult
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def export(words: Words = None, as_json: AsJson = False) -> None:
     """Write a backbone for timm, torchvision, ONNX Runtime, LiteRT, ExecuTorch or Core ML, checked and measured."""
     run, typed = read_words("export", words)
-    resolved = build_export_settings(run[0], typed)
+    resolved = build(ExportSettings, typed, model=run[0])
     from sslight.api.export import export_with
 
     result = export_with(resolved, say=partial(say, stderr=True))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, facts, say, show
-from sslight.config import build_finetune_settings, read_words
+from sslight.config import FinetuneSettings, build, read_words
 
 if TYPE_CHECKING:
     from sslight.api.finetune import FinetuneResult
@@ -16,7 +16,7 @@ def finetune(words: Words = None, as_json: AsJson = False) -> None:
     Labels are class folders, a table of name and label, or one with a column of 0 and 1 for each label.
     """
     checkpoint, typed = read_words("finetune", words)
-    resolved = build_finetune_settings(checkpoint[0], typed)
+    resolved = build(FinetuneSettings, typed, model=checkpoint[0])
     from sslight.api.finetune import finetune_with
 
     result = finetune_with(resolved)
