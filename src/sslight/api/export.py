@@ -11,11 +11,11 @@ from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.evaluate.results import read_result, result_files
 from sslight.export.classifier import fine_tuned_backbone
-from sslight.export.formats.model_card import run_folder_of
 from sslight.export.run import run_export
 from sslight.export.task import ExportResult
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file
 from sslight.train import weights_in
+from sslight.train.record.run_weights import run_folder_of
 
 
 def export_backbone(checkpoint: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> ExportResult:

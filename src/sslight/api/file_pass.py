@@ -31,9 +31,7 @@ from sslight.data import (
 )
 from sslight.evaluate.features.extract import EvalTransform, Extraction, features_of
 from sslight.evaluate.model import choose_image_size, load_model
-from sslight.export.formats.executorch_file import ExecuTorchRunner
-from sslight.export.formats.litert_file import LiteRTRunner
-from sslight.export.formats.onnx_file import OnnxRunner
+from sslight.export.formats.runtimes import RUNTIMES
 from sslight.export.network import as_input
 from sslight.files import check_new, wait_for, whole_file
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file, open_classifier
@@ -63,7 +61,7 @@ def open_file(
 ) -> OpenedFile:
     path = Path(checkpoint).expanduser()
     path = path / CLASSIFIER_FILE if (path / CLASSIFIER_FILE).is_file() else path
-    is_for_devices = path.suffix.lower() in _RUNTIMES
+    is_for_devices = path.suffix.lower() in RUNTIMES
     if network != "student" and (is_for_devices or is_classifier_file(path)):
         raise ValueError(f"network={network}: {path} holds one network: leave network out.")
     on_gpu = torch.cuda.is_available() and devices != "cpu"
@@ -93,18 +91,10 @@ def open_file(
     return OpenedFile(str(checkpoint), f"{weights_fingerprint(whole)} {info.mean} {info.std}", run, *about)
 
 
-_RUNTIMES: dict[str, tuple[type[OnnxRunner | LiteRTRunner | ExecuTorchRunner], str]] = {
-    ".onnx": (OnnxRunner, "onnxruntime"),
-    ".tflite": (LiteRTRunner, "ai-edge-litert"),
-    ".pte": (ExecuTorchRunner, "executorch"),
-}
-"""Of a suffix: what runs such a file, and the package that it needs."""
-
-
 def _open_for_device(path: Path, image_size: int | None) -> OpenedFile:
     if not path.is_file():
         raise ValueError(f"there is no file {path}: give a file that `sslight export` wrote.")
-    runner_of, package = _RUNTIMES[path.suffix.lower()]
+    runner_of, package = RUNTIMES[path.suffix.lower()]
     try:
         runner = runner_of(path, threads=torch.get_num_threads())
     except ImportError:

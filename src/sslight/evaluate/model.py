@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sslight.backbones import BackboneInfo, build_backbone, check_image_size, is_public, open_weights, timm_config
 from sslight.data import Source, readable_images
+from sslight.train.record.run_weights import run_folder_of
 
 _TIMM = "timm:"
 
@@ -56,9 +57,7 @@ def default_folder(checkpoint: str) -> Path:
     """Where results go if nothing else is said: beside the file, or in the current folder."""
     if is_timm(checkpoint) or is_public(checkpoint):
         return Path("evaluation")
-    path = Path(checkpoint).expanduser()
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return folder / "evaluation"
+    return run_folder_of(checkpoint) / "evaluation"
 
 
 def choose_image_size(model: EvaluatedModel, image_size: int | None, images: Source | None = None) -> int:

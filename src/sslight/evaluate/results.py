@@ -6,7 +6,6 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from sslight.evaluate.evaluation import Measurement
 from sslight.evaluate.model import EvaluatedModel, default_folder
 from sslight.files import whole_file, write_whole
 from sslight.reading import near_name
+from sslight.train.record.run_folder import package_versions
 
 FORMAT = "sslight-evaluation"
 FILE_NAME = "results.json"
@@ -101,7 +101,7 @@ def write_content(path: Path, *, protocol: str, **parts: Any) -> dict[str, Any]:
         "protocol": protocol,
         **parts,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **package_versions(_PACKAGES)},
     }
     text = json.dumps(content, indent=2, ensure_ascii=False)
     write_whole(path, f"{text}\n")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sslight.backbones import weights_fingerprint
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE as FILE_NAME
-from sslight.finetuning.classifier_file import ClassifierFile, is_classifier_file, open_classifier
+from sslight.finetuning.classifier_file import ClassifierFile, is_classifier_file, open_classifier, read_header
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,7 @@ def read_classifier(folder: Path, backbone: nn.Module) -> Classifier:
 
 def fine_tuned_backbone(folder: Path) -> Path | None:
     """The backbone that ``sslight evaluate semi`` trained and wrote beside its classifier; None in other folders."""
-    try:
-        with safetensors.safe_open(folder / FILE_NAME, framework="pt") as file:
-            semi = json.loads((file.metadata() or {})["sslight"])["protocol"] == "semi"
-    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError):
-        return None
+    semi = read_header(folder / FILE_NAME).get("protocol") == "semi"
     return folder / "backbone.safetensors" if semi else None
 
 

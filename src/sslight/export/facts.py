@@ -2,14 +2,11 @@
 
 import hashlib
 import platform
-from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from sslight.backbones import timm_name
 from sslight.config import ExportSettings
@@ -18,6 +15,7 @@ from sslight.export.checks.agreement import FLOAT16, FLOAT32, INT8, Tolerance
 from sslight.export.checks.cost import cost_of, device_facts
 from sslight.export.formats.weights_file import WEIGHT_KEYS, how_to_load
 from sslight.export.task import ExportedFile, Task
+from sslight.train.record.run_folder import package_versions
 
 FORMAT = "sslight-export"
 _PACKAGES = (
@@ -89,7 +87,7 @@ def parts(path: Path) -> list[Path]:
 def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[str, Any]:
     """What ``export.json`` holds."""
     settings, exportable = task.settings, task.exportable
-    one = torch.zeros(1, 3, exportable.info.image_size, exportable.info.image_size, dtype=torch.uint8)
+    installed = {name: found for name, found in package_versions(_PACKAGES).items() if found is not None}
     return {
         "format": FORMAT,
         "version": 1,
@@ -112,9 +110,9 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
             "set_sha256": data_fingerprint(task.images).sha256,
         },
         "files": {file.path.name: _file_facts(task, file) for file in files},
-        "cost": cost_of(exportable.fused(), torch.from_numpy(exportable.as_input(one))),
+        "cost": cost_of(exportable.fused(), exportable.example()),
         "device": device_facts(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **installed},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -136,11 +134,3 @@ def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
     else:
         facts["batch"] = 1
     return facts
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found

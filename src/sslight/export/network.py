@@ -86,6 +86,11 @@ class Exportable:
         """Bytes ``[B, 3, S, S]`` as the array that the network takes."""
         return as_input(images, self.input, mean=self.info.mean, std=self.info.std)
 
+    def example(self, batch: int = 1) -> Tensor:
+        """Blank images as the network takes them, to trace it with."""
+        size = self.info.image_size
+        return torch.from_numpy(self.as_input(torch.zeros(batch, 3, size, size, dtype=torch.uint8)))
+
     def around(self, backbone: nn.Module) -> ExportNetwork:
         """Another backbone of this kind with the same preprocessing and classifier, in eval mode."""
         represented = backbone

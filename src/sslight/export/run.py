@@ -24,18 +24,19 @@ from sslight.export.checks.sensitivity import Quantization, Quantizer, quantize_
 from sslight.export.classifier import Classifier, read_classifier
 from sslight.export.facts import content_of, file_metadata, parts, shorter_side, tolerance
 from sslight.export.formats.coreml_file import write_coreml
-from sslight.export.formats.executorch_file import ExecuTorchRunner, quantize_executorch, write_executorch
+from sslight.export.formats.executorch_file import quantize_executorch, write_executorch
 from sslight.export.formats.library import quiet
-from sslight.export.formats.litert_file import LiteRTQuantizer, LiteRTRunner, append_facts, halve_weights, write_litert
-from sslight.export.formats.model_card import run_folder_of
-from sslight.export.formats.onnx_file import OnnxRunner, halve_onnx, write_facts, write_onnx
+from sslight.export.formats.litert_file import LiteRTQuantizer, append_facts, halve_weights, write_litert
+from sslight.export.formats.onnx_file import halve_onnx, write_facts, write_onnx
 from sslight.export.formats.onnx_int8 import OnnxQuantizer
+from sslight.export.formats.runtimes import RUNTIMES
 from sslight.export.formats.timm_folder import open_timm_folder, write_timm_folder
 from sslight.export.formats.weights_file import WEIGHT_KEYS, check_weights, open_weights, write_weights
 from sslight.export.images import open_images, read_images
 from sslight.export.network import Exportable, prepare
 from sslight.export.task import ExportedFile, ExportResult, Task
 from sslight.files import unused, whole_folder, write_whole
+from sslight.train.record.run_weights import run_folder_of
 from sslight.views import normalize
 
 FACTS_NAME = "export.json"
@@ -52,6 +53,12 @@ _SUFFIXES = {
     "executorch": ".pte",
     "executorch-int8": ".int8.pte",
     "coreml": ".mlpackage",
+}
+_MODULES = {
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "litert": ("litert_torch", "ai_edge_quantizer", "ai_edge_litert.interpreter"),
+    "executorch": ("executorch.runtime",),
+    "coreml": ("coremltools",),
 }
 _QUANTIZED = ("onnx-int8", "litert-int8")
 _BATCH = 32
@@ -73,7 +80,7 @@ def run_export(
     a file disagrees with the PyTorch network.
     """
     task = _prepare(settings, results)
-    compared = partial(_compared, nearest=nearest, classify=classify)
+    compared = partial(compare, nearest=nearest, classify=classify)
     check_images, labels = read_images(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
     before = _reference(task, check_images)
@@ -133,14 +140,9 @@ def _prepare(settings: ExportSettings, results: Results) -> Task:
         raise ValueError(
             f"data.calibration is not set: format={quantized[0]} needs images, such as data.calibration=images."
         )
-    if any(form.startswith("onnx") for form in settings.format):
-        _check_installed("onnx", "onnx", "onnxruntime", "onnxscript")
-    if any(form.startswith("litert") for form in settings.format):
-        _check_installed("litert", "litert_torch", "ai_edge_quantizer", "ai_edge_litert.interpreter")
-    if any(form.startswith("executorch") for form in settings.format):
-        _check_installed("executorch", "executorch.runtime")
-    if "coreml" in settings.format:
-        _check_installed("coreml", "coremltools")
+    for library, modules in _MODULES.items():
+        if any(form.startswith(library) for form in settings.format):
+            _check_installed(library, *modules)
     info = read_backbone_info(checkpoint)
     backbone = load_backbone(checkpoint, network=settings.network)
     fingerprint = weights_fingerprint(backbone)
@@ -302,12 +304,8 @@ def _open(exportable: Exportable, form: str, path: Path, *, threads: int) -> Run
         return _torch_runner(open_timm_folder(exportable, path))
     if form in WEIGHT_KEYS:
         return _torch_runner(open_weights(exportable, path, keys=WEIGHT_KEYS[form]))
-    runners: dict[str, type[OnnxRunner | LiteRTRunner | ExecuTorchRunner]] = {
-        ".onnx": OnnxRunner,
-        ".tflite": LiteRTRunner,
-        ".pte": ExecuTorchRunner,
-    }
-    return runners[path.suffix](path, threads=threads)
+    runner, _ = RUNTIMES[path.suffix]
+    return runner(path, threads=threads)
 
 
 @torch.inference_mode()
@@ -337,12 +335,6 @@ def _torch_runner(network: torch.nn.Module) -> Runner:
 def _outputs(run: Runner, exportable: Exportable, images: Tensor) -> list[Tensor]:
     parts = [run(exportable.as_input(batch)) for batch in torch.split(images, _BATCH)]
     return [torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)]
-
-
-def _compared(
-    before: list[Tensor], after: list[Tensor], labels: Tensor | None, *, nearest: Nearest, classify: Classify
-) -> Agreement:
-    return compare(before, after[: len(before)], labels=labels, nearest=nearest, classify=classify)  # no probabilities
 
 
 def _measured(

@@ -56,12 +56,12 @@ def save_classifier(classifier: Classifier, path: Path, info: BackboneInfo) -> N
 
 def is_classifier_file(path: Path) -> bool:
     """Whether a file is of weights with a classifier, as :func:`save_classifier` and exports write them."""
-    return bool(_header(path).get("classifier"))
+    return bool(read_header(path).get("classifier"))
 
 
 def open_classifier(path: Path) -> ClassifierFile:
     """Read a file for which :func:`is_classifier_file` is true. Raises ValueError if it is damaged."""
-    info, names = read_backbone_info(path), _header(path)["classifier"]
+    info, names = read_backbone_info(path), read_header(path)["classifier"]
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name.rpartition(".")[2]: file.get_tensor(name) for name in names}
@@ -78,7 +78,7 @@ def open_classifier(path: Path) -> ClassifierFile:
     return ClassifierFile(classifier.eval(), info, classes, bool(multi_label), resize)
 
 
-def _header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
     """What this program wrote into the file's metadata; empty for other files."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -74,7 +74,7 @@ def check_agreement(settings: RunSettings, data: DataFingerprint, run: RunFolder
     """
     own = {
         "host": socket.gethostname(),
-        "versions": {name: package_versions()[name] for name in _SAME_EVERYWHERE},
+        "versions": package_versions(_SAME_EVERYWHERE),
         "settings": settings,
         "data": data,
         "continues": run.continues,

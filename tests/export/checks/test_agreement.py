@@ -32,7 +32,7 @@ def classify(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def compared(before: torch.Tensor, after: torch.Tensor) -> Agreement:
     labels = torch.arange(len(before)) % 2
-    return compare([before], [after], labels=labels, nearest=nearest, classify=classify)
+    return compare([before], [after], labels, nearest=nearest, classify=classify)
 
 
 def test_what_is_measured_is_what_was_changed() -> None:
@@ -133,12 +133,12 @@ def test_accuracy_is_of_the_images_whose_class_the_classifier_has() -> None:
     before, after = torch.eye(4, 2), torch.eye(4, 2)
     before[2] = torch.tensor([0.0, 1.0])
     after[2] = torch.tensor([1.0, 0.0])
-    found = compare([features, before], [features, after], labels=labels, nearest=nearest, classify=classify)
+    found = compare([features, before], [features, after], labels, nearest=nearest, classify=classify)
     assert found.same_class == 0.75
     assert found.num_labeled == 3
     assert found.accuracy is not None
     assert found.accuracy.value == pytest.approx(-100 / 3)
-    none = compare([features, before], [features, after], labels=labels + 2, nearest=nearest, classify=classify)
+    none = compare([features, before], [features, after], labels + 2, nearest=nearest, classify=classify)
     assert (none.accuracy, none.num_labeled) == (None, 0)
 
 
@@ -158,7 +158,7 @@ def test_runs_take_turns() -> None:
 def test_a_wrong_classifier_is_refused_though_the_features_agree(logits: torch.Tensor, tolerance: Tolerance) -> None:
     features = torch.tensor([[1.0, 0.1], [0.9, 0.2], [0.1, 1.0], [0.2, 0.9]])
     before = [features, torch.eye(4, 3)]
-    found = compare(before, [features, logits], labels=None, nearest=nearest, classify=classify)
+    found = compare(before, [features, logits], None, nearest=nearest, classify=classify)
     with pytest.raises(ValueError, match="disagrees with the PyTorch network"):
         check(found, tolerance, "format=onnx")
 

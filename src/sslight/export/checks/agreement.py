@@ -68,14 +68,14 @@ INT8 = Tolerance(0.98, same_neighbor=0.5, same_knn_class=0.8, difference=None, s
 
 
 def compare(
-    before: Sequence[Tensor], after: Sequence[Tensor], *, labels: Tensor | None, nearest: Nearest, classify: Classify
+    before: Sequence[Tensor], after: Sequence[Tensor], labels: Tensor | None, *, nearest: Nearest, classify: Classify
 ) -> Agreement:
     """Compare what the PyTorch network (``before``) and a file (``after``) give for the same images.
 
-    Both are features ``[N, D]``, and logits ``[N, C]`` with a classifier. ``labels [N]`` from C on are of classes that
-    the classifier does not have.
+    Both are features ``[N, D]``, and logits ``[N, C]`` with a classifier; what else a file gives is left alone.
+    ``labels [N]`` from C on are of classes that the classifier does not have.
     """
-    pairs = list(zip(before, after, strict=True))
+    pairs = list(zip(before, after[: len(before)], strict=True))
     old_features, new_features = (features.double() for features in pairs[0])
     cosine = F.cosine_similarity(old_features, new_features)
     spread = float((old_features - old_features.mean(0)).square().sum())

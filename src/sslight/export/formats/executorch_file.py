@@ -19,7 +19,7 @@ _FACTS = "sslight"  # a method of the program without input, which gives JSON
 def write_executorch(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:
     """Write the network for one image at a time, in float32, for XNNPACK; ``facts`` are stored in the file."""
     with library("executorch"):
-        path.write_bytes(_lowered(exportable.fused(), _example(exportable), facts))
+        path.write_bytes(_lowered(exportable.fused(), exportable.example(), facts))
 
 
 def quantize_executorch(exportable: Exportable, path: Path, images: npt.NDArray[Any], *, facts: dict[str, Any]) -> None:
@@ -28,7 +28,7 @@ def quantize_executorch(exportable: Exportable, path: Path, images: npt.NDArray[
     ``images [N, ...]``, as the network takes them, give the ranges of the activations. In a network with layer norms
     (see the ONNX files) linear layers and convolutions alone are quantized.
     """
-    network, example = exportable.fused(), _example(exportable)
+    network, example = exportable.fused(), exportable.example()
     normed = any(isinstance(each, nn.LayerNorm | nn.GroupNorm) for each in network.modules())
     with library("executorch-int8"):
         quantization = import_module("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
@@ -45,11 +45,6 @@ def quantize_executorch(exportable: Exportable, path: Path, images: npt.NDArray[
             for image in images:
                 prepared(torch.from_numpy(image[None]))
         path.write_bytes(_lowered(pt2e.convert_pt2e(prepared), example, facts))
-
-
-def _example(exportable: Exportable) -> Tensor:
-    size = exportable.info.image_size
-    return torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
 
 
 def _lowered(network: nn.Module, example: Tensor, facts: dict[str, Any]) -> bytes:

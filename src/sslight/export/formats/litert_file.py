@@ -36,8 +36,7 @@ class _Named(nn.Module):
 
 def write_litert(exportable: Exportable, path: Path, *, facts: dict[str, Any]) -> None:
     """Write the network for one image at a time, in float32; ``facts`` are stored in the file."""
-    size = exportable.info.image_size
-    example = torch.from_numpy(exportable.as_input(torch.zeros(1, 3, size, size, dtype=torch.uint8)))
+    example = exportable.example()
     with library("litert"):
         network = without_expansions(_Named(exportable.fused(), exportable.output_names).eval(), example)
         model = import_module("litert_torch").convert(network, sample_kwargs={"images": example})

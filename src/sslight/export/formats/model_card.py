@@ -9,6 +9,7 @@ from typing import Any
 from sslight.backbones import timm_name
 from sslight.config import read_plain_settings, write_yaml
 from sslight.export.network import Exportable
+from sslight.train.record.run_weights import run_folder_of
 
 _PRETRAINING = (
     *("method", "epochs", "steps", "batch_size", "lr", "seed", "init_from", "global_pair_weight"),
@@ -95,14 +96,6 @@ def model_card(
         f"{list(info.mean)}, deviation {list(info.std)} of values from 0 to 1.",
     ]
     return "\n".join([*lines, ""])
-
-
-def run_folder_of(checkpoint: str) -> Path:
-    """The folder of the run that a checkpoint or a file of weights lies in."""
-    path = Path(checkpoint).expanduser()
-    if path.is_dir():
-        return path
-    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
 def _stages(run: Path) -> list[_Stage]:

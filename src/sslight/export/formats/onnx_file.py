@@ -17,12 +17,10 @@ def write_onnx(
     exportable: Exportable, path: Path, *, batch: int | Literal["dynamic"], opset: int, facts: dict[str, Any]
 ) -> None:
     """Write the network for ``batch`` images at a time; ``facts`` are stored in the file's metadata."""
-    size = exportable.info.image_size
-    example = torch.zeros(2 if batch == "dynamic" else batch, 3, size, size, dtype=torch.uint8)
     with library("onnx"):
         program = torch.onnx.export(
             exportable.fused(),
-            (torch.from_numpy(exportable.as_input(example)),),
+            (exportable.example(2 if batch == "dynamic" else batch),),
             dynamo=True,
             dynamic_shapes={"images": {0: torch.export.Dim("batch")}} if batch == "dynamic" else None,
             opset_version=opset,

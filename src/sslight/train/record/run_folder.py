@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -153,9 +154,9 @@ def changed_settings(
     return [(key, old[key], new[key]) for key in new if old[key] != new[key] and not key.startswith(free)]
 
 
-def package_versions() -> dict[str, str | None]:
-    """Versions of the packages that may affect a run's results."""
-    return {name: _version(name) for name in _PACKAGES}
+def package_versions(names: Iterable[str] = _PACKAGES) -> dict[str, str | None]:
+    """Versions of packages, by default of those that may affect a run's results; None where one is missing."""
+    return {name: _version(name) for name in names}
 
 
 def _environment() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which weights represent a run, if a run folder is given instead of a file."""
+"""Which weights represent a run, and which run weights lie in."""
 
 from pathlib import Path
 
@@ -30,3 +30,11 @@ def weights_in(checkpoint: str, *, whole: bool = False) -> str:
     if not checkpoints:
         raise ValueError(f"{checkpoint} is a run that has no weights yet: wait for its first checkpoint.")
     return str(checkpoints[0])
+
+
+def run_folder_of(checkpoint: str) -> Path:
+    """The folder of the run that a checkpoint or a file of weights lies in."""
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        return path
+    return path.parent.parent if path.parent.name == "checkpoints" else path.parent
