@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric import Fabric
+
 from sslight.config import DetectSettings, EvaluateSettings, FinetuneSettings, build
 from sslight.data import available_cores
 from sslight.evaluate import EvaluationResult
-from sslight.evaluate.run import check_evaluation, run_evaluation
+from sslight.evaluate.run import prepare, run_evaluation
 from sslight.train import Placement, build_fabric, place, weights_in
 from sslight.train.record.progress import Progress
 
@@ -44,7 +46,8 @@ def evaluate_with(settings: EvaluateSettings) -> EvaluationResult | None:
     settings = settings.model_copy(update={"model": weights_in(given, whole=whole)})
     placement = place(settings.devices)
     if placement.world_size > 1:
-        check_evaluation(settings)  # before this process starts others
+        # Whatever can be refused is refused before this process starts others.
+        prepare(settings, fabric=Fabric(accelerator="cpu"), workers=0, show_progress=False)
     fabric = build_fabric(settings, placement)
     fabric.launch()
     Progress(shown=fabric.is_global_zero and settings.model != given).say(f"of {given}: {settings.model}")

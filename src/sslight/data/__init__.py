@@ -53,6 +53,7 @@ from sslight.data.sources.lists.tag_table import is_tag_table as is_tag_table
 from sslight.data.sources.lists.tag_table import read_tags as read_tags
 from sslight.data.sources.names import printable as printable
 from sslight.data.sources.source import Source as Source
+from sslight.data.sources.source import evenly_spread as evenly_spread
 from sslight.data.sources.source import labels_in as labels_in
 from sslight.data.sources.subset import build_training_source as build_training_source
 from sslight.data.sources.subset import select_subset as select_subset

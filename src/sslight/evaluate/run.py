@@ -135,11 +135,6 @@ def _classifier_facts(evaluation: Evaluation, measured: Measurement) -> dict[str
     }
 
 
-def check_evaluation(settings: EvaluateSettings) -> None:
-    """Refuse what can be refused before any work (ValueError), for a caller that then starts several processes."""
-    prepare(settings, fabric=Fabric(accelerator="cpu"), workers=0, show_progress=False)
-
-
 def prepare(settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_progress: bool) -> Evaluation:
     """Whatever can be refused is refused here, the cheapest first; nothing is computed or written."""
     sets = build_sets(settings)

@@ -1,6 +1,5 @@
 """The images of an export: opened before the work, and read as the network sees them."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +10,7 @@ from sslight.data import (
     Source,
     build_source,
     check_readable,
+    evenly_spread,
     image_batches,
     no_readable_image,
 )
@@ -38,7 +38,7 @@ def read_images(task: Task, source: Source, setting: str, number: int) -> tuple[
     Raises ValueError if too many images are unreadable, or fewer than two are readable.
     """
     data = task.settings.data
-    chosen = np.unique(np.linspace(0, len(source) - 1, number).astype(np.int64))
+    chosen = evenly_spread(len(source), number)
     bad: list[BadImage] = []
     batches = image_batches(
         source,

@@ -45,10 +45,11 @@ def _print_result(content: Mapping[str, Any]) -> None:
 
 def _row(run: Mapping[str, Any]) -> list[str]:
     knn, health, cost = run["accuracies"].get("knn_top1"), run["health"], run["cost"]
-    total = "" if run["total_steps"] is None else f" of {run['total_steps']:,}"
+    from sslight.report.run.summary import steps_reached
+
     return [
         run["name"],
-        f"{run['step']:,}{total}",
+        steps_reached(run),
         run["state"],
         "–" if knn is None else f"{knn['last']:.1f} %",
         "–" if knn is None else f"{knn['best']:.1f} % at step {knn['best_step']:,}",

@@ -12,7 +12,7 @@ from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableI
 from sslight.data.loading import rows
 from sslight.data.loading.shared_batches import Indices, Pixels
 from sslight.data.sources.bad_images import BadImage, bad_image, describe, no_readable_image
-from sslight.data.sources.source import Source
+from sslight.data.sources.source import Source, evenly_spread
 from sslight.views import center_view
 
 _TRIED = 16
@@ -61,7 +61,7 @@ def check_readable(source: Source, *, setting: str = "data.train", limits: ReadL
 
     Raises WorkerFailed if one takes longer than the limit.
     """
-    wanted = np.unique(np.linspace(0, len(source) - 1, _TRIED).astype(np.int64))
+    wanted = evenly_spread(len(source), _TRIED)
     bad: list[BadImage] = []
     # In a process of its own, which can be left alone if a read never returns.
     with closing(rows.image_pool(source, [], lambda *_: None, batch_size=1, workers=1, limits=limits)) as pool:

@@ -14,7 +14,7 @@ from PIL import Image
 from sslight.data.decoding.codecs import PIL_FORMATS
 from sslight.data.decoding.decode import decode
 from sslight.data.decoding.limits import DEFAULT_LIMITS, UnreadableImage
-from sslight.data.sources.source import Source
+from sslight.data.sources.source import Source, evenly_spread
 
 _HEADERS, _DECODED = 256, 24
 _SAME_CHANNELS = 4.0  # mean difference of channels, of 255: gray pictures kept as colored JPEGs
@@ -41,10 +41,12 @@ def glance(source: Source, *, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> Gl
 
     Raises ValueError if none can be read.
     """
-    shapes = [shape for index in _spread(len(source), _HEADERS) if (shape := _shape(source, index)) is not None]
+    shapes = [
+        shape for index in evenly_spread(len(source), _HEADERS).tolist() if (shape := _shape(source, index)) is not None
+    ]
     if not shapes:
         raise ValueError("none of the sampled images can be read: see `sslight data inspect`.")
-    decoded = [_thumbnails(source, index, max_pixels) for index in _spread(len(source), _DECODED)]
+    decoded = [_thumbnails(source, index, max_pixels) for index in evenly_spread(len(source), _DECODED).tolist()]
     seen = [each for each in decoded if each is not None]
     return Glance(
         num_images=len(source),
@@ -53,11 +55,6 @@ def glance(source: Source, *, max_pixels: int = DEFAULT_LIMITS.max_pixels) -> Gl
         is_gray=bool(seen) and all(is_gray for is_gray, _ in seen),
         alike=float(np.mean([is_repeated for _, is_repeated in seen])) if seen else 0.0,
     )
-
-
-def _spread(number: int, sample: int) -> list[int]:
-    found: list[int] = np.unique(np.linspace(0, number - 1, min(sample, number)).astype(np.int64)).tolist()
-    return found
 
 
 def _shape(source: Source, index: int) -> tuple[int, int] | None:

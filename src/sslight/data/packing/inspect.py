@@ -13,7 +13,7 @@ from sslight.data.decoding.limits import DEFAULT_LIMITS, ReadLimits, UnreadableI
 from sslight.data.packing.parallel import map_in_order
 from sslight.data.sources.bad_images import BadImage, bad_image
 from sslight.data.sources.build import masks_in_words, passed_over
-from sslight.data.sources.source import Source
+from sslight.data.sources.source import Source, evenly_spread
 
 CHUNK = 64  # Images that a worker looks at in one go
 QUANTILES = {"smallest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "largest": 1.0}
@@ -64,8 +64,7 @@ def inspect_source(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
     """Decode all images, or ``sample`` evenly spread ones, and sum up what they are."""
-    number = len(source) if sample is None else min(sample, len(source))
-    indices = np.unique(np.linspace(0, len(source) - 1, number).astype(np.int64)).tolist()
+    indices = evenly_spread(len(source), len(source) if sample is None else sample).tolist()
     chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
     seen: list[_Seen] = []
     unreadable: list[BadImage] = []

@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from sslight.config.schema.fields import MAX_PIXELS
 from sslight.data.packing.h5 import BYTES_AN_IMAGE as H5_BYTES
 from sslight.data.packing.h5 import write_h5
@@ -28,7 +26,7 @@ from sslight.data.sources.bad_images import BadImage, no_readable_image, write_b
 from sslight.data.sources.build import build_source
 from sslight.data.sources.h5.index import h5_index_path, write_h5_index
 from sslight.data.sources.names import printable
-from sslight.data.sources.source import Source
+from sslight.data.sources.source import Source, evenly_spread
 from sslight.files import remove_partial_files, wait_for, write_whole
 
 Format = Literal["h5", "tar"]
@@ -216,7 +214,7 @@ def _agreed_plan(work: Work, earlier: dict[str, Any], plan: dict[str, Any], shar
 
 def _look_ahead(source: Source, output: Path, plan: dict[str, Any], shard_images: int | None) -> int:
     """Images in a shard, from a sample of the images. Raises ValueError if none is readable or they do not fit."""
-    indices = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(np.int64)).tolist()
+    indices = evenly_spread(len(source), SAMPLE).tolist()
     images = [image for _, image in prepare(source, plan["short_side"], plan["max_pixels"], indices)]
     sizes = [len(image.encoded) for image in images if not isinstance(image, BadImage)]
     if not sizes:

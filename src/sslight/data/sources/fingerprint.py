@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from sslight.data.sources.combine import ConcatSource, SubsetSource
 from sslight.data.sources.folder.source import FileListSource, FolderSource
 from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.parquet import ParquetSource
-from sslight.data.sources.source import Source
+from sslight.data.sources.source import Source, evenly_spread
 from sslight.data.sources.tar.remote import RemoteFile
 from sslight.data.sources.tar.sharded import ShardedTarSource
 from sslight.data.sources.tar.source import TarSource
@@ -49,7 +47,7 @@ def data_fingerprint(source: Source) -> DataFingerprint:
         labels.update("\n".join(source.classes).encode("utf-8", "surrogateescape"))
         labels.update(source.labels.tobytes())
     contents = hashlib.sha256()
-    for index in np.unique(np.linspace(0, len(source) - 1, NUM_READ_IMAGES).astype(np.int64)).tolist():
+    for index in evenly_spread(len(source), NUM_READ_IMAGES).tolist():
         try:
             content = source.read(index)
         except (OSError, ValueError):

@@ -39,6 +39,11 @@ class Source(Protocol):
         ...
 
 
+def evenly_spread(total: int, number: int) -> npt.NDArray[np.int64]:
+    """Rising positions of about ``number`` of ``total`` images, the first and the last among them; of fewer all."""
+    return np.unique(np.linspace(0, total - 1, number).astype(np.int64))
+
+
 def part_at(ends: npt.NDArray[np.int64], index: int) -> tuple[int, int]:
     """Which of several parts, of which each ends before ``ends``, holds an image, and where; IndexError if none."""
     if not 0 <= index < ends[-1]:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -18,11 +17,6 @@ from sslight.files import whole_file
 
 _SURE, _AT_LEAST = 0.5, 3
 _TILE = (480, 400)
-
-
-def sampled(images: DetectionSet, number: int) -> list[int]:
-    """Positions of so many images, evenly spread over the set."""
-    return sorted({int(index) for index in np.linspace(0, len(images) - 1, min(number, len(images)))})
 
 
 def draw_sample(path: Path, images: DetectionSet, predictions: Sequence[Prediction], indices: Sequence[int]) -> None:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from sslight.data import BadImage, DetectionSet, ReadLimits, data_fingerprint, encode_mask, measured_images
+from sslight.data import (
+    BadImage,
+    DetectionSet,
+    ReadLimits,
+    data_fingerprint,
+    encode_mask,
+    evenly_spread,
+    measured_images,
+)
 from sslight.data.sources.bad_images import describe
 from sslight.evaluate.detection.average_precision import (
     AveragePrecision,
@@ -19,7 +27,7 @@ from sslight.evaluate.detection.average_precision import (
     coco_average_precision,
     voc_average_precision,
 )
-from sslight.evaluate.detection.draw import draw_sample, sampled
+from sslight.evaluate.detection.draw import draw_sample
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid
 from sslight.evaluate.detection.task import DetectionTask
 from sslight.evaluate.features.extract import eval_mode
@@ -146,7 +154,7 @@ def _write(task: DetectionTask, predictions: list[Prediction], training: dict[st
     sample = None
     if settings.sample:
         sample = folder / "sample.png"
-        draw_sample(sample, images, predictions, sampled(images, settings.sample))
+        draw_sample(sample, images, predictions, evenly_spread(len(images), settings.sample).tolist())
     pyramid = task.detector.backbone
     assert isinstance(pyramid, BackboneWithPyramid)
     content = write_content(

@@ -77,22 +77,15 @@ def feature_batches(
 
 
 def extract_features(
-    backbone: nn.Module,
-    source: Source,
-    transform: EvalTransform,
-    how: Extraction,
-    *,
-    bad: list[BadImage] | None = None,
-    setting: str = "data.train",
+    backbone: nn.Module, source: Source, transform: EvalTransform, how: Extraction
 ) -> tuple[Tensor, Tensor]:
     """Float32 features ``[N, D]`` in the order of the source, zero for unreadable images, and a mask of readable ones.
 
-    All processes get the whole. The backbone's training mode is put back afterwards. Unreadable images of this process
-    are added to ``bad``. ValueError if no image can be read.
+    All processes get the whole. The backbone's training mode is put back afterwards. ValueError if none is readable.
     """
     features = torch.zeros(len(source), num_features(backbone), device=how.device)
     readable = torch.zeros(len(source), device=how.device)
-    bad = [] if bad is None else bad
+    bad: list[BadImage] = []
     with eval_mode(backbone):
         for indices, values in feature_batches(backbone, source, transform, how, bad=bad):
             rows = indices.to(how.device)
@@ -101,5 +94,5 @@ def extract_features(
     for rows_of_all in (features, readable):  # each row is non-zero in one process only
         sum_over_processes(rows_of_all)
     if not readable.any():
-        raise ValueError(no_readable_image(bad, setting=setting))
+        raise ValueError(no_readable_image(bad))
     return features, readable.bool()

@@ -9,11 +9,10 @@ from typing import Any
 from sslight.config import flat_settings, load_recipe
 from sslight.report.page import Html, breakable, element, table
 from sslight.report.run.files import Run
-from sslight.report.run.summary import duration
+from sslight.report.run.summary import METHOD_NAMES, duration
 
 Content = Mapping[str, Any]
 
-_METHODS = ("dino", "swav", "moco")
 NOT_COMPARED = {"output", "resume"}
 _OF_EVERY_RUN = {"data.train", "data.val"}  # a recipe cannot know them
 _LISTED = 20
@@ -41,7 +40,7 @@ def _rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
 def setting_value(run: Run, key: str) -> str:
     """A setting as text; ``–`` where it does not matter to the run's method or is not known."""
     section = key.partition(".")[0]
-    if key not in run.settings or (section in _METHODS and section != run.settings.get("method")):
+    if key not in run.settings or (section in METHOD_NAMES and section != run.settings.get("method")):
         return "–"
     return setting_text(run.settings[key])
 

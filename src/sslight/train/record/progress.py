@@ -61,12 +61,12 @@ class Progress:
         self._last_line, self._first_done = time.monotonic(), None
         self._bar.reset(self._task, total=total, completed=done, description=name, visible=True, figures="")
 
-    def advance(self, units: int, figures: str = "") -> None:
-        """Report more finished units; ``figures`` are shown beside the bar."""
-        self.update(self._done + units, figures=figures)
+    def advance(self, units: int) -> None:
+        """Report more finished units."""
+        self.update(self._done + units)
 
     def update(self, done: int, *, name: str | None = None, figures: str = "") -> None:
-        """Report how many units are finished in total."""
+        """Report how many units are finished in total; ``figures`` are shown beside the bar."""
         begun, self._done, self._name = self._done, done, name or self._name
         self._bar.update(self._task, completed=done, description=self._name, figures=figures)
         now = time.monotonic()

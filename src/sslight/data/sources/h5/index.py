@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sslight.data.decoding.limits import UnreadableImage
 from sslight.data.sources.names import NameTable, printable
+from sslight.data.sources.source import evenly_spread
 from sslight.data.sources.tables import Table, cached_file, index_from, read_table, write_table
 
 CHECKED = 64  # Images of an index that are looked up in the file before the index is believed
@@ -146,7 +147,7 @@ def _kind(file: h5py.File, name: str) -> int:
 
 def _agrees(path: Path, names: NameTable, places: npt.NDArray[np.int64]) -> bool:
     """Whether evenly spread images of an index lie in the file where it says."""
-    numbers = np.unique(np.linspace(0, len(names) - 1, CHECKED).astype(np.int64)).tolist()
+    numbers = evenly_spread(len(names), CHECKED).tolist()
     with h5py.File(path, "r") as file, suppress(KeyError, RuntimeError):
         return all((place_of(file, names[number]) or (-1, 0)) == tuple(places[number]) for number in numbers)
     return False
