@@ -9,6 +9,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from sslight import __version__
 from sslight.cli.terminal import say
@@ -62,7 +63,7 @@ def _after(run: Path, images: str) -> tuple[str, list[str]]:
         ]
     return f"{run} is running or was interrupted. Look at it, or continue it with the command that started it:", [
         f"report {name}",
-        *([f"pretrain {name} resume=true"] if _pretrains(run) else []),
+        *([f"pretrain {name} resume=true"] if "method" in _settings_of(run) else []),  # of pre-training alone
     ]
 
 
@@ -72,18 +73,16 @@ def _is_clone() -> bool:
 
 def _images_of(run: Path) -> str | None:
     """The one folder or file of images that the run was trained on, if it is still there."""
-    with suppress(OSError, ValueError):
-        train = read_plain_settings(run / "config.yaml").get("data.train")
-        if isinstance(train, list) and len(train) == 1 and os.path.exists(str(train[0])):  # noqa: PTH110 - never raises
-            return str(train[0])
+    train = _settings_of(run).get("data.train")
+    if isinstance(train, list) and len(train) == 1 and os.path.exists(str(train[0])):  # noqa: PTH110 - never raises
+        return str(train[0])
     return None
 
 
-def _pretrains(run: Path) -> bool:
-    """Whether this is a pre-training run: only their settings name a method."""
-    with suppress(OSError, UnicodeError):
-        return any(line.startswith("method:") for line in (run / "config.yaml").read_text("utf-8").splitlines())
-    return False
+def _settings_of(run: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        return read_plain_settings(run / "config.yaml")
+    return {}
 
 
 def _look() -> tuple[str | None, list[Path]]:

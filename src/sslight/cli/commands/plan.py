@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from sslight.cli.grammar import Words
-from sslight.cli.terminal import AsJson, columns, facts, say, show
+from sslight.cli.terminal import AsJson, as_typed, columns, facts, say, show
 from sslight.config import PlanSettings, image_paths, is_setting, read_words, take_settings, to_yaml
 from sslight.files import check_new, write_whole
 
@@ -54,11 +54,7 @@ def print_plan(found: "Plan", *, stderr: bool = False) -> None:
         stderr=stderr,
     )
     say(stderr=stderr)
-    rows = [(choice.setting, _as_typed(choice.value), choice.because) for choice in found.choices]
+    rows = [(choice.setting, as_typed(choice.value).replace(" ", ""), choice.because) for choice in found.choices]
     say(columns(("setting", "value", "because"), rows), stderr=stderr)
     for note in found.notes:
         say(f"\nnote: {note}.", stderr=stderr)
-
-
-def _as_typed(value: object) -> str:
-    return str(value).replace(" ", "").replace("False", "false").replace("True", "true").strip("'")
