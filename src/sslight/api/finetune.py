@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslight.api.evaluate import evaluation_workers
-from sslight.backbones import BackboneInfo, adopt_cpu_layers, build_backbone, patch_side, save_backbone
+from sslight.backbones import BackboneInfo, adopt_cpu_layers, build_backbone, eval_mode, patch_side, save_backbone
 from sslight.backbones.vit import MultiSizeVisionTransformer
 from sslight.config import LABELED, FinetuneSettings, build
 from sslight.data import (
@@ -39,7 +39,7 @@ from sslight.data import (
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_answers, largest_confusions
 from sslight.evaluate.classifiers.mistakes import mean_average_precision, mistakes_of, multi_label_result
 from sslight.evaluate.evaluation import Measurement
-from sslight.evaluate.features.extract import EvalTransform, Extraction, eval_mode, feature_batches
+from sslight.evaluate.features.extract import EvalTransform, Extraction, feature_batches
 from sslight.evaluate.model import EvaluatedModel, choose_image_size, load_model
 from sslight.evaluate.results import FILE_NAME, checkpoint_facts, write_content, write_ranks, write_result
 from sslight.evaluate.run import described

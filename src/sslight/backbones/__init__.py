@@ -1,6 +1,14 @@
 """Networks from images to features: timm models by name, and their weights in files."""
 
-from sslight.backbones.build import ALIASES, build_backbone, check_image_size, num_features, patch_side, timm_name
+from sslight.backbones.build import (
+    ALIASES,
+    build_backbone,
+    check_image_size,
+    eval_mode,
+    num_features,
+    patch_side,
+    timm_name,
+)
 from sslight.backbones.checkpointing import checkpoint_gradients, count_statistics_once
 from sslight.backbones.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_class_token
 from sslight.backbones.cpu.layers import adopt_cpu_layers, linear, slow_precision
@@ -26,8 +34,8 @@ from sslight.backbones.weights import (
 __all__ = [
     "ALIASES", "CHECKPOINT_FORMAT", "PUBLISHED_BLOCKS", "TORCHVISION_NAMES", "BackboneInfo", "LastBlocks",
     "WeightsFile", "adopt_cpu_layers", "bf16_is_fast_on_cpu", "build_backbone", "check_image_size",
-    "checkpoint_gradients", "count_statistics_once", "find_public", "has_class_token", "initialize_smoothly",
-    "is_public", "keep_results", "linear", "load_backbone", "load_backbone_weights", "load_plain", "load_strictly",
-    "norms_computed_again", "num_features", "open_weights", "patch_side", "read_backbone_info", "save_backbone",
-    "slow_precision", "timm_config", "timm_name", "weights_fingerprint",
+    "checkpoint_gradients", "count_statistics_once", "eval_mode", "find_public", "has_class_token",
+    "initialize_smoothly", "is_public", "keep_results", "linear", "load_backbone", "load_backbone_weights",
+    "load_plain", "load_strictly", "norms_computed_again", "num_features", "open_weights", "patch_side",
+    "read_backbone_info", "save_backbone", "slow_precision", "timm_config", "timm_name", "weights_fingerprint",
 ]  # fmt: skip

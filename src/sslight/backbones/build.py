@@ -2,6 +2,8 @@
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -98,6 +100,17 @@ def num_features(backbone: nn.Module) -> int:
     return features
 
 
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Within, the module is in eval mode; afterwards in the mode that it had."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
 def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None:
     """Refuse a view size that the backbone cannot take, by passing one blank image through it.
 
@@ -131,15 +144,11 @@ def _refusal(backbone: nn.Module, image_size: int) -> str | None:
     """Why the backbone fails on a blank image of this side; None if it does not."""
     parameter = next(backbone.parameters())
     blank = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
-    was_training = backbone.training
-    backbone.eval()
     try:
-        with torch.no_grad():
+        with eval_mode(backbone), torch.no_grad():
             shape = list(backbone(blank).shape)
     except (AssertionError, RuntimeError, ValueError) as error:
         return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    finally:
-        backbone.train(was_training)
     expected = [1, num_features(backbone)]
     return None if shape == expected else f"it gives {shape} for one image instead of one feature vector {expected}"
 

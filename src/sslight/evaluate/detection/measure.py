@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from sslight.backbones import eval_mode
 from sslight.data import (
     BadImage,
     DetectionSet,
@@ -30,7 +31,6 @@ from sslight.evaluate.detection.average_precision import (
 from sslight.evaluate.detection.draw import draw_sample
 from sslight.evaluate.detection.pyramid import BackboneWithPyramid
 from sslight.evaluate.detection.task import DetectionTask
-from sslight.evaluate.features.extract import eval_mode
 from sslight.evaluate.results import FILE_NAME, write_content, write_tensors
 from sslight.files import write_whole
 from sslight.train.machine.distributed import gathered, own_share, rank_and_size

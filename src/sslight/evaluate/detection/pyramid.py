@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from sslight.backbones import timm_name
+from sslight.backbones import eval_mode, timm_name
 
 _CHANNELS = 256
 _DEFAULT_STRIDES = (4, 8, 16, 32)
@@ -80,18 +80,15 @@ def find_feature_maps(backbone: nn.Module, name: str) -> FeatureMaps:
     """
     parameter = next(backbone.parameters())
     blank = torch.zeros(1, 3, _PROBE_SIDE, _PROBE_SIDE, device=parameter.device, dtype=parameter.dtype)
-    was_training = backbone.training
-    backbone.eval()
     try:
-        maps = _all_maps(backbone, blank)
+        with eval_mode(backbone):
+            maps = _all_maps(backbone, blank)
     except (AttributeError, AssertionError, RuntimeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"the backbone {name} gives no feature maps for images of arbitrary size ({reason}): choose another one, "
             f"such as mobilenet_v2 or resnet18."
         ) from None
-    finally:
-        backbone.train(was_training)
     parameters = [each for each in backbone.parameters() if each.requires_grad]
     gradients = torch.autograd.grad(torch.stack([each.sum() for each in maps]).sum(), parameters, allow_unused=True)
     strides = [_PROBE_SIDE // each.shape[2] for each in maps]

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sslight.backbones import num_features, weights_fingerprint
+from sslight.backbones import eval_mode, num_features, weights_fingerprint
 from sslight.data import BadImage, Source, UnreadableImage, data_fingerprint, decode, no_readable_image
-from sslight.evaluate.features.extract import EvalTransform, Extraction, eval_mode, feature_batches
+from sslight.evaluate.features.extract import EvalTransform, Extraction, feature_batches
 from sslight.files import write_whole
 from sslight.train.machine.distributed import barrier, from_first, gathered, rank_and_size
 

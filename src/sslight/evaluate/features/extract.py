@@ -1,14 +1,13 @@
 """Features of the center view of every image of a source."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sslight.backbones import num_features
+from sslight.backbones import eval_mode, num_features
 from sslight.data import DEFAULT_LIMITS, BadImage, ReadLimits, Source, image_batches, no_readable_image
 from sslight.train.machine.distributed import own_share, sum_over_processes
 from sslight.views import normalize
@@ -33,17 +32,6 @@ class Extraction:
     workers: int = 0
     precision: str = "32"
     limits: ReadLimits = DEFAULT_LIMITS
-
-
-@contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """Within, the module is in eval mode; afterwards in the mode that it had."""
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
 
 
 @torch.no_grad()

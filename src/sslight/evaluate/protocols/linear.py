@@ -7,7 +7,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from sslight.backbones import PUBLISHED_BLOCKS, LastBlocks, has_class_token, num_features
+from sslight.backbones import PUBLISHED_BLOCKS, LastBlocks, eval_mode, has_class_token, num_features
 from sslight.config import EvaluateSettings
 from sslight.data import CropBatch, CropLoader, SubsetSource
 from sslight.evaluate.classifiers.linear_probe import (
@@ -20,7 +20,7 @@ from sslight.evaluate.classifiers.linear_probe import (
 from sslight.evaluate.classifiers.logistic import draw_held_out, fit_logistic_regression
 from sslight.evaluate.classifiers.metrics import label_answers
 from sslight.evaluate.evaluation import Evaluation, Features, Measurement
-from sslight.evaluate.features.extract import eval_mode, features_of
+from sslight.evaluate.features.extract import features_of
 from sslight.train import Output, Task
 from sslight.train.machine.distributed import rank_and_size
 

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sslight.backbones import eval_mode
 from sslight.data import BadImage
 from sslight.evaluate.classifiers.metrics import label_answers
 from sslight.evaluate.evaluation import Evaluation, Measurement
-from sslight.evaluate.features.extract import eval_mode, feature_batches
+from sslight.evaluate.features.extract import feature_batches
 from sslight.evaluate.model import is_timm
 from sslight.evaluate.sets import check_unreadable
 from sslight.finetuning.classifier import Classifier, carries_over
