@@ -18,7 +18,7 @@ from sslight.pretraining.memory import (
     lightest_that_fits,
     predict_memory,
 )
-from sslight.pretraining.plan import Budget, Machine, choose, wanted_images
+from sslight.pretraining.plan import Budget, Machine, Start, choose, wanted_images
 from tests.conftest import TINY
 
 GB = 1 << 30
@@ -116,27 +116,39 @@ def test_a_vit_gets_views_of_whole_patches() -> None:
 
 def test_a_vit_cuts_its_views_into_as_many_patches_as_published() -> None:
     small = Glance(25_000, short_side=199, megapixels=0.04)
-    weights = BackboneInfo("vit_tiny", 224, 16, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    info = BackboneInfo("vit_tiny", 224, 16, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    weights = Start(info, has_batch_norms=False)
     for images, start, patch, side in (
         (TINY_IMAGENET, None, 4, 64),
         (PHOTOS, None, 8, 128),
         (small, None, 8, 128),
         (PHOTOS, weights, 16, 128),
+        (TINY_IMAGENET, weights, 16, 96),
     ):
-        settings, _ = choose(images, LAPTOP, {"backbone": "vit_tiny"}, patch=16, start=start)
+        given = {"backbone": "vit_tiny"} | ({"init_from": "weights.pth"} if start else {})
+        settings, _ = choose(images, LAPTOP, given, patch=16, start=start)
         assert (settings.patch_size, settings.views.global_size) == (patch, side)
+        assert not settings.freeze_norms  # which it has none of
     settings, _ = choose(PHOTOS, LAPTOP, {"backbone": "vit_small_patch14_dinov2", "method": "moco"}, patch=14)
     assert (settings.views.global_size, settings.views.local_size) == (126, 70)
+
+
+def test_weights_made_for_small_images_keep_views_of_their_size() -> None:
+    own = BackboneInfo("resnet18", 64, None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    settings, _ = choose(TINY_IMAGENET, LAPTOP, {"init_from": "run"}, start=Start(own, has_batch_norms=True))
+    assert settings.views.global_size == 64
 
 
 @pytest.mark.parametrize("method", ["dino", "swav", "moco"])
 def test_loaded_weights_are_kept_from_being_lost(method: str) -> None:
     half = (0.5, 0.5, 0.5)
-    start = BackboneInfo("tf_efficientnet_lite0", 224, None, mean=half, std=half)
+    info = BackboneInfo("tf_efficientnet_lite0", 224, None, mean=half, std=half)
+    start = Start(info, has_batch_norms=True)
     given = {"method": method, "init_from": "weights.safetensors"}
     settings, choices = choose(TINY_IMAGENET, LAPTOP, given, start=start)
-    assert (settings.backbone, settings.views.mean, settings.views.std) == (start.name, half, half)
+    assert (settings.backbone, settings.views.mean, settings.views.std) == (info.name, half, half)
     assert settings.freeze_norms
+    assert (settings.views.global_size, settings.views.local_size) == (96, 56)  # as measured, and not 64
     new, _ = choose(TINY_IMAGENET, LAPTOP, {"method": method})
     share, alone = (1.0, 0.0) if method == "dino" else (0.1, 0.3)
     assert [settings.lr, settings.optim.min_lr] == pytest.approx([share * new.lr, share * new.optim.min_lr])
@@ -146,7 +158,8 @@ def test_loaded_weights_are_kept_from_being_lost(method: str) -> None:
 
 def test_what_timm_says_of_a_network_is_not_taken_for_what_a_file_says() -> None:
     start = BackboneInfo("vit_tiny", 224, 16, mean=(0.5,) * 3, std=(0.5,) * 3, notes={"normalization": "as timm says"})
-    settings, _ = choose(TINY_IMAGENET, LAPTOP, {"init_from": "weights.pth"}, patch=16, start=start)
+    given = {"init_from": "weights.pth"}
+    settings, _ = choose(TINY_IMAGENET, LAPTOP, given, patch=16, start=Start(start, has_batch_norms=False))
     assert settings.views.mean == (0.485, 0.456, 0.406)
 
 
@@ -206,9 +219,9 @@ def test_hours_too_few_for_an_epoch_are_an_error() -> None:
 
 def test_hours_that_start_and_measurements_take_are_not_said_to_do_for_a_part_of_the_images() -> None:
     with pytest.raises(
-        ValueError, match=r"give more hours; start and measurements leave 0\.06 minutes of these"
+        ValueError, match=r"beside 0\.1 for planning, start and measurements: give at least hours=7\.7\.$"
     ) as error:
-        choose(TINY_IMAGENET, LAPTOP, {}, budget=hours(0.001, images_per_second=1, pixels=10_784))
+        choose(TINY_IMAGENET, LAPTOP, {}, budget=Budget(0.101, 3.6, 1 / 10_784))
     assert "data.subset" not in str(error.value)
 
 

@@ -9,29 +9,23 @@ from typing import Any
 import torch
 
 from sslight.backbones import (
-    BackboneInfo,
     build_backbone,
+    has_batch_norms,
     is_public,
     load_backbone_weights,
     open_weights,
     patch_side,
 )
-from sslight.config import PretrainSettings, ViewSettings, build_settings, load_recipe, read_recipe, to_yaml
+from sslight.config import PretrainSettings, build_settings, load_recipe, read_recipe, to_yaml
 from sslight.config.overrides import flatten
 from sslight.config.plain_yaml import parse_settings
 from sslight.config.schema.fields import expanded
-from sslight.data import (
-    ReadLimits,
-    available_cores,
-    build_source,
-    build_training_source,
-    check_readable,
-    glance,
-)
-from sslight.pretraining.plan import Machine
+from sslight.data import ReadLimits, available_cores, check_readable, glance
+from sslight.pretraining.memory import free_for_each
+from sslight.pretraining.online_probe import training_and_labeled
+from sslight.pretraining.plan import Machine, Start
 from sslight.pretraining.planner import Plan, Planner
 from sslight.train.machine.devices import fast_precision, launcher, place
-from sslight.train.machine.memory import free_memory
 from sslight.train.record.run_folder import RunFolder
 from sslight.train.record.run_weights import weights_in
 
@@ -58,7 +52,7 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
         del given["precision"]  # which is the plan's to choose
     _check_hours(given, hours)
     start, notes = _start(given)
-    known = given if start is None else {"backbone": start.name, **given}
+    known = given if start is None else {"backbone": start.info.name, **given}
     settings = build_settings(read_recipe("dino_cnn_sslight_64").values | _yet_to_choose(known), known)
     if launcher():
         raise ValueError(
@@ -69,25 +63,26 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
         raise ValueError(f"backbone={settings.backbone} names weights: with auto give init_from={settings.backbone}.")
     if settings.output is not None:
         RunFolder(settings.output).check(settings)
-    source = build_training_source(settings.data, labeled=settings.probe.linear)
+    source, bank, queries = training_and_labeled(settings)
     check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
+    measured = sum(len(labeled) for labeled in (bank, queries) if labeled is not None)
     images, machine = glance(source, max_pixels=settings.data.max_pixels), _machine(settings.devices)
-    return Planner(source, images, machine, given, hours, begun, _num_measured(settings), start, notes).plan()
+    return Planner(source, images, machine, given, hours, begun, measured, start, notes).plan()
 
 
-def _start(given: Mapping[str, Any]) -> tuple[BackboneInfo | None, list[str]]:
+def _start(given: Mapping[str, Any]) -> tuple[Start | None, list[str]]:
     """What is known of the weights in ``init_from``, which are tried in the network, and what to look at."""
     if not given.get("init_from"):
         return None, []
     weights = weights_in(str(given["init_from"]))
-    start = open_weights(weights, backbone=given.get("backbone")).info
-    if start is None:
+    info = open_weights(weights, backbone=given.get("backbone")).info
+    if info is None:
         raise ValueError(f"init_from={weights} does not say of which network it is: set backbone=NAME.")
-    patch = given.get("patch_size", start.patch_size)
-    backbone, usual = build_backbone(given.get("backbone", start.name), patch_size=patch), ViewSettings()
-    mean, std = (given.get(f"views.{part}", getattr(usual, part)) for part in ("mean", "std"))
-    unsure = {"mean": mean, "std": std} if start.assumes_normalization else {}
-    return start, load_backbone_weights(backbone, weights, name=given.get("backbone"), **unsure)
+    backbone = build_backbone(info.name, patch_size=given.get("patch_size", info.patch_size))
+    usual = ViewSettings() if info.assumes_normalization else info
+    normalization = {part: given.get(f"views.{part}", getattr(usual, part)) for part in ("mean", "std")}
+    notes = load_backbone_weights(backbone, weights, name=given.get("backbone"), **normalization)
+    return Start(info, has_batch_norms(backbone)), notes
 
 
 def _yet_to_choose(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,15 +126,6 @@ def _machine(devices: str) -> Machine:
         name=torch.cuda.get_device_name() if placement.accelerator == "cuda" else "CPU",
         processes=placement.world_size,
         cores=available_cores(),
-        memory=free_memory(torch.device(placement.accelerator)),
+        memory=free_for_each(placement, torch.device(placement.accelerator)),
         precision=fast_precision(placement.accelerator)[0],  # type: ignore[arg-type]
     )
-
-
-def _num_measured(settings: PretrainSettings) -> int:
-    """Labeled images of which a measurement computes features."""
-    if not settings.measures_knn:
-        return 0
-    sets = [settings.data.val, settings.probe.train or settings.data.train]
-    numbers = [len(build_source(paths, labeled=False, tar_image=settings.data.tar_image)) for paths in sets if paths]
-    return sum(numbers[:-1]) + min(numbers[-1], settings.probe.knn_bank)

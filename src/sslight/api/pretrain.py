@@ -5,7 +5,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,12 @@ from sslight.config import PretrainSettings, load_recipe, to_yaml
 from sslight.data import (
     ReadLimits,
     Source,
-    SubsetSource,
-    build_source,
-    build_training_source,
     build_view_loader,
     check_readable,
     count_reasons,
     data_fingerprint,
     labels_in,
     loader_workers,
-    select_subset,
     source_notice,
     write_bad_images,
 )
@@ -37,7 +32,7 @@ from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.evaluate.online import LabeledProbe
 from sslight.methods import Method, build_method
 from sslight.pretraining.memory import check_memory, free_for_each, lightened
-from sslight.pretraining.online_probe import MethodWithProbe
+from sslight.pretraining.online_probe import MethodWithProbe, training_and_labeled
 from sslight.pretraining.schedule import run_length
 from sslight.pretraining.task import build_pretraining_task
 from sslight.train import (
@@ -252,22 +247,12 @@ def report_pages(run: Path, images: int = 400) -> list[Path]:
 def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, LabeledProbe | None]:
     """The images to train on, and the labeled probe if one is asked for."""
     data, probe = settings.data, settings.probe
-    build = partial(build_source, labeled=True, labels_column=data.labels_column, tar_image=data.tar_image)
-    if not settings.measures_knn:
-        return build_training_source(data, labeled=probe.linear), None
-    queries = build(data.val, setting="data.val", labels=data.val_labels) if data.val else None
-    if probe.train:
-        source, bank_name = build_training_source(data, labeled=probe.linear), "probe.train"
-        bank = build(probe.train, setting="probe.train", labels=data.labels)
-    else:
-        source, bank_name = _labeled_if_it_can(settings, queries), "data.train"
-        bank = source
-        if source.classes is None and queries is not None:
-            bank, queries, bank_name = queries, None, "data.val"
-    if len(bank) > probe.knn_bank:
-        bank = SubsetSource(bank, select_subset(bank, probe.knn_bank / len(bank), settings.seed))
+    source, bank, queries = training_and_labeled(settings)
+    if bank is None:
+        return source, None
     assert bank.labels is not None
     assert bank.classes is not None
+    bank_name = "probe.train" if probe.train else "data.val" if data.val and queries is None else "data.train"
     return source, LabeledProbe(
         bank=bank,
         bank_name=bank_name,
@@ -284,17 +269,3 @@ def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, 
         ),
         seed=settings.seed,
     )
-
-
-def _labeled_if_it_can(settings: PretrainSettings, queries: Source | None) -> Source:
-    """The training images with labels; without, if they have none and ``queries`` can be measured alone.
-
-    Folders whose names are none of the classes of ``queries`` are no classes either, but years or cameras.
-    """
-    if queries is None or settings.probe.linear or settings.data.labels is not None:
-        return build_training_source(settings.data, labeled=True)
-    with suppress(ValueError):
-        source = build_training_source(settings.data, labeled=True)
-        if set(source.classes or ()) & set(queries.classes or ()):
-            return source
-    return build_training_source(settings.data, labeled=False)

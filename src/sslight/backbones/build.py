@@ -12,6 +12,7 @@ from timm.models import is_model_in_modules
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslight.backbones.initialization import initialize_as_torchvision
 from sslight.backbones.vit import MultiSizeVisionTransformer
@@ -88,6 +89,11 @@ def timm_name(name: str) -> str:
     nearest = difflib.get_close_matches(network, [*ALIASES, *timm.list_models()], n=3, cutoff=0.4)
     remedy = f"the nearest names are {', '.join(nearest)}" if nearest else "timm.list_models() lists all"
     raise ValueError(f"backbone={name} is not a known network: {remedy}.")
+
+
+def has_batch_norms(backbone: nn.Module) -> bool:
+    """Whether any of its layers normalizes by statistics of the batch."""
+    return any(isinstance(module, _BatchNorm) for module in backbone.modules())
 
 
 def num_features(backbone: nn.Module) -> int:

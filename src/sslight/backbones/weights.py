@@ -252,6 +252,7 @@ def load_backbone_weights(
                 said = f"was trained with views.{setting}={[*theirs]}"
                 if file.info.assumes_normalization:
                     said = f"does not say its views.{setting}: timm's weights of {file.info.name} have {[*theirs]}"
+                    said += f" (if these are timm's, set views.{setting}={str([*theirs]).replace(' ', '')})"
                 notes.append(f"{file.source} {said}, this run has {[*values]}")
     return notes
 

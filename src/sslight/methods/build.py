@@ -3,13 +3,13 @@
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslight.backbones import (
     adopt_cpu_layers,
     build_backbone,
     check_image_size,
     checkpoint_gradients,
+    has_batch_norms,
     initialize_smoothly,
     keep_results,
     num_features,
@@ -45,6 +45,10 @@ def build_method(settings: PretrainSettings, device_type: str = "cpu") -> Method
         adopt_cpu_layers(method)
     keep_results(method.backbone, nn.ReLU6)
     save_memory(method, settings)
+    if settings.freeze_norms and not has_batch_norms(method.backbone):
+        raise ValueError(
+            f"freeze_norms=true would have no effect: backbone={settings.backbone} has no batch norms; leave it out."
+        )
     return method
 
 
@@ -56,7 +60,7 @@ def save_memory(method: Method, settings: PretrainSettings) -> None:
         ValueError: the backbone has no such mode, or cannot be compiled with it.
     """
     if settings.grad_checkpointing is True:
-        if settings.compile and any(isinstance(module, _BatchNorm) for module in method.backbone.modules()):
+        if settings.compile and has_batch_norms(method.backbone):
             raise ValueError(
                 f"grad_checkpointing=true cuts the compiled graphs of backbone={settings.backbone} at each block, so "
                 "that its batch norms count once: leave compile or grad_checkpointing out."

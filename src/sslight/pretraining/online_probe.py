@@ -1,11 +1,15 @@
-"""The method and, beside it, an optional linear classifier on its detached features."""
+"""What is measured beside the training: a linear classifier on detached features, and sets of labeled images."""
 
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslight.config import PretrainSettings
+from sslight.data import Source, SubsetSource, build_source, build_training_source, select_subset
 from sslight.methods import Method, StepValues
 
 
@@ -46,3 +50,39 @@ class MethodWithProbe(nn.Module):
             scalars["probe_loss"] = probe_loss.detach()
             scalars["probe_top1"] = 100.0 * (logits.argmax(1) == labels).float().mean()
         return {"loss": loss, "scalars": scalars, "features": out.features}
+
+
+def training_and_labeled(settings: PretrainSettings) -> tuple[Source, Source | None, Source | None]:
+    """The images to train on; the labeled ones for kNN, of which measurements compute features; and those to classify.
+
+    The last are None where the second are classified among each other. Both are None if kNN is not measured.
+    """
+    data, probe = settings.data, settings.probe
+    build = partial(build_source, labeled=True, labels_column=data.labels_column, tar_image=data.tar_image)
+    if not settings.measures_knn:
+        return build_training_source(data, labeled=probe.linear), None, None
+    queries = build(data.val, setting="data.val", labels=data.val_labels) if data.val else None
+    if probe.train:
+        source = build_training_source(data, labeled=probe.linear)
+        bank = build(probe.train, setting="probe.train", labels=data.labels)
+    else:
+        source = bank = _labeled_if_it_can(settings, queries)
+        if source.classes is None and queries is not None:
+            bank, queries = queries, None
+    if len(bank) > probe.knn_bank:
+        bank = SubsetSource(bank, select_subset(bank, probe.knn_bank / len(bank), settings.seed))
+    return source, bank, queries
+
+
+def _labeled_if_it_can(settings: PretrainSettings, queries: Source | None) -> Source:
+    """The training images with labels; without, if they have none and ``queries`` can be measured alone.
+
+    Folders whose names are none of the classes of ``queries`` are no classes either, but years or cameras.
+    """
+    if queries is None or settings.probe.linear or settings.data.labels is not None:
+        return build_training_source(settings.data, labeled=True)
+    with suppress(ValueError):
+        source = build_training_source(settings.data, labeled=True)
+        if set(source.classes or ()) & set(queries.classes or ()):
+            return source
+    return build_training_source(settings.data, labeled=False)

@@ -26,6 +26,7 @@ _WANTED_IMAGES = {1e3: 2e6, 1e4: 8e6, 1e5: 2e7, 1.28e6: 2.56e8}
 """Images that a long run sees, all epochs together, by the number that there are."""
 
 _OF_THE_START = "that of the weights in init_from"
+_LEAST_SIDE_OF_A_START = 96
 
 _RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4), "lars": (0.48, 1e-6)}
 """Rate for 256 images and weight decay of an optimizer that takes the place of the recipe's."""
@@ -53,6 +54,14 @@ class Choice:
     setting: str
     value: Any
     because: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights of ``init_from``: what is known of them, and whether their network has batch norms."""
+
+    info: BackboneInfo
+    has_batch_norms: bool
 
 
 @dataclass(frozen=True)
@@ -95,10 +104,15 @@ def natural_side(images: Glance) -> int:
     return 224 if images.short_side >= 200 else images.short_side // 32 * 32
 
 
-def global_side(images: Glance, machine: Machine, budget: Budget | None, patch: int | None) -> tuple[int, str]:
+def global_side(
+    images: Glance, machine: Machine, budget: Budget | None, patch: int | None, start: Start | None
+) -> tuple[int, str]:
     """Side of a global view in px, and why."""
     natural = side = natural_side(images)
     why = f"the images have {images.short_side} px on the shorter side"
+    if start is not None and side < _LEAST_SIDE_OF_A_START <= start.info.image_size:
+        natural = side = _LEAST_SIDE_OF_A_START
+        why = f"{why}, enlarged for weights that were made for {start.info.image_size} px; measured at 96 px"
     if machine.device == "cpu" and natural > 128:
         side, why = 128, f"{why}, and on a CPU 128 px is {(natural / 128) ** 2:.0f} × as fast as {natural}"
     for smaller in (160, 128, 96):
@@ -149,7 +163,7 @@ def choose(
     patch: int | None = None,
     budget: Budget | None = None,
     fitted: Mapping[str, Choice] = MappingProxyType({}),
-    start: BackboneInfo | None = None,
+    start: Start | None = None,
 ) -> tuple[PretrainSettings, list[Choice]]:
     """Settings for these images on this machine, and the reasons; what is ``given`` (dotted names) stays as it is.
 
@@ -159,7 +173,7 @@ def choose(
         patch: Side of the backbone's patches in px, or None if it has none.
         budget: The time allowed; None without a limit.
         fitted: What :func:`fit` found, by setting.
-        start: What is known of the weights of ``init_from``.
+        start: The weights of ``init_from``.
 
     Raises:
         ValueError: ``given`` breaks a rule, or the hours are too few for one epoch.
@@ -175,19 +189,22 @@ class _Rules:
     patch: int | None
     budget: Budget | None
     fitted: Mapping[str, Choice]
-    start: BackboneInfo | None
+    start: Start | None
 
     def __post_init__(self) -> None:
         self.choices: list[Choice] = []
         self.affords_locals = True
         self.method = self.given.get("method", "dino")
-        side, self.why_side = global_side(self.images, self.machine, self.budget, self.patch)
+        side, self.why_side = global_side(self.images, self.machine, self.budget, self.patch, self.start)
         self.side = self.given.get("views.global_size", side)
         family = "vit" if self.patch and self.method == "dino" else "cnn"
         self.recipe = f"{self.method}_{family}_sslight{'_64' if self.side < 224 else ''}"
         self.base = read_recipe(self.recipe).values
         self.published = read_recipe(self.recipe.removesuffix("_64")).values
         self.short = read_recipe(f"{self.method}_{family}_sslight_64").values
+        self.why_short = "as measured in short runs on few images"
+        if family == "vit":
+            self.why_short = "as in the recipe for short runs, which taught ViTs little (docs/recipes.md)"
         if self.patch and "patch_size" in self.base and "patch_size" not in self.given:
             self._patches()
         self.patch = self.patch and self.given.get("patch_size", self.patch)
@@ -196,8 +213,8 @@ class _Rules:
 
     def _patches(self) -> None:
         """Patches that cut a global view into about 14 × 14, or those of the weights that the run starts from."""
-        if self.start is not None and self.start.patch_size is not None:
-            self.patch = self._add("patch_size", self.start.patch_size, _OF_THE_START)
+        if self.start is not None and self.start.info.patch_size is not None:
+            self.patch = self._add("patch_size", self.start.info.patch_size, _OF_THE_START)
         else:
             self.patch = min((4, 8, 16), key=lambda side: abs(math.log(self.side / side / 14)))
             self._add("patch_size", self.patch, "about 14 × 14 patches in a global view, as published")
@@ -228,7 +245,7 @@ class _Rules:
             if long:
                 self._add(setting, self.published[setting], "as published, for long runs on many images")
             else:
-                self._add(setting, self.short[setting], "as measured in short runs on few images")
+                self._add(setting, self.short[setting], self.why_short)
 
     def _seen(self) -> tuple[float, str]:
         """Images that the run sees, all epochs together, and why; sets the number of local views that it can afford."""
@@ -247,21 +264,20 @@ class _Rules:
         self.affords_locals = self.budget.images(most) >= wanted
         seen = min(wanted, few)
         if seen < number:
-            share = 0.8 * seen / number
-            remedy = f"give more hours, or use part of the images, data.subset={share:.1g}"
-            if share < _LEAST_SHARE:
-                remedy = (
-                    f"give more hours; start and measurements leave {self.budget.seconds / 60:.2g} minutes of these"
-                )
+            share, hours = 0.8 * seen / number, self.budget.hours
             epoch = number * self.budget.seconds_per_pixel * pixels / 3600
+            rest = hours - self.budget.seconds / 3600  # planning, start, measurements
+            remedy = f"give at least hours={1.1 * (rest + epoch):.2g}"
+            if share >= _LEAST_SHARE:
+                remedy += f", or use part of the images, data.subset={share:.1g}"
             raise ValueError(
-                f"hours={self.budget.hours:g} is too short for one epoch of {number:,} images, which takes {epoch:.2g} "
-                f"hours here: {remedy}."
+                f"hours={hours:g} is too short for one epoch of {number:,} images, which takes {epoch:.2g} hours here, "
+                f"beside {rest:.2g} for planning, start and measurements: {remedy}."
             )
         if seen == wanted:
             return (
                 seen,
-                f"{seen:,.0f} images seen in total are enough; the hours allow {few / wanted:.1f} times as many",
+                f"{seen:,.0f} images seen in total are enough; the hours allow {few / wanted:,.3g} times as many",
             )
         return seen, f"{seen:,.0f} images seen in total fit into the hours; a full run sees {wanted:,.0f}"
 
@@ -287,7 +303,8 @@ class _Rules:
     def _views(self) -> None:
         side, gray = self.side, self.images.is_gray
         self._add("views.global_size", side, self.why_side)
-        self._add("views.local_size", local_side(side, self.patch), "objects as large as in global views (SSLight)")
+        if self.given.get("views.num_local") != 0:
+            self._add("views.local_size", local_side(side, self.patch), "objects as large as in global views (SSLight)")
         if fitted := self.fitted.get("views.num_local"):
             self._add("views.num_local", fitted.value, fitted.because)
         else:
@@ -301,7 +318,9 @@ class _Rules:
         else:
             self._take(self.is_long, "views.grayscale_prob", "views.solarize_prob")
         if self.start is None:
-            form, why = ("standard", "as published") if self.is_long else ("smooth", "MobileNets in short runs")
+            form, why = ("standard", "as published")
+            if not self.is_long:
+                form, why = "smooth", "as in the recipes for short runs; measured with MobileNets"
             self._add("init", form, why)
 
     def _rates(self) -> None:
@@ -315,32 +334,38 @@ class _Rules:
             self._add("optim.warmup_start", 0.0, f"usual with {optimizer}")
             low, why = lr * self.batch / 25_600, f"usual with {optimizer}"
         elif optimizer == "lars" and lr * self.batch / 256 < _LARS_PEAK:
-            lr, low, why = _LARS_PEAK * 256 / self.batch, _LARS_PEAK / 100, "a peak of 1.0, as measured with LARS"
+            lr, low = _LARS_PEAK * 256 / self.batch, _LARS_PEAK / 100
+            why = "a peak of 1.0 with LARS, as measured at batches of 16, 32 and 64"
         elif optimizer == "adamw" and not self.is_long:
-            lr, why = self.short["lr"], "as measured in short runs on few images"
+            lr, why = self.short["lr"], self.why_short
         if self.start is not None and self.method != "dino":
             lr, low, why = lr / 10, low / 10, "a tenth of a new network's, which cost loaded weights accuracy"
         lr = self._add("lr", float(f"{lr:.4g}"), why)
-        low = min(low, lr * self.batch / 25_600)
-        self._add("optim.min_lr", float(f"{low:.3g}"), "as published, or a hundredth of the peak")
+        if low >= lr * self.batch / 25_600:
+            low, why = lr * self.batch / 25_600, "a hundredth of the peak"
+        self._add("optim.min_lr", float(f"{low:.3g}"), why)
         most = 0.05 * self.steps
         warm, why = most, "5 % of the run, as published"
         if optimizer == "lars" and not self.is_long:
-            warm, why = min(most, max(40, 0.005 * self.steps)), "40 steps or half a percent, as measured with LARS"
+            few = max(40, 0.005 * self.steps)
+            if few < most:
+                warm, why = few, "40 steps or half a percent, as measured with LARS"
         self._add("optim.warmup_epochs", float(f"{warm / self.steps_per_epoch:.3g}"), why)
         if self.method == "swav" and optimizer == own:
             self._take(self.is_long, "optim.warmup_start")
 
-    def _continue(self, start: BackboneInfo) -> None:
+    def _continue(self, start: Start) -> None:
         """What keeps loaded weights from being lost."""
-        self._add("backbone", start.name, _OF_THE_START)
-        for setting, its, usual in (("mean", start.mean, ViewSettings().mean), ("std", start.std, ViewSettings().std)):
-            if its != usual and not start.assumes_normalization:
+        info, usual = start.info, ViewSettings()
+        self._add("backbone", info.name, _OF_THE_START)
+        for setting, its in (("mean", info.mean), ("std", info.std)):
+            if its != getattr(usual, setting) and not info.assumes_normalization:
                 self._add(f"views.{setting}", list(its), _OF_THE_START)
         if self.method != "dino":
             alone = float(f"{min(0.3, self.epochs / 3):.3g}")
-            self._add("freeze_backbone_epochs", alone, "the new head learns first, as measured with SwAV")
-        self._add("freeze_norms", True, "views have other statistics than the images of the weights, as measured")
+            self._add("freeze_backbone_epochs", alone, "the new head learns first, as measured")
+        if start.has_batch_norms:
+            self._add("freeze_norms", True, "views have other statistics than the images of the weights, as measured")
 
     def _dino(self) -> None:
         many = self.images.num_images >= _SMALL_SET
@@ -384,6 +409,6 @@ class _Rules:
         if (size := self.images.megapixels) >= _SCALED_MEGAPIXELS:
             self._add("data.scaled_decoding", True, f"{size:.0f} megapixels: full decoding would take most of the time")
         many = math.ceil(self.epochs)
-        self._add("checkpoint.every_epochs", max(1, many // 10), "ten are kept")
+        self._add("checkpoint.every_epochs", math.ceil(many / 10), "at most ten are kept")
         if self.given.get("data.val") or self.given.get("probe.train") or self.given.get("probe.knn"):
             self._add("probe.every_epochs", math.ceil(many / 30), "at most 30 measurements; best.pt is the best")

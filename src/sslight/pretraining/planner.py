@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sslight.backbones import BackboneInfo, patch_side
+from sslight.backbones import patch_side
 from sslight.config import PretrainSettings
 from sslight.data import Glance, Source
 from sslight.pretraining.memory import Memory, fit, predict_memory
-from sslight.pretraining.plan import Budget, Choice, Machine, choose, view_pixels
+from sslight.pretraining.plan import Budget, Choice, Machine, Start, choose, view_pixels
 from sslight.pretraining.speed import StepSpeed, step_speed
 from sslight.train import TrainingStopped
 
@@ -53,11 +53,11 @@ class Planner:
     hours: float | None
     begun: float
     measured: int
-    start: BackboneInfo | None
+    start: Start | None
     notes: list[str]
 
     def __post_init__(self) -> None:
-        name = self.given.get("backbone", "mobilenet_v2") if self.start is None else self.start.name
+        name = self.given.get("backbone", "mobilenet_v2") if self.start is None else self.start.info.name
         self.patch = patch_side(name, self.given.get("patch_size"))
         self.memory: dict[int, Memory] = {}  # by the pixels of an image's views, all that changes in it from here on
 
@@ -131,7 +131,7 @@ class Planner:
         """Of a run that sees so many images, with its measurements and the ends of its epochs."""
         epochs, per_image = images / self.images.num_images, self._per_image(settings, speed)
         forward = per_image * settings.views.global_size**2 / (4 * _pixels(settings))  # one view, no backward pass
-        measurements = min(epochs, 30) + 1
+        measurements = epochs / settings.probe.every_epochs + 1
         return (
             _START_SECONDS + images * per_image + epochs * _EPOCH_END_SECONDS + measurements * self.measured * forward
         )

@@ -48,7 +48,7 @@ def print_plan(found: "Plan", *, stderr: bool = False) -> None:
         [
             ("images", f"{images.num_images:,} in {kind}, {images.short_side} px on the shorter side (median)"),
             ("machine", f"{processes}{machine.name}, {machine.cores} cores, {machine.memory / 2**30:,.1f} GiB free"),
-            ("memory", f"{found.memory / 2**30:,.1f} GiB at most, as counted from small batches"),
+            ("memory", f"{found.memory / 2**30:,.1f} GiB, as counted from small batches"),
             ("time", f"{duration(found.seconds)} for {length}: {found.images_per_second:,.0f} images/s, as timed now"),
         ],
         stderr=stderr,
