@@ -12,7 +12,7 @@ import sslight
 from sslight.api.finetune import FinetuneResult
 from sslight.backbones import BackboneInfo, load_backbone
 from sslight.export.formats.litert_file import LiteRTQuantizer, LiteRTRunner, write_litert
-from sslight.export.network import prepare
+from sslight.export.network import Exportable, prepare
 from sslight.export.task import ExportResult
 from tests.api.fine_tuned import fine_tuned
 from tests.export.test_run import agreed, settings_for, write_backbone
@@ -137,6 +137,21 @@ def test_a_network_that_expands_a_factor_agrees(tmp_path: Path) -> None:
         tmp_path / "backbone.safetensors", settings_for(tmp_path, format="litert", **{"data.num_check": 8})
     ).files
     assert agreed(file).largest_difference < 1e-4 * agreed(file).largest_output
+
+
+@pytest.mark.parametrize("size", [14, 15])  # from 7 px on: a whole factor, and 15 / 7
+def test_the_nearest_pixel_is_that_of_pytorch(size: int, tmp_path: Path) -> None:
+    class Enlarged(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            small = torch.nn.functional.avg_pool2d(images, 2)
+            return torch.nn.functional.interpolate(small, size=images.shape[-2:], mode="nearest").flatten(1)
+
+    info = BackboneInfo("enlarged", size, None, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    exportable = Exportable(info, Enlarged(), "nhwc", None)
+    write_litert(exportable, tmp_path / "file.tflite", facts={})
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    (found,) = LiteRTRunner(tmp_path / "file.tflite", threads=1)(images)
+    np.testing.assert_allclose(found, exportable.network(torch.from_numpy(images)).numpy(), atol=1e-5)
 
 
 def test_a_file_of_another_kind_ends_in_a_sentence(tmp_path: Path) -> None:
