@@ -1,6 +1,7 @@
 """LiteRT files of a fine-tuned classifier, with the packages of the extra ``litert``; skipped without them."""
 
 import re
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 import sslight
 from sslight.api.finetune import FinetuneResult
 from sslight.backbones import BackboneInfo, load_backbone
+from sslight.data import build_source, image_batches
+from sslight.data.packing.parallel import map_in_order
 from sslight.export.formats.litert_file import LiteRTQuantizer, LiteRTRunner, write_litert
 from sslight.export.network import Exportable, prepare
 from sslight.export.task import ExportResult
@@ -152,6 +155,20 @@ def test_the_nearest_pixel_is_that_of_pytorch(size: int, tmp_path: Path) -> None
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     (found,) = LiteRTRunner(tmp_path / "file.tflite", threads=1)(images)
     np.testing.assert_allclose(found, exportable.network(torch.from_numpy(images)).numpy(), atol=1e-5)
+
+
+@pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize("forking", ["loader", "packing"])
+def test_images_are_read_by_processes_after_a_conversion(forking: str) -> None:
+    source = build_source(["synthetic:24"], labeled=False)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        if forking == "loader":
+            batches = image_batches(source, size=SIZE, batch_size=8, workers=2)
+            assert sum(len(images) for images, _, _ in batches) == 24
+        else:
+            assert len([*map_in_order(source.read, range(24), workers=2)]) == 24
+    assert [str(each.message) for each in said if "fork" in str(each.message)] == []
 
 
 def test_a_file_of_another_kind_ends_in_a_sentence(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import mmap
 import multiprocessing
 import signal
 import sys
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from multiprocessing.process import BaseProcess
 import numpy as np
 import numpy.typing as npt
 
+from sslight.data.forking import forking
 from sslight.data.loading.shared_batches import Indices
 from sslight.data.sources.blocks import copy_shard, shard_ends
 from sslight.data.sources.source import Source
@@ -45,9 +45,7 @@ class ShardCopying:
         received, self._requests = context.Pipe(duplex=False)
         words = (self._source, received, self._requests, self._given)
         self._process = context.Process(target=_copy_as_asked, args=words, daemon=True)
-        with warnings.catch_warnings():
-            # Python 3.12 warns of any fork beside threads; this one uses none of the locks that torch's could hold.
-            warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        with forking():
             self._process.start()
         received.close()
 

@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sslight.config.schema.fields import READ_TIMEOUT
+from sslight.data.forking import forking
 from sslight.data.sources.bad_images import BadImage
 from sslight.data.sources.tar.remote import StoreUnavailable
 
@@ -355,12 +356,9 @@ def keep_memory() -> None:
 
 @contextmanager
 def _expected_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
+    with forking():
         # More workers than cores is the user's own choice, and right where reading is slow.
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
-        # Python 3.12 warns of any fork beside threads; the workers use none of the locks that
-        # torch's idle threads could hold.
-        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
         yield
 
 

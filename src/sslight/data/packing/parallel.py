@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +13,8 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 import torch
+
+from sslight.data.forking import forking
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -41,9 +42,7 @@ def map_in_order(
     underway: deque[Future[Any]] = deque()
     try:
         for task in tasks:
-            with warnings.catch_warnings():
-                # Python 3.12 warns of any fork beside threads; workers use none of the locks that torch's could hold.
-                warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+            with forking():
                 underway.append(pool.submit(_call, task))
             if len(underway) >= 2 * workers:
                 yield underway.popleft().result()
