@@ -1,10 +1,11 @@
 """What a fine-tuned classifier is worth in each runtime: accuracy in PyTorch and in every file that is shipped.
 
-``python benchmarks/shipping.py FOLDER TRAIN VAL`` (class folders; with the extras ``export``, ``litert``,
+``python benchmarks/shipping.py FOLDER TRAIN VAL [COLUMN...]`` (class folders; with the extras ``export``, ``litert``,
 ``executorch`` and ``coreml``, and with openvino): three networks have a short pre-training without labels, and are
 fine-tuned on 2,000 labeled images from there and from random weights. Each classifier is exported in all formats, and
 every file goes through ``sslight predict`` on the same 2,000 validation images. OpenVINO reads the ONNX file; nothing
-here runs Core ML. What is done is kept in ``FOLDER``, so the same command goes on; ``FOLDER/shipping.md`` is the table.
+here runs Core ML. What is done is kept in ``FOLDER``, so the same command goes on; ``FOLDER/shipping.md`` is the table,
+with all columns or those that are named, such as ``vit_tiny-scratch``.
 """
 
 import json
@@ -12,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # recipe, c
         {"lr": 0.0003},
     ),
 }
+STARTS = {"pre-trained": "weights", "scratch": "random"}
 FORMATS = (
     *("onnx", "onnx-fp16", "onnx-int8", "litert", "litert-fp16", "litert-int8"),
     *("executorch", "executorch-int8", "coreml"),
@@ -47,12 +50,14 @@ PYTORCH, OPENVINO = "PyTorch", "onnx in OpenVINO"
 
 def main() -> None:
     """Train, ship and count whatever is missing in the folder, and write the table after each classifier."""
-    folder, train, val = (Path(word) for word in sys.argv[1:])
+    folder, train, val = (Path(word) for word in sys.argv[1:4])
     some_val = fewer(val, folder / "val")
-    for name in NETWORKS:
-        for start, classifier in classifiers(folder, name, train, some_val).items():
-            row = folder / f"{name}-{start}.json"
+    for name, start in product(NETWORKS, STARTS):
+        column = f"{name}-{start}"
+        if column in (sys.argv[4:] or [column]):
+            row = folder / f"{column}.json"
             if not row.exists():
+                classifier = fine_tuned(folder, name, start, train, some_val)
                 row.write_text(json.dumps(shipped(classifier, train, some_val)), encoding="utf-8")
             (folder / "shipping.md").write_text(table(folder), encoding="utf-8")
 
@@ -67,19 +72,17 @@ def fewer(val: Path, folder: Path) -> Path:
     return folder
 
 
-def classifiers(folder: Path, name: str, train: Path, val: Path) -> dict[str, Path]:
-    """Run folders of the fine-tuned classifiers, by the weights that they start from."""
+def fine_tuned(folder: Path, name: str, start: str, train: Path, val: Path) -> Path:
+    """Run folder of the classifier that is fine-tuned from these weights."""
     recipe, changes, more = NETWORKS[name]
-    first, found = folder / name, dict[str, Path]()
+    first, found = folder / name, folder / f"{name}-{start}"
     if not (first / "backbone.safetensors").exists():
         how = {"data.train": train, "backbone": name, "output": first, "devices": "cpu", "workers": 0, **changes}
         sslight.pretrain(recipe, how, probe={"knn": False}, logger="none", resume="auto")
-    for start, init in (("pre-trained", "weights"), ("scratch", "random")):
-        found[start] = folder / f"{name}-{start}"
-        if not (found[start] / "classifier.safetensors").exists():
-            sets = {"data.train": train, "data.val": val, "data.subset": LABELED, "image_size": SIZE, "devices": "cpu"}
-            how = {**sets, **more, "epochs": 6}
-            sslight.finetune(first, how, init=init, logger="none", output=found[start])
+    if not (found / "classifier.safetensors").exists():
+        sets = {"data.train": train, "data.val": val, "data.subset": LABELED, "image_size": SIZE, "devices": "cpu"}
+        how = {**sets, **more, "epochs": 6}
+        sslight.finetune(first, how, init=STARTS[start], logger="none", output=found)
     return found
 
 
@@ -112,6 +115,7 @@ def right(val: Path, file: Path) -> list[int]:
 
 def right_in_openvino(val: Path, file: Path, classes: Sequence[str]) -> list[int]:
     """The same of an ONNX file, computed by OpenVINO in float32."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # at import it reports that to its makers
     openvino = import_module("openvino")
     network = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     source, found = build_source([str(val)], labeled=False), list[int]()
