@@ -99,14 +99,15 @@ def test_a_classifier_in_8_bits_without_probabilities_runs(result: FinetuneResul
     assert {tensors[at] for at in (last["inputs"][0], *last["outputs"])} == {np.int8}
 
 
-def test_a_classifier_in_float_behind_features_in_8_bits_runs(exported: ExportResult, tmp_path: Path) -> None:
+def test_classifier_and_features_in_8_bits_and_in_float_run(exported: ExportResult, tmp_path: Path) -> None:
     backbone = load_backbone(exported.path.parent / "classifier.safetensors")
     info = BackboneInfo("test_resnet", SIZE, None, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     exportable = prepare(backbone, info, image_size=SIZE, input="nhwc", classifier=None)
     images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), dtype=np.uint8)
     quantizer = LiteRTQuantizer(exportable, exported.path / "classifier.tflite", images)
     expected = LiteRTRunner(exported.path / "classifier.tflite", threads=1)(images)
-    for float_layers in (quantizer.layers[-1:], [*quantizer.layers[:-2], quantizer.layers[-1]]):
+    *first, head, classifier = quantizer.layers
+    for float_layers in ([classifier], [*first, classifier], [head], [*first, head]):
         quantizer.write(tmp_path / "file", method="minmax", float_layers=float_layers)
         for found, right in zip(LiteRTRunner(tmp_path / "file", threads=1)(images), expected, strict=True):
             assert found.dtype == np.float32

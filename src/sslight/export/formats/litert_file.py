@@ -176,11 +176,12 @@ def _short_names(scopes: Sequence[str]) -> list[str]:
 
 
 def _mended(model: bytes) -> bytes:
-    """A quantized model whose operators in 8 bits take no input that was just brought back to float.
+    """A quantized model that runs, with its outputs in float.
 
     ai-edge-quantizer 0.10 counts the end of the graph as a consumer with the number -1, and so gives the last operator
     the float copy of a tensor that is also an output (features, where logits come last): the file cannot be run. If the
-    last operator is in float, both take the copy, but the signature still names the tensor in 8 bits.
+    last operator is in float, both take the copy, but the signature still names the tensor in 8 bits. If it is in 8
+    bits behind features in float, it takes a copy in 8 bits, and the graph gives that where the signature names theirs.
     """
     buffers, schema = (
         import_module(f"ai_edge_litert.{name}") for name in ("tools.flatbuffer_utils", "schema_py_generated")
@@ -198,6 +199,13 @@ def _mended(model: bytes) -> bytes:
             whole = all(graph.tensors[at].type == schema.TensorType.INT8 for at in each.outputs)
             if whole and codes[each.opcodeIndex] not in conversions:
                 each.inputs = [in_8_bits.get(int(at), int(at)) for at in each.inputs]
+        in_float_before = {
+            int(each.outputs[0]): int(each.inputs[0])
+            for each in graph.operators
+            if codes[each.opcodeIndex] == schema.BuiltinOperator.QUANTIZE
+            and graph.tensors[each.inputs[0]].type == schema.TensorType.FLOAT32
+        }
+        graph.outputs = [in_float_before.get(int(at), int(at)) for at in graph.outputs]
         in_float = {whole: copy for copy, whole in in_8_bits.items() if copy in graph.outputs}
         for named in (each for signature in found.signatureDefs for each in signature.outputs):
             named.tensorIndex = in_float.get(named.tensorIndex, named.tensorIndex)
