@@ -16,7 +16,7 @@ from sslight.backbones import (
     open_weights,
     patch_side,
 )
-from sslight.config import PretrainSettings, build_settings, load_recipe, read_recipe, to_yaml
+from sslight.config import PretrainSettings, ViewSettings, build_settings, load_recipe, read_recipe, to_yaml
 from sslight.config.overrides import flatten
 from sslight.config.plain_yaml import parse_settings
 from sslight.config.schema.fields import expanded
