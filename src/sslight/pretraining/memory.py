@@ -205,7 +205,7 @@ class _Kept:
 
 def usable(mode: Mode) -> float:
     """Share of the free memory that a run may be counted to need."""
-    return 0.8 if mode is True else 0.9  # a small ViT with checkpointing took 12 % more: benchmarks/results/plan.md
+    return 0.8 if mode is True else 0.9  # a small ViT with checkpointing took 10 % more: benchmarks/results/plan.md
 
 
 def largest_batch(memory: Memory, free: float, mode: Mode = False) -> int:
