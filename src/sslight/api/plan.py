@@ -78,7 +78,8 @@ def _start(given: Mapping[str, Any]) -> tuple[Start | None, list[str]]:
     info = open_weights(weights, backbone=given.get("backbone")).info
     if info is None:
         raise ValueError(f"init_from={weights} does not say of which network it is: set backbone=NAME.")
-    backbone = build_backbone(info.name, patch_size=given.get("patch_size", info.patch_size))
+    name = given.get("backbone", info.name)
+    backbone = build_backbone(name, patch_size=given.get("patch_size", info.patch_size))
     usual = ViewSettings() if info.assumes_normalization else info
     normalization = {part: given.get(f"views.{part}", getattr(usual, part)) for part in ("mean", "std")}
     notes = load_backbone_weights(backbone, weights, name=given.get("backbone"), **normalization)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from sslight.api import plan as planning
 from sslight.backbones import build_backbone, save_backbone
@@ -55,6 +56,10 @@ def test_auto_shows_its_choices_trains_and_leaves_settings_that_repeat_it(
     again = load_recipe(config)
     assert again.views.local_size == 20
     assert (again.optim.warmup_epochs, again.epochs) == (0.05, 1)
+    twice = tmp_path / "twice"
+    sslight(monkeypatch, capsys, "pretrain", config, f"output={twice}")
+    first, second = (load_file(folder / "backbone.safetensors") for folder in (output, twice))
+    assert all(torch.equal(second[name], weights) for name, weights in first.items())
     resumed, plan = planning.auto_settings(parse_assignments([*words[2:], "resume=true"]), None)
     assert plan is None
     RunFolder(output).check(resumed)  # the same settings
@@ -130,7 +135,7 @@ def test_what_cannot_be_planned_ends_in_a_sentence(
 def test_memory_for_less_than_two_images_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(planning, "free_memory", lambda device: 100 << 20)
+    monkeypatch.setattr(planning, "free_for_each", lambda *_: 100 << 20)
     words = [word for word in SMALL if not word.startswith("batch_size")]
     _, said = sslight(monkeypatch, capsys, "pretrain", "auto", TRAIN, f"output={tmp_path / 'run'}", *words, code=2)
     assert "not even 2 images fit" in said
