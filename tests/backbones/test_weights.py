@@ -139,6 +139,25 @@ def test_weights_that_do_not_fit_are_listed_and_nothing_changes(trained: nn.Modu
         assert torch.equal(value, before[key])
 
 
+def test_a_typed_network_is_not_taken_for_what_a_file_says(tmp_path: Path) -> None:
+    path, other = tmp_path / "r18.pth", build_backbone("resnet34")
+    state = build_backbone("resnet18").state_dict()
+    remedy = "set backbone to the network of the file, or give other weights"
+    few = {"state_dict": {"conv1.weight": state["conv1.weight"]}}
+    for content, sentence in (
+        (state, f"; these are not the weights of resnet34: {remedy}"),
+        (few, rf"are not those of resnet34: 1 of \d+ entries fit \(.*\); {remedy}"),
+        (
+            {"arch": "resnet18", "state_dict": state},
+            r"r18\.pth is of backbone=resnet18: set that, or give other weights",
+        ),
+        ({"arch": "resnet34", "state_dict": state}, r"missing: [^;]*: give other weights\.$"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=sentence):
+            load_backbone_weights(other, path, name="resnet34")
+
+
 class Trap:
     """Runs code when it is unpickled."""
 

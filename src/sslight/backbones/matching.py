@@ -14,6 +14,7 @@ from sslight.backbones.key_names import as_in_timm, other_names
 from sslight.backbones.plain_files import Inert
 
 MOST_PATCHES = 2**16
+NAME_IT = "; name the network of the file"
 _DEEPEST = 16
 _MEAN_NETWORK = re.compile(r"(?:^|[._])(?:teacher|key|k|ema|momentum|target|averaged)(?:[._]|$)")
 _CLASSIFIERS = {"classifier", "fc", "head", "heads"}  # may hold a norm of the backbone as well
@@ -155,7 +156,7 @@ def _check_fit(
     if not strict and fitting < 0.5 * len(weights):
         raise ValueError(
             f"the weights in {source} are not those of {name}: {fitting} of {len(weights)} entries fit "
-            f"(the first that does not: {[*missing, *shapes][0]}); name the network of the file."
+            f"(the first that does not: {[*missing, *shapes][0]}){NAME_IT}."
         )
     text = "; ".join(f"{problem}: {_listed(names)}" for problem, names in problems.items() if names)
     patches = [key for key in shapes if key.startswith("patch_embed.proj.weight")]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sslight.backbones.build import ALIASES, build_backbone, num_features, patch_side
 from sslight.backbones.hub import fetch_public, find_public, is_public, timm_config
 from sslight.backbones.key_names import to_torchvision_keys
-from sslight.backbones.matching import MOST_PATCHES, load_matching, tensors_in
+from sslight.backbones.matching import MOST_PATCHES, NAME_IT, load_matching, tensors_in
 from sslight.backbones.original import parse_original
 from sslight.backbones.plain_files import is_torch_file, load_plain
 from sslight.files import whole_file
@@ -116,6 +116,7 @@ class WeightsFile:
         source: Its path, or the public name by which it was asked for.
         tensors: Of all networks in it, by dotted path.
         info: Of the backbone; None where neither the file nor who asked for it says which it is.
+        says: The network that the file itself, or its publisher, names; None where only who asked for it does.
         regions: Our names of the networks in a file of known format, the trained one first, and the paths under
             which they are; None for other files, in which networks are looked for.
         own: Whether this program wrote it.
@@ -124,6 +125,7 @@ class WeightsFile:
     source: str
     tensors: Mapping[str, Tensor]
     info: BackboneInfo | None
+    says: str | None = None
     regions: Mapping[str, str] | None = None
     own: bool = False
 
@@ -178,7 +180,8 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
     text = str(source)
     if is_public(text):
         public = find_public(text)
-        return _foreign(open_weights(fetch_public(public, text)).tensors, public.config, text, public.architecture)
+        facts = {**public.config, "architecture": public.architecture}
+        return _foreign(open_weights(fetch_public(public, text)).tensors, facts, text, public.architecture)
     path = Path(source).expanduser()
     path = path / "backbone.safetensors" if path.is_dir() else path
     if not path.is_file():
@@ -199,7 +202,8 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
             return _open_checkpoint(content, path)
         tensors = tensors_in(content)
         if (original := parse_original(content, tensors)) is not None:
-            return WeightsFile(str(path), tensors, _info(**original[0]), original[1])
+            info = _info(**original[0])
+            return WeightsFile(str(path), tensors, info, info.name, original[1])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
     return _foreign(tensors, _facts(content), str(path), backbone)
@@ -244,7 +248,7 @@ def load_backbone_weights(
         if file.info is None or "patch_size" in str(error):
             raise
         text = str(error).rstrip(".")
-        raise ValueError(f"{text}; {path} is of backbone={file.info.name}: set that, or give other weights.") from None
+        raise ValueError(f"{text.removesuffix(NAME_IT)}{_other_network(file, name, text)}.") from None
     if file.info is not None:
         for setting, values in (("mean", mean), ("std", std)):
             theirs = getattr(file.info, setting)
@@ -279,7 +283,7 @@ def _open_safetensors(path: Path, backbone: str | None) -> WeightsFile:
         tensors = {key: value for key, value in tensors.items() if key not in classifier}
     except (KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
-    return WeightsFile(str(path), tensors, info, {"": ""}, own=True)
+    return WeightsFile(str(path), tensors, info, info.name, {"": ""}, own=True)
 
 
 def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:
@@ -291,14 +295,15 @@ def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:
     regions = {m[2]: m[1] for key in tensors if (m := re.match(r"(model\.method\.(\w+)\.backbone\.)", key))}
     if not regions:
         raise ValueError("it has no backbone")
-    return WeightsFile(str(path), tensors, info, regions, own=True)
+    return WeightsFile(str(path), tensors, info, info.name, regions, own=True)
 
 
 def _foreign(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], source: str, backbone: str | None) -> WeightsFile:
     """Another program's file; ``facts``: what it says beside the weights."""
     if not tensors:
         raise ValueError(f"{source} holds no weights: {_REMEDY}.")
-    name = backbone or _named(facts)
+    named = _named(facts)
+    name = backbone or named
     if name is None:
         return WeightsFile(source, tensors, None)
     config, architecture = timm_config(name), name.partition(".")[0]
@@ -308,7 +313,8 @@ def _foreign(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], source: st
     if patch_side(architecture) is not None:
         values |= _vit_sizes(tensors)
     notes = {} if is_said else {_ASSUMED: f"as timm says of {name}"}
-    return WeightsFile(source, tensors, _info(name=architecture, **values, notes=notes))
+    says = named and named.partition(".")[0]
+    return WeightsFile(source, tensors, _info(name=architecture, **values, notes=notes), says)
 
 
 def _facts(content: Any) -> dict[str, Any]:
@@ -317,6 +323,16 @@ def _facts(content: Any) -> dict[str, Any]:
         return {}
     parts = [content, *(content.get(key) for key in ("hyper_parameters", "config", "args"))]
     return {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
+
+
+def _other_network(file: WeightsFile, name: str | None, found: str) -> str:
+    """What to do about weights that are not of the network ``name``, as was ``found``."""
+    if file.says is None:
+        known = "" if found.endswith(NAME_IT) else f" these are not the weights of {name}:"
+        return f";{known} set backbone to the network of the file, or give other weights"
+    if name is not None and ALIASES.get(name, name) == ALIASES.get(file.says, file.says):
+        return ": give other weights"
+    return f"; {file.source} is of backbone={file.says}: set that, or give other weights"
 
 
 def _named(facts: Mapping[str, Any]) -> str | None:
