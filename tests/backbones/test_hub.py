@@ -50,10 +50,10 @@ def test_without_a_network_the_advice_is_a_file(monkeypatch: pytest.MonkeyPatch)
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    for source in ("timm:resnet18", "hf-hub:anyone/small"):
-        with pytest.raises(
-            ValueError, match=r"cannot be reached: download its weights file .* give that file\.$"
-        ) as error:
+    for source, name in (("timm:resnet18", "resnet18"), ("hf-hub:anyone/small", "NAME")):
+        named = rf"init_from=FILE backbone={name} \(evaluate, detect: timm:{name}@FILE\)"
+        advice = f"download its weights file .* that file, with its network: {named}"
+        with pytest.raises(ValueError, match=f"cannot be reached: {advice}") as error:
             load_backbone(source)
         assert str(error.value).startswith(source)
         assert "\n" not in str(error.value)

@@ -35,9 +35,10 @@ def find_public(source: str) -> PublicWeights:
     if kind == "timm":
         config = timm_config(name)
         if not config.get("hf_hub_id"):
-            raise ValueError(f"{source}: timm knows no public weights for it; give a weights file instead.")
+            named = _with_network(name.partition(".")[0])
+            raise ValueError(f"{source}: timm knows no public weights for it; give a weights file, {named}.")
         return PublicWeights(timm_name(name.partition(".")[0]), config, config["hf_hub_id"])
-    content = json.loads(_fetch(name, ("config.json",), source).read_text(encoding="utf-8"))
+    content = json.loads(_fetch(name, ("config.json",), source, "NAME").read_text(encoding="utf-8"))
     try:
         config = {**content, **content.get("pretrained_cfg", {})}
         return PublicWeights(timm_name(content["architecture"].partition(".")[0]), config, name)
@@ -47,7 +48,7 @@ def find_public(source: str) -> PublicWeights:
 
 def fetch_public(public: PublicWeights, source: str) -> Path:
     """The file of the weights, downloaded unless the hub's cache has it; errors as for :func:`find_public`."""
-    return _fetch(public.repository, _FILES, source)
+    return _fetch(public.repository, _FILES, source, public.architecture)
 
 
 def timm_config(name: str) -> dict[str, Any]:
@@ -64,22 +65,30 @@ def timm_config(name: str) -> dict[str, Any]:
     return dict(config.to_dict())
 
 
-def _fetch(repository: str, names: tuple[str, ...], source: str) -> Path:
+def _with_network(name: str) -> str:
+    """How to name the network of a file, which does not say it."""
+    return f"with its network: init_from=FILE backbone={name} (evaluate, detect: timm:{name}@FILE)"
+
+
+def _fetch(repository: str, names: tuple[str, ...], source: str, network: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     repository, _, revision = repository.partition("@")
+    named = _with_network(network)
     for name in names:
         try:
             return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision or None, etag_timeout=10))
         except LocalEntryNotFoundError:
             raise ValueError(
                 f"{source} is not on this machine, and the hub (huggingface.co) cannot be reached: "
-                "download its weights file elsewhere and give that file."
+                f"download its weights file elsewhere and give that file, {named}."
             ) from None
         except EntryNotFoundError:
             continue
         except Exception as error:  # of the network, of rights, of the name
             reason = " ".join(str(error).split())[:150] or type(error).__name__
-            raise ValueError(f"{source} cannot be fetched from the hub ({reason}): give a file instead.") from None
-    raise ValueError(f"{source} has no file {' or '.join(names)} on the hub: give a weights file instead.")
+            raise ValueError(
+                f"{source} cannot be fetched from the hub ({reason}): give a file instead, {named}."
+            ) from None
+    raise ValueError(f"{source} has no file {' or '.join(names)} on the hub: give a weights file instead, {named}.")
