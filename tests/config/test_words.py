@@ -54,6 +54,7 @@ def load(*words: str) -> PretrainSettings:
         ("optim.milestones=60", r"must be a list such as \[60, 80\]"),
         ("views.global_scale=[0.3,", r"lists need both brackets, and quotes in a shell"),
         ("views.blur_radius=[0.1, 1]", r"^views\.blur_radius is now called views\.blur_sigma: write that name\.$"),
+        ("probe.val=images", r"^probe\.val is now called data\.val: write that name\.$"),
         ("views.grey_prob=0", r"now called views\.grayscale_prob"),
         ("views.solarise_prob=[0, 0]", r"now called views\.solarize_prob"),
     ],

@@ -20,6 +20,7 @@ RENAMED = {
     "checkpoint_every_minutes": "checkpoint.every_minutes",
     "checkpoint_every_steps": "checkpoint.every_steps",
     "device": "devices",
+    "probe.val": "data.val",
     "devices=cuda": "devices=gpu",
     "input=normalised": "input=normalized",
 }
