@@ -183,6 +183,15 @@ def test_a_setting_without_effect_is_an_error(assignments: list[str]) -> None:
         settings_of("dino_cnn_sslight", *assignments)
 
 
+def test_all_that_makes_knn_measured_is_named_where_nothing_does() -> None:
+    names = ["data.val", "probe.train", "probe.knn=true"]
+    with pytest.raises(ValueError, match=f"no kNN accuracy is measured without {', '.join(names[:2])} or {names[2]}"):
+        settings_of("dino_cnn_sslight", "probe.knn_k=5")
+    for name in names:
+        given = name if "=" in name else f"{name}=images"
+        assert settings_of("dino_cnn_sslight", "probe.knn_k=5", given).measures_knn
+
+
 def test_no_local_views_keep_what_the_recipe_says_of_them() -> None:
     assert settings_of("dino_cnn_sslight", "views.num_local=0").views.num_local == 0
 

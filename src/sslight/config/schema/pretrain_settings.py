@@ -294,7 +294,7 @@ class PretrainSettings(fields.Section):
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
             ("data.val_labels", not self.data.val, "there is no data.val"),
             ("data.labels_column", not (self.data.labels or self.data.val_labels), "no table of labels is given"),
-            (of_knn, no_knn, "no kNN accuracy is measured without data.val or probe.knn=true"),
+            (of_knn, no_knn, "no kNN accuracy is measured without data.val, probe.train or probe.knn=true"),
             ("data.val probe.train", probe.knn is False, "probe.knn=false"),
             ("dino.warmup_teacher_temp", not self.dino.warmup_teacher_temp_epochs, "dino.warmup_teacher_temp_epochs=0"),
             ("swav.queue_start_epoch", swav.queue_size == 0, "swav.queue_size=0"),
