@@ -23,6 +23,7 @@ from sslight.data.loading.shared_batches import WorkerFailed as WorkerFailed
 from sslight.data.loading.view_loader import ViewLoader as ViewLoader
 from sslight.data.loading.view_loader import available_cores as available_cores
 from sslight.data.loading.view_loader import build_view_loader as build_view_loader
+from sslight.data.loading.view_loader import check_enough_images as check_enough_images
 from sslight.data.loading.view_loader import default_workers as default_workers
 from sslight.data.loading.view_loader import loader_workers as loader_workers
 from sslight.data.packing.glance import Glance as Glance

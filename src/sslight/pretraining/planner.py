@@ -9,11 +9,11 @@ from typing import Any
 
 from sslight.backbones import patch_side
 from sslight.config import PretrainSettings
-from sslight.data import Glance, Source
+from sslight.data import Glance, Source, check_enough_images
 from sslight.pretraining.memory import Memory, fit, predict_memory
 from sslight.pretraining.plan import Budget, Choice, Machine, Start, choose, view_pixels
 from sslight.pretraining.speed import StepSpeed, step_speed
-from sslight.train import TrainingStopped
+from sslight.train import TrainingStopped, batch_size_per_process
 
 _CALIBRATION_SECONDS = 12.0
 _START_SECONDS = 6.0  # libraries, the untrained network, the last checkpoint
@@ -89,6 +89,9 @@ class Planner:
             choose, self.images, self.machine, self.given, patch=self.patch, budget=budget, start=self.start
         )
         settings, choices = decide()
+        processes = self.machine.processes
+        check_enough_images(self.images.num_images, settings.batch_size, processes * settings.accumulate)
+        batch_size_per_process(settings, processes)
         memory = self.memory.get(_pixels(settings)) or predict_memory(settings, self.machine.device)
         self.memory[_pixels(settings)] = memory
         changes = fit(memory, self.machine, settings.batch_size, self.given)

@@ -271,8 +271,19 @@ def test_a_set_without_any_readable_image_ends_in_a_sentence(make: Make, tmp_pat
 
 
 def test_a_batch_larger_than_the_set_is_refused(make: Make) -> None:
-    with pytest.raises(ValueError, match=r"batch_size=8 is more than the 7 images of data.train; set batch_size to at"):
+    with pytest.raises(
+        ValueError, match=r"batch_size=8 is more than the 7 images of data.train; set batch_size to at most 6 or"
+    ):
         make(7, world_size=2)
+
+
+def test_a_set_too_small_for_any_batch_is_said_to_be(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"^data\.train holds 1 image: at least 2 are needed\.$"):
+        make(1)
+    with pytest.raises(
+        ValueError, match=r"^data\.train holds 3 images: at least 4 are needed, two for each of 2 parts"
+    ):
+        make(3, world_size=2)
 
 
 def test_the_loader_of_the_settings_has_their_share_of_the_batch() -> None:

@@ -57,11 +57,7 @@ class ViewLoader:
         assert 0 <= rank < world_size
         assert batch_size % accumulate == 0
         global_batch = batch_size * world_size
-        if global_batch > len(source):
-            raise ValueError(
-                f"batch_size={global_batch} is more than the {len(source)} images of data.train; "
-                f"set batch_size to at most {len(source)} or add images"
-            )
+        check_enough_images(len(source), global_batch, world_size * accumulate)
         self._source = source
         self._order: Order = GlobalOrder(len(source), seed)
         self._copying: ShardCopying | None = None
@@ -147,6 +143,20 @@ class ViewLoader:
             indices=torch.from_numpy(indices),
             labels=None if labels is None else torch.from_numpy(labels[indices]),
         )
+
+
+def check_enough_images(number: int, batch_size: int, parts: int) -> None:
+    """Refuse a batch of more images than there are; its ``parts``, of all processes, have two images at least."""
+    if batch_size <= number:
+        return
+    if number < 2 * parts:
+        images = f"{number} image{'s' * (number != 1)}"
+        each = "" if parts == 1 else f", two for each of {parts} parts of a batch (processes × accumulate)"
+        raise ValueError(f"data.train holds {images}: at least {2 * parts} are needed{each}.")
+    raise ValueError(
+        f"batch_size={batch_size} is more than the {number} images of data.train; "
+        f"set batch_size to at most {number // parts * parts} or add images."
+    )
 
 
 def build_view_loader(
