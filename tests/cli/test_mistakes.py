@@ -126,6 +126,7 @@ MISTAKES = [
     (f"{RUN} resume=true", "resume=true, but runs/second/checkpoints/last.pt does not exist (there is no run): leave"),
     (f"{SHORT} data.val=photos", "data.val=photos has 5 of 5 images outside any sub-folder, so it has no labels"),
     (f"{SHORT} data.subset=lst.csv", "; did you mean list.csv?"),
+    (f"{RUN} backbone=test_resnet batch_size=1000000", "batch_size=1000000 is more than the "),
     (f"{SHORT} init_from=runs/first", "runs/first/backbone.safetensors is of backbone=test_resnet: set that, or giv"),
     (f"evaluate knn runs/frist {LABELED}", "there is no file runs/frist: give a run folder, or a file of weights"),
     (f"evaluate knn runs/frist {LABELED}", "; did you mean runs/first?"),

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sslight.backbones import BackboneInfo, build_backbone
 from sslight.config import load_recipe
 from sslight.data import Glance
+from sslight.pretraining import memory as rooms
 from sslight.pretraining.memory import (
     Memory,
     check_memory,
@@ -251,6 +252,56 @@ def test_a_run_is_made_to_fit(free: float, given: dict[str, Any], expected: dict
             fit(MEMORY, machine, 256, given)
     else:
         assert {name: choice.value for name, choice in fit(MEMORY, machine, 256, given).items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("free", "given", "remedy"),
+    [
+        (1.2, {"batch_size": 256, "accumulate": 1}, "leave out batch_size, so that what fits is chosen"),
+        (0.8, {"grad_checkpointing": False, "batch_size": 256, "accumulate": 1}, "leave out batch_size, so that"),
+        (0.26, {"grad_checkpointing": False}, "leave out grad_checkpointing, so that"),
+        (0.26, {"grad_checkpointing": False, "batch_size": 256}, "leave out batch_size and grad_checkpointing, so"),
+        (0.2, {"grad_checkpointing": False, "batch_size": 256}, "not even 2 images fit: use smaller views"),
+    ],
+)
+def test_what_keeps_a_plan_from_fitting_is_to_be_left_out(free: float, given: dict[str, Any], remedy: str) -> None:
+    machine = Machine("cpu", "CPU", 1, 2, round(free * GB), "32")
+    with pytest.raises(ValueError, match=r"^batch_size=256 needs about .* free: ") as error:
+        fit(MEMORY, machine, 256, given)
+    assert remedy in str(error.value)
+    assert "sslight plan" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("free", "processes", "more", "remedy"),
+    [
+        (1.2, 1, {}, "set batch_size=44, the largest that fits, or up to 126 with grad_checkpointing=true; `sslight p"),
+        (1.2, 4, {}, "set batch_size=176, the largest that fits, or up to 504 with grad_checkpointing=true"),
+        (1.2, 1, {"accumulate": 2}, "set batch_size=88, the largest that fits, or up to 252 with grad_checkpointing"),
+        (5.01, 1, {}, "set grad_checkpointing=true, or batch_size=215, the largest without it"),
+        (0.26, 1, {}, "set grad_checkpointing=norms and batch_size=2, the largest that fits"),
+        (0.26, 8, {}, "set grad_checkpointing=norms and batch_size=16, the largest that fits"),
+        (0.24, 1, {}, "not even 2 images fit"),
+        (0.26, 8, {"compile": True}, "not even 2 images fit"),
+        (1.2, 1, {"grad_checkpointing": True}, "set batch_size=126, the largest that fits; `sslight plan"),
+        (
+            1.2,
+            1,
+            {"method": "moco"},
+            "set batch_size=32, the largest that fits and divides moco.queue_size, or up to 64",
+        ),
+    ],
+)
+def test_batches_that_are_proposed_are_ones_that_can_be_set(
+    free: float, processes: int, more: dict[str, Any], remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "predict_memory", lambda *_: MEMORY)
+    batch, method = (512 if processes == 1 else 2048), more.get("method", "dino")
+    small = {name: value for name, value in TINY.items() if name.partition(".")[0] not in ("dino", "swav", "moco")}
+    settings = load_recipe(f"{method}_cnn_sslight_64", {**small, **more, "batch_size": batch})
+    with pytest.raises(ValueError, match=rf"^batch_size={batch} needs about .* free: ") as error:
+        check_memory(settings, "cpu", processes, round(free * GB))
+    assert remedy in str(error.value)
 
 
 def test_the_largest_batch_is_the_largest() -> None:

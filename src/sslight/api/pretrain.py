@@ -20,6 +20,7 @@ from sslight.data import (
     ReadLimits,
     Source,
     build_view_loader,
+    check_enough_images,
     check_readable,
     count_reasons,
     data_fingerprint,
@@ -123,11 +124,7 @@ def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = 
         print(chosen, file=sys.stderr)
     with ending_with_others():
         settings = lightened(settings, placement, fabric, method)
-        if not fits:
-            with failing_together():
-                free = free_for_each(placement, fabric.device)
-                check_memory(settings, fabric.device.type, placement.world_size, free)
-        result = _pretrain_together(settings, placement, fabric, method, run, callbacks)
+        result = _pretrain_together(settings, placement, fabric, method, run, callbacks, fits=fits)
         if fabric.is_global_zero:
             for callback in callbacks:
                 callback.on_end(result)
@@ -151,6 +148,8 @@ def _pretrain_together(
     method: Method,
     run: RunFolder,
     callbacks: Sequence[Callback],
+    *,
+    fits: bool,
 ) -> PretrainResult:
     """The rest of :func:`run_pretraining`, in which the processes wait for one another."""
     with failing_together():  # what may be wrong on one machine only
@@ -164,6 +163,9 @@ def _pretrain_together(
             if fabric.is_global_zero:
                 print(f"init_from={weights}:", "; ".join(said) or "all weights fit", file=sys.stderr)
         source, probe = _sources(settings, placement)
+        check_enough_images(len(source), settings.batch_size, placement.world_size * settings.accumulate)
+        if not fits:
+            check_memory(settings, fabric.device.type, placement.world_size, free_for_each(placement, fabric.device))
         loader = build_view_loader(
             settings,
             source,

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from sslight.train.machine.memory import free_memory
 
 _SURELY = 0.85  # of a prediction is needed in any case
 _MOST_FOR_A_PIXEL = 16_000  # bytes kept for a view's pixel: 1,600 in MobileNetV2, 9,000 in a ViT with patches of 4 px
+_NOTHING_FITS = "not even 2 images fit: use smaller views (views.global_size) or a smaller backbone"
 _PARTS = range(32, 4096)  # images: smaller ones have noisy batch statistics
 
 # What a process had beyond the tensors that are counted here: benchmarks/results/plan.md.
@@ -106,8 +108,9 @@ def check_memory(settings: PretrainSettings, device: str, processes: int, free: 
         return  # whatever the network; counting takes seconds
     memory = predict_memory(settings, device)
     if _SURELY * memory.peak(share, accumulate=settings.accumulate, mode=settings.grad_checkpointing) > free:
-        given = {"accumulate": settings.accumulate, "grad_checkpointing": settings.grad_checkpointing}
-        raise cannot_fit(memory, free, processes, settings.batch_size, given)
+        mode: Mode = settings.grad_checkpointing
+        needed = _needed(memory, free, settings.batch_size, processes, settings.accumulate, mode)
+        raise ValueError(f"{needed}: {_smaller(memory, free, processes, settings)}.")
 
 
 def flops_per_image(settings: PretrainSettings) -> float | None:
@@ -224,11 +227,24 @@ def fit(memory: Memory, machine: Machine, batch: int, given: Mapping[str, Any]) 
     """
     processes, share = machine.processes, batch // machine.processes
     usual, parts = _given_mode(given), given.get("accumulate", 1)
+    found = _first_that_fits(memory, machine, share, given)
+    if found is None:
+        needed = _needed(memory, machine.memory, batch, processes, parts, usual)
+        raise ValueError(f"{needed}: {_left_out(memory, machine, share, given)}.")
+    before = {"batch_size": batch, "accumulate": parts, "grad_checkpointing": usual}
+    need, free = memory.peak(share, accumulate=parts, mode=usual) / 2**30, machine.memory / 2**30
+    why = f"{share} images need {need:,.1f} GiB, and {free:,.1f} are free"
+    return {name: Choice(name, value, why) for name, value in found.items() if value != before[name]}
+
+
+def _first_that_fits(memory: Memory, machine: Machine, share: int, given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first of the attempts of :func:`fit`, of which a process has ``share`` images or fewer."""
+    usual, parts = _given_mode(given), given.get("accumulate", 1)
     smaller = [share] if "batch_size" in given else [s for n in range(12) if (s := share >> n) >= min(share, 64)]
     tiny = [] if "batch_size" in given else [s for s in (32, 16, 8, 4, 2) if s < share]
-    modes = memory.modes if given.get("grad_checkpointing", "auto") == "auto" else [usual]
-    if given.get("compile"):
-        modes = [mode for mode in modes if mode != "norms"]  # which does nothing for compiled backbones
+    modes = [usual]
+    if given.get("grad_checkpointing", "auto") == "auto":
+        modes = _modes(memory, compiled=bool(given.get("compile")))
     attempts: list[tuple[int, int, Mode]] = []
     for mode in modes:
         attempts += [(images, parts, mode) for images in smaller if images // parts >= 2]
@@ -237,12 +253,13 @@ def fit(memory: Memory, machine: Machine, batch: int, given: Mapping[str, Any]) 
     attempts += [(images, parts, mode) for images in tiny for mode in modes if images // parts >= 2]
     for images, n, mode in attempts:
         if memory.peak(images, accumulate=n, mode=mode) <= usable(mode) * machine.memory:
-            found = {"batch_size": images * processes, "accumulate": n, "grad_checkpointing": mode}
-            before = {"batch_size": batch, "accumulate": parts, "grad_checkpointing": usual}
-            need, free = memory.peak(share, accumulate=parts, mode=usual) / 2**30, machine.memory / 2**30
-            why = f"{share} images need {need:,.1f} GiB, and {free:,.1f} are free"
-            return {name: Choice(name, value, why) for name, value in found.items() if value != before[name]}
-    raise cannot_fit(memory, machine.memory, processes, batch, given)
+            return {"batch_size": images * machine.processes, "accumulate": n, "grad_checkpointing": mode}
+    return None
+
+
+def _modes(memory: Memory, *, compiled: bool) -> list[Mode]:
+    """Those that do something; compiled backbones compute norms again as they are."""
+    return [mode for mode in memory.modes if not (compiled and mode == "norms")]
 
 
 def _given_mode(given: Mapping[str, Any]) -> Mode:
@@ -282,19 +299,50 @@ def free_for_each(placement: Placement, device: torch.device) -> int:
     return free // placement.processes_per_node if device.type == "cpu" else free  # which processes share
 
 
-def cannot_fit(memory: Memory, free: int, processes: int, batch: int, given: Mapping[str, Any]) -> ValueError:
-    """The sentence for a run that does not fit into the ``free`` bytes of each process."""
-    usual, least, parts = _given_mode(given), memory.leanest, given.get("accumulate", 1)
-    need = memory.peak(batch // processes, accumulate=parts, mode=usual)
-    most = {mode: largest_batch(memory, free, mode) * parts * processes for mode in (usual, least)}
-    if most[least] < 2 * processes:
-        remedy = "not even 2 images fit: use smaller views (views.global_size) or a smaller backbone"
-    else:
-        remedy = f"set batch_size={most[usual]}, the largest that fits"
-        if usual != least:
-            remedy += f", or up to {most[least]} with grad_checkpointing={str(least).lower()}"
-        remedy += "; `sslight plan IMAGES` finds settings that fit"
-    return ValueError(
-        f"batch_size={batch} needs about {need / 2**30:,.1f} GiB of memory in each process, and "
-        f"{free / 2**30:,.1f} GiB are free: {remedy}."
+# ---- What to do about a run that does not fit ------------------------------------------------------------------
+
+
+def _needed(memory: Memory, free: int, batch: int, processes: int, parts: int, mode: Mode) -> str:
+    need, there = memory.peak(batch // processes, accumulate=parts, mode=mode) / 2**30, free / 2**30
+    return f"batch_size={batch} needs about {need:,.1f} GiB of memory in each process, and {there:,.1f} GiB are free"
+
+
+def _left_out(memory: Memory, machine: Machine, share: int, given: Mapping[str, Any]) -> str:
+    """The fewest of the ``given`` settings without which :func:`fit` finds something."""
+    names = [name for name in ("batch_size", "grad_checkpointing", "accumulate", "compile") if name in given]
+    for ways in (combinations(names, number) for number in range(1, len(names) + 1)):
+        for left in ways:
+            others = {name: value for name, value in given.items() if name not in left}
+            if _first_that_fits(memory, machine, share, others) is not None:
+                return f"leave out {' and '.join(left)}, so that what fits is chosen"
+    return _NOTHING_FITS
+
+
+def _smaller(memory: Memory, free: int, processes: int, settings: PretrainSettings) -> str:
+    """The batches that fit, as the settings are and with the checkpointing that allows the largest."""
+    usual = _given_mode({"grad_checkpointing": settings.grad_checkpointing})
+    modes = _modes(memory, compiled=bool(settings.compile))
+    least = max(modes, key=lambda mode: largest_batch(memory, free, mode))
+    as_it_is, lean = (
+        _batch_of_at_most(largest_batch(memory, free, mode), processes, settings) for mode in (usual, least)
     )
+    fits = "the largest that fits" + " and divides moco.queue_size" * (settings.method == "moco")
+    mode = f"grad_checkpointing={str(least).lower()}"
+    if lean is None:
+        return _NOTHING_FITS
+    if lean == settings.batch_size:
+        remedy = f"set {mode}" + ("" if as_it_is is None else f", or batch_size={as_it_is}, the largest without it")
+    elif as_it_is is None:
+        remedy = f"set {mode} and batch_size={lean}, {fits}"
+    else:
+        remedy = f"set batch_size={as_it_is}, {fits}"
+        remedy += f", or up to {lean} with {mode}" if lean > as_it_is else ""
+    return f"{remedy}; `sslight plan IMAGES` finds settings that fit"
+
+
+def _batch_of_at_most(most: int, processes: int, settings: PretrainSettings) -> int | None:
+    """The largest that is allowed and no larger than the batch now, with so many images in a part; None without any."""
+    parts = processes * settings.accumulate
+    sizes = [parts * images for images in range(min(most, settings.batch_size // parts), 1, -1)]
+    queue = settings.moco.queue_size if settings.method == "moco" else 0
+    return next((size for size in sizes if queue % size == 0), sizes[0] if sizes else None)

@@ -14,6 +14,7 @@ from sslight.backbones import build_backbone, save_backbone
 from sslight.cli.main import main
 from sslight.config import flat_settings, load_recipe, parse_assignments, to_yaml
 from sslight.pretraining import planner
+from sslight.pretraining.memory import Memory
 from sslight.train import RunFolder
 
 TRAIN = "data.train=synthetic:40"
@@ -180,3 +181,29 @@ def test_many_processes_run_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     settings, plan = planning.auto_settings({"data.train": "synthetic:40"}, None)
     assert plan is None
     assert (settings.batch_size, settings.epochs) == (8, 30)
+
+
+@pytest.mark.parametrize(
+    ("images", "words", "sentence"),
+    [
+        (1, [], "data.train holds 1 image: at least 2 are needed."),
+        (
+            40,
+            ["batch_size=1000000"],
+            "batch_size=1000000 is more than the 40 images of data.train; set batch_size to at ",
+        ),
+        (40, ["batch_size=32", "grad_checkpointing=false"], "leave out batch_size, so that what fits is chosen."),
+    ],
+)
+def test_remedies_of_a_plan_can_be_followed(
+    images: int,
+    words: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = Memory(fixed=0.0, per_image=1e9, norms=1e9, lean=None, buffered=0.0)
+    monkeypatch.setattr(planner, "predict_memory", lambda *_: few)
+    monkeypatch.setattr(planning, "free_for_each", lambda *_: 4_000_000_000)
+    small = [word for word in SMALL if not word.startswith("batch_size")]
+    assert sentence in sslight(monkeypatch, capsys, "plan", f"synthetic:{images}", *small, *words, code=2)[1]
