@@ -164,7 +164,7 @@ class HealthWatch:
         return min(reversed(verdicts), key=lambda verdict: worst.index(verdict.state))
 
     def stopped_paying(self, total_steps: int) -> str | None:
-        """A sentence if the accuracy has not risen in the last third of the steps done, more than half of all."""
+        """A sentence if the accuracy has not risen in a third of the steps done, which are more than half of all."""
         trained = self._accuracies[1:]
         if not trained or not total_steps / 2 < trained[-1]["step"] < total_steps:
             return None
@@ -173,9 +173,11 @@ class HealthWatch:
         after = sum(each["step"] > since["step"] for each in trained)
         if after < _FLAT_MEASUREMENTS or since["step"] > 2 / 3 * trained[-1]["step"]:
             return None
+        last = trained[-1]["step"]
         return (
-            f"kNN has not risen since step {since['step']:.0f} ({since['knn']:.1f} %), a third of the run so far: "
-            "more training no longer helps; checkpoints/best.pt has the best state, and Ctrl-C ends the run"
+            f"kNN has not risen since step {since['step']:.0f} ({since['knn']:.1f} %), for "
+            f"{last - since['step']:.0f} of {last:.0f} steps, by more than chance with {self._images:,} images: "
+            "more training may not help; checkpoints/best.pt has the best state, and Ctrl-C ends the run"
         )
 
     def _error(self, knn: float) -> float:
