@@ -142,6 +142,8 @@ MISTAKES = [
     ("finetune timm:resnet18 data.train=a data.val=b output=c", "is a network without weights: add init=random"),
     ("report runs/frist", "runs/frist does not exist: give the folder that `sslight pretrain` wrote (its output=); d"),
     ("compare runs/frist runs/first", "give a results.json or its folder; did you mean runs/first?"),
+    ("pretrain auto 'my photos'", "did you mean 'data.train=my photos'?"),
+    ("pretrain 'my photos'", "write sslight pretrain auto 'data.train=my photos' output=runs/first."),
     ("compare runs/first", "runs/first is a run without results: measure it with `sslight evaluate knn runs/first .."),
 ]  # fmt: skip
 
@@ -152,7 +154,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     from PIL import Image
 
-    folders = ["photos", *(f"labeled/{part}/{name}" for part in ("train", "val") for name in ("ant", "bee"))]
+    folders = [
+        "photos",
+        "my photos",
+        *(f"labeled/{part}/{name}" for part in ("train", "val") for name in ("ant", "bee")),
+    ]
     for folder in folders:
         (root / folder).mkdir(parents=True)
         for number in range(5):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -56,7 +57,7 @@ def _mistyped(words: Sequence[str], number: int, kinds: Sequence[type[Section]])
     if number and "=" in words[number - 1]:
         hint = f"such as epochs=100; a value with spaces needs quotes, as in '{shown(f'{words[number - 1]} {word}')}'."
     elif not equals and images and os.path.exists(word):  # noqa: PTH110 - never raises
-        hint = f"did you mean {images}={shown(word)}?"
+        hint = f"did you mean {quote(f'{images}={shown(word)}')}?"
     elif not equals and (missing := next((key for key in ("recipe", "output") if key in keys), None)):
         hint = f"did you mean {missing}={shown(word)}?"
     return f"{shown(repr(word))} is not of the form key=value: {hint}"

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 from sslight.config.overrides import build_settings, flatten, validated
@@ -78,7 +79,7 @@ def _recipe_text(name_or_path: str) -> str:
         if not (path / "config.yaml").is_file():
             raise ValueError(
                 f"{path} is a folder without a run (config.yaml) and not a recipe: if it holds images, write "
-                f"sslight pretrain auto data.train={path} output=runs/first."
+                f"sslight pretrain auto {quote(f'data.train={path}')} output=runs/first."
             )
         path = path / "config.yaml"
     if path.suffix in {".yaml", ".yml"} or os.path.isfile(path):  # noqa: PTH113 - never raises

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 from statistics import fmean
 from typing import Any, Literal, TypeVar
 
@@ -134,7 +135,9 @@ def _result_files(path: Path) -> list[Path]:
     if path.is_dir() and not (path / FILE_NAME).exists() and (path / "config.yaml").exists():
         if found := result_files(path):
             return found
-        raise ValueError(f"{path} is a run without results: measure it with `sslight evaluate knn {path} ...`.")
+        raise ValueError(
+            f"{path} is a run without results: measure it with `sslight evaluate knn {quote(str(path))} ...`."
+        )
     return [path / FILE_NAME if path.is_dir() else path]
 
 

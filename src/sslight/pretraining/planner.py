@@ -5,6 +5,7 @@ import time
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from shlex import quote
 from typing import Any
 
 from sslight.backbones import patch_side
@@ -151,7 +152,8 @@ class Planner:
         images, notes = self.images, [*self.notes]
         if steps < _FEWEST_STEPS:
             notes.append(f"{steps:,} steps are few: drawn images needed 500 with a ResNet-10-T, photographs need more")
-        paths = " ".join(settings.data.train)
+        train = settings.data.train
+        paths = quote(train[0] if len(train) == 1 else f"[{', '.join(train)}]")
         if images.megapixels > _LARGE_MEGAPIXELS:
             side = 2 * settings.views.global_size
             notes.append(

@@ -1,12 +1,14 @@
 """``sslight data``: what is typed, printed, refused."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sslight.cli.commands import data as commands
 from sslight.cli.main import main
 from sslight.data import build_source
 
@@ -59,6 +61,22 @@ def test_inspection_is_a_table_or_json(
     assert run("inspect", images, "--json", "sample=3", "workers=1") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["num_images"], found["num_inspected"], found["classes"]) == (9, 3, {"ant": 4, "bee": 5})
+
+
+def test_commands_that_are_printed_can_be_copied_if_the_path_has_a_blank(
+    run: Callable[..., int],
+    image_folder: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(commands, "_SLOW_MEGAPIXELS", 0)
+    images = image_folder("my images", each=2)
+    assert run("inspect", images) == 0
+    copied = [shlex.split(line.partition(":  ")[2]) for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert copied == [
+        ["sslight", "data", "pack", str(images), "output=SHARDS", "short_side=512"],
+        ["sslight", "pretrain", "auto", f"data.train={images}", "output=runs/first"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """``sslight plan`` and ``sslight pretrain auto`` as typed."""
 
 import json
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +209,15 @@ def test_remedies_of_a_plan_can_be_followed(
     monkeypatch.setattr(planning, "free_for_each", lambda *_: 4_000_000_000)
     small = [word for word in SMALL if not word.startswith("batch_size")]
     assert sentence in sslight(monkeypatch, capsys, "plan", f"synthetic:{images}", *small, *words, code=2)[1]
+
+
+def test_a_command_in_a_note_can_be_copied_if_the_path_has_a_blank(
+    monkeypatch: pytest.MonkeyPatch, image_folder: Callable[..., Path]
+) -> None:
+    monkeypatch.setattr(planner, "_LARGE_MEGAPIXELS", 0)
+    images, small = image_folder("my images", each=16), parse_assignments(SMALL)
+    more = image_folder("more", each=16)
+    for train, word in (([images], str(images)), ([images, more], f"[{images}, {more}]")):
+        notes = planning.plan({"data.train": train, **small}).notes
+        (command,) = [note.split("`")[1] for note in notes if "data pack" in note]
+        assert shlex.split(command)[3] == word

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -118,7 +119,7 @@ def _print_packed(result: "PackResult") -> None:
             ("classes", "none" if result.num_classes is None else f"{result.num_classes:,}"),
             ("bytes", f"{result.num_bytes / 1e6:,.1f} MB of images"),
             ("left out", left_out if result.num_bad else None),
-            ("output", f"{result.output}   (data.train={result.output})"),
+            ("output", f"{result.output}   ({quote(f'data.train={result.output}')})"),
         ]
     )
 
@@ -157,10 +158,11 @@ def _print_inspection(found: "Inspection", source: str) -> None:
     if len(found.unreadable) > _SHOWN_UNREADABLE:
         say(f"… and {len(found.unreadable) - _SHOWN_UNREADABLE:,} more; --json lists all")
     if found.distributions:
+        images = quote(source)
         say()
         if found.distributions["megapixels"]["median"] > _SLOW_MEGAPIXELS:
-            say(f"smaller copies are read faster:  sslight data pack {source} output=SHARDS short_side=512")
-        say(f"settings that fit these images:  sslight pretrain auto data.train={source} output=runs/first")
+            say(f"smaller copies are read faster:  sslight data pack {images} output=SHARDS short_side=512")
+        say(f"settings that fit these images:  sslight pretrain auto {quote(f'data.train={source}')} output=runs/first")
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -1,5 +1,6 @@
 """``sslight finetune``: train a classifier from a backbone and labels."""
 
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from sslight.cli.grammar import Words
@@ -45,8 +46,8 @@ def _print_result(result: "FinetuneResult") -> None:
     )
     for note in content["notes"]:
         say(f"note: {note}")
-    say(f"\nUse it:\n  sslight predict {result.output} IMAGES output=predictions.csv")
-    say(f"  sslight export {result.output} data.check=IMAGES format=onnx")
+    say(f"\nUse it:\n  sslight predict {quote(str(result.output))} IMAGES output=predictions.csv")
+    say(f"  sslight export {quote(str(result.output))} data.check=IMAGES format=onnx")
 
 
 def _kept(details: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class ParquetSource:
             if largest > largest_group:
                 raise ValueError(
                     f"{path} has row groups of {largest / 1e6:,.0f} MB, and reading an image reads its whole group; "
-                    f"pack it first: sslight data pack {path} output=OUT"
+                    f"pack it first: sslight data pack {quote(str(path))} output=OUT"
                 )
             self._starts.append(np.cumsum([0, *(group.num_rows for group in groups)]))
             if labeled:
