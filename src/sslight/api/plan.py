@@ -1,6 +1,7 @@
 """``auto``: look at the images, the machine and the time allowed, and find the settings of a run."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,12 +103,28 @@ def auto_settings(overrides: Mapping[str, Any], hours: float | None) -> tuple[Pr
         config = Path(expanded(str(given["output"]))) / "config.yaml"
         if config.is_file():
             _check_hours(given, hours)
-            return load_recipe(str(config), given), None
+            settings = load_recipe(str(config), given)
+            if hours is not None:
+                _say_its_length(settings, hours)
+            return settings, None
     if os.environ.get("LOCAL_RANK", "0") != "0" and PLANNED in os.environ:  # one of the processes of a planned run
         return build_settings(flatten(parse_settings(os.environ[PLANNED], "plan")), {}), None
     planned = plan(given, hours=hours)
     os.environ[PLANNED] = to_yaml(planned.settings)  # also for the processes that Fabric starts on the other GPUs
     return planned.settings, planned
+
+
+def _say_its_length(settings: PretrainSettings, hours: float) -> None:
+    """What ``hours`` do to a run that is continued: nothing.
+
+    With resume=auto it is a note: the first start needs them, and every restart is the same command.
+    """
+    what = f"hours={hours:g} has no effect on the run in {settings.output}, whose length was set when it began"
+    if settings.resume is True:
+        raise ValueError(f"{what}: leave hours out.")
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        length = f"epochs={settings.epochs}" if settings.steps is None else f"steps={settings.steps}"
+        print(f"{what} ({length})", file=sys.stderr)
 
 
 def _check_hours(given: Mapping[str, Any], hours: float | None) -> None:

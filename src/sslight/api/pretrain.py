@@ -104,7 +104,15 @@ def pretrain(
 
 def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = ()) -> PretrainResult:
     """:func:`pretrain` with settings that are already resolved."""
-    fits = os.environ.get(PLANNED) == to_yaml(settings)  # and timing its steps has taken some memory for good
+    planned = os.environ.get(PLANNED) == to_yaml(settings)
+    try:
+        return _run(settings, callbacks, planned=planned)
+    finally:
+        if planned:  # or the processes of a later run would take it for theirs
+            os.environ.pop(PLANNED, None)
+
+
+def _run(settings: PretrainSettings, callbacks: Sequence[Callback], *, planned: bool) -> PretrainResult:
     # Whatever can be refused is refused first, the cheapest first; nothing is written until all is well.
     settings = _from_public_weights(settings)
     if settings.output is None:
@@ -124,7 +132,7 @@ def run_pretraining(settings: PretrainSettings, callbacks: Sequence[Callback] = 
         print(chosen, file=sys.stderr)
     with ending_with_others():
         settings = lightened(settings, placement, fabric, method)
-        result = _pretrain_together(settings, placement, fabric, method, run, callbacks, fits=fits)
+        result = _pretrain_together(settings, placement, fabric, method, run, callbacks, planned=planned)
         if fabric.is_global_zero:
             for callback in callbacks:
                 callback.on_end(result)
@@ -149,7 +157,7 @@ def _pretrain_together(
     run: RunFolder,
     callbacks: Sequence[Callback],
     *,
-    fits: bool,
+    planned: bool,
 ) -> PretrainResult:
     """The rest of :func:`run_pretraining`, in which the processes wait for one another."""
     with failing_together():  # what may be wrong on one machine only
@@ -164,7 +172,7 @@ def _pretrain_together(
                 print(f"init_from={weights}:", "; ".join(said) or "all weights fit", file=sys.stderr)
         source, probe = _sources(settings, placement)
         check_enough_images(len(source), settings.batch_size, placement.world_size * settings.accumulate)
-        if not fits:
+        if not planned:  # whose memory was counted, and timing its steps has taken some for good
             check_memory(settings, fabric.device.type, placement.world_size, free_for_each(placement, fabric.device))
         loader = build_view_loader(
             settings,
@@ -219,6 +227,7 @@ def _pretrain_together(
             )
             words = [options.placement, source_notice(source), *([] if probe is None else [f"kNN: {probe.protocol}"])]
             options = replace(options, placement="; ".join(words), data=data, callbacks=callbacks, finish=finish)
+            options = replace(options, again="resume=true and without hours" if planned else options.again)
             result = train(task, fabric=fabric, loader=loader, run=run, options=options)
         except ValueError:
             if loader.bad_images:  # perhaps too many: then their list is wanted most

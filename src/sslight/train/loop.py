@@ -211,7 +211,7 @@ def train(
                     last_checkpoint = time.perf_counter()
             if asked_to_stop and not run_ends:
                 who = stop[0] if stop else "a signal to another process"
-                again = "the same command" if settings.resume == "auto" else "the same command with resume=true"
+                again = "the same command" if settings.resume == "auto" else f"the same command with {options.again}"
                 raise TrainingStopped(
                     f"stopped by {who} after step {step + 1} of {task.total_steps}; everything is in "
                     f"{run.last_checkpoint}: {again} continues."

@@ -149,6 +149,7 @@ class RunOptions:
         beginning: What the network is before the first step, in words.
         data: The images of each setting, which a resumed run must find again.
         lighter: The settings that need less memory, the gentlest first.
+        again: What continues it, added to the command that began it.
         callbacks: Called at log steps and epoch ends.
         finish: What the first process has to do after the last step; gives pages for the loggers.
     """
@@ -168,6 +169,7 @@ class RunOptions:
     beginning: str = "untrained"
     data: Mapping[str, DataFingerprint] = field(default_factory=dict)
     lighter: str = "a smaller batch_size, a smaller image_size, fewer workers"
+    again: str = "resume=true"
     callbacks: Sequence[Callback] = ()
     finish: Callable[[], list[Path]] = list
 

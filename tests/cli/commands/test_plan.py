@@ -1,7 +1,9 @@
 """``sslight plan`` and ``sslight pretrain auto`` as typed."""
 
 import json
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sslight.api import plan as planning
+from sslight.api.pretrain import pretrain
 from sslight.backbones import build_backbone, save_backbone
 from sslight.cli.main import main
 from sslight.config import flat_settings, load_recipe, parse_assignments, to_yaml
 from sslight.pretraining import planner
 from sslight.pretraining.memory import Memory
-from sslight.train import RunFolder
+from sslight.train import Callback, RunFolder, TrainingStopped
 
 TRAIN = "data.train=synthetic:40"
 SMALL = [
@@ -66,6 +69,7 @@ def test_auto_shows_its_choices_trains_and_leaves_settings_that_repeat_it(
     resumed, plan = planning.auto_settings(parse_assignments([*words[2:], "resume=true"]), None)
     assert plan is None
     RunFolder(output).check(resumed)  # the same settings
+    assert planning.PLANNED not in os.environ
 
 
 def test_a_plan_is_printed_saved_and_runs_nothing(
@@ -162,6 +166,28 @@ def test_a_run_in_the_home_folder_is_continued(monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "run" / "config.yaml").write_text(to_yaml(load_recipe("dino_cnn_sslight_64", given)), encoding="utf-8")
     settings, found = planning.auto_settings({**given, "resume": "auto"}, None)
     assert (found, settings.epochs) == (None, 3)
+
+
+def test_hours_are_not_passed_over_where_a_run_is_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    given = {"data.train": "synthetic:40", "output": str(run), "epochs": 3}
+    run.mkdir()
+    (run / "config.yaml").write_text(to_yaml(load_recipe("dino_cnn_sslight_64", given)), encoding="utf-8")
+    del given["epochs"]
+    what = f"hours=8 has no effect on the run in {run}, whose length was set when it began"
+    with pytest.raises(ValueError, match=f"^{what}: leave hours out\\.$"):
+        planning.auto_settings({**given, "resume": True}, 8)
+    settings, _ = planning.auto_settings({**given, "resume": "auto"}, 8)  # each restart is the same command
+    assert settings.epochs == 3
+    assert capsys.readouterr().err == f"{what} (epochs=3)\n"
+
+
+def test_a_planned_run_that_is_stopped_says_how_to_continue_and_leaves_no_plan_behind(tmp_path: Path) -> None:
+    stop = Callback(on_log=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    given = {**parse_assignments([TRAIN, *SMALL]), "output": tmp_path / "run", "hours": 0.01, "log_every": 1}
+    with pytest.raises(TrainingStopped, match=r"the same command with resume=true and without hours continues\.$"):
+        pretrain("auto", given, callbacks=[stop])
+    assert planning.PLANNED not in os.environ
 
 
 def test_a_plan_overwrites_no_file(
