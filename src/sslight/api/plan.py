@@ -1,9 +1,12 @@
 """``auto``: look at the images, the machine and the time allowed, and find the settings of a run."""
 
+import io
 import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stderr, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ from sslight.config import PretrainSettings, ViewSettings, build_settings, load_
 from sslight.config.overrides import flatten
 from sslight.config.plain_yaml import parse_settings
 from sslight.config.schema.fields import expanded
-from sslight.data import ReadLimits, available_cores, check_readable, glance
+from sslight.data import ReadLimits, Source, SubsetSource, available_cores, check_readable, evenly_spread, glance
+from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 from sslight.pretraining.memory import free_for_each
 from sslight.pretraining.online_probe import training_and_labeled
 from sslight.pretraining.plan import Machine, Start
@@ -30,6 +34,7 @@ from sslight.train.machine.devices import fast_precision, launcher, place
 from sslight.train.record.run_folder import RunFolder
 from sslight.train.record.run_weights import weights_in
 
+_TIMED_IMAGES = 256
 PLANNED = "SSLIGHT_PLANNED_SETTINGS"
 """The settings that ``auto`` has just fitted into the memory, as YAML, for all processes of a run."""
 
@@ -66,9 +71,9 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
         RunFolder(settings.output).check(settings)
     source, bank, queries = training_and_labeled(settings)
     check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
-    measured = sum(len(labeled) for labeled in (bank, queries) if labeled is not None)
+    measuring = None if bank is None else partial(_seconds_to_measure, bank, queries)
     images, machine = glance(source, max_pixels=settings.data.max_pixels), _machine(settings.devices)
-    return Planner(source, images, machine, given, hours, begun, measured, start, notes).plan()
+    return Planner(source, images, machine, given, hours, begun, measuring, start, notes).plan()
 
 
 def _start(given: Mapping[str, Any]) -> tuple[Start | None, list[str]]:
@@ -147,3 +152,19 @@ def _machine(devices: str) -> Machine:
         memory=free_for_each(placement, torch.device(placement.accelerator)),
         precision=fast_precision(placement.accelerator)[0],  # type: ignore[arg-type]
     )
+
+
+def _seconds_to_measure(bank: Source, queries: Source | None, settings: PretrainSettings) -> float:
+    """Of a measurement of kNN accuracy: nearly all of it is computing the features, which some images tell."""
+    device = "cpu" if settings.devices == "cpu" else place(settings.devices).accelerator
+    backbone = build_backbone(settings.backbone, patch_size=settings.patch_size, image_size=settings.views.global_size)
+    transform = EvalTransform(settings.views.global_size, settings.views.mean, settings.views.std)
+    how = Extraction(device=device, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
+    sample = SubsetSource(bank, evenly_spread(len(bank), _TIMED_IMAGES))
+    with suppress(ValueError), redirect_stderr(io.StringIO()):  # too many unreadable: the run will say so
+        for _ in range(2):  # the first one loads libraries
+            begun = time.perf_counter()
+            extract_features(backbone.eval().to(device), sample, transform, how)
+            seconds = time.perf_counter() - begun
+        return seconds / len(sample) * (len(bank) + (0 if queries is None else len(queries)))
+    return 0.0
