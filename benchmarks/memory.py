@@ -1,6 +1,8 @@
 """Memory as `sslight plan` predicts it, against the peak of a real run of a few steps.
 
-    OMP_NUM_THREADS=1 python benchmarks/memory.py > benchmarks/results/plan.md
+    OMP_NUM_THREADS=1 python benchmarks/memory.py
+
+prints the table of benchmarks/results/plan.md.
 
 Each run is a process of its own, which decodes and trains in one: its peak is the high-water mark of its resident
 memory (VmHWM of Linux) less what it had when everything was imported. On a GPU it is the allocator's peak.
@@ -59,9 +61,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["32", "bf16"])
     given = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    print(
-        "# Memory, predicted and measured\n\nDINO, views of 64 and 36 px, MiB above the start of the process; ", end=""
-    )
+    print("DINO, views of 64 and 36 px, MiB above the start of the process; ", end="")
     print(
         f"{platform.processor() or platform.machine()}, torch {torch.__version__}.\n\n    python benchmarks/memory.py\n"
     )
