@@ -16,7 +16,7 @@ def library(form: str) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # the libraries have types of their own
-        words = " ".join(str(error).split())[:300]
+        words = " ".join(str(error).strip().partition("\n\n")[0].split())[:300]  # what follows tells of its insides
         raise ValueError(
             f"format={form} cannot be written, its library failed with {type(error).__name__} ({words}): "
             "export another format, and report this network."
