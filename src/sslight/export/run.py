@@ -80,7 +80,9 @@ def run_export(
     a file disagrees with the PyTorch network.
     """
     task = _prepare(settings, results)
-    compared = partial(compare, nearest=nearest, classify=classify)
+    classifier = task.exportable.classifier
+    multi_label = classifier is not None and classifier.multi_label
+    compared = partial(compare, nearest=nearest, classify=classify, multi_label=multi_label)
     check_images, labels = read_images(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
     before = _reference(task, check_images)

@@ -142,6 +142,28 @@ def test_accuracy_is_of_the_images_whose_class_the_classifier_has() -> None:
     assert (none.accuracy, none.num_labeled) == (None, 0)
 
 
+def test_each_label_of_several_is_an_answer_of_the_classifier() -> None:
+    features = torch.eye(4)
+    before = torch.tensor([[9.0, 1.0, 1.0, -1.0, -1.0]] * 4)
+    flipped = before * torch.tensor([1.0, -1.0, -1.0, -1.0, -1.0])  # but for the largest
+    none = torch.full((4, 5), -1.0)
+
+    def of(after: torch.Tensor, before: torch.Tensor = before) -> Agreement:
+        pairs = [features, before], [features, after]
+        return compare(*pairs, None, nearest=nearest, classify=classify, multi_label=True)
+
+    assert of(before).same_class == of(none, none).same_class == 1.0
+    assert of(flipped).same_class == 0.0
+    some = before.clone()
+    some[0, 1] = -1.0
+    assert of(some).same_class == pytest.approx(2 * 8 / (8 + 9))  # of no, the rarer answer
+    rare = none.clone()
+    rare[0, 0] = 1.0
+    assert of(none, rare).same_class == 0.0  # though 19 of 20 answers are the same
+    with pytest.raises(ValueError, match=r"agrees with the network on 0\.0% of the labels that either gives or with"):
+        check(of(flipped), INT8, "format=onnx-int8")
+
+
 def test_eight_bits_may_differ_in_single_numbers() -> None:
     check(Agreement(9, 0.5, 2.0, 0.99, 0.9, 0.7, 12.0), INT8, "format=onnx-int8")
 

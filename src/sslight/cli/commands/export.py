@@ -25,7 +25,9 @@ def _print_result(result: "ExportResult") -> None:
     pytorch = next((file.pytorch_latency_ms for file in result.files if file.pytorch_latency_ms), {})
     threads = [f"ms, {threads} thread{'s' if threads > 1 else ''}" for threads in pytorch]
     check, classes = result.content["check"], result.content["classes"]
-    headings = ("file", "MB", "cosine", "largest diff.", "same class" if classes else "kNN", *threads)
+    overlapping = any(file.agreement is not None and file.agreement.multi_label for file in result.files)
+    same = ("same labels" if overlapping else "same class") if classes else "kNN"
+    headings = ("file", "MB", "cosine", "largest diff.", same, *threads)
     last = ("(PyTorch, float32)", "", "", "", "", *(f"{ms:.1f}" for ms in pytorch.values()))
     # A narrow window may wrap the table, but no figure is cut off.
     say(columns(headings, [*map(_row, result.files), last], numbers=True, no_wrap=True), narrowest=110)

@@ -93,8 +93,10 @@ class ToleranceSettings(fields.Section):
     Unit: share of the images. Try: null."""
 
     same_class: fields.Probability | None = None
-    """With a classifier: smallest share of images to which the file gives the class that the PyTorch network gives.
-    null: 0.99 for float32 files, 0.97 for float16, 0.8 for 8 bits. Unit: share of the images. Try: null."""
+    """With a classifier: smallest share of images to which the file gives the class that the PyTorch network gives;
+    with overlapping labels, of the labels that either gives (and of those that either withholds), the share on which
+    they agree. null: 0.99 for float32 files, 0.97 for float16, 0.8 for 8 bits.
+    Unit: share of images or labels. Try: null."""
 
     accuracy: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
     """With a classifier, where class folders of data.check have its names: largest loss of accuracy. A file is refused

@@ -40,9 +40,10 @@ class Agreement:
     knn_top1_before: float | None = None  # share that kNN, each left out of its own vote, classifies rightly
     knn_top1_after: float | None = None
     same_knn_class: float | None = None  # share that kNN gives the same class
-    same_class: float | None = None  # share that the classifier gives the same class
+    same_class: float | None = None  # share that the classifier gives the same class; with ``multi_label`` of labels
     accuracy: Difference | None = None  # of the classifier: what the file gains or loses, in points
     num_labeled: int = 0  # images of a class that the classifier knows, on which that was measured
+    multi_label: bool = False  # whether each class is an answer of its own
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,19 @@ INT8 = Tolerance(0.98, same_neighbor=0.5, same_knn_class=0.8, difference=None, s
 
 
 def compare(
-    before: Sequence[Tensor], after: Sequence[Tensor], labels: Tensor | None, *, nearest: Nearest, classify: Classify
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
+    labels: Tensor | None,
+    *,
+    nearest: Nearest,
+    classify: Classify,
+    multi_label: bool = False,
 ) -> Agreement:
     """Compare what the PyTorch network (``before``) and a file (``after``) give for the same images.
 
     Both are features ``[N, D]``, and logits ``[N, C]`` with a classifier; what else a file gives is left alone.
-    ``labels [N]`` from C on are of classes that the classifier does not have.
+    ``labels [N]`` from C on are of classes that the classifier does not have. With ``multi_label`` each logit is an
+    answer: yes from 0 on.
     """
     pairs = list(zip(before, after[: len(before)], strict=True))
     old_features, new_features = (features.double() for features in pairs[0])
@@ -88,7 +96,9 @@ def compare(
             "knn_top1_after": _share(new == labels),
             "same_knn_class": _share(old == new),
         }
-    if len(pairs) > 1:
+    if len(pairs) > 1 and multi_label:
+        accuracy |= {"same_class": _same_labels(*pairs[1]), "multi_label": True}
+    elif len(pairs) > 1:
         old, new = (logits.argmax(1) for logits in pairs[1])
         accuracy["same_class"] = _share(old == new)
         if labels is not None and (known := labels < pairs[1][0].shape[1]).any():
@@ -166,10 +176,10 @@ def _of_classifier(agreement: Agreement, tolerance: Tolerance) -> str:
     found = agreement.accuracy
     if agreement.same_class is not None and not agreement.same_class >= tolerance.same_class:
         beside = "" if found is None else f" (accuracy {found.value:+.1f} points [{found.low:+.1f}, {found.high:+.1f}])"
-        return (
-            f"its classifier gives {agreement.same_class:.1%} of the images the class that the network gives them"
-            f"{beside}, fewer than {tolerance.same_class:.1%}"
-        )
+        what = f"gives {agreement.same_class:.1%} of the images the class that the network gives them{beside}"
+        if agreement.multi_label:
+            what = f"agrees with the network on {agreement.same_class:.1%} of the labels that either gives or withholds"
+        return f"its classifier {what}, fewer than {tolerance.same_class:.1%}"
     if found is not None and found.high < 0 and -found.value > tolerance.accuracy:  # a loss beyond chance
         return (
             f"its classifier loses {-found.value:.1f} points [{-found.high:.1f}, {-found.low:.1f}] of accuracy on the "
@@ -184,6 +194,16 @@ def _same_neighbor(before: Tensor, after: Tensor, nearest: Nearest) -> Tensor:
     unit = F.normalize(before, dim=1)
     behind = (unit * unit[old]).sum(1) - (unit * unit[new]).sum(1)
     return (old == new) | (behind <= _TIED)
+
+
+def _same_labels(before: Tensor, after: Tensor) -> float:
+    """Agreement on logits ``[N, C]``: twice the common answers of all that both give; of yes and no the smaller.
+
+    Where few labels hold for an image, a file that gives none at all still shares nearly all answers.
+    """
+    old, new = before >= 0, after >= 0
+    answers = [(old, new), (~old, ~new)]
+    return min(2 * float((a & b).sum()) / given if (given := int(a.sum() + b.sum())) else 1.0 for a, b in answers)
 
 
 def _share(values: Tensor) -> float:
