@@ -343,6 +343,35 @@ def test_a_converter_that_stops_is_said_and_the_good_files_stay(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.safetensors", "export.json"}
 
 
+def fail_to_open_from(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """ONNX Runtime that fails from the n-th opening on."""
+    opened = list[Path]()
+    honest = export_run._open
+
+    def opening(exportable: Any, form: str, path: Path, *, threads: int) -> Any:
+        opened.extend([path] * form.startswith("onnx"))
+        if len(opened) > limit:
+            raise RuntimeError("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED\nno kernel")
+        return honest(exportable, form, path, threads=threads)
+
+    monkeypatch.setattr(export_run, "_open", opening)
+
+
+@pytest.mark.parametrize(("form", "limit"), [("onnx", 0), ("onnx", 1), ("onnx-int8", 0)])
+def test_a_file_that_cannot_be_run_is_said_and_the_good_files_stay(
+    form: str, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_backbone(tmp_path / "backbone.safetensors")
+    fail_to_open_from(monkeypatch, limit)
+    sentence = rf"^format={form} cannot be run, its runtime failed with RuntimeError \(\[ONNXRunt.* no kernel\)"
+    data = {"data.num_check": 8} | ({"data.calibration": CALIBRATION} if form == "onnx-int8" else {})
+    with pytest.raises(ValueError, match=rf"{sentence}: export another format(.|\n)*backbone.safetensors agreed and is"):
+        sslight.export_backbone(
+            tmp_path / "backbone.safetensors", settings_for(tmp_path, format=["safetensors", form], **data)
+        )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.safetensors", "export.json"}
+
+
 def test_settings_without_labels_compare_neighbours_only(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     write_backbone(tmp_path / "backbone.safetensors")
     overrides = settings_for(tmp_path, **{"data.check": str(image_folder("flat"))})

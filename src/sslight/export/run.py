@@ -25,7 +25,7 @@ from sslight.export.classifier import Classifier, read_classifier
 from sslight.export.facts import content_of, file_metadata, parts, shorter_side, tolerance
 from sslight.export.formats.coreml_file import write_coreml
 from sslight.export.formats.executorch_file import quantize_executorch, write_executorch
-from sslight.export.formats.library import quiet
+from sslight.export.formats.library import library, quiet, runtime
 from sslight.export.formats.litert_file import LiteRTQuantizer, append_facts, halve_weights, write_litert
 from sslight.export.formats.onnx_file import halve_onnx, write_facts, write_onnx
 from sslight.export.formats.onnx_int8 import OnnxQuantizer
@@ -102,14 +102,13 @@ def run_export(
                         files.append(ExportedFile(form, path, _num_bytes(path), None, {}, {}))
                         continue
                     say(f"{form}: comparing")
-                    after = _outputs(_open(task.exportable, form, path, threads=1), task.exportable, check_images)
+                    after = _outputs(task.exportable, form, path, check_images)
                     agreement = compared(before, after, labels)
                     check(agreement, tolerance(settings, form), f"format={form}")
+                    say(f"{form}: measuring")
+                    files.append(_measured(task, form, path, agreement, check_images[:1], quantization))
                 except ValueError as error:  # the other files may be good
                     refused.append(f"{error} ({quantization})" if quantization else str(error))
-                    continue
-                say(f"{form}: measuring")
-                files.append(_measured(task, form, path, agreement, check_images[:1], quantization))
             if not files:
                 raise ValueError("\n".join(refused))
             for path in {*folder.iterdir()} - {file.path for file in files}:  # the float32 file behind an int8 one
@@ -260,8 +259,8 @@ def _quantize(task: Task, form: str, path: Path, folder: Path, compared: Compare
     expected = _reference(task, judging)
 
     def judge(path: Path) -> Agreement:
-        run = _open(exportable, form, path, threads=torch.get_num_threads())
-        return compared(expected, _outputs(run, exportable, judging), None if labels is None else labels[judges])
+        found = _outputs(exportable, form, path, judging, threads=torch.get_num_threads())
+        return compared(expected, found, None if labels is None else labels[judges])
 
     def accepts(agreement: Agreement) -> bool:
         try:
@@ -274,10 +273,11 @@ def _quantize(task: Task, form: str, path: Path, folder: Path, compared: Compare
         source = _float32(task, form.removesuffix("-int8"), folder)
         array, int8 = exportable.as_input(images[~judges]), task.settings.int8
         quantizer: Quantizer
-        if form == "onnx-int8":
-            quantizer = OnnxQuantizer(source, array, int8, Path(scratch))
-        else:
-            quantizer = LiteRTQuantizer(exportable, source, array)
+        with library(form):
+            if form == "onnx-int8":
+                quantizer = OnnxQuantizer(source, array, int8, Path(scratch))
+            else:
+                quantizer = LiteRTQuantizer(exportable, source, array)
         found = quantize_within(
             quantizer,
             path,
@@ -287,7 +287,8 @@ def _quantize(task: Task, form: str, path: Path, folder: Path, compared: Compare
             say=lambda line: say(f"{form}: {line}"),
         )
     put_facts = write_facts if form == "onnx-int8" else append_facts
-    put_facts(path, file_metadata(task))
+    with library(form):
+        put_facts(path, file_metadata(task))
     return found
 
 
@@ -334,9 +335,11 @@ def _torch_runner(network: torch.nn.Module) -> Runner:
     return run
 
 
-def _outputs(run: Runner, exportable: Exportable, images: Tensor) -> list[Tensor]:
-    parts = [run(exportable.as_input(batch)) for batch in torch.split(images, _BATCH)]
-    return [torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)]
+def _outputs(exportable: Exportable, form: str, path: Path, images: Tensor, *, threads: int = 1) -> list[Tensor]:
+    with runtime(form):
+        run = _open(exportable, form, path, threads=threads)
+        parts = [run(exportable.as_input(batch)) for batch in torch.split(images, _BATCH)]
+        return [torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)]
 
 
 def _measured(
@@ -350,11 +353,12 @@ def _measured(
     try:
         for threads in sorted({1, available_cores()}):
             torch.set_num_threads(threads)
-            run = _open(exportable, form, path, threads=threads)
-            found = latencies(
-                {"pytorch": lambda: reference(one), "file": lambda run=run: run(one)},  # type: ignore[misc]
-                num_runs=task.settings.runs,
-            )
+            with runtime(form):
+                run = _open(exportable, form, path, threads=threads)
+                found = latencies(
+                    {"pytorch": lambda: reference(one), "file": lambda run=run: run(one)},  # type: ignore[misc]
+                    num_runs=task.settings.runs,
+                )
             own[threads], pytorch[threads] = (round(found[side] / together, 3) for side in ("file", "pytorch"))
     finally:
         torch.set_num_threads(threads_before)

@@ -56,11 +56,14 @@ def cost_of(network: nn.Module, example: Tensor) -> dict[str, Any]:
         peak = _peak_bytes(torch.export.export(network, (example,)).graph)
     except Exception:  # of types of its own: a file of weights is none the worse for a network that it cannot trace
         peak = None
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(example)
+    multiply_adds = None
+    with suppress(Exception):
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            network(example)
+        multiply_adds = counter.get_total_flops() // 2
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "multiply_adds": counter.get_total_flops() // 2,  # of convolutions and matrix products
+        "multiply_adds": multiply_adds,  # of convolutions and matrix products; None: not counted
         "peak_activation_bytes": peak,  # float32, every operation's result in memory of its own; None: not counted
     }
 

@@ -30,7 +30,7 @@ def write_onnx(
         )
         assert program is not None
         program.save(path, external_data=False)
-    write_facts(path, facts)
+        write_facts(path, facts)
 
 
 def halve_onnx(source: Path, path: Path, *, facts: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ def halve_onnx(source: Path, path: Path, *, facts: dict[str, Any]) -> None:
         float16 = import_module("onnxruntime.transformers.float16")
         model = float16.convert_float_to_float16(onnx.load(source), keep_io_types=True, disable_shape_infer=True)
         onnx.save(model, path)
-    write_facts(path, facts)
+        write_facts(path, facts)
 
 
 class OnnxRunner:
