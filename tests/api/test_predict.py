@@ -256,6 +256,22 @@ def test_an_onnx_file_with_foreign_metadata_is_refused(key: str, exported: Expor
         sslight.predict("synthetic:2", tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("resize", [None, 80])
+def test_weights_for_another_size_have_the_resizing_of_the_export(
+    resize: int | None, result: FinetuneResult, tmp_path: Path
+) -> None:
+    images = result.output.parent / "val"
+    settings = {"data.check": str(images), "image_size": 64, "resize": resize, "output": tmp_path / "out", "runs": 3}
+    weights, folder, onnx_file = sslight.export_backbone(
+        result.output, settings, format=["safetensors", "timm", "onnx"], **{"tolerance.same_class": 0.5}
+    ).files
+    assert open_classifier(weights.path).resize == resize  # the run's is 32
+    expected = sslight.predict(images, onnx_file.path).probabilities
+    for path in (weights.path, folder.path / "model.safetensors"):
+        found = sslight.predict(images, path).probabilities
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_results_become_tables_of_pandas(result: FinetuneResult) -> None:
     pytest.importorskip("pandas")
     images = result.output.parent / "val"

@@ -194,9 +194,9 @@ def test_a_file_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytes
     write_backbone(tmp_path / "backbone.safetensors")
     honest = weights_file.write_weights
 
-    def wrong(exportable: Any, path: Path, *, keys: Any) -> None:
+    def wrong(exportable: Any, path: Path, **keywords: Any) -> None:
         other = build_backbone("test_resnet", image_size=32).eval()
-        honest(replace(exportable, backbone=other), path, keys=keys)
+        honest(replace(exportable, backbone=other), path, **keywords)
 
     monkeypatch.setattr(export_run, "write_weights", wrong)
     before = sorted(tmp_path.rglob("*"))

@@ -211,7 +211,7 @@ def _write(task: Task, form: str, path: Path, folder: Path) -> None:
     exportable, settings, facts = task.exportable, task.settings, file_metadata(task)
     match form:
         case "safetensors" | "torchvision":
-            write_weights(exportable, path, keys=WEIGHT_KEYS[form])
+            write_weights(exportable, path, keys=WEIGHT_KEYS[form], resize=task.resize)
         case "timm":
             write_timm_folder(
                 exportable,

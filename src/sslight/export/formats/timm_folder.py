@@ -29,7 +29,7 @@ def write_timm_folder(
     """
     folder.mkdir()
     info, classifier, size = exportable.info, exportable.classifier, exportable.info.image_size
-    write_weights(exportable, folder / "model.safetensors", keys="timm")
+    write_weights(exportable, folder / "model.safetensors", keys="timm", resize=resize)
     known = exportable.backbone.pretrained_cfg
     assert isinstance(known, Mapping)
     config = {

@@ -39,13 +39,16 @@ def check_weights(exportable: Exportable, keys: Keys) -> None:
         )
 
 
-def write_weights(exportable: Exportable, path: Path, *, keys: Keys) -> None:
-    """Write weights, and the classifier under its names in that library."""
+def write_weights(exportable: Exportable, path: Path, *, keys: Keys, resize: int | None) -> None:
+    """Write weights, and the classifier under its names in that library.
+
+    ``resize`` is the shorter side before the center is cut, px; None for the usual one.
+    """
     info, classifier = exportable.info, exportable.classifier
     layer: dict[str, Tensor] = {}
     if classifier is not None:
         layer = head_tensors(exportable.backbone, {"weight": classifier.weight, "bias": classifier.bias})
-        notes = classifier_notes(classifier.classes, multi_label=classifier.multi_label, resize=classifier.resize)
+        notes = classifier_notes(classifier.classes, multi_label=classifier.multi_label, resize=resize)
         info = replace(info, notes={**info.notes, **notes})
     save_backbone(exportable.backbone, path, **info.to_build(), classifier=layer, keys=keys)
 
