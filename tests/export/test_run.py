@@ -365,7 +365,9 @@ def test_a_file_that_cannot_be_run_is_said_and_the_good_files_stay(
     fail_to_open_from(monkeypatch, limit)
     sentence = rf"^format={form} cannot be run, its runtime failed with RuntimeError \(\[ONNXRunt.* no kernel\)"
     data = {"data.num_check": 8} | ({"data.calibration": CALIBRATION} if form == "onnx-int8" else {})
-    with pytest.raises(ValueError, match=rf"{sentence}: export another format(.|\n)*backbone.safetensors agreed and is"):
+    with pytest.raises(
+        ValueError, match=rf"{sentence}: export another format(.|\n)*backbone.safetensors agreed and is"
+    ):
         sslight.export_backbone(
             tmp_path / "backbone.safetensors", settings_for(tmp_path, format=["safetensors", form], **data)
         )

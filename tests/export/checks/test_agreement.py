@@ -1,6 +1,7 @@
 """When a file agrees with the PyTorch network, and what is said when it does not."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,6 +122,16 @@ def test_a_classifier_that_loses_classes_is_refused_whatever_its_features_do(
     with pytest.raises(ValueError, match=re.escape(sentence)) as refused:
         check(Agreement(**{**FINE, **changes}), INT8, "format=onnx-int8")
     assert "accept it with tolerance.same_class and tolerance.accuracy." in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "tolerance", [FLOAT32, replace(FLOAT32, cosine=0.9, difference=None, signal_to_noise=None), INT8]
+)
+def test_rounding_is_accepted_whatever_the_tolerance(tolerance: Tolerance) -> None:
+    votes = {"same_knn_class": 0.6, "same_neighbor": 0.5}
+    check(Agreement(**{**FINE, **votes, "largest_difference": 7e-7}), tolerance, "format=onnx")
+    with pytest.raises(ValueError, match="keep their kNN class"):
+        check(Agreement(**{**FINE, **votes}), tolerance, "format=onnx")
 
 
 def test_a_program_of_executorch_is_not_told_to_keep_layers_in_float() -> None:

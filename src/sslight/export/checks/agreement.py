@@ -124,7 +124,7 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
     """Raise ValueError for a file that disagrees, with the number and the limit."""
     limit = math.inf if tolerance.difference is None else tolerance.difference * agreement.largest_output
     # Where features hardly differ between images, votes turn on rounding: that says nothing against the file.
-    if tolerance.difference is not None and agreement.largest_difference <= _ROUNDING * agreement.largest_output:
+    if agreement.largest_difference <= _ROUNDING * agreement.largest_output:
         return
     settings = "tolerance.cosine and tolerance.knn"
     if agreement.same_class is None:
