@@ -416,7 +416,8 @@ def test_a_semi_supervised_result_is_exported_with_its_own_backbone(head: str, t
     assert result is not None
     folder = result.path.parent
     forms = ["onnx"] if head == "projection" else ["safetensors", "onnx"]
-    found = sslight.export_backbone(folder, settings_for(tmp_path, format=forms, **{"data.num_check": 20}))
+    model, more = (run, {"classifier": folder}) if head == "projection" else (folder, {})
+    found = sslight.export_backbone(model, settings_for(tmp_path, format=forms, **{"data.num_check": 20, **more}))
     assert [agreed(file).same_class for file in found.files] == [1.0] * len(forms)
     source = build_source(["synthetic:20:val"], labeled=True, setting="images")
     predicted = sslight.predict("synthetic:20:val", found.files[-1].path)

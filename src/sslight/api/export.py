@@ -1,15 +1,18 @@
 """The parts of an export put together: the files of one room, compared by the neighbors of another."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from torch import Tensor
 
+from sslight.backbones import load_backbone, read_backbone_info, timm_name, weights_fingerprint
 from sslight.config import ExportSettings, build
 from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.knn import nearest_neighbors
-from sslight.evaluate.results import read_result, result_files
+from sslight.evaluate.results import FILE_NAME, read_result, result_files
 from sslight.export.classifier import fine_tuned_backbone
 from sslight.export.run import run_export
 from sslight.export.task import ExportResult
@@ -50,14 +53,42 @@ def _trains(result: Mapping[str, Any]) -> bool:
 
 def _resolved(settings: ExportSettings) -> ExportSettings:
     """A run folder stands for its weights, one of a classifier with its own backbone for both."""
-    given = Path(settings.model).expanduser() if settings.classifier is None else settings.classifier
+    given = Path(settings.model if settings.classifier is None else settings.classifier).expanduser()
     file = given / CLASSIFIER_FILE if given.is_dir() else given
-    if is_classifier_file(file):
-        return settings.model_copy(update={"model": str(file), "classifier": file})
-    if backbone := fine_tuned_backbone(given):
-        return settings.model_copy(update={"model": str(backbone), "classifier": given})
-    weights = weights_in(settings.model, whole=settings.network == "teacher")
-    return settings.model_copy(update={"model": weights})
+    backbone, classifier = (file, file) if is_classifier_file(file) else (fine_tuned_backbone(given), given)
+    if backbone is None:
+        weights = weights_in(settings.model, whole=settings.network == "teacher")
+        return settings.model_copy(update={"model": weights})
+    if settings.network != "student":
+        raise ValueError(f"network={settings.network}: {given} holds one network: leave network out.")
+    if settings.classifier is not None:
+        _check_origin(settings.model, given, backbone)
+    return settings.model_copy(update={"model": str(backbone), "classifier": classifier})
+
+
+def _check_origin(model: str, classifier: Path, backbone: Path) -> None:
+    """Raise ValueError for a checkpoint that a classifier, which brings its own ``backbone``, was not trained from."""
+    folder = classifier if classifier.is_dir() else classifier.parent
+    if Path(model).expanduser().resolve() in (classifier.resolve(), folder.resolve()):
+        return
+    result = folder / FILE_NAME
+    origin = read_result(result)["checkpoint"] if result.is_file() else {}
+    if model.startswith("timm:") and model == origin.get("path"):
+        return
+    remedy = f"give the classifier alone, whose backbone is what is exported: sslight export {quote(str(classifier))}"
+    weights, network = weights_in(model), origin.get("network", "student")
+    names = [timm_name(read_backbone_info(path).name) for path in (weights, backbone)]
+    if names[0] != names[1]:
+        raise ValueError(f"{model} is a {names[0]}, and classifier={classifier} of a {names[1]}: {remedy}.")
+    own = weights_fingerprint(load_backbone(backbone))
+    if "weights_sha256" not in origin or weights_fingerprint(load_backbone(weights)) in (own, origin["weights_sha256"]):
+        return
+    if network != "student":
+        with suppress(ValueError):  # an export has one network
+            teacher = load_backbone(weights_in(model, whole=True), network=network)
+            if weights_fingerprint(teacher) == origin["weights_sha256"]:
+                return
+    raise ValueError(f"classifier={classifier} was trained from other weights than those of {model}: {remedy}.")
 
 
 def _nearest_other(features: Tensor) -> Tensor:

@@ -141,9 +141,9 @@ def _prepare(settings: ExportSettings, results: Results) -> Task:
         raise ValueError(
             f"data.calibration is not set: format={quantized[0]} needs images, such as data.calibration=images."
         )
-    for library, modules in _MODULES.items():
-        if any(form.startswith(library) for form in settings.format):
-            _check_installed(library, *modules)
+    for name, modules in _MODULES.items():
+        if any(form.startswith(name) for form in settings.format):
+            _check_installed(name, *modules)
     info = read_backbone_info(checkpoint)
     backbone = load_backbone(checkpoint, network=settings.network)
     fingerprint = weights_fingerprint(backbone)
