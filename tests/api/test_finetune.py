@@ -155,7 +155,9 @@ def test_a_table_of_names_and_labels_serves_both_sets(tmp_path: Path) -> None:
     assert set(fine_tuned(tmp_path, data=data, epochs=1).content["per_class"]) == {"lying", "stand"}
 
 
-def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(tmp_path: Path) -> None:
+def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     draw_stripes(tmp_path / "train", each=40, seed=0)
     draw_stripes(tmp_path / "val", each=20, seed=1)
     rows = {
@@ -165,6 +167,7 @@ def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(tmp_path: 
     labels = table(tmp_path, rows, "file,lying,standing,striped")
     data = {"train": tmp_path / "train", "val": tmp_path / "val", "labels": labels, "val_labels": labels}
     result = fine_tuned(tmp_path, data=data, epochs=12, lr=0.003)
+    assert "; 3 labels, several an image" in " ".join("".join(capsys.readouterr()).split())
     assert result.content["accuracy"]["map"] > 90
     low, high = result.content["accuracy"]["map_interval"]
     assert low <= result.content["accuracy"]["map"] <= high

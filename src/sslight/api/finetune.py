@@ -262,6 +262,7 @@ class _Finetuning:
             remedy=lambda newest: f"start again with a lower lr (it was {settings.lr:g}).",
         )
         said = [f"fine-tuning on {number:,} images, {len(self.held_out):,} held out to choose the epoch"]
+        said += [f"{len(sets.classes)} labels, several an image"] if self.multi_label else []
         said += filter(None, [passed_over_in_words(passed_over(sets.train)), *self._notes()])
         options = RunOptions(
             settings=settings,

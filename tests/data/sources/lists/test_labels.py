@@ -46,6 +46,15 @@ def test_labels_may_be_numbers_and_stand_in_a_column_by_its_heading(root: Path) 
         labeled(root, table, "DX")
 
 
+@pytest.mark.parametrize("heading", ["label", "Label", "LABEL"])
+def test_a_column_headed_label_needs_no_name(heading: str, root: Path) -> None:
+    source = labeled(root, f"name,sharp,{heading}\n" + "".join(f"00{n},1,{n % 2}\n" for n in range(4)))
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match=r"has 3 columns; set data\.labels_column"):
+        labeled(root, f"name,label,{heading.title()}\n000,0,1\n")
+
+
 def test_a_table_beats_folders_and_labels_joined_sets(tmp_path: Path) -> None:
     roots = [write_class_folders(tmp_path / name, {"a": 1, "b": 1}) for name in ("x", "y")]
     table = tmp_path / "labels.csv"

@@ -23,9 +23,18 @@ def test_rows_follow_the_images_and_others_are_passed_over(tmp_path: Path, image
 
 
 @pytest.mark.parametrize(
-    ("text", "is_one"), [("n,a,b\nx,0,1\n", True), ("n,a\nx,1\n", False), ("n,a,b\nx,0,2\n", False)]
+    ("text", "is_one"),
+    [
+        ("n,a,b\nx,0,1\n", True),
+        ("n,a\nx,1\n", False),
+        ("n,a,b\nx,0,2\n", False),
+        ("n,label,b\nx,0,1\n", False),
+        ("n,a,Label\nx,0,1\n", False),
+    ],
 )
-def test_two_columns_or_other_values_are_no_tags(text: str, is_one: bool, tmp_path: Path) -> None:
+def test_two_columns_or_other_values_or_a_column_of_classes_are_no_tags(
+    text: str, is_one: bool, tmp_path: Path
+) -> None:
     assert is_tag_table(write(tmp_path, text), "data.labels") is is_one
 
 
@@ -38,7 +47,8 @@ def test_two_columns_or_other_values_are_no_tags(text: str, is_one: bool, tmp_pa
         (f"n,a,b\n000,0,{'1' * 200_000}\n", "is not a table of separated values"),
         ("n,a,a\n000,0,1\n001,1,1\n", "must start with a header line of different headings"),
         ("001,1,0\n000,0,1\n", "must start with a header line of different headings"),
-        ("n,a,b\n000,0,7\n", "two or more columns of 0 and 1: correct the table"),
+        ("n,a,b\n000,0,7\n", "two or more columns of 0 and 1, none of them headed label: correct the table"),
+        ("n,a,label\n000,0,1\n", "two or more columns of 0 and 1, none of them headed label: correct the table"),
     ],
 )
 def test_a_wrong_table_is_refused(text: str, sentence: str, tmp_path: Path, image_folder: Callable[..., Path]) -> None:

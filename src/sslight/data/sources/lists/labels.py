@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,13 @@ def labeled_by_table(
 ) -> SubsetSource:
     """The images of ``source``, with the classes that a table of separated values gives them.
 
-    Without ``column`` the labels are in the column with the heading ``label`` or, if there are two, in the second, with
-    or without a line of headings; with it the first line holds the headings. The names are in the first column whose
-    value names an image. Commas, semicolons and tabs separate. A name is that of a list (``NameFinder``), also without
-    its suffix. Rows about other images and rows without a label are passed over. With ``only_labeled`` images that get
-    no label are left out; None says that this is not offered. Raises ValueError, naming ``setting``, if the table
-    cannot be read, has no such column, labels an image twice in different ways, or leaves one (with ``only_labeled``:
-    all) without a label.
+    Without ``column`` the labels are in the column headed ``label`` (in any case) or, if there are two, in the second,
+    with or without a line of headings; with it the first line holds the headings. The names are in the first column
+    whose value names an image. Commas, semicolons and tabs separate. A name is that of a list (``NameFinder``), also
+    without its suffix. Rows about other images and rows without a label are passed over. With ``only_labeled`` images
+    that get no label are left out; None says that this is not offered. Raises ValueError, naming ``setting``, if the
+    table cannot be read, has no such column, labels an image twice in different ways, or leaves one (with
+    ``only_labeled``: all) without a label.
     """
     prefix = f"{'data.val_labels' if setting == 'data.val' else 'data.labels'}={table}"
     find = NameFinder(source, by_index=False, by_stem=True)
@@ -106,11 +107,16 @@ def read_rows(prefix: str, table: str, remedy: str) -> list[list[str]]:
     return rows
 
 
+def label_columns(heading: Sequence[str]) -> list[str]:
+    """The headings that say ``label``, in any case."""
+    return [name for name in heading if name.lower() == _LABEL]
+
+
 def _pairs(prefix: str, table: str, column: str | None, find: NameFinder) -> list[tuple[str, str]]:
     rows = read_rows(prefix, table, _TABLE)
     heading, width = rows[0], len(rows[0])
-    if column is None and width != 2 and heading.count(_LABEL) == 1:
-        column = _LABEL
+    if column is None and width != 2 and len(marked := label_columns(heading)) == 1:
+        (column,) = marked
     if column is None:
         if width != 2:
             raise ValueError(

@@ -4,15 +4,19 @@ import numpy as np
 import numpy.typing as npt
 
 from sslight.data.sources.lists.find import NameFinder
-from sslight.data.sources.lists.labels import read_rows
+from sslight.data.sources.lists.labels import label_columns, read_rows
 from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 
 
 def is_tag_table(table: str, setting: str) -> bool:
-    """Whether a table has a heading and, after the names, two or more columns that hold 0 and 1 only."""
+    """Whether a table has a heading and, after the names, two or more columns that hold 0 and 1 only.
+
+    One headed ``label`` holds the classes, whatever the others are.
+    """
     heading, *rows = _rows(table, setting)
-    return len(heading) > 2 and bool(rows) and all(value in ("0", "1") for row in rows for value in row[1:])
+    tags = len(heading) > 2 and bool(rows) and not label_columns(heading)
+    return tags and all(value in ("0", "1") for row in rows for value in row[1:])
 
 
 def read_tags(source: Source, table: str, setting: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
@@ -25,7 +29,8 @@ def read_tags(source: Source, table: str, setting: str) -> tuple[tuple[str, ...]
     prefix = f"{setting}={table}"
     if not is_tag_table(table, setting):
         raise ValueError(
-            f"{prefix} must have a header line, names, and two or more columns of 0 and 1: correct the table."
+            f"{prefix} must have a header line, names, and two or more columns of 0 and 1, none of them headed label: "
+            "correct the table."
         )
     heading, *rows = _rows(table, setting)
     if len({*heading[1:]}) < len(heading) - 1 or {*heading[1:]} <= {"0", "1"}:
