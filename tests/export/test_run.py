@@ -79,6 +79,9 @@ def test_the_folder_holds_the_files_and_what_was_measured(exported: ExportResult
     content = json.loads((exported.path / "export.json").read_text(encoding="utf-8"))
     assert set(content["files"]) == names
     assert content["preprocessing"]["mean"] == list(MEAN)
+    taken = {"shape": [1, 32, 32, 3], "dtype": "uint8", "normalised_inside": True}
+    assert content["preprocessing"].items() >= taken.items()
+    assert content["files"]["classifier.onnx"]["input"] == content["files"]["classifier.int8.onnx"]["input"] == taken
     assert content["check"]["num_images"] == 60
     assert content["check"]["classes"] == content["classes"]
     for file in content["files"].values():
@@ -105,6 +108,8 @@ def test_onnx_takes_bytes_of_images_and_names_the_classes(number: int, exported:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape[1:] == [32, 32, 3]
     assert (session.get_inputs()[0].shape[0] == 1) == (batch == 1)
+    said = json.loads(session.get_modelmeta().custom_metadata_map["sslight"])["preprocessing"]["shape"]
+    assert said == [1 if batch == 1 else "batch", 32, 32, 3]
     images = np.random.default_rng(number).integers(0, 256, (number, 32, 32, 3), dtype=np.uint8)
     features, logits = session.run(["features", "logits"], {"images": images})
     x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(

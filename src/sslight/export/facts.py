@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sslight.backbones import timm_name
 from sslight.config import ExportSettings
@@ -38,7 +38,7 @@ def tolerance(settings: ExportSettings, form: str) -> Tolerance:
     return replace(default, **changes)
 
 
-def file_metadata(task: Task) -> dict[str, Any]:
+def file_metadata(task: Task, form: str) -> dict[str, Any]:
     """What someone who only has the file must know."""
     name, classifier, network = task.exportable.info.name, task.exportable.classifier, task.settings.network
     facts: dict[str, Any] = {
@@ -47,7 +47,7 @@ def file_metadata(task: Task) -> dict[str, Any]:
             "backbone": name,
             "timm_name": timm_name(name),
             "weights_sha256": task.weights_sha256,
-            "preprocessing": _preprocessing(task),
+            "preprocessing": _preprocessing(task, _batch(task, form)),
             "last_blocks": None if classifier is None else classifier.last_blocks,
             "multi_label": classifier is not None and classifier.multi_label,
         }
@@ -57,16 +57,23 @@ def file_metadata(task: Task) -> dict[str, Any]:
     return facts | ({"network": network} if network != "student" else {})
 
 
-def _preprocessing(task: Task) -> dict[str, Any]:
+def _batch(task: Task, *forms: str) -> int | Literal["dynamic"]:
+    """How many images files take at a time; weights take any, and of files that differ nothing else can be said."""
+    taken = [form for form in forms if form not in WEIGHT_KEYS]
+    found = {task.settings.batch if form.startswith("onnx") else 1 for form in taken}
+    return found.pop() if len(found) == 1 else "dynamic"
+
+
+def _preprocessing(task: Task, batch: int | Literal["dynamic"]) -> dict[str, Any]:
     info, size = task.exportable.info, task.exportable.info.image_size
-    kind = task.exportable.input
+    kind, number = task.exportable.input, "batch" if batch == "dynamic" else batch
     return {
         "colours": "RGB",
         "resize_shorter_side": shorter_side(task),
         "interpolation": "bicubic, antialiased",
         "centre_crop": size,
         "input": kind,
-        "shape": ["batch", size, size, 3] if kind == "nhwc" else ["batch", 3, size, size],
+        "shape": [number, size, size, 3] if kind == "nhwc" else [number, 3, size, size],
         "dtype": "float32" if kind == "normalized" else "uint8",
         "mean": list(info.mean),
         "std": list(info.std),
@@ -98,7 +105,7 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
             "notes": dict(exportable.info.notes),
             "weights_sha256": task.weights_sha256,
         },
-        "preprocessing": _preprocessing(task),
+        "preprocessing": _preprocessing(task, _batch(task, *(file.format for file in files))),
         "outputs": exportable.output_names,
         "classes": None if exportable.classifier is None else list(exportable.classifier.classes),
         "settings": settings.model_dump(mode="json"),
@@ -129,8 +136,11 @@ def _file_facts(task: Task, file: ExportedFile) -> dict[str, Any]:
         facts["load"] = how_to_load(task.exportable, file.path.name, keys=WEIGHT_KEYS[file.format])
         if file.format == "timm":
             facts["load"] = f'timm.create_model("local-dir:{file.path.name}", pretrained=True)'
-    elif file.format.startswith("onnx"):
-        facts |= {"opset": task.settings.opset, "batch": task.settings.batch}
-    else:
-        facts["batch"] = 1
+        return facts
+    facts["batch"] = _batch(task, file.format)
+    if file.format != "coreml":  # takes a picture
+        seen = _preprocessing(task, facts["batch"])
+        facts["input"] = {name: seen[name] for name in ("shape", "dtype", "normalised_inside")}
+    if file.format.startswith("onnx"):
+        facts["opset"] = task.settings.opset
     return facts

@@ -208,7 +208,7 @@ def _file_name(exportable: Exportable, form: str) -> str:
 
 
 def _write(task: Task, form: str, path: Path, folder: Path) -> None:
-    exportable, settings, facts = task.exportable, task.settings, file_metadata(task)
+    exportable, settings, facts = task.exportable, task.settings, file_metadata(task, form)
     match form:
         case "safetensors" | "torchvision":
             write_weights(exportable, path, keys=WEIGHT_KEYS[form], resize=task.resize)
@@ -288,7 +288,7 @@ def _quantize(task: Task, form: str, path: Path, folder: Path, compared: Compare
         )
     put_facts = write_facts if form == "onnx-int8" else append_facts
     with library(form):
-        put_facts(path, file_metadata(task))
+        put_facts(path, file_metadata(task, form))
     return found
 
 

@@ -1,7 +1,7 @@
 """``sslight export``: write a backbone as files for other programs and devices."""
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, columns, say, show
@@ -46,15 +46,26 @@ def _print_result(result: "ExportResult") -> None:
             "kNN: images whose neighbors vote for the same class; as classes count the "
             f"{len(names)} of data.check ({some})"
         )
-    preprocessing, cost = (result.content[key] for key in ("preprocessing", "cost"))
+    for taken, names in _inputs(result.content["files"]).items():
+        say(f"input of {', '.join(names)}: {taken}")
+    cost = result.content["cost"]
     say(
-        f"input of ONNX, LiteRT and ExecuTorch files: {preprocessing['dtype']} {preprocessing['shape']}; compared on "
-        f"{check['num_images']} images; latency of one image, median, on {result.content['device']['processor']}\n"
+        f"compared on {check['num_images']} images; latency of one image, median, on "
+        f"{result.content['device']['processor']}\n"
         f"counted for one image in float32: {cost['parameters'] / 1e6:.2f} M parameters, "
         f"{cost['multiply_adds'] / 1e6:.0f} M multiply-adds, {(cost['peak_activation_bytes'] or 0) / 1e6:.2f} MB of "
         "results alive at once\n"
         f"written to {result.path}"
     )
+
+
+def _inputs(files: dict[str, Any]) -> dict[str, list[str]]:
+    """``uint8 [1, 224, 224, 3]`` → the files that take such arrays."""
+    found: dict[str, list[str]] = {}
+    for name, facts in files.items():
+        if "batch" in facts and "input" in facts:  # weights have no batch, pictures are no arrays
+            found.setdefault(f"{facts['input']['dtype']} {facts['input']['shape']}", []).append(name)
+    return found
 
 
 def _row(file: "ExportedFile") -> list[str]:
