@@ -48,15 +48,22 @@ def _print_result(result: "ExportResult") -> None:
         )
     for taken, names in _inputs(result.content["files"]).items():
         say(f"input of {', '.join(names)}: {taken}")
-    cost = result.content["cost"]
     say(
         f"compared on {check['num_images']} images; latency of one image, median, on "
         f"{result.content['device']['processor']}\n"
-        f"counted for one image in float32: {cost['parameters'] / 1e6:.2f} M parameters, "
-        f"{cost['multiply_adds'] / 1e6:.0f} M multiply-adds, {(cost['peak_activation_bytes'] or 0) / 1e6:.2f} MB of "
-        "results alive at once\n"
+        f"counted for one image in float32: {_counted(result.content['cost'])}\n"
         f"written to {result.path}"
     )
+
+
+def _counted(cost: dict[str, Any]) -> str:
+    """The figures that there are."""
+    parts = [f"{cost['parameters'] / 1e6:.2f} M parameters"]
+    if cost["multiply_adds"] is not None:
+        parts.append(f"{cost['multiply_adds'] / 1e6:.0f} M multiply-adds")
+    if cost["peak_activation_bytes"] is not None:
+        parts.append(f"{cost['peak_activation_bytes'] / 1e6:.2f} MB of results alive at once")
+    return ", ".join(parts)
 
 
 def _inputs(files: dict[str, Any]) -> dict[str, list[str]]:
