@@ -159,7 +159,14 @@ def test_features_are_written_in_three_forms_and_bad_images_listed(
     np.testing.assert_allclose(columns["features"], own.features.numpy())
     with (tmp_path / "f.csv").open(encoding="utf-8") as file:
         assert len(list(csv.reader(file))) == 3
-    assert "001.jpg" in (tmp_path / "f.bad_images.csv").read_text(encoding="utf-8")
+    for name in ("f.npz", "f.csv", "f.parquet"):
+        assert "001.jpg" in (tmp_path / f"{name}.bad_images.csv").read_text(encoding="utf-8")
+    (tmp_path / "f.csv").unlink()
+    sslight.embed(images / "000.jpg", result.output, output=tmp_path / "f.csv")
+    assert {path.name for path in tmp_path.glob("f.*.bad_images.csv")} == {
+        "f.npz.bad_images.csv",
+        "f.parquet.bad_images.csv",
+    }
 
 
 def test_neighbors_of_predicted_images_are_those_of_their_features_and_change_no_prediction(

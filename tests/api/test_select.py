@@ -130,7 +130,7 @@ def test_unreadable_images_are_listed_and_never_chosen(backbone: Path, tmp_path:
     found = sslight.select(folder, backbone, num=3, output=tmp_path / "t.csv", near_duplicate=1.0)
     assert len(found.names) == found.num_images == 3
     assert "001.png" not in found.names
-    assert "001.png" in (tmp_path / "t.bad_images.csv").read_text(encoding="utf-8")
+    assert "001.png" in (tmp_path / "t.csv.bad_images.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_a_wrong_input_ends_in_a_sentence(
 
 
 def test_another_file_in_the_place_of_a_listing_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "a.bad_images.csv").write_text("my own notes")
-    with pytest.raises(ValueError, match=r"a\.bad_images\.csv, which exists: name another file"):
+    (tmp_path / "a.csv.bad_images.csv").write_text("my own notes")
+    with pytest.raises(ValueError, match=r"a\.csv\.bad_images\.csv, which exists: name another file"):
         sslight.select("synthetic:8", "timm:test_resnet", num=2, output=tmp_path / "a.csv")
     with pytest.raises(ValueError, match=r"x\.html must end in \.csv"):
         sslight.select("synthetic:8", "timm:test_resnet", num=2, output=str(tmp_path / "x.html"))

@@ -131,8 +131,8 @@ def _open_for_device(path: Path, image_size: int | None) -> OpenedFile:
 
 
 def listing_of(result: Path) -> Path:
-    """Where the unreadable images of a result are listed."""
-    return result.with_suffix(".bad_images.csv")
+    """Where the unreadable images of a result are listed; results that differ in their suffix have their own."""
+    return result.with_name(f"{result.name}.bad_images.csv")
 
 
 def new_result(output: str | Path | None, suffixes: Sequence[str]) -> Path | None:
@@ -219,8 +219,10 @@ class FilePass:
             raise ValueError(
                 f"{self.opened.name} gives features that are not finite numbers (first for {first}): try another."
             )
-        if result is not None and bad and self.share.number == 0:
-            write_bad_images(listing_of(result), bad)
+        if result is not None and self.share.number == 0:
+            listing_of(result).unlink(missing_ok=True)  # of a result that was here before
+            if bad:
+                write_bad_images(listing_of(result), bad)
         return Passed(tensors, names, rows, tuple(bad))
 
     def _folder(self, result: Path) -> Path:

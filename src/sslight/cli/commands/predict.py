@@ -56,9 +56,10 @@ def _show(
     unreadable: "Sequence[BadImage]",
     as_json: bool,
 ) -> None:
-    listed = f"{len(unreadable):,}, listed in {output.with_suffix('.bad_images.csv')}" if unreadable else None
+    from sslight.api.file_pass import listing_of
     from sslight.train.machine.devices import own_share
 
+    listed = f"{len(unreadable):,}, listed in {listing_of(output)}" if unreadable else None
     if number := own_share().number:
         print(
             f"process {number} has computed {len(names):,} images; the first process writes {output}", file=sys.stderr

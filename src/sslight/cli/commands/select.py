@@ -40,8 +40,9 @@ def select(words: Words = None, as_json: AsJson = False) -> None:
 
 
 def _unreadable(unreadable: Sequence[object], settings: SelectSettings) -> str | None:
-    listed = settings.output.with_suffix(".bad_images.csv")
-    return f"{len(unreadable):,}, listed in {listed}" if unreadable else None
+    from sslight.api.file_pass import listing_of
+
+    return f"{len(unreadable):,}, listed in {listing_of(settings.output)}" if unreadable else None
 
 
 def _next(model: str, images: Sequence[str], settings: SelectSettings) -> str:
