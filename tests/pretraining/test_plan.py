@@ -19,7 +19,8 @@ from sslight.pretraining.memory import (
     lightest_that_fits,
     predict_memory,
 )
-from sslight.pretraining.plan import Budget, Machine, Start, choose, wanted_images
+from sslight.pretraining.plan import choose
+from sslight.pretraining.sizes import Budget, Machine, Start, wanted_images
 from tests.conftest import TINY
 
 GB = 1 << 30

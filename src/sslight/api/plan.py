@@ -28,8 +28,8 @@ from sslight.data import ReadLimits, Source, SubsetSource, available_cores, chec
 from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 from sslight.pretraining.memory import free_for_each
 from sslight.pretraining.online_probe import training_and_labeled
-from sslight.pretraining.plan import Machine, Start
 from sslight.pretraining.planner import Plan, Planner
+from sslight.pretraining.sizes import Machine, Start
 from sslight.train.machine.devices import fast_precision, launcher, place
 from sslight.train.record.run_folder import RunFolder
 from sslight.train.record.run_weights import weights_in

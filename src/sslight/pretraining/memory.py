@@ -15,8 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from sslight.backbones.recomputing import pack, pack_largest, unpack
 from sslight.config import PretrainSettings
 from sslight.methods import Method, build_method, save_memory
-from sslight.pretraining.plan import Choice, Machine
+from sslight.pretraining.plan import Choice
 from sslight.pretraining.schedule import RunLength, values_at
+from sslight.pretraining.sizes import Machine
 from sslight.train import Placement
 from sslight.train.machine.distributed import gathered
 from sslight.train.machine.memory import free_memory

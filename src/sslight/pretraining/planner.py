@@ -13,7 +13,8 @@ from sslight.backbones import patch_side
 from sslight.config import PretrainSettings
 from sslight.data import Glance, Source, check_enough_images
 from sslight.pretraining.memory import Memory, fit, predict_memory
-from sslight.pretraining.plan import Budget, Choice, Machine, Start, choose, view_pixels
+from sslight.pretraining.plan import Choice, choose
+from sslight.pretraining.sizes import Budget, Machine, Start, view_pixels
 from sslight.pretraining.speed import StepSpeed, step_speed
 from sslight.train import TrainingStopped, batch_size_per_process
 
