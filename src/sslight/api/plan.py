@@ -34,7 +34,7 @@ from sslight.train.machine.devices import fast_precision, launcher, place
 from sslight.train.record.run_folder import RunFolder
 from sslight.train.record.run_weights import weights_in
 
-_TIMED_IMAGES = 256
+_TIMED_IMAGES, _TIMED_SECONDS = 256, 3.0
 PLANNED = "SSLIGHT_PLANNED_SETTINGS"
 """The settings that ``auto`` has just fitted into the memory, as YAML, for all processes of a run."""
 
@@ -155,16 +155,21 @@ def _machine(devices: str) -> Machine:
 
 
 def _seconds_to_measure(bank: Source, queries: Source | None, settings: PretrainSettings) -> float:
-    """Of a measurement of kNN accuracy: nearly all of it is computing the features, which some images tell."""
+    """Of a measurement of kNN accuracy: nearly all of it is computing the features, which some images tell.
+
+    0 where too many of them are unreadable, which the run refuses in its own words.
+    """
     device = "cpu" if settings.devices == "cpu" else place(settings.devices).accelerator
     backbone = build_backbone(settings.backbone, patch_size=settings.patch_size, image_size=settings.views.global_size)
     transform = EvalTransform(settings.views.global_size, settings.views.mean, settings.views.std)
     how = Extraction(device=device, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
-    sample = SubsetSource(bank, evenly_spread(len(bank), _TIMED_IMAGES))
-    with suppress(ValueError), redirect_stderr(io.StringIO()):  # too many unreadable: the run will say so
-        for _ in range(2):  # the first one loads libraries
+    backbone.to(device)
+    each, number = 0.0, 16
+    with suppress(ValueError), redirect_stderr(io.StringIO()):
+        for _ in range(3):  # the first one loads libraries, the second says how many there is time for
+            sample = SubsetSource(bank, evenly_spread(len(bank), number))
             begun = time.perf_counter()
-            extract_features(backbone.eval().to(device), sample, transform, how)
-            seconds = time.perf_counter() - begun
-        return seconds / len(sample) * (len(bank) + (0 if queries is None else len(queries)))
-    return 0.0
+            extract_features(backbone, sample, transform, how)
+            each = (time.perf_counter() - begun) / len(sample)
+            number = min(_TIMED_IMAGES, max(16, int(_TIMED_SECONDS / each)))
+    return each * (len(bank) + (0 if queries is None else len(queries)))

@@ -72,14 +72,12 @@ class Planner:
     def plan(self) -> Plan:
         settings, choices, memory = self._fitted(None)
         speed = self._calibrate(settings)
-        self.a_measurement = self.measuring(settings) if self.measuring else 0.0
         for _ in range(2 if self.hours else 0):  # the hours may ask for other views, whose speed is another
             before = settings
             settings, choices, memory = self._fitted(self._budget(settings, speed))
             if _pixels(settings) == _pixels(before):
                 break
             speed = self._calibrate(settings)
-            self.a_measurement = self.measuring(settings) if self.measuring else 0.0
         share, parts = settings.batch_size // self.machine.processes, settings.accumulate
         steps = settings.steps or (settings.epochs or 0) * max(1, self.images.num_images // settings.batch_size)
         return Plan(
@@ -114,7 +112,8 @@ class Planner:
         return settings, choices, memory
 
     def _calibrate(self, settings: PretrainSettings) -> StepSpeed:
-        """The time of a step of one process, loader included, from a dozen seconds of them."""
+        """The time of a step of one process, loader included, from a dozen seconds of them; and of a measurement."""
+        self.a_measurement = self.measuring(settings) if self.measuring else 0.0
         batch = settings.batch_size // self.machine.processes // settings.accumulate
         if self.machine.device == "cpu":
             while batch % 2 == 0 and batch > 16 and batch * _pixels(settings) > _CALIBRATED_PIXELS:

@@ -17,7 +17,8 @@ from sslight.api import plan as planning
 from sslight.api.pretrain import pretrain
 from sslight.backbones import build_backbone, save_backbone
 from sslight.cli.main import main
-from sslight.config import flat_settings, load_recipe, parse_assignments, to_yaml
+from sslight.config import PretrainSettings, flat_settings, load_recipe, parse_assignments, to_yaml
+from sslight.data import Source, SyntheticSource
 from sslight.pretraining import planner
 from sslight.pretraining.memory import Memory
 from sslight.train import Callback, RunFolder, TrainingStopped
@@ -85,6 +86,30 @@ def test_a_plan_is_printed_saved_and_runs_nothing(
     assert plan["settings"]["precision"] in ("32", "bf16")  # what it counts with, and what the run will do
     assert {"setting", "value", "because"} == set(plan["choices"][0])
     assert load_recipe(str(saved)).model_dump(mode="json") == plan["settings"]
+
+
+def test_a_plan_counts_every_measurement_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = []
+
+    def a_hundred_seconds(bank: Source, queries: Source | None, settings: PretrainSettings) -> float:
+        measured.append((len(bank), None if queries is None else len(queries), settings.views.global_size))
+        return 100.0
+
+    words = ["plan", "synthetic:40", *SMALL, "epochs=4", "probe.every_epochs=2", "data.val=synthetic:10:val", "--json"]
+    monkeypatch.setattr(planning, "_seconds_to_measure", a_hundred_seconds)
+    seconds = json.loads(sslight(monkeypatch, capsys, *words)[0])["seconds"]
+    assert measured == [(40, 10, 32)]
+    assert 500 < seconds < 600  # before, after two epochs, at the end, and the linear ones before and at the end
+
+
+def test_a_measurement_is_timed_on_some_of_its_images() -> None:
+    settings = load_recipe("dino_cnn_sslight_64", {"backbone": "test_resnet", "devices": "cpu", "optim.min_lr": 0})
+    small, large = (SyntheticSource(number, size=32, labeled=True) for number in (40, 4_000))
+    timed = planning._seconds_to_measure
+    alone, together = timed(small, None, settings), timed(small, large, settings)
+    assert 0 < alone < together
 
 
 def test_a_plan_goes_on_from_weights_with_their_network_and_normalization(
