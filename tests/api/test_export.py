@@ -1,13 +1,16 @@
 """What an export is of: the checkpoint, or the backbone that a classifier brings."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 import sslight
 from sslight.api.finetune import FinetuneResult
+from sslight.backbones import build_backbone
 from tests.export.test_run import write_backbone
 
 
@@ -52,6 +55,20 @@ def test_a_checkpoint_that_a_classifier_was_not_trained_from_is_refused(tuned: F
         with pytest.raises(ValueError, match=re.escape(sentence)):
             exported(tuned, tmp_path / name, tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_do_not_say_their_network_are_refused_with_a_remedy(tuned: FinetuneResult, tmp_path: Path) -> None:
+    save_file(build_backbone("test_resnet").state_dict(), tmp_path / "plain.safetensors")
+    with pytest.raises(ValueError, match=rf"plain\.safetensors.*or give the classifier alone.*{tuned.output}\."):
+        exported(tuned, tmp_path / "plain.safetensors", tmp_path)
+
+
+def test_results_of_another_program_beside_a_classifier_are_no_obstacle(tuned: FinetuneResult, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(tuned.output, moved)
+    (moved / "results.json").write_text("{}", encoding="utf-8")
+    content = exported(tuned, tuned.output.parent / "first.safetensors", tmp_path, classifier=moved)
+    assert content["checkpoint"]["path"] == str(moved / tuned.classifier.name)
 
 
 @pytest.mark.parametrize("name", ["first.safetensors", "classifier"])

@@ -100,10 +100,6 @@ def test_the_same_seed_builds_the_same_method(tiny: Callable[..., PretrainSettin
             r"views\.global_size=36 is not a multipl",
         ),
         ({"patch_size": 8}, "patch_size=8 has no effect"),
-        (
-            {"backbone": "test_vit", "init_from": "weights.pth", "freeze_norms": True},
-            "freeze_norms=true would have no effect: backbone=test_vit has no batch norms",
-        ),
     ],
 )
 def test_settings_that_do_not_fit_the_backbone_are_named(

@@ -14,7 +14,7 @@ import torch
 
 import sslight
 from sslight.api.pretrain import PretrainResult, run_pretraining
-from sslight.backbones import slow_precision
+from sslight.backbones import build_backbone, save_backbone, slow_precision
 from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe, recipe_names
 from sslight.data import SyntheticSource, pack
@@ -226,6 +226,24 @@ def test_of_loaded_weights_only_what_is_not_frozen_changes(method: str, plain: P
     assert changed(freeze_backbone_epochs=5) == statistics  # an epoch has 5 steps
     assert changed(freeze_norms=True, freeze_backbone_epochs=5) == set()
     assert changed(freeze_norms=True, freeze_backbone_epochs=0.4) == weights  # 2 of 3 steps
+
+
+def test_norms_that_are_not_there_cannot_be_frozen_but_do_not_stop_a_run_that_goes_on(
+    tiny: Settings, tmp_path: Path
+) -> None:
+    weights = tmp_path / "vit.safetensors"
+    half = (0.5, 0.5, 0.5)
+    vit = build_backbone("test_vit", image_size=32, patch_size=16)
+    save_backbone(vit, weights, name="test_vit", image_size=32, patch_size=16, mean=half, std=half)
+    settings = tiny(
+        backbone="test_vit", patch_size=16, views__local_size=16, init_from=str(weights), epochs=None, steps=2
+    )
+    with pytest.raises(ValueError, match="backbone=test_vit has no batch norms; set freeze_norms=false"):
+        run_pretraining(settings.model_copy(update={"freeze_norms": True}))
+    config = run_pretraining(settings).output / "config.yaml"
+    config.write_text(config.read_text().replace("freeze_norms: false", "freeze_norms: true"))
+    with pytest.raises(ValueError, match="is complete"):  # and nothing of norms
+        run_pretraining(load_recipe(str(config), {"resume": True, "output": str(config.parent)}))
 
 
 def test_init_from_starts_from_the_weights_only(tiny: Settings, plain: PretrainResult) -> None:

@@ -71,18 +71,25 @@ def _check_origin(model: str, classifier: Path, backbone: Path) -> None:
     folder = classifier if classifier.is_dir() else classifier.parent
     if Path(model).expanduser().resolve() in (classifier.resolve(), folder.resolve()):
         return
-    result = folder / FILE_NAME
-    origin = read_result(result)["checkpoint"] if result.is_file() else {}
-    if model.startswith("timm:") and model == origin.get("path"):
+    origin: dict[str, Any] = {}
+    with suppress(ValueError, OSError):  # without its results only the networks are compared
+        origin = read_result(folder / FILE_NAME)["checkpoint"]
+    if model == origin.get("path"):
         return
     remedy = f"give the classifier alone, whose backbone is what is exported: sslight export {quote(str(classifier))}"
-    weights, network = weights_in(model), origin.get("network", "student")
-    names = [timm_name(read_backbone_info(path).name) for path in (weights, backbone)]
+    try:
+        weights = weights_in(model)
+        names = [timm_name(read_backbone_info(path).name) for path in (weights, backbone)]
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')}; or {remedy}.") from None
     if names[0] != names[1]:
         raise ValueError(f"{model} is a {names[0]}, and classifier={classifier} of a {names[1]}: {remedy}.")
-    own = weights_fingerprint(load_backbone(backbone))
-    if "weights_sha256" not in origin or weights_fingerprint(load_backbone(weights)) in (own, origin["weights_sha256"]):
+    if "weights_sha256" not in origin:
         return
+    known = (origin["weights_sha256"], weights_fingerprint(load_backbone(backbone)))
+    if weights_fingerprint(load_backbone(weights)) in known:
+        return
+    network = origin.get("network", "student")
     if network != "student":
         with suppress(ValueError):  # an export has one network
             teacher = load_backbone(weights_in(model, whole=True), network=network)

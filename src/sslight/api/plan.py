@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stderr, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from sslight.config.overrides import flatten
 from sslight.config.plain_yaml import parse_settings
 from sslight.config.schema.fields import expanded
 from sslight.data import ReadLimits, Source, SubsetSource, available_cores, check_readable, evenly_spread, glance
-from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
+from sslight.evaluate.features.extract import EvalTransform, extract_features
+from sslight.evaluate.online import extraction
 from sslight.pretraining.memory import free_for_each
 from sslight.pretraining.online_probe import training_and_labeled
 from sslight.pretraining.planner import Plan, Planner
@@ -34,7 +36,7 @@ from sslight.train.machine.devices import fast_precision, launcher, place
 from sslight.train.record.run_folder import RunFolder
 from sslight.train.record.run_weights import weights_in
 
-_TIMED_IMAGES, _TIMED_SECONDS = 256, 3.0
+_TIMED_IMAGES, _TIMED_SECONDS = 512, 3.0
 PLANNED = "SSLIGHT_PLANNED_SETTINGS"
 """The settings that ``auto`` has just fitted into the memory, as YAML, for all processes of a run."""
 
@@ -159,17 +161,24 @@ def _seconds_to_measure(bank: Source, queries: Source | None, settings: Pretrain
 
     0 where too many of them are unreadable, which the run refuses in its own words.
     """
-    device = "cpu" if settings.devices == "cpu" else place(settings.devices).accelerator
+    placement = place(settings.devices)
     backbone = build_backbone(settings.backbone, patch_size=settings.patch_size, image_size=settings.views.global_size)
+    backbone.to(placement.accelerator)
     transform = EvalTransform(settings.views.global_size, settings.views.mean, settings.views.std)
-    how = Extraction(device=device, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
-    backbone.to(device)
-    each, number = 0.0, 16
+    how = replace(extraction(settings, placement), device=placement.accelerator)
+    total = (len(bank) + (0 if queries is None else len(queries))) / placement.world_size  # images are shared
+
+    def seconds(number: int) -> float:
+        begun = time.perf_counter()
+        extract_features(backbone, SubsetSource(bank, evenly_spread(len(bank), number)), transform, how)
+        return time.perf_counter() - begun
+
+    few = min(_TIMED_IMAGES // 16, len(bank))
     with suppress(ValueError), redirect_stderr(io.StringIO()):
-        for _ in range(3):  # the first one loads libraries, the second says how many there is time for
-            sample = SubsetSource(bank, evenly_spread(len(bank), number))
-            begun = time.perf_counter()
-            extract_features(backbone, sample, transform, how)
-            each = (time.perf_counter() - begun) / len(sample)
-            number = min(_TIMED_IMAGES, max(16, int(_TIMED_SECONDS / each)))
-    return each * (len(bank) + (0 if queries is None else len(queries)))
+        seconds(few)  # loads libraries
+        of_few = seconds(few)
+        many = min(_TIMED_IMAGES, len(bank), max(few, int(_TIMED_SECONDS * few / of_few)))
+        of_many = seconds(many)
+        each = max(0.0, of_many - of_few) / (many - few) if many > few else of_many / many  # workers start once
+        return of_many + max(0.0, total - many) * each
+    return 0.0

@@ -14,7 +14,14 @@ from torch import nn
 
 from sslight.api.plan import PLANNED, auto_settings
 from sslight.api.report import framed_report, report_runs
-from sslight.backbones import find_public, is_public, load_backbone_weights, num_features, save_backbone
+from sslight.backbones import (
+    find_public,
+    has_batch_norms,
+    is_public,
+    load_backbone_weights,
+    num_features,
+    save_backbone,
+)
 from sslight.config import PretrainSettings, load_recipe, to_yaml
 from sslight.data import (
     ReadLimits,
@@ -25,12 +32,11 @@ from sslight.data import (
     count_reasons,
     data_fingerprint,
     labels_in,
-    loader_workers,
     source_notice,
     write_bad_images,
 )
-from sslight.evaluate.features.extract import EvalTransform, Extraction
-from sslight.evaluate.online import LabeledProbe
+from sslight.evaluate.features.extract import EvalTransform
+from sslight.evaluate.online import LabeledProbe, extraction
 from sslight.methods import Method, build_method
 from sslight.pretraining.memory import check_memory, free_for_each, lightened
 from sslight.pretraining.online_probe import MethodWithProbe, training_and_labeled
@@ -162,6 +168,11 @@ def _pretrain_together(
     """The rest of :func:`run_pretraining`, in which the processes wait for one another."""
     with failing_together():  # what may be wrong on one machine only
         run.check(settings)
+        if settings.freeze_norms and not run.continues and not has_batch_norms(method.backbone):
+            raise ValueError(
+                f"freeze_norms=true would have no effect: backbone={settings.backbone} has no batch norms; "
+                "set freeze_norms=false."
+            )
         if settings.init_from is not None and not run.continues:
             weights = weights_in(str(settings.init_from))
             for network in method.networks.values():
@@ -227,7 +238,7 @@ def _pretrain_together(
             )
             words = [options.placement, source_notice(source), *([] if probe is None else [f"kNN: {probe.protocol}"])]
             options = replace(options, placement="; ".join(words), data=data, callbacks=callbacks, finish=finish)
-            options = replace(options, again="resume=true and without hours" if planned else options.again)
+            options = replace(options, again="resume=true (and no hours)" if planned else options.again)
             result = train(task, fabric=fabric, loader=loader, run=run, options=options)
         except ValueError:
             if loader.bad_images:  # perhaps too many: then their list is wanted most
@@ -274,9 +285,6 @@ def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, 
         k=probe.knn_k,
         temperature=probe.knn_temperature,
         transform=EvalTransform(settings.views.global_size, settings.views.mean, settings.views.std),
-        how=Extraction(
-            workers=0 if placement.accelerator == "cpu" else loader_workers(settings, placement.processes_per_node),
-            limits=ReadLimits(data.max_pixels, data.read_timeout),
-        ),
+        how=extraction(settings, placement),
         seed=settings.seed,
     )

@@ -7,10 +7,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sslight.data import Source
+from sslight.config import PretrainSettings
+from sslight.data import ReadLimits, Source, loader_workers
 from sslight.evaluate.classifiers.knn import knn_classify
 from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
+from sslight.train import Placement
+
+
+def extraction(settings: PretrainSettings, placement: Placement) -> Extraction:
+    """How features of labeled images are computed while a network trains; the device is the backbone's."""
+    return Extraction(
+        workers=0 if placement.accelerator == "cpu" else loader_workers(settings, placement.processes_per_node),
+        limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout),
+    )
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,6 @@ def build_method(settings: PretrainSettings, device_type: str = "cpu") -> Method
         adopt_cpu_layers(method)
     keep_results(method.backbone, nn.ReLU6)
     save_memory(method, settings)
-    if settings.freeze_norms and not has_batch_norms(method.backbone):
-        raise ValueError(
-            f"freeze_norms=true would have no effect: backbone={settings.backbone} has no batch norms; leave it out."
-        )
     return method
 
 

@@ -210,7 +210,7 @@ def test_hours_are_not_passed_over_where_a_run_is_continued(tmp_path: Path, caps
 def test_a_planned_run_that_is_stopped_says_how_to_continue_and_leaves_no_plan_behind(tmp_path: Path) -> None:
     stop = Callback(on_log=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     given = {**parse_assignments([TRAIN, *SMALL]), "output": tmp_path / "run", "hours": 0.01, "log_every": 1}
-    with pytest.raises(TrainingStopped, match=r"the same command with resume=true and without hours continues\.$"):
+    with pytest.raises(TrainingStopped, match=r"the same command with resume=true \(and no hours\) continues\.$"):
         pretrain("auto", given, callbacks=[stop])
     assert planning.PLANNED not in os.environ
 

@@ -40,7 +40,7 @@ class Source(Protocol):
 
 
 def evenly_spread(total: int, number: int) -> npt.NDArray[np.int64]:
-    """Rising positions of about ``number`` of ``total`` images, the first and the last among them; of fewer all."""
+    """Rising positions of about ``number`` of ``total`` images, from the first to the last if two or more; or all."""
     return np.unique(np.linspace(0, total - 1, number).astype(np.int64))
 
 

@@ -29,7 +29,7 @@ def keep_freed_memory(*, large_too: bool = True) -> bool:
     process ends. Other C libraries are left as they are.
 
     Without ``large_too``, blocks of 4 MB and more do go back: what is computed again in a backward pass does not fit
-    into the gaps that the forward pass left, so a MobileNetV2 with grad_checkpointing=norms took 1,135 MiB, not 863.
+    into the gaps that the forward pass left (figures: benchmarks/results/plan.md).
     """
     if platform.libc_ver()[0] != "glibc":
         return False
