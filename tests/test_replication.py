@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 from sslight.backbones import build_backbone
 from sslight.config import load_recipe, read_recipe
+from sslight.methods import DINO, build_method
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
 PLANS = sorted((REPLICATION / "plans").glob("*.yaml"))
@@ -296,6 +298,54 @@ def test_a_run_of_the_selection_never_sees_the_tenth_that_it_is_measured_on(
     assert len(kept) == used
     assert not kept & drawn
     assert json.loads((folder / "result.json").read_text())["measured"]["knn"]["images"] == 8
+
+
+DINO_TINY = {key: value for key, value in TINY.items() if not key.startswith("moco")} | {
+    "dino.head_output_dim": 32, "dino.head_hidden_dim": 16, "dino.head_bottleneck_dim": 8,
+}  # fmt: skip
+
+
+def test_the_teacher_is_measured_where_a_plan_says_so(script: Any, images: Path, tmp_path: Path) -> None:
+    more = {"recipe": "dino_cnn_sslight_64", "settings": DINO_TINY}
+    measure = {"knn": {"knn.k": 3}, "knn teacher": {"knn.k": 3, "network": "teacher"}}
+    folder = given(images, tmp_path / "runs" / "one-0", measure=measure, **more)
+    script("worker").main(folder)
+    assert json.loads((folder / "result.json").read_text())["measured"].keys() == measure.keys()
+
+
+def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_their_runs(
+    script: Any, images: Path, tmp_path: Path
+) -> None:
+    curves = {}
+    for name in ("", "sinkhorn", "entropy-0.4", "koleo-0.1", "sigreg-0.02"):
+        more = {"code": f"candidate {name}" if name else "sslight", "measure": {}, "settings": DINO_TINY}
+        folder = given(images, tmp_path / "runs" / name, recipe="dino_cnn_sslight_64", **more)
+        script("worker").main(folder)
+        curve = json.loads((folder / "result.json").read_text())["curve"]
+        curves[name] = tuple(record["loss"] for record in curve)
+        assert all(math.isfinite(loss) for loss in curves[name])
+    assert len(set(curves.values())) == len(curves)
+
+
+def test_candidates_give_the_targets_that_they_promise(script: Any) -> None:
+    candidates = script("candidates")
+
+    def dino() -> DINO:
+        method = build_method(load_recipe("dino_cnn_sslight_64", {**DINO_TINY, "probe.knn": True}))
+        assert isinstance(method, DINO)
+        return method
+
+    logits = 0.1 * torch.randn(2, 64, 32, generator=torch.Generator().manual_seed(0))  # cosines
+    for share in (0.4, 0.8):
+        with candidates.candidate(f"entropy-{share}"):
+            targets = dino().targets(logits, 0.04)
+        entropy = torch.special.entr(targets).sum(-1).mean() / math.log(32)
+        assert entropy == pytest.approx(share, abs=0.01)
+    with candidates.candidate("sinkhorn"):
+        used = dino().targets(logits + 3 * torch.arange(32) / 32, 0.5).mean((0, 1))
+    assert used.max() / used.min() < 1.2
+    plain = dino().targets(logits + 3 * torch.arange(32) / 32, 0.5).mean((0, 1))
+    assert plain.max() / plain.min() > 20
 
 
 @pytest.mark.slow

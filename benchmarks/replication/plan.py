@@ -40,7 +40,8 @@ class Run:
         held_out: Train on nine tenths of the training images and measure on the tenth (for choosing), not on val.
         measure: Settings of `sslight evaluate` by name of the measurement; the protocol is the name's first word.
         against: Name of the run that it is compared with, image by image.
-        code: ``sslight``; ``untrained`` for the weights that the run would start from; ``lightly`` for the other side.
+        code: ``sslight``; ``untrained`` for the weights that the run would start from; ``lightly`` for the other side;
+            ``candidate NAME`` for DINO with a part of `candidates.py`.
     """
 
     plan: str

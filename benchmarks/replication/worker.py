@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from candidates import candidate
 from networks import resnet18_cifar  # noqa: F401 - registers it
 from plan import Run
 from torch import Tensor
@@ -147,8 +148,11 @@ def _train(run: Run, folder: Path, train: Path, images: str | None, threads: int
             _save(_new_network(run, settings), run, settings, backbone)
         case "lightly":
             _train_lightly(run, settings, train, backbone)
+        case other if other.startswith("candidate "):
+            with candidate(other.removeprefix("candidate ")):
+                sslight.pretrain(run.recipe, {**settings, "resume": "auto"})
         case other:
-            raise ValueError(f"code={other} of {run.name} is not one of sslight, untrained, lightly.")
+            raise ValueError(f"code={other} of {run.name} is not one of sslight, untrained, lightly, candidate NAME.")
     return backbone
 
 
@@ -211,7 +215,9 @@ def _measure(
     queries = build_source([str(val)], labeled=True)
     assert bank.labels is not None
     assert bank.classes is not None
-    known, asked = (_features(backbone, source, folder, settings.get("resize")) for source in (bank, queries))
+    network = settings.get("network", "student")
+    file = backbone if network == "student" else backbone.parent / "checkpoints" / "last.pt"
+    known, asked = (_features(file, network, source, folder, settings.get("resize")) for source in (bank, queries))
     labels, wanted = torch.from_numpy(bank.labels), torch.from_numpy(labels_in(queries, bank.classes))
     if protocol == "knn":
         k = min(settings.get("knn.k", 20), len(known))
@@ -227,11 +233,11 @@ def _measure(
     return {"top1": 100 * right / len(ranks), "interval": interval, "images": len(ranks), "ranks": ranks.tolist()}
 
 
-def _features(file: Path, source: Source, folder: Path, resize: int | None) -> Tensor:
+def _features(file: Path, network: str, source: Source, folder: Path, resize: int | None) -> Tensor:
     about = read_backbone_info(file)
     transform = EvalTransform(about.image_size, about.mean, about.std, resize)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(file).to(device)
+    backbone = load_backbone(file, network=network).to(device)
     found = cached_features(backbone, source, transform, Extraction(device), folder=folder / "features")
     if found.num_unreadable:
         raise ValueError(f"{found.num_unreadable} images of {source} cannot be read: repair or remove them.")

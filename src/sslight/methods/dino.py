@@ -149,11 +149,15 @@ class DINO(Method):
         teacher_logits = teacher_logits.unflatten(0, (-1, batch))
         self._logit_sum += teacher_logits.sum((0, 1))
         self._num_logits += self.num_global * batch
-        temps = {"student_temp": self.student_temp, "teacher_temp": values.teacher_temp}
-        means = dino_pair_means(student_logits, teacher_logits, self.center, **temps)
+        targets = self.targets(teacher_logits, values.teacher_temp)
+        means = cross_view_means(F.log_softmax(full_precision(student_logits) / self.student_temp, dim=-1), targets)
         loss = means.weighted(self.global_pair_weight)
-        indicators = _indicators(dino_targets(teacher_logits, self.center, values.teacher_temp), loss)
+        indicators = _indicators(targets, loss)
         return StepOutput(loss, indicators | means.scalars, full_precision(features[:batch].detach()))
+
+    def targets(self, teacher_logits: Tensor, teacher_temp: float) -> Tensor:
+        """What the student is to predict: see :func:`dino_targets`."""
+        return dino_targets(teacher_logits, self.center, teacher_temp)
 
     @torch.no_grad()
     def end_step(self, values: StepValues) -> None:
