@@ -5,6 +5,10 @@ folders. In each of five draws four fifths of the training images are the pool. 
 class on average from it without seeing a label; logistic regression (that of ``linear.mode=fast``) on them is measured
 on all validation images, all features of length 1. A line for each fit goes to ``OUT`` (``labels.jsonl``), the table is
 printed. With ``TAIL=20`` the pool is long-tailed: the first class keeps all of its images, the last one a twentieth.
+
+``python benchmarks/labels.py NAME TRAIN.npz VAL.npz START TRAIN VAL WORK``, with the folders of these images: the same
+for ``sslight finetune START`` at 64 px (``EPOCHS`` epochs of batches of 16, nothing held out) in place of regression,
+random and coverage only. The runs go to WORK; what is finished there is not done again.
 """
 
 import json
@@ -12,15 +16,19 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from statistics import stdev
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
+import sslight
+from sslight.data import build_source
 from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.finetuning.choice import choose_images
 from sslight.intervals import t_quantile
@@ -28,6 +36,7 @@ from sslight.intervals import t_quantile
 OUT = Path(os.environ.get("OUT", "labels.jsonl"))
 DRAWS, POOL, LABELS_A_CLASS = 5, 0.8, (5, 10, 30)
 TAIL = float(os.environ.get("TAIL", "1"))
+EPOCHS = int(os.environ.get("EPOCHS", "12"))
 NEIGHBORS = 20  # of the typicality, as published
 
 
@@ -128,8 +137,17 @@ def permutation(length: int, seed: int) -> Tensor:
 def main() -> None:
     """Measure, and print a table."""
     torch.set_num_threads(1)
-    name, train, val = sys.argv[1:]
-    print(table(measure(name, *read(Path(train)), *read(Path(val)))))
+    name, *files = sys.argv[1:]
+    train, val, *folders = map(Path, files)
+    fit = FineTuning(folders, names(train), names(val)) if folders else regression
+    print(table(measure(name, *read(train), *read(val), fit, WAYS if fit is regression else FINE_TUNED)))
+
+
+def names(path: Path) -> list[str]:
+    """Of the images, below their folder."""
+    with np.load(path) as file:
+        found: list[str] = file["names"].tolist()
+    return found
 
 
 def read(path: Path) -> tuple[Tensor, Tensor]:
@@ -140,10 +158,66 @@ def read(path: Path) -> tuple[Tensor, Tensor]:
     return features, torch.from_numpy(np.unique(folders, return_inverse=True)[1])
 
 
+class Few(NamedTuple):
+    """The images that have a label."""
+
+    key: str  # draw, labels a class and way
+    rows: Tensor  # of the training images
+    features: Tensor
+    labels: Tensor
+    num_classes: int
+    seed: int
+
+
+def regression(few: Few, val: Tensor, val_labels: Tensor) -> Tensor:
+    """Whether logistic regression is right on each validation image."""
+    ours = F.normalize(few.features, dim=1)
+    fitted = fit_logistic_regression(ours, few.labels, num_classes=few.num_classes, seed=few.seed)
+    return fitted.logits(F.normalize(val, dim=1)).argmax(1) == val_labels
+
+
+class FineTuning:
+    """``sslight finetune`` on the same labels. The images of a class that has no label count as wrong."""
+
+    def __init__(self, folders: Sequence[Path], train_names: list[str], val_names: list[str]) -> None:
+        self.start, self.train, self.val, self.work = folders
+        self.train_names, self.val_names = train_names, val_names
+
+    def __call__(self, few: Few, val: Tensor, val_labels: Tensor) -> Tensor:
+        """Whether it is right on each validation image."""
+        folder = self.work / few.key
+        known = set(few.labels.tolist())
+        asked = [row for row, label in enumerate(val_labels.tolist()) if label in known]
+        link(self.train, [self.train_names[row] for row in few.rows.tolist()], folder / "train")
+        link(self.val, [self.val_names[row] for row in asked], folder / "val")
+        if not (folder / "run" / "results.json").exists():
+            places = {"data.train": str(folder / "train"), "data.val": str(folder / "val")}
+            fixed = {"output": str(folder / "run"), "seed": few.seed, "image_size": 64, "holdout": 0, "batch_size": 16}
+            sslight.finetune(self.start, {**places, **fixed, "epochs": EPOCHS, "precision": "32", "resume": "auto"})
+        ranks = load_file(folder / "run" / "ranks.safetensors")["ranks"]
+        source = build_source([str(folder / "val")], labeled=True)
+        right = {source.name(index): bool(rank == 0) for index, rank in enumerate(ranks)}
+        return torch.tensor([right.get(name, False) for name in self.val_names])
+
+
+def link(images: Path, chosen: list[str], folder: Path) -> None:
+    """A folder of these images alone."""
+    for name in chosen:
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            place.symlink_to((images / name).absolute())
+
+
 Right = Mapping[tuple[str, int], Tensor]
+Fit = Callable[[Few, Tensor, Tensor], Tensor]
+Ways = Mapping[str, Callable[[Pool, int, int], Tensor]]
+FINE_TUNED = {name: WAYS[name] for name in ("random", "coverage (sslight select)")}
 
 
-def measure(name: str, features: Tensor, labels: Tensor, val: Tensor, val_labels: Tensor) -> Right:
+def measure(
+    name: str, features: Tensor, labels: Tensor, val: Tensor, val_labels: Tensor, fit: Fit, ways: Ways
+) -> Right:
     """By way and labels a class: whether each validation image is right in each draw, ``[DRAWS, N]``."""
     num_classes = int(labels.max()) + 1
     right: dict[tuple[str, int], Tensor] = {}
@@ -154,18 +228,18 @@ def measure(name: str, features: Tensor, labels: Tensor, val: Tensor, val_labels
             members = members[torch.from_numpy(np.random.default_rng(draw).random(len(members))) < kept]
         pool = Pool(features[members])
         for each in LABELS_A_CLASS:
-            for way, choose in WAYS.items():
+            for way, choose in ways.items():
                 start = time.perf_counter()
                 rows = members[choose(pool, each * num_classes, draw)]
                 seconds = time.perf_counter() - start
-                few = F.normalize(features[rows], dim=1)
-                fitted = fit_logistic_regression(few, labels[rows], num_classes=num_classes, seed=draw)
-                is_right = fitted.logits(F.normalize(val, dim=1)).argmax(1) == val_labels
+                key = f"{draw}-{each}-{way.partition(' ')[0]}"
+                few = Few(key, rows, features[rows], labels[rows], num_classes, draw)
+                is_right = fit(few, val, val_labels)
                 right.setdefault((way, each), torch.zeros(DRAWS, len(val)))[draw] = is_right
                 counts = torch.bincount(labels[rows], minlength=num_classes)
                 top1, empty = 100 * float(is_right.float().mean()), int((counts == 0).sum())
                 line = {"set": name, "draw": draw, "labels": each, "way": way, "top1": top1, "num": len(rows)}
-                line |= {"empty": empty, "l2": fitted.l2, "seconds": seconds}
+                line |= {"empty": empty, "seconds": seconds}
                 with OUT.open("a") as file:
                     file.write(json.dumps(line) + "\n")
     return right
@@ -177,7 +251,7 @@ def table(right: Right) -> str:
         "| choice | " + " | ".join(f"{each} labels a class" for each in LABELS_A_CLASS) + " |",
         "|---|---|---|---|",
     ]
-    for way in WAYS:
+    for way in dict.fromkeys(way for way, _ in right):
         cells = []
         for each in LABELS_A_CLASS:
             cell = f"{100 * right[way, each].mean():.1f}"

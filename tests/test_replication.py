@@ -72,7 +72,7 @@ def test_the_four_settings_alone_are_those_of_sslight_and_the_longer_baseline_ha
 SMALL = """
 about: Small.
 data: set
-defaults: {recipe: moco_cnn_baseline_64, seeds: [0, 1], settings: {backbone: test_resnet}}
+defaults: {recipe: moco_cnn_baseline_64, seeds: [0, 1], settings: {backbone: test_resnet}, measure: {knn: {}}}
 runs:
   - {name: one, against: two}
   - {name: "two{x}", for: {x: ["", b]}, settings: {lr: 1.0}}
@@ -272,6 +272,31 @@ def test_a_run_trains_and_leaves_its_curve_and_the_ranks_of_every_image(
         assert found["top1"] == pytest.approx(100 * found["ranks"].count(0) / 12)
     assert result["processor_hours"] > 0
     assert not (folder / "features").exists()
+
+
+def test_a_measurement_that_is_stopped_keeps_those_before_and_is_all_that_the_next_start_does(
+    script: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    measure = {"knn": {}, "linear": {"linear.mode": "fast"}}
+    folder = given(images, runs / "one-0", measure=measure, code="untrained")
+    worker = script("worker")
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "fit_logistic_regression", lambda *_, **__: sys.exit(143))
+        with pytest.raises(SystemExit):
+            worker.main(folder)
+    run = script("plan").Run(**json.loads((folder / "run.json").read_text())["run"])
+    plan = script("plan").Plan("p", "About.", (run,))
+    queue = script("evidence").Queue([plan], data=images, runs=runs, results=results)
+    queue.write_page(tmp_path / "EVIDENCE.md")
+    assert json.loads((results / "one-0.json").read_text())["measured"].keys() == {"knn"}
+    assert not queue.measured(run)
+    monkeypatch.setattr(worker, "knn_classify", None)  # done before
+    worker.main(folder)
+    queue.write_page(tmp_path / "EVIDENCE.md")
+    assert json.loads((results / "one-0.json").read_text())["measured"].keys() == measure.keys()
+    assert queue.measured(run)
+    assert not queue._next()
 
 
 def test_a_result_names_no_folder_of_the_machine(script: Any, images: Path, tmp_path: Path) -> None:

@@ -75,13 +75,20 @@ class Queue:
         """Do one run; False if there is none to do."""
         for run in (run for plan in self.plans for run in plan.runs):
             folder = self.runs / run.key
-            if run.key in self.failed or self.missing(run) or (self.results / f"{run.key}.json").exists():
+            if run.key in self.failed or self.missing(run):
                 continue
+            if (self.results / f"{run.key}.json").exists() and not (folder / "result.json").exists():
+                continue  # done where the folder was
             with _alone(folder) as alone:
-                if alone and not (folder / "result.json").exists():
+                if alone and not self.measured(run):
                     self._do(run, folder)
                     return True
         return False
+
+    def measured(self, run: Run) -> bool:
+        """Whether nothing is left of a run."""
+        path = self.runs / run.key / "result.json"
+        return path.exists() and run.measure.keys() <= _content(path)["measured"].keys()
 
     def missing(self, run: Run) -> Path | None:
         """A folder or file that a run needs and that is not there."""
@@ -119,7 +126,7 @@ class Queue:
             if self.stopped:  # the signal came while it was started
                 self.child.terminate()
             code = self.child.wait()
-        if (folder / "result.json").exists():
+        if self.measured(run):
             self._say(run, "finished")
         elif self.stopped:
             self._say(run, "interrupted; the next start goes on")
@@ -140,7 +147,7 @@ class Queue:
         self.results.mkdir(parents=True, exist_ok=True)
         for run in (run for plan in self.plans for run in plan.runs):
             found, kept = self.runs / run.key / "result.json", self.results / f"{run.key}.json"
-            if found.exists() and not kept.exists():
+            if found.exists() and (not kept.exists() or _measurements(found) > _measurements(kept)):
                 write_whole(kept, found.read_text(encoding="utf-8"))
         every = [read_plan(path) for path in sorted(PLANS.glob("*.yaml"))]
         order = {plan.name: number for number, plan in enumerate(self.plans)}
@@ -148,6 +155,15 @@ class Queue:
             {plan.name: plan for plan in (*every, *self.plans)}.values(), key=lambda p: order.get(p.name, 99)
         )
         write_page(every, page, results=self.results, runs=self.runs)
+
+
+def _content(result: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return content
+
+
+def _measurements(result: Path) -> int:
+    return len(_content(result)["measured"])
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> str | None:

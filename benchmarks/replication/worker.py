@@ -1,7 +1,8 @@
 """One run of a plan in a process of its own: train, measure, and leave `result.json` in the run's folder.
 
 The queue starts it with the folder, in which `run.json` says what to do. SIGTERM ends it with a checkpoint; so does the
-end of the queue. What is there already is not done again.
+end of the queue. What is there already is not done again. The result is written anew after every measurement, so that
+one of hours does not keep the others waiting.
 """
 
 import json
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -59,15 +60,19 @@ def main(folder: Path) -> None:
     if "init_from" in run.settings:  # the result keeps the plan's own words, without a path of this machine
         run.settings["init_from"] = run.settings["init_from"].replace("{data}", str(data))
     torch.set_num_threads(given["threads"])
-    with _session(folder):
+    with _session(folder) as so_far:
         train, images, val = _sets(run, data / run.data, folder)
         backbone = _train(run, folder, train, images, given["threads"])
-        measured = {name: _measure(run, name, folder, backbone, train, images, val) for name in run.measure}
+        path = folder / "result.json"
+        measured = json.loads(path.read_text(encoding="utf-8"))["measured"] if path.exists() else {}
+        for name in run.measure or [None]:
+            if name is not None and name not in measured:
+                measured[name] = _measure(run, name, folder, backbone, train, images, val)
+            given = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            result = {**given["run"], **_facts(folder, backbone, so_far()), "measured": measured}
+            write_whole(path, json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n")
     for made in ("features", "shards"):
         shutil.rmtree(folder / made, ignore_errors=True)
-    given = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    result = {**given["run"], **_facts(folder, backbone), "measured": measured}
-    write_whole(folder / "result.json", json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n")
 
 
 def _end_with_the_queue() -> None:
@@ -77,15 +82,18 @@ def _end_with_the_queue() -> None:
 
 
 @contextmanager
-def _session(folder: Path) -> Iterator[None]:
-    """Note how long this process has worked, also where it is stopped."""
+def _session(folder: Path) -> Iterator[Callable[[], dict[str, float]]]:
+    """Note how long this process has worked, also where it is stopped; gives what it would note now."""
     begun, before = time.time(), _processor_seconds()
+
+    def so_far() -> dict[str, float]:
+        return {"begun": begun, "seconds": time.time() - begun, "processor_seconds": _processor_seconds() - before}
+
     try:
-        yield
+        yield so_far
     finally:
-        line = {"begun": begun, "seconds": time.time() - begun, "processor_seconds": _processor_seconds() - before}
         with (folder / "sessions.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(so_far()) + "\n")
 
 
 def _processor_seconds() -> float:
@@ -244,14 +252,16 @@ def _features(file: Path, network: str, source: Source, folder: Path, resize: in
     return found.features.clone()
 
 
-def _facts(folder: Path, backbone: Path) -> dict[str, Any]:
-    """How the run went: hours, curve, accuracies by epoch, verdicts, machine and versions."""
+def _facts(folder: Path, backbone: Path, session: dict[str, float]) -> dict[str, Any]:
+    """How the run went, up to and with this session: hours, curve, accuracies by epoch, verdicts, machine, versions."""
     metrics = folder / "run" / "metrics.jsonl"
     lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
     records = [json.loads(line) for line in lines]
     steps = [record for record in records if "loss" in record]
     thinned = steps[:: max(1, len(steps) // _MOST_RECORDS)]
-    sessions = [json.loads(line) for line in (folder / "sessions.jsonl").read_text(encoding="utf-8").splitlines()]
+    earlier = folder / "sessions.jsonl"
+    lines = earlier.read_text(encoding="utf-8").splitlines() if earlier.exists() else []
+    sessions = [*map(json.loads, lines), session]
     config = backbone.parent / "config.yaml"
     return {
         "steps": steps[-1]["step"] if steps else 0,
