@@ -51,7 +51,7 @@ def test_without_a_network_the_advice_is_a_file(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     for source, name in (("timm:resnet18", "resnet18"), ("hf-hub:anyone/small", "NAME")):
-        named = rf"init_from=FILE backbone={name} \(evaluate, detect: timm:{name}@FILE\)"
+        named = rf"init_from=FILE backbone={name} \(other commands: timm:{name}@FILE\)"
         advice = f"download its weights file .* that file, with its network: {named}"
         with pytest.raises(ValueError, match=f"cannot be reached: {advice}") as error:
             load_backbone(source)

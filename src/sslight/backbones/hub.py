@@ -67,7 +67,7 @@ def timm_config(name: str) -> dict[str, Any]:
 
 def _with_network(name: str) -> str:
     """How to name the network of a file, which does not say it."""
-    return f"with its network: init_from=FILE backbone={name} (evaluate, detect: timm:{name}@FILE)"
+    return f"with its network: init_from=FILE backbone={name} (other commands: timm:{name}@FILE)"
 
 
 def _fetch(repository: str, names: tuple[str, ...], source: str, network: str) -> Path:

@@ -134,7 +134,7 @@ class WeightsFile:
         if self.info is None:
             raise ValueError(
                 f"{self.source} does not say which backbone it holds: name it, as in timm:resnet50@{self.source} "
-                f"(evaluate, detect), backbone=resnet50 (import) or backbone='resnet50' (load_backbone)."
+                "(import: backbone=resnet50; load_backbone: backbone='resnet50')."
             )
         return self.info
 
