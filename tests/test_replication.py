@@ -51,7 +51,8 @@ def test_the_runs_of_every_plan_resolve_and_are_compared_with_runs_that_there_ar
 
 
 @pytest.mark.parametrize(
-    ("plan", "prefix"), [("settings", "dino-v3s"), ("gpu", "gpu-dino-resnet18"), ("cpu", "cpu-dino")]
+    ("plan", "prefix"),
+    [("first", "fifth-v3s"), ("settings", "dino-v3s"), ("gpu", "gpu-dino-resnet18"), ("cpu", "cpu-dino")],
 )
 def test_the_four_settings_alone_are_those_of_sslight_and_the_longer_baseline_has_as_many_pixels(
     script: Any, plan: str, prefix: str
