@@ -1,6 +1,7 @@
 """Features with names, from whatever holds images."""
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,3 +142,19 @@ def test_a_result_may_be_named_by_a_text_and_by_no_other_suffix(tmp_path: Path) 
     assert len((tmp_path / "f.csv").read_text(encoding="utf-8").splitlines()) == 4
     with pytest.raises(ValueError, match=r"f\.npy must end in \.npz or \.csv or \.parquet"):
         embed("synthetic:3", "timm:test_resnet", output=tmp_path / "f.npy")
+
+
+def test_a_name_that_is_no_utf8_is_in_every_result(
+    checkpoint: Path, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = image_folder("images", each=3)
+    (folder / "001.jpg").rename(folder / os.fsdecode(b"caf\xe9.jpg"))
+    for name in ("f.npz", "f.csv", "f.parquet"):
+        embed(folder, checkpoint, output=tmp_path / name, neighbors=1)
+    with np.load(tmp_path / "f.npz") as found:
+        assert found["names"].tolist() == ["000.jpg", "002.jpg", os.fsdecode(b"caf\xe9.jpg")]
+    columns = pyarrow.parquet.read_table(tmp_path / "f.parquet").to_pydict()
+    with (tmp_path / "f.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert columns["name"] == [row["name"] for row in rows] == ["000.jpg", "002.jpg", r"caf\xe9.jpg"]
+    assert [names for (names,) in columns["neighbors"]] == [row["neighbor1"] for row in rows]

@@ -272,7 +272,7 @@ def test_names_cannot_drive_the_terminal(tmp_path: Path, image_folder: Callable[
     (folder / "\x1b]0;owned\x07.jpg").write_bytes(b"")
     bad: list[BadImage] = []
     list(image_batches(FolderSource(folder, labeled=False), size=8, batch_size=3, workers=0, bad=bad))
-    assert [(image.name, image.reason) for image in bad] == [("�]0;owned�.jpg", "the file is empty (0 bytes)")]
+    assert [(image.name, image.reason) for image in bad] == [(r"\x1b]0;owned\x07.jpg", "the file is empty (0 bytes)")]
     assert "\x1b" not in bad[0].location
 
 

@@ -233,9 +233,10 @@ def _write_features(path: Path, found: Embeddings) -> None:
                 np.savez(file, names=names, features=features, **more)
         case ".parquet":
             arrow, parquet = _parquet()
-            columns: dict[str, list[Any]] = {"name": list(found.names), "features": list(features)}
+            written = list(map(printable, found.names))  # Parquet takes UTF-8 alone
+            columns: dict[str, list[Any]] = {"name": written, "features": list(features)}
             if near is not None:
-                columns["neighbors"] = [[found.names[row] for row in rows] for rows in near.rows.tolist()]
+                columns["neighbors"] = [[written[row] for row in rows] for rows in near.rows.tolist()]
                 columns["similarities"] = list(near.similarities.numpy())
             with whole_file(path, "wb") as file:
                 parquet.write_table(arrow.table(columns), file)

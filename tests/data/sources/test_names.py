@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from sslight.data.sources.names import NameTable, printable
+from sslight.data.sources.names import NameTable, is_utf8, printable
 
 
 def test_names_come_back_as_they_went_in() -> None:
@@ -17,7 +17,10 @@ def test_names_come_back_as_they_went_in() -> None:
 
 
 def test_printable_names_can_be_written_anywhere() -> None:
-    assert printable(os.fsdecode(b"a\xff.jpg")).encode("utf-8").decode() == "a�.jpg"
+    name = os.fsdecode(b"a\xff\n\x9b.jpg")
+    assert printable(name).encode("utf-8").decode() == r"a\xff\n\x9b.jpg"
+    assert not is_utf8(name)
+    assert is_utf8("grün/猫.jpg")
 
 
 def test_arrays_give_the_names_again_and_are_checked() -> None:

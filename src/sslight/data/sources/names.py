@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
 class NameTable:
@@ -64,8 +65,17 @@ class NameTable:
 
 
 def printable(name: str) -> str:
-    """The name as text that every terminal and file takes: bytes outside UTF-8 and control characters become ``�``."""
-    return _CONTROL.sub("�", name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    r"""The name as text that every terminal and file takes: bytes outside UTF-8 and control characters as ``\xff``.
+
+    Written so in a list, an image is found again (``NameFinder``).
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name was read from UTF-8, not kept through ``surrogateescape``."""
+    return _NO_UTF8.search(name) is None
 
 
 def first_few(values: Sequence[object]) -> str:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sslight.data import Source
+from sslight.data import Source, printable
 
 _LISTED = 20
 _MOST_IN_A_MATRIX = 100  # classes; the file grows with their square
@@ -30,7 +30,7 @@ def mistakes_of(logits: Tensor, labels: Tensor, rows: Tensor, classes: Sequence[
         "confusion_matrix": matrix,  # rows: the right class, columns: the predicted one
         "worst_images": [
             {
-                "name": source.name(int(rows[at])),
+                "name": printable(source.name(int(rows[at]))),
                 "class": classes[int(labels[at])],
                 "taken_for": classes[int(predicted[at])],
                 "probability": round(float(own[at]), 4),

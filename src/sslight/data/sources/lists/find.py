@@ -5,15 +5,16 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 
 
 class NameFinder:
     """Called with an entry of a list, gives the index of the image that it means, or None.
 
-    An entry is a name (``source.name``), a path that ends in one (absolute, with ``./``, or beginning with the
-    folder's own name), the last part of a name where that is unique, with ``by_index`` a number, and with
-    ``by_stem`` also a name without its suffix. The tables are built when first needed.
+    An entry is a name (``source.name``, or as ``printable`` writes it), a path that ends in one (absolute, with
+    ``./``, or beginning with the folder's own name), the last part of a name where that is unique, with ``by_index`` a
+    number, and with ``by_stem`` also a name without its suffix. The tables are built when first needed.
     """
 
     def __init__(self, source: Source, *, by_index: bool = True, by_stem: bool = False) -> None:
@@ -32,7 +33,8 @@ class NameFinder:
         return self._stems.get(posixpath.normpath(entry)) if self._by_stem else None
 
     def by_name(self, name: str) -> int | None:
-        return self._names.get(name)
+        index = self._names.get(name)
+        return self._escaped.get(name) if index is None and "\\" in name else index
 
     def _by_path(self, path: str) -> int | None:
         if (index := self.by_name(path)) is not None:
@@ -56,6 +58,10 @@ class NameFinder:
     @cached_property
     def _names(self) -> dict[str, int]:
         return {self._source.name(index): index for index in range(len(self._source))}
+
+    @cached_property
+    def _escaped(self) -> dict[str, int]:
+        return {written: index for name, index in self._names.items() if (written := printable(name)) != name}
 
     @cached_property
     def _last_parts(self) -> dict[str, int | None]:
