@@ -238,7 +238,7 @@ def test_a_baseline_is_measured_at_the_size_of_small_images_and_says_so_with_wha
     said = "the images are small, so they are measured at 64 px, not at the network's 160 (image_size)."
     assert result.notes == [said]
     assert result.content["transform"]["image_size"] == 64
-    assert capsys.readouterr().err.splitlines()[:3] == [said, "data.train: 60 images", "data.val: 30 images"]
+    assert capsys.readouterr().err.splitlines()[:3] == ["data.train: 60 images", "data.val: 30 images", said]
 
 
 def test_fine_tuning_learns_what_it_is_shown(tmp_path: Path) -> None:
@@ -267,3 +267,31 @@ def test_a_loss_that_is_none_ends_fine_tuning(tmp_path: Path) -> None:
     with pytest.raises(TrainingStopped, match=r"the (loss|gradient) became (nan|inf) at step \d+ .* semi\.lr"):
         evaluate("semi", "timm:test_resnet", tmp_path, semi__epochs=3, semi__lr=1e30)
     assert not (tmp_path / "result" / "results.json").exists()
+
+
+@pytest.mark.parametrize("protocol", ["knn", "semi"])
+def test_an_unreadable_image_is_left_out_counted_and_listed(
+    protocol: str, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    for name in ("train", "val"):
+        image_folder(name, classes=("a", "b"), each=8)
+    (tmp_path / "val" / "b" / "003.jpg").write_bytes(b"")
+    sets = {"data__train": tmp_path / "train", "data__val": tmp_path / "val"}
+    more = {"knn__k": [1]} if protocol == "knn" else {"semi__epochs": 1}
+    result = evaluate(protocol, "timm:test_resnet", tmp_path, **sets, **more)
+    assert result.accuracy.per_class["b"][1] == 7
+    assert result.content["unreadable"] == [{"name": "b/003.jpg", "reason": "the file is empty (0 bytes)"}]
+    assert "1 of the 16 images of data.val left out as unreadable." in result.notes
+    with pytest.raises(
+        ValueError, match=r"1 of the 16 .* data\.val are unreadable, .*=0 allows \(\S+003\.jpg \(the file is"
+    ):
+        evaluate(protocol, "timm:test_resnet", tmp_path, **sets, **more, output=None, data__max_bad_share=0)
+
+
+def test_a_set_without_a_readable_image_is_named(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
+    for name in ("train", "val"):
+        image_folder(name, classes=("a", "b"), each=2)
+    for file in (tmp_path / "val").rglob("*.jpg"):
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no readable image among the 4 tried: .*; check that data\.val points to"):
+        evaluate("knn", "timm:test_resnet", tmp_path, data__train=tmp_path / "train", data__val=tmp_path / "val")

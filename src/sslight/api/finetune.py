@@ -28,6 +28,7 @@ from sslight.data import (
     Source,
     SubsetSource,
     build_source,
+    check_bad_share,
     check_readable,
     data_fingerprint,
     is_tag_table,
@@ -39,11 +40,18 @@ from sslight.data import (
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_answers, largest_confusions
 from sslight.evaluate.classifiers.mistakes import mean_average_precision, mistakes_of, multi_label_result
 from sslight.evaluate.evaluation import Measurement
-from sslight.evaluate.features.extract import EvalTransform, Extraction, feature_batches
+from sslight.evaluate.features.extract import EvalTransform, Extraction, check_images, feature_batches, left_out
 from sslight.evaluate.model import EvaluatedModel, choose_image_size, load_model
-from sslight.evaluate.results import FILE_NAME, checkpoint_facts, write_content, write_ranks, write_result
+from sslight.evaluate.results import (
+    FILE_NAME,
+    checkpoint_facts,
+    named_reasons,
+    write_content,
+    write_ranks,
+    write_result,
+)
 from sslight.evaluate.run import described
-from sslight.evaluate.sets import LabeledSets, build_sets, check_unreadable, class_counts, class_notes
+from sslight.evaluate.sets import LabeledSets, build_sets, class_counts, class_notes, left_out_notes
 from sslight.export.network import native_at
 from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, classifier_notes, save_classifier
@@ -52,6 +60,7 @@ from sslight.finetuning.task import build_fine_tuning_task, class_weights, mean_
 from sslight.optim import classification_groups, cosine_schedule, set_rates
 from sslight.train import RunFolder, RunOptions, build_fabric, failing_together, place, train, weights_in
 from sslight.train.machine.distributed import sum_over_processes
+from sslight.train.record.progress import Progress
 
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS, _BATCH = 1500, 10, 100, 64
 _IMBALANCED = 3
@@ -104,6 +113,7 @@ def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
         sets = _labeled_sets(settings)
         model = load_model(settings.model, network=settings.network, seed=settings.seed)
         finetuning = _prepare(settings, sets, model, fabric, evaluation_workers(settings, placement))
+    finetuning.check_images()
     with failing_together():
         if fabric.is_global_zero:
             run.create(settings)
@@ -215,6 +225,17 @@ class _Finetuning:
     def multi_label(self) -> bool:
         return self.sets.train_labels.ndim == 2
 
+    def check_images(self) -> None:
+        """Refuse sets of which the run would end for unreadable images; a handful is left out and said."""
+        sets, max_share = self.sets, self.settings.data.max_bad_share
+        held_out = SubsetSource(sets.train, self.held_out)
+        progress = Progress(shown=self.fabric.is_global_zero)
+        for source, what in ((held_out, "the held-out part of data.train"), (sets.val, "data.val")):
+            if len(source):
+                sets.notes.extend(
+                    left_out_notes(check_images(source, what, self._how(), max_share, progress), len(source), what)
+                )
+
     def train(self, run: RunFolder) -> tuple[SelectedClassifier, dict[str, Any]]:
         """Train, or go on; what was trained, and what was decided on the way."""
         settings, sets, fabric = self.settings, self.sets, self.fabric
@@ -267,7 +288,7 @@ class _Finetuning:
         options = RunOptions(
             settings=settings,
             **settings.checkpoint.model_dump(),
-            placement="; ".join(said),
+            placement="; ".join(part.removesuffix(".") for part in said),
             data={"data.train": _fingerprint(sets.train, sets.classes, sets.train_labels)},
         )
         with closing(loader):
@@ -293,7 +314,7 @@ class _Finetuning:
         labels = torch.from_numpy(sets.val_labels)[rows]
         details |= {"train_images": self._counts(), "unreadable_val": len(sets.val) - len(rows)}
         sections: dict[str, Any] = {
-            "notes": [*sets.notes, *self._notes()],
+            "notes": self._notes(),
             "checkpoint": self.origin,
             "data": {
                 name: described(paths, source, len(sets.classes))
@@ -305,6 +326,7 @@ class _Finetuning:
             },
             "settings": settings.model_dump(mode="json"),
             "transform": asdict(self.transform),
+            "unreadable": named_reasons(left_out(sets.val, rows.numpy(), self._how())),
         }
         path = run.path / FILE_NAME
         if self.multi_label:
@@ -329,7 +351,7 @@ class _Finetuning:
     def _score(self, module: SelectedClassifier) -> dict[str, float]:
         """How right the latest weights are on the part held out, after which the best are kept."""
         part = SubsetSource(self.sets.train, self.held_out)
-        logits, rows = self._logits(module.classifier, part, "data.train")
+        logits, rows = self._logits(module.classifier, part, "the held-out part of data.train")
         labels = torch.from_numpy(self.sets.train_labels[self.held_out])[rows]
         if self.multi_label:
             found = {"holdout_map": 100 * mean_average_precision(logits.numpy(), labels.numpy())}
@@ -338,17 +360,19 @@ class _Finetuning:
         module.note(*found.values())
         return found
 
-    def _logits(self, classifier: Classifier, source: Source, setting: str) -> tuple[Tensor, Tensor]:
+    def _how(self) -> Extraction:
+        return Extraction(self.fabric.device, _BATCH, self.workers, limits=self.limits)
+
+    def _logits(self, classifier: Classifier, source: Source, what: str) -> tuple[Tensor, Tensor]:
         """Of the readable images of a set, on the CPU: ``[M, C]``, and their positions ``[M]``."""
-        how = Extraction(self.fabric.device, _BATCH, self.workers, limits=self.limits)
         found = torch.zeros(len(source), len(self.sets.classes) + 1, device=self.fabric.device)
         with eval_mode(classifier):
-            for indices, logits in feature_batches(classifier, source, self.transform, how, bad=[]):
+            for indices, logits in feature_batches(classifier, source, self.transform, self._how(), bad=[]):
                 found[indices.to(self.fabric.device)] = F.pad(logits, (0, 1), value=1)
         sum_over_processes(found)  # each row is non-zero in one process only
         found = found.cpu()
         rows = found[:, -1].nonzero()[:, 0]
-        check_unreadable(len(found) - len(rows), len(found), setting, self.settings.data.max_bad_share)
+        check_bad_share(len(found) - len(rows), len(found), what, self.settings.data.max_bad_share)
         return found[rows, :-1], rows
 
     def _counts(self) -> dict[str, int]:
@@ -357,7 +381,7 @@ class _Finetuning:
 
     def _notes(self) -> list[str]:
         """What a reader must know: images that are in both sets, classes of unequal size."""
-        notes = []
+        notes = list(self.sets.notes)
         known = {self.sets.train.locate(index) for index in range(len(self.sets.train))}
         shared = sum(self.sets.val.locate(index) in known for index in range(len(self.sets.val)))
         if shared:

@@ -19,6 +19,7 @@ from sslight.data.loading.crop_loader import CropLoader as CropLoader
 from sslight.data.loading.image_loader import check_readable as check_readable
 from sslight.data.loading.image_loader import image_batches as image_batches
 from sslight.data.loading.image_loader import readable_images as readable_images
+from sslight.data.loading.image_loader import unreadable_images as unreadable_images
 from sslight.data.loading.shared_batches import WorkerFailed as WorkerFailed
 from sslight.data.loading.view_loader import ViewLoader as ViewLoader
 from sslight.data.loading.view_loader import available_cores as available_cores
@@ -33,9 +34,11 @@ from sslight.data.packing.inspect import inspect_source as inspect_source
 from sslight.data.packing.pack import PackResult as PackResult
 from sslight.data.packing.pack import pack as pack
 from sslight.data.sources.bad_images import BadImage as BadImage
+from sslight.data.sources.bad_images import check_bad_share as check_bad_share
 from sslight.data.sources.bad_images import count_reasons as count_reasons
 from sslight.data.sources.bad_images import merge_bad_images as merge_bad_images
 from sslight.data.sources.bad_images import no_readable_image as no_readable_image
+from sslight.data.sources.bad_images import too_many_bad as too_many_bad
 from sslight.data.sources.bad_images import write_bad_images as write_bad_images
 from sslight.data.sources.build import build_image_source as build_image_source
 from sslight.data.sources.build import build_source as build_source
@@ -52,6 +55,7 @@ from sslight.data.sources.h5.source import H5Source as H5Source
 from sslight.data.sources.lists.labels import labeled_rows as labeled_rows
 from sslight.data.sources.lists.tag_table import is_tag_table as is_tag_table
 from sslight.data.sources.lists.tag_table import read_tags as read_tags
+from sslight.data.sources.names import is_utf8 as is_utf8
 from sslight.data.sources.names import printable as printable
 from sslight.data.sources.source import Source as Source
 from sslight.data.sources.source import evenly_spread as evenly_spread

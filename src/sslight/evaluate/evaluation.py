@@ -11,12 +11,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslight.config import EvaluateSettings
-from sslight.data import CropLoader, Source, data_fingerprint
+from sslight.data import CropLoader, Source, check_bad_share, data_fingerprint
 from sslight.evaluate.classifiers.metrics import Accuracy, accuracy_of_ranks, largest_confusions
 from sslight.evaluate.features.cache import cached_features
-from sslight.evaluate.features.extract import EvalTransform, Extraction
+from sslight.evaluate.features.extract import EvalTransform, Extraction, left_out
 from sslight.evaluate.model import EvaluatedModel
-from sslight.evaluate.sets import LabeledSets, check_unreadable
+from sslight.evaluate.sets import LabeledSets, left_out_notes
 from sslight.train import RunFolder, RunOptions, Task, train
 from sslight.train.record.progress import Progress
 from sslight.train.task import Loader
@@ -103,10 +103,12 @@ class Evaluation:
             cached = cached_features(
                 backbone, source, self.transform, self.how, folder=self.cache, progress=self.progress.advance
             )
-        check_unreadable(cached.num_unreadable, len(source), setting, self.settings.data.max_bad_share)
+        bad = left_out(source, cached.indices, self.how)
+        check_bad_share(cached.num_unreadable, len(source), setting, self.settings.data.max_bad_share, bad)
+        self.sets.notes.extend(left_out_notes(cached.num_unreadable, len(source), setting))
         where = "from the cache" if cached.from_cache else "computed"
-        left_out = f", {cached.num_unreadable} unreadable images left out" if cached.num_unreadable else ""
-        self.progress.say(f"features of {setting}: {len(cached.indices):,} images, {where}{left_out}")
+        without = f", {cached.num_unreadable} unreadable images left out" if cached.num_unreadable else ""
+        self.progress.say(f"features of {setting}: {len(cached.indices):,} images, {where}{without}")
         rows = cached.indices
         return Features(cached.features, torch.from_numpy(labels[rows]), torch.from_numpy(rows))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sslight.backbones import num_features, weights_fingerprint
 from sslight.config import DetectSettings, EvaluateSettings, FinetuneSettings
+from sslight.data import BadImage
 from sslight.evaluate.classifiers.metrics import Accuracy
 from sslight.evaluate.evaluation import Measurement
 from sslight.evaluate.model import EvaluatedModel, default_folder
@@ -91,6 +92,11 @@ def write_result(path: Path, measured: Measurement, *, notes: list[str], **more:
         confusions=measured.confusions,
     )
     return EvaluationResult(path, measured.protocol, accuracy, by_k, notes, content)
+
+
+def named_reasons(images: Iterable[BadImage]) -> list[dict[str, str]]:
+    """The unreadable images as a result lists them, plain data."""
+    return [{"name": image.name, "reason": image.reason} for image in images]
 
 
 def write_content(path: Path, *, protocol: str, **parts: Any) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from lightning_fabric import Fabric
 
 from sslight.backbones import save_backbone, slow_precision, weights_fingerprint
 from sslight.config import EvaluateSettings
-from sslight.data import ReadLimits, Source, check_readable, data_fingerprint, source_notice
+from sslight.data import ReadLimits, Source, check_readable, data_fingerprint, printable, source_notice
 from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.evaluate.features.cache import check_cache, default_cache
-from sslight.evaluate.features.extract import EvalTransform, Extraction
+from sslight.evaluate.features.extract import EvalTransform, Extraction, left_out
 from sslight.evaluate.model import choose_image_size, load_model
 from sslight.evaluate.protocols.knn import measure_knn
 from sslight.evaluate.protocols.linear import measure_linear_fast, measure_linear_trained
@@ -25,6 +25,7 @@ from sslight.evaluate.results import (
     FILE_NAME,
     EvaluationResult,
     checkpoint_facts,
+    named_reasons,
     remark_on,
     result_folder,
     write_ranks,
@@ -55,6 +56,8 @@ def run_evaluation(
     for setting, source in (("data.train", evaluation.sets.train), ("data.val", evaluation.sets.val)):
         evaluation.progress.say(f"{setting}: {source_notice(source)}")
     sets = evaluation.sets
+    for note in sets.notes:
+        evaluation.progress.say(note)
     identity = {
         "checkpoint": checkpoint_facts(settings, evaluation.model),
         "data": {
@@ -83,6 +86,7 @@ def run_evaluation(
                 **identity,
                 settings=settings.model_dump(mode="json", exclude={"knn", "linear", "semi"} - {settings.protocol}),
                 transform=asdict(evaluation.transform),
+                unreadable=named_reasons(left_out(sets.val, measured.rows.numpy(), evaluation.how)),
                 seconds=round(time.perf_counter() - started, 1),
                 peak_memory_mib=peak_memory(fabric.device),
             )
@@ -120,7 +124,9 @@ def _write_what_belongs_to_it(evaluation: Evaluation, measured: Measurement, fol
         save_backbone(measured.fine_tuned, folder / "backbone.safetensors", **info.to_build())
     if evaluation.settings.data.subset is not None:
         train = evaluation.sets.train
-        write_whole(folder / "train_subset.txt", "".join(f"{train.name(index)}\n" for index in range(len(train))))
+        write_whole(
+            folder / "train_subset.txt", "".join(f"{printable(train.name(index))}\n" for index in range(len(train)))
+        )
 
 
 def _classifier_facts(evaluation: Evaluation, measured: Measurement) -> dict[str, Any]:
@@ -165,13 +171,12 @@ def prepare(settings: EvaluateSettings, *, fabric: Fabric, workers: int, show_pr
         usual = model.info.image_size
         own = f"the images are small, so they are measured at {size} px, not at the network's {usual} (image_size)."
         sets.notes.append(own)
-        evaluation.progress.say(own)
     if settings.protocol == "semi":
         check_head(evaluation)
     else:
         check_cache(evaluation.cache)
-    for source in (sets.train, sets.val):
-        check_readable(source, limits=evaluation.how.limits)
+    for setting, source in (("data.train", sets.train), ("data.val", sets.val)):
+        check_readable(source, setting=setting, limits=evaluation.how.limits)
     model.backbone.to(fabric.device)
     if not settings.trains and (warning := slow_precision(settings.precision, fabric.device)) is not None:
         evaluation.progress.say(warning)

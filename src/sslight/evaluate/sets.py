@@ -77,13 +77,9 @@ def build_sets(settings: EvaluateSettings | FinetuneSettings) -> LabeledSets:
     )
 
 
-def check_unreadable(number: int, total: int, setting: str, max_share: float) -> None:
-    """Refuse a set of which more images are unreadable than data.max_bad_share allows."""
-    if number > max_share * total:
-        raise ValueError(
-            f"{number} of the {total} images of {setting} are unreadable, more than data.max_bad_share={max_share:g} "
-            f"allows: repair or remove them, or raise data.max_bad_share."
-        )
+def left_out_notes(number: int, total: int, what: str) -> list[str]:
+    """A sentence if some of the images of ``what`` are unreadable."""
+    return [f"{number:,} of the {total:,} images of {what} left out as unreadable."] if number else []
 
 
 def class_counts(labels: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.int64]:

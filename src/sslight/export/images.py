@@ -9,6 +9,7 @@ from sslight.data import (
     ReadLimits,
     Source,
     build_source,
+    check_bad_share,
     check_readable,
     evenly_spread,
     image_batches,
@@ -54,11 +55,7 @@ def read_images(task: Task, source: Source, setting: str, number: int) -> tuple[
     if sum(len(images) for images, _ in parts) < 2:
         alone = f"{setting} has a single image: give at least two, better some hundred."
         raise ValueError(no_readable_image(bad, setting=setting) if bad else alone)
-    if len(bad) > data.max_bad_share * len(chosen):
-        raise ValueError(
-            f"{len(bad)} of the {len(chosen)} images of {setting} are unreadable, more than "
-            f"data.max_bad_share={data.max_bad_share:g} allows: repair or remove them, or raise data.max_bad_share."
-        )
+    check_bad_share(len(bad), len(chosen), setting, data.max_bad_share, bad)
     labels = [labels for _, labels in parts if labels is not None]
     return torch.cat([images for images, _ in parts]), _positions(task, source)[torch.cat(labels)] if labels else None
 

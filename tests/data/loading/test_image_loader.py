@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from sslight.data import BadImage, FolderSource, SyntheticSource, check_readable, decode, image_batches, readable_images
+from sslight.data import (
+    BadImage,
+    FolderSource,
+    SyntheticSource,
+    check_readable,
+    decode,
+    image_batches,
+    readable_images,
+    unreadable_images,
+)
 from sslight.views import center_view
 from tests.data.pictures import write_class_folders
 
@@ -83,3 +92,18 @@ def test_a_set_without_a_readable_image_is_refused_after_a_few(tmp_path: Path) -
         (tmp_path / f"{number}.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match=r"no readable image among the 16 tried: .* check that DATA points"):
         next(readable_images(FolderSource(tmp_path, labeled=False), seed=0, bad=[], setting="DATA"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_all_chosen_images_are_decoded_and_the_unreadable_come_with_their_reasons(tmp_path: Path, workers: int) -> None:
+    write_class_folders(tmp_path, {"a": 90})
+    for number in (3, 70, 80):
+        (tmp_path / "a" / f"{number:03}.jpg").write_bytes(b"")
+    done: list[int] = []
+    source = FolderSource(tmp_path, labeled=False)
+    bad = unreadable_images(source, np.arange(75), workers=workers, progress=done.append)
+    assert [(image.index, image.name, image.reason) for image in bad] == [
+        (3, "a/003.jpg", "the file is empty (0 bytes)"),
+        (70, "a/070.jpg", "the file is empty (0 bytes)"),
+    ]
+    assert sum(done) == 75

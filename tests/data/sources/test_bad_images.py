@@ -1,6 +1,6 @@
 import pytest
 
-from sslight.data.sources.bad_images import BadImage, BadImageLog
+from sslight.data.sources.bad_images import BadImage, BadImageLog, check_bad_share, too_many_bad
 
 
 def bad(*indices: int) -> list[BadImage]:
@@ -53,3 +53,18 @@ def test_a_log_goes_on_from_a_checkpoint() -> None:
     assert again.images == log.images
     with pytest.raises(ValueError, match="11 of 1000"):
         again.add(1, bad(10))
+
+
+def test_a_whole_set_is_judged_by_the_same_rule_and_one_without_a_readable_image_always_refused() -> None:
+    accepted = [(3, 64, 0.01), (3, 4, 0.01), (10, 1000, 0.01), (0, 5, 0.0), (4, 8, 0.5)]
+    refused = [(4, 64, 0.01), (11, 1000, 0.01), (1, 1000, 0.0), (5, 8, 0.5)]
+    assert not any(too_many_bad(*numbers) for numbers in accepted)
+    assert all(too_many_bad(*numbers) for numbers in refused)
+    for number, total, share in accepted:
+        check_bad_share(number, total, "data.val", share)
+    with pytest.raises(
+        ValueError, match=r"^4 of the 64 images of data\.val are unreadable, .*allows \(/set/0\.jpg \(damaged"
+    ):
+        check_bad_share(4, 64, "data.val", 0.01, bad(*range(4)))
+    with pytest.raises(ValueError, match=r"^none of the 2 images of data\.val can be read: repair or replace them\.$"):
+        check_bad_share(2, 2, "data.val", 1.0)

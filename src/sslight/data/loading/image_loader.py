@@ -1,6 +1,6 @@
 """Whole images, one view each: for feature extraction, and to see that a set can be read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -15,7 +15,7 @@ from sslight.data.sources.bad_images import BadImage, bad_image, describe, no_re
 from sslight.data.sources.source import Source, evenly_spread
 from sslight.views import center_view
 
-_TRIED = 16
+_TRIED, _DECODED_AT_ONCE = 16, 64
 
 
 def image_batches(
@@ -70,6 +70,31 @@ def check_readable(source: Source, *, setting: str = "data.train", limits: ReadL
                 return
             bad += tried.bad
     raise ValueError(no_readable_image(bad, setting=setting))
+
+
+def unreadable_images(
+    source: Source,
+    indices: Indices,
+    *,
+    workers: int,
+    limits: ReadLimits = DEFAULT_LIMITS,
+    progress: Callable[[int], None] = lambda images: None,
+) -> list[BadImage]:
+    """Decode the images at ``indices``; those that cannot be used, with the reasons.
+
+    ``progress`` is called with the number of images done since its last call. Raises WorkerFailed as
+    :func:`check_readable` does.
+    """
+    bad: list[BadImage] = []
+    parts = (indices[start : start + _DECODED_AT_ONCE] for start in range(0, len(indices), _DECODED_AT_ONCE))
+    pool = rows.image_pool(
+        source, [], lambda *_: None, batch_size=_DECODED_AT_ONCE, workers=max(1, workers), limits=limits
+    )
+    with closing(pool):
+        for decoded in pool.batches(0, parts):
+            bad += decoded.bad
+            progress(len(decoded.rows))
+    return bad
 
 
 def readable_images(

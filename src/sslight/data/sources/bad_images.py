@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from sslight.data.sources.names import printable
 from sslight.data.sources.source import Source
 from sslight.files import whole_file
 
-HANDFUL = 3  # So many unreadable images are never too many, unless none is accepted
+_HANDFUL = 3  # So many unreadable images are never too many, unless none is accepted
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class BadImageLog:
         accepted = self._max_share * seen
         if seen < self._num_images:
             accepted += 3 * accepted**0.5
-        if len(self._found) > (max(HANDFUL, accepted) if self._max_share else 0):
+        if _too_many(len(self._found), accepted, self._max_share):
             raise ValueError(
                 f"{len(self._found)} of {seen} images seen are unreadable, more than "
                 f"{self._setting}={self._max_share:g} allows: {describe(self.images)}; repair or remove them, "
@@ -90,6 +90,27 @@ def merge_bad_images(states: Iterable[dict[str, Any]]) -> list[BadImage]:
     return log.images
 
 
+def too_many_bad(number: int, total: int, max_share: float) -> bool:
+    """Whether so many unreadable ones of all images of a set are not accepted: the rule of :class:`BadImageLog`."""
+    return _too_many(number, max_share * total, max_share)
+
+
+def _too_many(number: int, accepted: float, max_share: float) -> bool:
+    return number > (max(_HANDFUL, accepted) if max_share else 0)
+
+
+def check_bad_share(number: int, total: int, what: str, max_share: float, bad: Sequence[BadImage] = ()) -> None:
+    """Raise ValueError, naming some of ``bad``, if too many of the ``total`` images of ``what`` are bad, or all."""
+    named = f" ({describe(bad)})" if bad else ""
+    if number == total:
+        raise ValueError(f"none of the {total} images of {what} can be read{named}: repair or replace them.")
+    if too_many_bad(number, total, max_share):
+        raise ValueError(
+            f"{number} of the {total} images of {what} are unreadable, more than data.max_bad_share={max_share:g} "
+            f"allows{named}: repair or remove them, or raise data.max_bad_share."
+        )
+
+
 def write_bad_images(path: Path, images: Iterable[BadImage]) -> None:
     """Write a CSV file with index, name, reason and how often each was met."""
     with whole_file(path, "w") as file:
@@ -104,7 +125,7 @@ def count_reasons(path: Path) -> dict[str, int]:
         return dict(Counter(row["reason"] for row in csv.DictReader(file)).most_common())
 
 
-def describe(images: list[BadImage]) -> str:
+def describe(images: Sequence[BadImage]) -> str:
     """The first three, with reasons."""
     listed = "; ".join(f"{image.location} ({image.reason})" for image in images[:3])
     return listed if len(images) <= 3 else f"{listed}; and {len(images) - 3} more"

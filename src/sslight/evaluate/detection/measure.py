@@ -20,6 +20,7 @@ from sslight.data import (
     encode_mask,
     evenly_spread,
     measured_images,
+    too_many_bad,
 )
 from sslight.data.sources.bad_images import describe
 from sslight.evaluate.detection.average_precision import (
@@ -67,7 +68,7 @@ def measure_detection(
         own = _predict(task, device, workers, bad, progress)
     predictions = [each for part in gathered(own) for each in part]
     num_unreadable = sum(gathered(len(bad)))
-    if num_unreadable > settings.max_bad_share * len(images):
+    if too_many_bad(num_unreadable, len(images), settings.max_bad_share):
         raise ValueError(
             f"{num_unreadable} of the {len(images)} images of val_split={images.split} are unreadable, more than "
             f"max_bad_share={settings.max_bad_share:g} allows{f': {describe(bad)}' if bad else ''}; repair them, or "

@@ -4,12 +4,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from sslight.backbones import eval_mode, num_features
-from sslight.data import DEFAULT_LIMITS, BadImage, ReadLimits, Source, image_batches, no_readable_image
-from sslight.train.machine.distributed import own_share, sum_over_processes
+from sslight.data import (
+    DEFAULT_LIMITS,
+    BadImage,
+    ReadLimits,
+    Source,
+    check_bad_share,
+    image_batches,
+    no_readable_image,
+    unreadable_images,
+)
+from sslight.train.machine.distributed import gathered, own_share, sum_over_processes
+from sslight.train.record.progress import Progress
 from sslight.views import normalize
 
 
@@ -32,6 +43,26 @@ class Extraction:
     workers: int = 0
     precision: str = "32"
     limits: ReadLimits = DEFAULT_LIMITS
+
+
+def check_images(source: Source, what: str, how: Extraction, max_share: float, progress: Progress) -> int:
+    """Decode every image of a set before long work that needs it; how many cannot be read.
+
+    All processes share the images. Raises ValueError if there are too many (``max_share``), or all, of ``what``.
+    """
+    with progress:
+        share = own_share(np.arange(len(source)))
+        progress.stage(f"reading {what}", len(share), unit="image")
+        own = unreadable_images(source, share, workers=how.workers, limits=how.limits, progress=progress.advance)
+    bad = [image for part in gathered(own) for image in part]
+    check_bad_share(len(bad), len(source), what, max_share, bad)
+    return len(bad)
+
+
+def left_out(source: Source, rows: npt.NDArray[np.int64], how: Extraction) -> list[BadImage]:
+    """The images that are not at ``rows [M]``, each with the reason why it cannot be read."""
+    missing = np.setdiff1d(np.arange(len(source)), rows)
+    return unreadable_images(source, missing, workers=how.workers, limits=how.limits) if len(missing) else []
 
 
 @torch.no_grad()

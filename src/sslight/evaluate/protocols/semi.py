@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslight.backbones import eval_mode
-from sslight.data import BadImage
+from sslight.data import BadImage, check_bad_share
 from sslight.evaluate.classifiers.metrics import label_answers
 from sslight.evaluate.evaluation import Evaluation, Measurement
-from sslight.evaluate.features.extract import feature_batches
+from sslight.evaluate.features.extract import check_images, feature_batches
 from sslight.evaluate.model import is_timm
-from sslight.evaluate.sets import check_unreadable
+from sslight.evaluate.sets import left_out_notes
 from sslight.finetuning.classifier import Classifier, carries_over
 from sslight.finetuning.task import (
     build_fine_tuning_task,
@@ -73,14 +73,18 @@ def measure_semi(evaluation: Evaluation) -> Measurement | None:
     epochs = settings.epochs or published_epochs(sets.train_share)
     batch_size = settings.batch_size or default_batch_size(len(sets.train), epochs)
     batch_size = max(2 * processes, batch_size)  # batch norm needs two images in each process
-    notes = []
+    max_share = evaluation.settings.data.max_bad_share
+    unreadable = check_images(sets.val, "data.val", evaluation.how, max_share, evaluation.progress)
+    notes = left_out_notes(unreadable, len(sets.val), "data.val")
+    for note in notes:
+        evaluation.progress.say(note)
     if (steps := epochs * max(1, len(sets.train) // batch_size)) < _FEW_STEPS:
         notes.append(
             f"only {steps} step(s) of {batch_size} images: too few to finish fine-tuning, so the "
             "accuracy says more about the schedule than about the weights; set a smaller "
             "semi.batch_size or more semi.epochs."
         )
-        evaluation.progress.say(notes[0])
+        evaluation.progress.say(notes[-1])
     _fine_tune(evaluation, classifier, epochs, batch_size)
     answers, rows = _answers(evaluation, classifier)
     if rank_and_size()[0] > 0:
@@ -152,5 +156,5 @@ def _answers(evaluation: Evaluation, classifier: Classifier) -> tuple[Tensor, Te
     sum_over_processes(found)  # each row is non-zero in one process only
     found = found.cpu()
     kept = found[:, 3].nonzero()[:, 0]
-    check_unreadable(len(found) - len(kept), len(found), "data.val", evaluation.settings.data.max_bad_share)
+    check_bad_share(len(found) - len(kept), len(found), "data.val", evaluation.settings.data.max_bad_share)
     return found[kept, :3], kept
