@@ -20,7 +20,7 @@ from sslight.config import FinetuneSettings, build
 from sslight.data import CropLoader, FolderSource
 from sslight.evaluate.compare import compare_files
 from sslight.evaluate.features.extract import feature_batches
-from sslight.evaluate.sets import LabeledSets, class_notes
+from sslight.evaluate.sets import LabeledSets, build_sets, class_notes
 from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import open_classifier
 from sslight.finetuning.selection import SelectedClassifier
@@ -186,6 +186,34 @@ def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(
         compare_files([[result.output]])
 
 
+def test_lists_of_labels_are_trained_and_unreadable_images_are_left_out_of_what_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_stripes(tmp_path / "train", each=12, seed=0)
+    draw_stripes(tmp_path / "val", each=6, seed=1)
+    rows = {str(path): f"{path.parent.name};striped" for path in sorted(tmp_path.rglob("*.png"))}
+    labels = table(tmp_path, rows, "file,kinds")
+    data = {"train": tmp_path / "train", "val": tmp_path / "val", "labels": labels, "val_labels": labels}
+    (tmp_path / "val" / "lying" / "002.png").write_bytes(b"")
+    settings = build(FinetuneSettings, {"data": data | {"multi_label": True}, "holdout": 0.25}, model="x")
+    _, held_out = api._split(build_sets(settings), settings)
+    held = FolderSource(tmp_path / "train", labeled=False).locate(int(held_out[0]))
+    Path(held).write_bytes(b"")
+    result = fine_tuned(tmp_path, data=data | {"multi_label": True}, epochs=1, holdout=0.25)
+    notes = [
+        "1 of the 6 images of the held-out part of data.train left out as unreadable.",
+        "1 of the 12 images of data.val left out as unreadable.",
+    ]
+    assert result.content["notes"] == notes
+    said = " ".join(capsys.readouterr().err.split())
+    assert all(f"; {note.removesuffix('.')}" in said for note in notes)
+    assert result.content["accuracy"]["num_images"] == 11
+    assert result.content["details"]["unreadable_val"] == 1
+    assert [image["name"] for image in result.content["unreadable"]] == ["lying/002.png"]
+    assert open_classifier(result.classifier).classes == ("lying", "standing", "striped")
+    assert open_classifier(result.classifier).multi_label
+
+
 def test_a_stopped_run_of_several_labels_does_not_go_on_with_others(tmp_path: Path) -> None:
     draw_stripes(tmp_path / "train", each=8, seed=0)
     draw_stripes(tmp_path / "val", each=4, seed=1)
@@ -257,7 +285,11 @@ def test_the_page_of_a_run_shows_its_classes_and_its_worst_images(result: Finetu
         ),
         (
             {"data": {"train": "{tmp}/train", "val": "{tmp}/val", "labels": "{tmp}/tags.csv"}},
-            "data.val_labels is not set: data.labels has several columns",
+            "data.val_labels is not set: data.labels gives several labels an image, and data.val needs a table too",
+        ),
+        (
+            {"data": {"train": "{tmp}/train", "val": "{tmp}/bad"}, "holdout": 0, "batch_size": 4},
+            "4 of the 8 images of data.val are unreadable, more than data.max_bad_share=0.01 allows ({tmp}/bad/a/000",
         ),
         ({"holdout": 0.01}, "holdout=0.01 of the 8 images of data.train is no image: raise it, or set holdout=0"),
         (
@@ -274,12 +306,14 @@ def test_a_wrong_input_is_refused_and_nothing_is_written(
     for name, classes in (("train", ("a", "b")), ("val", ("a", "b")), ("other", ("a", "c")), ("one", ("a",))):
         image_folder(name, classes=classes, each=4)
     image_folder("flat", each=4)
+    for file in image_folder("bad", classes=("a", "b"), each=4).glob("a/*"):
+        file.write_bytes(b"")
     table(tmp_path, {"a/000.jpg": "x"}, "name,label", "few.csv")
     table(tmp_path, {"a/000.jpg": "0,1"}, "name,x,y", "tags.csv")
     data = {"train": "{tmp}/train", "val": "{tmp}/val"}
     settings = {"data": data, "output": "{tmp}/run", **TINY, **changes}
     settings = json.loads(json.dumps(settings).replace("{tmp}", str(tmp_path)))
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match=re.escape(sentence)):
+    with pytest.raises(ValueError, match=re.escape(sentence.replace("{tmp}", str(tmp_path)))):
         sslight.finetune("timm:test_resnet", settings)
     assert sorted(tmp_path.rglob("*")) == before

@@ -66,3 +66,25 @@ def test_classes_that_are_only_partly_the_same_are_an_error(
     more = image_folder("with a bird", classes=("cat", "bird"), each=4)
     with pytest.raises(ValueError, match="1 of 2 classes are not among the 2 training classes"):
         run_pretraining(tiny(data__train=sets["labelled"], data__val=str(more)))
+
+
+def test_what_is_wrong_with_the_labeled_images_is_said_before_the_first_step(
+    sets: dict[str, str], image_folder: Folder, tmp_path: Path, tiny: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("".join(f"{n:03}.jpg,{'ab'[n % 2]}\n" for n in range(17)), encoding="utf-8")
+    tables = {"data__labels": str(table), "data__val_labels": str(table)}
+    run_pretraining(tiny(data__train=sets["flat"], data__val=f"{sets['flat']}/", **tables, steps=1))
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.endswith(
+        f"; 1 of 17 labeled names in {table} has no image in data.train and data.val (first: 016.jpg; a name there is "
+        "000.jpg); 16 images of data.val are also in data.train, so the accuracy is too high"
+    )
+    run_pretraining(tiny(data__train=sets["flat"], data__val=sets["labelled"], steps=1, output=tmp_path / "other"))
+    assert "also in" not in capsys.readouterr().err
+    for file in image_folder("bad", classes=("cat", "dog"), each=2).rglob("*.jpg"):
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no readable image among the 4 tried: .*; check that data\.val points to"):
+        run_pretraining(tiny(data__train=sets["labelled"], data__val=str(tmp_path / "bad"), output=tmp_path / "third"))
+    with pytest.raises(ValueError, match=r"^data\.multi_label=True would have no effect: only sslight finetune takes"):
+        tiny(data__train=sets["flat"], data__labels=str(table), data__multi_label=True)

@@ -1,7 +1,9 @@
 """From unlabelled images to a table that waits for labels, and on to a classifier."""
 
 import csv
+import os
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ def test_of_two_near_duplicates_one_is_chosen_and_the_page_shows_the_other(
 
 
 def test_a_filled_table_trains_a_classifier_and_keeps_a_second_round_from_the_same_images(
-    backbone: Path, pool: Path, tmp_path: Path
+    backbone: Path, pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "to_label.csv"
     first = sslight.select(pool, backbone, num=24, output=table, near_duplicate=1.0)
@@ -106,6 +108,28 @@ def test_a_filled_table_trains_a_classifier_and_keeps_a_second_round_from_the_sa
     both = sslight.select(pool, backbone, num=30, near_duplicate=1.0)
     assert first.names[:20] == both.names[:20]
     assert second.names == both.names[20:]
+    table.write_text(table.read_text(encoding="utf-8").replace("lying/", "Lying/"), encoding="utf-8")
+    capsys.readouterr()
+    third = sslight.select(pool, backbone, num=10, labeled=table, near_duplicate=1.0, output=tmp_path / "third.csv")
+    lost = [row["name"].replace("lying/", "Lying/") for row in rows[:20] if row["label"] == "lying"]
+    assert list(third.unmatched) == lost
+    said = f"labeled={table}: {len(lost)} of 20 names have no image (first: {lost[0]}; a name there is lying/000.png)"
+    assert said in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_utf8_comes_back_from_the_table(backbone: Path, pool: Path, tmp_path: Path) -> None:
+    images = Path(shutil.copytree(pool / "lying", tmp_path / "images"))
+    (first,) = sslight.select(images, backbone, num=1, near_duplicate=1.0).names
+    odd = os.fsdecode(b"caf\xe9.png")
+    (images / first).rename(images / odd)
+    table = tmp_path / "t.csv"
+    assert odd in sslight.select(images, backbone, num=5, output=table, near_duplicate=1.0).names
+    assert r"caf\xe9.png" in {row["name"] for row in rows_of(table)}
+    assert r"caf\xe9.png" in table.with_suffix(".html").read_text(encoding="utf-8")
+    table.write_text(table.read_text(encoding="utf-8").replace(",,", ",x,"), encoding="utf-8")
+    again = sslight.select(images, backbone, num=14, labeled=table, near_duplicate=1.0)
+    assert again.unmatched == ()
+    assert odd not in again.names
 
 
 def test_an_interrupted_choice_computes_no_feature_twice(

@@ -20,21 +20,18 @@ from torch import Tensor, nn
 from sslight.api.evaluate import evaluation_workers
 from sslight.backbones import BackboneInfo, adopt_cpu_layers, build_backbone, eval_mode, patch_side, save_backbone
 from sslight.backbones.vit import MultiSizeVisionTransformer
-from sslight.config import LABELED, FinetuneSettings, build
+from sslight.config import FinetuneSettings, build
 from sslight.data import (
     CropLoader,
     DataFingerprint,
     ReadLimits,
     Source,
     SubsetSource,
-    build_source,
     check_bad_share,
     check_readable,
     data_fingerprint,
-    is_tag_table,
     passed_over,
     passed_over_in_words,
-    read_tags,
     select_subset,
 )
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_answers, largest_confusions
@@ -51,7 +48,7 @@ from sslight.evaluate.results import (
     write_result,
 )
 from sslight.evaluate.run import described
-from sslight.evaluate.sets import LabeledSets, build_sets, class_counts, class_notes, left_out_notes
+from sslight.evaluate.sets import LabeledSets, build_sets, class_counts, left_out_notes
 from sslight.export.network import native_at
 from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, classifier_notes, save_classifier
@@ -110,7 +107,7 @@ def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
     fabric.launch()
     with failing_together():
         run.check(settings)
-        sets = _labeled_sets(settings)
+        sets = build_sets(settings)
         model = load_model(settings.model, network=settings.network, seed=settings.seed)
         finetuning = _prepare(settings, sets, model, fabric, evaluation_workers(settings, placement))
     finetuning.check_images()
@@ -119,34 +116,6 @@ def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
             run.create(settings)
     module, details = finetuning.train(run)
     return finetuning.finish(run, module.best, details)
-
-
-def _labeled_sets(settings: FinetuneSettings) -> LabeledSets:
-    """The sets, also of tables with a column for each label: then labels are ``[N, C]`` of 0 and 1."""
-    data = settings.data
-    if (
-        not (data.train and data.val and data.labels)
-        or data.labels_column
-        or not is_tag_table(data.labels, "data.labels")
-    ):
-        return build_sets(settings)
-    if data.val_labels is None:
-        raise ValueError("data.val_labels is not set: data.labels has several columns, and data.val needs them too.")
-    if data.subset == LABELED:
-        raise ValueError(
-            f"data.subset={LABELED} is for one label an image: leave images without labels out of data.train."
-        )
-    build = partial(build_source, labeled=False, tar_image=data.tar_image)
-    train, val = build(data.train), build(data.val, setting="data.val")
-    classes, tags = read_tags(train, data.labels, "data.labels")
-    val_classes, val_tags = read_tags(val, data.val_labels, "data.val_labels")
-    if missing := sorted(set(classes) ^ set(val_classes)):
-        raise ValueError(f"data.labels and data.val_labels differ in the columns {', '.join(missing)}: use the same.")
-    if data.subset is not None:
-        chosen = select_subset(train, data.subset, data.subset_seed)
-        train, tags = SubsetSource(train, chosen), tags[chosen]
-    val_tags = val_tags[:, [val_classes.index(name) for name in classes]]
-    return LabeledSets(classes, train, tags, val, val_tags, 1.0, notes=class_notes(classes, tags, val_tags))
 
 
 def _prepare(
@@ -380,12 +349,8 @@ class _Finetuning:
         return dict(zip(classes, class_counts(self.sets.train_labels, len(classes)).tolist(), strict=True))
 
     def _notes(self) -> list[str]:
-        """What a reader must know: images that are in both sets, classes of unequal size."""
+        """What a reader must know of the sets, classes of unequal size too."""
         notes = list(self.sets.notes)
-        known = {self.sets.train.locate(index) for index in range(len(self.sets.train))}
-        shared = sum(self.sets.val.locate(index) in known for index in range(len(self.sets.val)))
-        if shared:
-            notes.append(f"{shared:,} images of data.val are also in data.train, so the accuracy is too high.")
         counts = {name: number for name, number in self._counts().items() if number}
         (few, least), (many, most) = (pick(counts.items(), key=lambda item: item[1]) for pick in (min, max))
         if most > _IMBALANCED * least:

@@ -37,6 +37,7 @@ from sslight.data import (
 )
 from sslight.evaluate.features.extract import EvalTransform
 from sslight.evaluate.online import LabeledProbe, extraction
+from sslight.evaluate.sets import shared_notes, unmatched_notes
 from sslight.methods import Method, build_method
 from sslight.pretraining.memory import check_memory, free_for_each, lightened
 from sslight.pretraining.online_probe import MethodWithProbe, training_and_labeled
@@ -195,10 +196,10 @@ def _pretrain_together(
             pin_memory=fabric.device.type == "cuda",
         )
         check_traced(settings.profile, run_length(settings, loader.steps_per_epoch).total_steps)
-        check_readable(source, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
-        data = {"data.train": data_fingerprint(source)}
-        if probe is not None:
-            data = {name: data_fingerprint(part) for name, part in probe.sets.items()} | data
+        sets = {**({} if probe is None else probe.sets), "data.train": source}
+        for name, part in sets.items():
+            check_readable(part, setting=name, limits=ReadLimits(settings.data.max_pixels, settings.data.read_timeout))
+        data = {name: data_fingerprint(part) for name, part in sets.items()}
     with failing_together():
         check_agreement(settings, data["data.train"], run)
         if fabric.is_global_zero:
@@ -237,6 +238,7 @@ def _pretrain_together(
                 local_world_size=placement.processes_per_node,
             )
             words = [options.placement, source_notice(source), *([] if probe is None else [f"kNN: {probe.protocol}"])]
+            words += [note.removesuffix(".") for note in _notes(settings, sets, probe)]
             options = replace(options, placement="; ".join(words), data=data, callbacks=callbacks, finish=finish)
             options = replace(options, again="resume=true (and no hours)" if planned else options.again)
             result = train(task, fabric=fabric, loader=loader, run=run, options=options)
@@ -264,6 +266,17 @@ def report_pages(run: Path, images: int = 400) -> list[Path]:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"warning: no report: {error}", file=sys.stderr)
         return []
+
+
+def _notes(settings: PretrainSettings, sets: dict[str, Source], probe: LabeledProbe | None) -> list[str]:
+    """What a reader of the accuracies must know of the labeled images."""
+    data = settings.data
+    notes = unmatched_notes(
+        (name, data.val_labels if name == "data.val" else data.labels, part) for name, part in sets.items()
+    )
+    if probe is not None and probe.queries is not None and data.order == "global":
+        notes += shared_notes(probe.bank, probe.queries, probe.bank_name)
+    return notes
 
 
 def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, LabeledProbe | None]:

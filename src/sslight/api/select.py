@@ -15,6 +15,7 @@ from sslight.files import check_new, whole_file, write_whole
 from sslight.finetuning.choice import Choice, choose_images
 from sslight.report.choice import ShownChoice, choice_page
 from sslight.train.machine.devices import own_share
+from sslight.train.record.progress import Progress
 
 _SHOWN, _SHOWN_DUPLICATES, _THUMBNAIL = 300, 3, 112  # images, of each, px
 
@@ -34,6 +35,7 @@ class Selection:
         num_images: How many readable images there are.
         unreadable: The images that are left out, with the reason for each.
         page: The page that shows the choice, if a file was to be written.
+        unmatched: The names with a label in ``labeled`` that no image has.
     """
 
     names: tuple[str, ...]
@@ -44,6 +46,7 @@ class Selection:
     num_images: int
     unreadable: tuple[BadImage, ...]
     page: Path | None = None
+    unmatched: tuple[str, ...] = ()
 
 
 def select(
@@ -91,7 +94,12 @@ def select(
     source = images_at(images, tar_image)
     if not 1 <= num < len(source):
         raise ValueError(f"num={num} cannot be chosen from {len(source):,} images: choose 1 to {len(source) - 1:,}.")
-    known = np.zeros(0, np.int64) if labeled is None else labeled_rows(source, str(labeled), "labeled")
+    known, unmatched = (np.zeros(0, np.int64), []) if labeled is None else labeled_rows(source, str(labeled), "labeled")
+    if unmatched:
+        Progress(shown=output is not None).say(
+            f"labeled={labeled}: {len(unmatched):,} of {len(unmatched) + len(known):,} names have no image (first: "
+            f"{printable(unmatched[0])}; a name there is {printable(source.name(0))})"
+        )
     opened = open_file(checkpoint, network=network, image_size=image_size, devices=devices)
     through = FilePass(opened, source, (0,), batch_size, workers)
     with through.kept(output):
@@ -115,6 +123,7 @@ def select(
         len(passed.names),
         passed.unreadable,
         page,
+        tuple(unmatched),
     )
 
 
@@ -131,7 +140,7 @@ def _shown(choice: Choice, passed: Passed, source: Source, num: int, num_labeled
     wanted = np.unique(np.concatenate([rows, *groups]))
     pictures = _thumbnails(source, passed.rows[wanted])
     return ShownChoice(
-        names=passed.names,
+        names=list(map(printable, passed.names)),
         rows=rows.tolist(),
         represents=choice.represents.tolist(),
         duplicates=[rows.tolist() for rows in choice.duplicates],

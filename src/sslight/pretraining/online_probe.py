@@ -58,7 +58,13 @@ def training_and_labeled(settings: PretrainSettings) -> tuple[Source, Source | N
     The last are None where the second are classified among each other. Both are None if kNN is not measured.
     """
     data, probe = settings.data, settings.probe
-    build = partial(build_source, labeled=True, labels_column=data.labels_column, tar_image=data.tar_image)
+    build = partial(
+        build_source,
+        labeled=True,
+        labels_column=data.labels_column,
+        multi_label=data.multi_label,
+        tar_image=data.tar_image,
+    )
     if not settings.measures_knn:
         return build_training_source(data, labeled=probe.linear), None, None
     queries = build(data.val, setting="data.val", labels=data.val_labels) if data.val else None

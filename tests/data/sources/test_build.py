@@ -53,8 +53,10 @@ def test_wrong_paths_are_named_with_their_setting_and_a_remedy(tmp_path: Path) -
     with pytest.raises(ValueError, match=r"data.train is empty: set it to a folder"):
         build_source([], labeled=False)
     folder = str(write_class_folders(tmp_path / "images", {"a": 1, "b": 1}))
-    with pytest.raises(ValueError, match=r"the same path is given twice: \S+images; name each path once"):
-        build_source([folder, folder], labeled=False)
+    (tmp_path / "link").symlink_to(folder)
+    for again in (folder, f"{folder}/", f"{tmp_path}/./images", str(tmp_path / "link")):
+        with pytest.raises(ValueError, match=rf"the same path is given twice: {again}; name each path once"):
+            build_source([folder, again], labeled=False)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.95])

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,19 @@ def test_names_that_begin_with_a_number_sign_are_found_and_remarks_are_not_misse
         listed(tmp_path, source, "#1/002.jpg\nb/000.jpg\n")
 
 
+def test_names_that_are_no_utf8_are_found_as_they_are_and_as_messages_write_them(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "images", {"n01": 3})
+    (root / "n01" / "000.jpg").rename(root / os.fsdecode(b"n01/caf\xe9.jpg"))
+    source = FolderSource(root, labeled=False)
+    assert source.name(2) == os.fsdecode(b"n01/caf\xe9.jpg")
+    for entry in (b"n01/caf\xe9.jpg", rb"n01/caf\xe9.jpg"):
+        (tmp_path / "list.txt").write_bytes(entry + b"\nn01/001.jpg\n")
+        assert select_subset(source, str(tmp_path / "list.txt"), 0).tolist() == [0, 2]
+    (tmp_path / "list.txt").write_bytes(b"n01/th\xe9.jpg\n")
+    with pytest.raises(ValueError, match=r"first: n01/th\\xe9\.jpg\); the list is not UTF-8 text: save it as UTF-8; a"):
+        select_subset(source, str(tmp_path / "list.txt"), 0)
+
+
 def test_wrong_entries_are_counted_and_the_first_are_shown(tmp_path: Path, source: Source) -> None:
     with pytest.raises(ValueError, match=r"list.txt: 4 lines name no image of the set \(first: 5, x.jpg, -1\)"):
         listed(tmp_path, source, "5\nx.jpg\n-1\n0\ny.jpg\n")
@@ -140,7 +154,7 @@ def test_the_share_of_an_unlabelled_source_is_drawn_from_all_images() -> None:
 
 
 def test_what_is_no_list_is_refused_in_a_short_sentence(tmp_path: Path, source: Source) -> None:
-    with pytest.raises(ValueError, match=r"list\.txt is not a text file; give a list file"):
+    with pytest.raises(ValueError, match=r"list\.txt is not a text file in UTF-8 or UTF-16; give a list file"):
         listed(tmp_path, source, 'weights\0\n{"a": 1}\n')
     with pytest.raises(ValueError, match=r"first: x{77}\.\.\.\)"):
         listed(tmp_path, source, "x" * 10_000)

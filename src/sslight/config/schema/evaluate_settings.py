@@ -35,6 +35,7 @@ class EvaluateDataSettings(fields.Section):
     labels: fields.LabelTable = None
     val_labels: fields.LabelTable = None
     labels_column: fields.LabelsColumn = None
+    multi_label: fields.MultiLabel = None
     subset_seed: fields.SubsetSeed = 0
     tar_image: fields.TarImage = None
     max_bad_share: fields.MaxBadShare = 0.01
@@ -204,7 +205,12 @@ class EvaluateSettings(fields.Section):
             ("cache", self.protocol == "semi", "semi keeps no features"),
             (of_training, not self.trains, "nothing is trained in steps"),
             ("network", fields.is_new_network(self.model), "a timm model is one network"),
-            ("data.labels_column", not (self.data.labels or self.data.val_labels), "no table of labels is given"),
+            (
+                "data.labels_column data.multi_label",
+                not (self.data.labels or self.data.val_labels),
+                "no table of labels is given",
+            ),
+            ("data.multi_label", self.data.multi_label is True, "only sslight finetune takes several labels an image"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
         ]
 

@@ -130,6 +130,11 @@ LabelTable = Annotated[TextPath | None, Field(description="""Table with the clas
 LabelsColumn = Annotated[str | None, Field(description="""Heading of the label column, in tables with more than two
     columns; null: the second of two. Unit: name. Try: null, or the heading in the table's first line.""")]
 
+MultiLabel = Annotated[bool | None, Field(description="""Whether the label column holds lists of labels, such as cat;wet
+    (separated by semicolons, bars or commas, or written as in JSON), for sslight finetune alone. false: each is the
+    name of one class. null: one class, unless all columns after the names hold 0 and 1; what looks like a list is an
+    error. Unit: true or false. Try: null.""")]
+
 TarImage = Annotated[str | None, Field(description="""Which image to read in tar shards if a sample holds several:
     its suffix, or ``all``. null takes ``KEY.jpg`` rather than ``KEY.seg.png`` (the suffix with the fewest dots,
     then jpg before png and others). Unit: suffix. Try: null; seg.png for the masks.""")]

@@ -96,7 +96,7 @@ class FinetuneSettings(fields.Section):
         return [
             ("network", fields.is_new_network(self.model), "a timm model is one network"),
             ("network", self.init == "random", "init=random takes no weights"),
-            ("data.labels_column", not tables, "no table of labels is given"),
+            ("data.labels_column data.multi_label", not tables, "no table of labels is given"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
         ]
 

@@ -30,6 +30,7 @@ class DataSettings(fields.Section):
     labels: fields.LabelTable = None
     val_labels: fields.LabelTable = None
     labels_column: fields.LabelsColumn = None
+    multi_label: fields.MultiLabel = None
     subset_seed: fields.SubsetSeed = 0
     tar_image: fields.TarImage = None
     max_bad_share: fields.MaxBadShare = 0.01
@@ -293,7 +294,12 @@ class PretrainSettings(fields.Section):
             ("data.window data.cache_gb", self.data.order == "global", "data.order=global"),
             ("data.subset_seed", not isinstance(self.data.subset, float), "data.subset is not a share such as 0.1"),
             ("data.val_labels", not self.data.val, "there is no data.val"),
-            ("data.labels_column", not (self.data.labels or self.data.val_labels), "no table of labels is given"),
+            (
+                "data.labels_column data.multi_label",
+                not (self.data.labels or self.data.val_labels),
+                "no table of labels is given",
+            ),
+            ("data.multi_label", self.data.multi_label is True, "only sslight finetune takes several labels an image"),
             (of_knn, no_knn, "no kNN accuracy is measured without data.val, probe.train or probe.knn=true"),
             ("data.val probe.train", probe.knn is False, "probe.knn=false"),
             ("dino.warmup_teacher_temp", not self.dino.warmup_teacher_temp_epochs, "dino.warmup_teacher_temp_epochs=0"),

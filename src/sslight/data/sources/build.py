@@ -1,5 +1,6 @@
 """From paths to a source of images."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,14 +43,15 @@ def build_source(
     tar_image: str | None = None,
     in_order: bool = False,
     only_labeled: bool | None = None,
+    multi_label: bool | None = None,
     blocks: Blocks | None = None,
 ) -> Source:
     """The images at ``paths``: folders, H5 files, tar shards, Parquet files, ``synthetic:N[:val]``; several are joined.
 
     With ``labeled`` the classes are the direct sub-folders of a folder, the groups of an H5 file and
     the ``KEY.cls`` of tar shards, or what the table ``labels`` says (see ``labeled_by_table``, also for
-    ``only_labeled``); without it no class mapping is built. ``tar_image`` says which image of a sample in tar shards
-    is read (see ``TarSource``).
+    ``only_labeled`` and ``multi_label``); without it no class mapping is built. ``tar_image`` says which image of a
+    sample in tar shards is read (see ``TarSource``).
     ``in_order`` says that images are read in their order, so that any Parquet file may be given; ``blocks`` that shards
     are gone through in windows (``ShardedTarSource``), and then nothing but shards may be given. ``setting`` is the
     name that errors show. Tar shards may also lie in a store (``https://``, ``s3://``). Raises ValueError for anything
@@ -71,9 +73,9 @@ def build_source(
     ):
         raise ValueError(f"tar_image={tar_image} would have no effect: {setting} names no tar shards; leave it out")
     source = parts[0] if len(parts) == 1 else ConcatSource(parts, _prefixes(paths))
-    return (
-        source if table is None else labeled_by_table(source, table, labels_column, setting, only_labeled=only_labeled)
-    )
+    if table is None:
+        return source
+    return labeled_by_table(source, table, labels_column, setting, only_labeled=only_labeled, multi_label=multi_label)
 
 
 def passed_over(source: Source) -> dict[str, int]:
@@ -247,9 +249,9 @@ def _prefixes(paths: Sequence[str]) -> list[str]:
     """Names of the parts of a joined source: the last parts of the paths if these differ."""
     # What follows on the question mark of an address is mostly a signature, and a secret.
     paths = [shown_address(path) if is_remote(path) else path for path in paths]
+    places = [path if is_remote(path) else os.path.realpath(Path(path).expanduser()) for path in paths]
+    twice = next((path for number, path in enumerate(paths) if places[number] in places[:number]), None)
+    if twice is not None:
+        raise ValueError(f"the same path is given twice: {twice}; name each path once")
     short = [Path(path).name or path for path in paths]
-    if len(set(short)) == len(short):
-        return short
-    if len(set(paths)) == len(paths):
-        return list(paths)
-    raise ValueError(f"the same path is given twice: {max(paths, key=list(paths).count)}; name each path once")
+    return short if len(set(short)) == len(short) else list(paths)

@@ -42,14 +42,23 @@ class ConcatSource:
 class SubsetSource:
     """The images of ``source`` at ``indices`` (int64 ``[M]``), in that order, with all its classes or with others.
 
-    ``labeled`` are classes and the labels of these images (int64 ``[M]``) instead of the source's.
+    ``labeled`` are classes and the labels of these images (int64 ``[M]``) instead of the source's; ``unmatched`` are
+    the names in the table which chose them that no image has.
     """
 
-    def __init__(self, source: Source, indices: npt.NDArray[np.int64], labeled: Labeling | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        indices: npt.NDArray[np.int64],
+        labeled: Labeling | None = None,
+        *,
+        unmatched: Sequence[str] = (),
+    ) -> None:
         assert indices.ndim == 1
         assert np.all((indices >= 0) & (indices < len(source)))
         self.whole = source
         self.indices = indices
+        self.unmatched = unmatched
         own = source.classes, None if source.labels is None else source.labels[indices]
         self.classes, self.labels = own if labeled is None else labeled
 

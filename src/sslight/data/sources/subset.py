@@ -13,7 +13,7 @@ from sslight.data.sources.build import build_source
 from sslight.data.sources.combine import SubsetSource
 from sslight.data.sources.lists.find import NameFinder
 from sslight.data.sources.lists.labels import read_list
-from sslight.data.sources.names import printable
+from sslight.data.sources.names import is_utf8, printable
 from sslight.data.sources.source import Source
 from sslight.data.sources.suffixes import is_image
 from sslight.data.sources.tar.sharded import Blocks
@@ -29,6 +29,7 @@ def build_training_source(data: DataSettings, *, labeled: bool) -> Source:
         data.train,
         labels=data.labels,
         labels_column=data.labels_column,
+        multi_label=data.multi_label,
         tar_image=data.tar_image,
         blocks=Blocks(data.window, int(data.cache_gb * 1e9)) if data.order == "blocks" else None,
     )
@@ -84,6 +85,8 @@ def _listed(source: Source, path: str, setting: str) -> npt.NDArray[np.int64]:
         raise ValueError(f"{setting}={path} lists no image; write one name or index per line")
     missing = [e for e, i in zip(entries, found, strict=True) if i is None]
     example = f"a correct entry is {printable(source.name(0))}"
+    if not all(map(is_utf8, missing)):
+        example = f"the list is not UTF-8 text: save it as UTF-8; {example}"
     _refuse(setting, path, "name no image of the set", missing, example)
     indices = np.array(found, dtype=np.int64)
     repeated = {index for index, count in Counter(indices.tolist()).items() if count > 1}

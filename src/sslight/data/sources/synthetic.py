@@ -91,7 +91,7 @@ class SyntheticSource:
         return f"{self._kinds[index % len(self._kinds)]}/{index:07d}.jpg"
 
     def locate(self, index: int) -> str:
-        return f"synthetic:{self.name(index)}"
+        return f"synthetic:{self._split}:{self.name(index)}"
 
     def _draw(self, index: int) -> npt.NDArray[np.uint8]:
         """uint8 ``[size, size, 3]``."""

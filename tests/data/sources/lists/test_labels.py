@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sslight.data import ConcatSource, Source, build_source, labeled_rows
+from sslight.data import ConcatSource, Source, SubsetSource, build_source, labeled_rows
 from tests.data.mutations import mutated
 from tests.data.pictures import write_class_folders
 
@@ -73,8 +74,27 @@ def test_a_table_beats_folders_and_labels_joined_sets(tmp_path: Path) -> None:
         ("000.jpg,a\n001.jpg,b\n002.jpg,b\n", r"no label for 1 of the 4 images of data.train \(first: 003.jpg\)"),
         ("000.jpg,a\n000.jpg,b\n", "labels 000.jpg a and b; keep one"),
         ("", "is empty; give a table with lines NAME,LABEL"),
-        ("000.jpg,a\n001.jpg,a,b\n", r"rows of different lengths \(row 2\)"),
-        (b"PK\3\4\0\0", "is not a text"),
+        ("000.jpg,a\n\n ,\n001.jpg,a,b\n", r"rows of different lengths \(line 4\)"),
+        (b"PK\3\4\0\0", "is not a text file in UTF-8 or UTF-16; give a table"),
+        ("000.jpg,a\n".encode("utf-32"), "is not a text file in UTF-8 or UTF-16"),
+        ("000.jpg,a\n".encode("utf-16") + b"x", "is not a text file in UTF-8 or UTF-16"),
+        ("000.jpg,caf\xe9\n".encode("latin-1"), r"is not UTF-8 text \(caf\\xe9\); save it as UTF-8"),
+        ("caf\xe9.jpg,a\n".encode("latin-1"), r"is not UTF-8 text \(caf\\xe9\.jpg\); save it as UTF-8"),
+        (
+            "x/000.jpg,a\nx/001.jpg,b\n",
+            r"has 2 rows with a label, all of no image of data\.train \(first: x/000\.jpg\): a name is that in the "
+            r"folder, such as 000\.jpg",
+        ),
+        (
+            "000.jpg,a\nx/001.jpg,b\n",
+            r"for 3 of the 4 images of data\.train \(first: 001\.jpg\), and 1 of its rows name none of them \(first: "
+            r"x/001\.jpg; a name is that in the folder, such as 000\.jpg\); add rows about them",
+        ),
+        (
+            "name,cat,size,wet\n000,1,big,0\n001,0,,0\n",
+            r"has 4 columns; set data\.labels_column to the column of labels: name, cat, size, wet; or, for several "
+            r"labels an image, give 0 and 1 in all columns after the names \(size has big for 000\)",
+        ),
     ],
 )
 def test_a_wrong_table_is_explained(root: Path, table: str | bytes, words: str) -> None:
@@ -123,7 +143,8 @@ def test_of_more_columns_the_one_headed_label_is_taken_and_an_empty_field_is_no_
     source = build_source([str(root)], labeled=True, labels=str(file), only_labeled=True)
     assert [source.name(index) for index in range(len(source))] == ["000.jpg", "003.jpg"]
     assert (source.classes, source.labels.tolist() if source.labels is not None else None) == (("cat", "dog"), [0, 1])
-    assert labeled_rows(build_source([str(root)], labeled=False), str(file), "labeled").tolist() == [0, 3]
+    known, unmatched = labeled_rows(build_source([str(root)], labeled=False), str(file), "labeled")
+    assert (known.tolist(), unmatched) == ([0, 3], [])
     with pytest.raises(ValueError, match=r"no label for 2 of the 4 .* \(first: 001.jpg\).* of data.train$"):
         build_source([str(root)], labeled=True, labels=str(file))
     with pytest.raises(ValueError, match=r"or use only those that have one: data\.subset=labeled$"):
@@ -136,9 +157,56 @@ def test_of_more_columns_the_one_headed_label_is_taken_and_an_empty_field_is_no_
 def test_a_list_of_names_labels_them_all(root: Path) -> None:
     file = root.parent / "labeled.txt"
     file.write_text("name\n001.jpg\n003\nelsewhere.jpg\n")
-    assert labeled_rows(build_source([str(root)], labeled=False), str(file), "labeled").tolist() == [1, 3]
+    known, unmatched = labeled_rows(build_source([str(root)], labeled=False), str(file), "labeled")
+    assert (known.tolist(), unmatched) == ([1, 3], ["elsewhere.jpg"])
     file.write_text("elsewhere.jpg\n")
     with pytest.raises(
         ValueError, match=r"^labeled=.*labeled\.txt gives a label to none of the 4 images; give a table"
     ):
         labeled_rows(build_source([str(root)], labeled=False), str(file), "labeled")
+
+
+@pytest.mark.parametrize("label", ["cat;wet", "cat|wet", '"cat, wet"', '"[""cat"", ""wet""]"', "['cat']"])
+def test_a_label_that_looks_like_a_list_is_a_class_only_if_that_is_said(root: Path, label: str) -> None:
+    table = f"name,label\n000,{label}\n" + "".join(f"00{n},cat\n" for n in (1, 2, 3))
+    with pytest.raises(
+        ValueError, match=r"labels\.csv: 1 of 4 labels look like several \(first: .*; set data\.multi_label"
+    ):
+        labeled(root, table)
+    source = build_source([str(root)], labeled=True, labels=str(root.parent / "labels.csv"), multi_label=False)
+    assert source.classes is not None
+    assert len(source.classes) == 2
+
+
+def test_spaces_blank_rows_and_a_row_that_is_there_twice_make_no_class(root: Path) -> None:
+    source = labeled(root, "\n,\n000, cat \n001,cat\n\n000.jpg,cat\n,\n  \n002,dog\n003,dog\xa0\n")
+    assert source.classes == ("cat", "dog")
+    assert source.labels is not None
+    assert source.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_the_separator_is_the_one_with_which_rows_are_of_one_length(root: Path) -> None:
+    table = "name,label\n" + "".join(f'00{n},"a;b;c, d"\n' for n in range(4))
+    file = root.parent / "labels.csv"
+    file.write_text(table.partition("\n")[2])  # without a heading, the first line has more semicolons than commas
+    source = build_source([str(root)], labeled=True, labels=str(file), multi_label=False)
+    assert source.classes == ("a;b;c, d",)
+    assert labeled(root, "".join(f"00{n};{n},5\n" for n in range(4)).replace(",5", "")).classes == ("0", "1", "2", "3")
+
+
+def test_names_of_no_image_are_kept_for_a_note_also_that_of_the_first_line(root: Path) -> None:
+    file = root.parent / "labels.csv"
+    file.write_text("00O.jpg,cat\n001.jpg,dog\nwo,dog\n,dog\nelsewhere,\n")
+    source = build_source([str(root)], labeled=True, labels=str(file), only_labeled=True)
+    assert isinstance(source, SubsetSource)
+    assert list(source.unmatched) == ["00O.jpg", "wo", ""]
+    assert source.indices.tolist() == [1]
+
+
+def test_a_name_that_is_no_utf8_is_found_as_it_is_and_as_results_write_it(root: Path) -> None:
+    (root / "000.jpg").rename(root / os.fsdecode(b"caf\xe9.jpg"))
+    rest = b"".join(b"00%d,dog\n" % number for number in (1, 2, 3))
+    for name in (b"caf\xe9.jpg", rb"caf\xe9.jpg"):
+        source = labeled(root, name + b",cat\n" + rest)
+        assert source.labels is not None
+        assert source.labels.tolist() == [1, 1, 1, 0]

@@ -1,5 +1,6 @@
-"""Tables with a column for each label: read by name, and refused in a sentence."""
+"""Tables of several labels an image: read by name, and refused in a sentence."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +17,22 @@ def write(tmp_path: Path, text: str) -> str:
 
 def test_rows_follow_the_images_and_others_are_passed_over(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
     source = FolderSource(image_folder("images", each=2), labeled=False)
-    path = write(tmp_path, "image;red;round\n001;1;0\nother.jpg;1;1\n000.jpg;0;1\n")
-    classes, tags = read_tags(source, path, "data.labels")
-    assert classes == ("red", "round")
-    assert tags.tolist() == [[0, 1], [1, 0]]
+    path = write(tmp_path, "image;red;round\n001;1;0\n\nother.jpg;1;1\n000.jpg;0;1\n001.jpg;1;0\n")
+    found = read_tags(source, path, "data.train")
+    assert found.classes == ("red", "round")
+    assert found.tags.tolist() == [[0, 1], [1, 0]]
+    assert list(found.source.unmatched) == ["other.jpg"]
+    assert found.separator is None
+
+
+@pytest.mark.parametrize(("no", "yes"), [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("no", "Yes"), ("0", "TRUE")])
+def test_columns_hold_truths_as_programs_write_them(
+    no: str, yes: str, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    source = FolderSource(image_folder("images", each=2), labeled=False)
+    path = write(tmp_path, f"n,a,b,c\n000,{no},{yes},1\n001,{yes},{yes},0\n")
+    assert is_tag_table(path, "data.labels")
+    assert read_tags(source, path, "data.train").tags.tolist() == [[0, 1, 1], [1, 1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -28,6 +41,7 @@ def test_rows_follow_the_images_and_others_are_passed_over(tmp_path: Path, image
         ("n,a,b\nx,0,1\n", True),
         ("n,a\nx,1\n", False),
         ("n,a,b\nx,0,2\n", False),
+        ("n,a,b\nx,0,\n", False),
         ("n,label,b\nx,0,1\n", False),
         ("n,a,Label\nx,0,1\n", False),
     ],
@@ -39,19 +53,68 @@ def test_two_columns_or_other_values_or_a_column_of_classes_are_no_tags(
 
 
 @pytest.mark.parametrize(
+    ("written", "mark"),
+    [
+        (lambda labels: ";".join(labels), ";"),
+        (lambda labels: "|".join(labels), "|"),
+        (lambda labels: f'"{", ".join(labels)}"', ","),
+        (lambda labels: f' "{" , ".join([*labels, ""])}"', ","),
+        (lambda labels: '"' + json.dumps(labels).replace('"', '""') + '"', ""),
+        (lambda labels: f'"{labels}"', ""),
+    ],
+)
+def test_lists_in_one_column_give_an_image_several_labels(
+    written: Callable[[list[str]], str], mark: str, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    source = FolderSource(image_folder("images", each=3), labeled=False)
+    lists = {"000": ["wet", "a cat"], "001": ["grün"], "002": ["a cat", "dry", "dry"]}
+    rows = "".join(f"{name},{written(labels)}\n" for name, labels in lists.items())
+    found = read_tags(source, write(tmp_path, f"name,labels\n{rows}"), "data.train")
+    assert found.classes == ("a cat", "dry", "grün", "wet")
+    assert found.tags.tolist() == [[1, 0, 0, 1], [0, 0, 1, 0], [1, 1, 0, 0]]
+    assert found.separator == mark
+
+
+def test_no_label_applies_is_another_thing_than_no_label_yet(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
+    source = FolderSource(image_folder("images", each=3), labeled=False)
+    path = write(tmp_path, "name,label,order\n002,cat;wet,1\n000,[],2\n001,,3\n")
+    found = read_tags(source, path, "data.train", only_labeled=True)
+    assert found.tags.tolist() == [[0, 0], [1, 1]]
+    assert found.source.indices.tolist() == [0, 2]
+    with pytest.raises(ValueError, match=r"no label for 1 of the 3 .*first: 001\.jpg.*data\.subset=labeled$"):
+        read_tags(source, path, "data.train", only_labeled=False)
+
+
+def test_lists_of_one_label_are_split_as_those_of_the_training_set(
+    tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    source = FolderSource(image_folder("images", each=2), labeled=False)
+    path = write(tmp_path, 'name,labels\n000,"cat, big"\n001,dog\n')
+    assert read_tags(source, path, "data.val", separator=";").classes == ("cat, big", "dog")
+    assert read_tags(source, path, "data.val").classes == ("big", "cat", "dog")
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("n,a,b\n000,0,1\n000,0,1\n001,1,1\n", "has two rows about 000: keep one"),
-        ("n,a,b\n000,0,1\n", r"has no row about 1 of the 2 images \(first: 001.jpg\)"),
-        ("n,a,b\n000,0\n", r"has rows of different lengths \(row 2\)"),
+        ("n,a,b\n000,0,1\n000.jpg,1,1\n001,1,1\n", r"labels 000\.jpg b and a;b; keep one"),
+        ("n,a,b\n000,0,1\n000.jpg,0,0\n001,1,1\n", r"labels 000\.jpg b and \[\]; keep one"),
+        ("n,t\n000,a;b\n000,a\n001,b\n", "labels 000 a;b and a; keep one"),
+        ("n,a,b\n000,0,1\n", r"has no label for 1 of the 2 images of data\.train \(first: 001.jpg\)"),
+        ("n,a,b\n000,0\n", r"has rows of different lengths \(line 2\)"),
         (f"n,a,b\n000,0,{'1' * 200_000}\n", "is not a table of separated values"),
         ("n,a,a\n000,0,1\n001,1,1\n", "must start with a header line of different headings"),
         ("001,1,0\n000,0,1\n", "must start with a header line of different headings"),
-        ("n,a,b\n000,0,7\n", "two or more columns of 0 and 1, none of them headed label: correct the table"),
-        ("n,a,label\n000,0,1\n", "two or more columns of 0 and 1, none of them headed label: correct the table"),
+        ("n,a,b\n000,0,7\n", r"has 3 columns; .* give 0 and 1 in all columns after the names \(b has 7 for 000\)"),
+        ("n,a,b\n000,0,\n", r"has 3 columns; .* give 0 and 1 in all columns .* \(b has nothing for 000\)"),
+        ("n,a,label\n000,0,1\n", "has neither lists of labels, .* nor columns of 0 and 1 with none headed label"),
+        ("n,t\n000,a cat\n001,b\n", "has neither lists of labels, such as cat;wet, nor"),
+        ('n,t\n000,"[""a"", b]"\n001,b\n', r'has \["a", b\] for 000, which is no list; write it as \["cat", "wet"\]'),
+        ('n,t\n000,"[""\\ud800""]"\n001,b\n', "which is no list"),
+        (f"n,t\n000,{'[' * 100_000}\n001,b\n", "which is no list"),
     ],
 )
 def test_a_wrong_table_is_refused(text: str, sentence: str, tmp_path: Path, image_folder: Callable[..., Path]) -> None:
     source = FolderSource(image_folder("images", each=2), labeled=False)
-    with pytest.raises(ValueError, match=f"data.labels=.*{sentence}"):
-        read_tags(source, write(tmp_path, text), "data.labels")
+    with pytest.raises(ValueError, match=f"^data.labels=.*{sentence}"):
+        read_tags(source, write(tmp_path, text), "data.train")
