@@ -19,6 +19,7 @@ from sslight.data import (
     no_readable_image,
     unreadable_images,
 )
+from sslight.train import failing_together
 from sslight.train.machine.distributed import gathered, own_share, sum_over_processes
 from sslight.train.record.progress import Progress
 from sslight.views import normalize
@@ -50,12 +51,13 @@ def check_images(source: Source, what: str, how: Extraction, max_share: float, p
 
     All processes share the images. Raises ValueError if there are too many (``max_share``), or all, of ``what``.
     """
-    with progress:
+    with failing_together(), progress:
         share = own_share(np.arange(len(source)))
         progress.stage(f"reading {what}", len(share), unit="image")
         own = unreadable_images(source, share, workers=how.workers, limits=how.limits, progress=progress.advance)
     bad = [image for part in gathered(own) for image in part]
-    check_bad_share(len(bad), len(source), what, max_share, bad)
+    with failing_together():
+        check_bad_share(len(bad), len(source), what, max_share, bad)
     return len(bad)
 
 
