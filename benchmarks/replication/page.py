@@ -66,19 +66,15 @@ def begun(folder: Path) -> list[Result] | None:
 
 def sentences(plan: Plan, kept: dict[str, Result]) -> Iterator[str]:
     """A line for each comparison of the plan of which at least one seed is finished on both sides."""
-    for name in dict.fromkeys(run.name for run in plan.runs if run.against):
+    for name, other in dict.fromkeys((run.name, other) for run in plan.runs for other in run.against):
         pairs = [
-            (run.seed, kept[run.key], kept[other])
+            (run.seed, kept[run.key], kept[key])
             for run in plan.runs
-            if run.name == name and run.key in kept and (other := f"{run.against}-{run.seed}") in kept
+            if run.name == name and run.key in kept and (key := f"{other}-{run.seed}") in kept
         ]
-        if not pairs:
-            continue
-        against = pairs[0][2]["name"]
-        for measure in pairs[0][1]["measured"]:
-            if not all(measure in side["measured"] for _, *sides in pairs for side in sides):
-                continue
-            yield f"- {name} − {against}, {measure}: {_difference(measure, pairs)}"
+        for measure in pairs[0][1]["measured"] if pairs else ():
+            if all(measure in side["measured"] for _, *sides in pairs for side in sides):
+                yield f"- {name} − {other}, {measure}: {_difference(measure, pairs)}"
 
 
 def _difference(measure: str, pairs: Sequence[tuple[int, Result, Result]]) -> str:

@@ -9,7 +9,7 @@
         recipe: dino_cnn_sslight_64
         settings: {backbone: "{net}"}          # as for sslight pretrain
         seeds: [0, 1, 2]
-        against: dino-{net}-baseline           # the run that it is compared with, of any plan
+        against: dino-{net}-baseline           # the run that it is compared with, of any plan, or a list of them
 
 The runs of the first seed come first, in the order of the file, then those of the second.
 """
@@ -39,7 +39,7 @@ class Run:
         data: The set of images.
         held_out: Train on nine tenths of the training images and measure on the tenth (for choosing), not on val.
         measure: Settings of `sslight evaluate` by name of the measurement; the protocol is the name's first word.
-        against: Name of the run that it is compared with, image by image.
+        against: Names of the runs that it is compared with, image by image.
         code: ``sslight``; ``untrained`` for the weights that the run would start from; ``lightly`` for the other side;
             ``candidate NAME`` for DINO with a part of `candidates.py`.
     """
@@ -52,7 +52,7 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     held_out: bool = False
     measure: dict[str, dict[str, Any]] = field(default_factory=lambda: {"knn": {}, "linear": LINEAR_FAST})
-    against: str | None = None
+    against: list[str] = field(default_factory=list)
     code: str = "sslight"
 
     @property
@@ -91,8 +91,10 @@ def read_plan(path: Path) -> Plan:
     for seed in seeds:
         for entry in entries:
             if seed in entry["seeds"]:
-                given = {key: value for key, value in entry.items() if key != "seeds"}
-                runs.append(Run(plan=path.stem, seed=seed, **given))
+                given = {key: value for key, value in entry.items() if key not in ("seeds", "against")}
+                named = entry.get("against") or []
+                against = [named] if isinstance(named, str) else named
+                runs.append(Run(plan=path.stem, seed=seed, against=against, **given))
     names = [entry["name"] for entry in entries]
     for entry in entries:
         if names.count(entry["name"]) > 1:
@@ -119,6 +121,8 @@ def _each(content: dict[str, Any], listed: dict[str, Any], path: Path) -> Iterat
 def _filled(value: Any, words: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return {key: _filled(item, words) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, words) for item in value]
     if isinstance(value, str):
         for word, text in words.items():
             value = value.replace(f"{{{word}}}", text)

@@ -43,6 +43,7 @@ from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.evaluate.features.cache import cached_features
 from sslight.evaluate.features.extract import EvalTransform, Extraction
+from sslight.evaluate.results import read_ranks
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
 from sslight.methods import build_method
@@ -214,7 +215,10 @@ def _measure(
             places = {"data.train": [str(train)], "data.val": [str(val)], "output": str(output), "seed": run.seed}
             sslight.evaluate_backbone("semi", backbone, {**places, **settings})
         accuracy = json.loads((output / "results.json").read_text(encoding="utf-8"))["accuracy"]
-        return {"top1": accuracy["top1"], "interval": accuracy["top1_interval"], "images": accuracy["num_images"]}
+        kept = read_ranks(output)
+        assert kept is not None
+        facts = {"top1": accuracy["top1"], "interval": accuracy["top1_interval"], "images": accuracy["num_images"]}
+        return {**facts, "ranks": kept[1].sum(1).tolist()}  # with those that are level, as below
     bank = build_source([str(train)], labeled=True)
     if images is not None:
         bank = SubsetSource(bank, select_subset(bank, images, 0))
