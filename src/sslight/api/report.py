@@ -29,7 +29,7 @@ from sslight.data import (
     readable_images,
 )
 from sslight.evaluate.classifiers.knn import nearest_neighbors
-from sslight.evaluate.compare import compare_detections, compare_results, published_note
+from sslight.evaluate.rows import compare_detections, compare_results, published_note
 from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 from sslight.evaluate.results import read_result, result_files
 from sslight.files import write_whole

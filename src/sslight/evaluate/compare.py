@@ -1,97 +1,28 @@
 """Results side by side: with the published ones of the same network, and with each other on the same images."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from shlex import quote
 from statistics import fmean
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-from sslight.backbones import ALIASES, is_public
-from sslight.config.schema.fields import is_new_network
 from sslight.evaluate.classifiers.metrics import hits
 from sslight.evaluate.results import FILE_NAME, read_ranks, read_result, result_files
+from sslight.evaluate.rows import (
+    Content,
+    DetectionRow,
+    Row,
+    compare_detections,
+    compare_results,
+    protocol_of,
+    published_note,
+)
 from sslight.intervals import Difference, difference_of_means, mean_interval, paired_difference
-
-_Kind = TypeVar("_Kind")
-_Row = TypeVar("_Row")
-
-Content = Mapping[str, Any]
-"""What a ``results.json`` holds."""
 
 _HEADER = ("from", "backbone", "weights", "protocol", "data", "top-1 [95 %]", "top-5")
 _DETECTION_HEADER = ("from", "backbone", "weights", "data", "box AP", "box AP50", "mask AP", "mask AP50")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the comparison: ``origin`` tells a measurement of this program from a published number."""
-
-    origin: Literal["measured", "published"]
-    backbone: str
-    weights: str
-    protocol: str
-    data: str
-    top1: float
-    top1_interval: tuple[float, float] | None = None
-    top5: float | None = None
-
-
-@dataclass(frozen=True)
-class DetectionRow:
-    """The same of a detection result, in percent."""
-
-    origin: Literal["measured", "published"]
-    backbone: str
-    weights: str
-    data: str
-    box_ap: float | None
-    box_ap50: float | None
-    mask_ap: float | None
-    mask_ap50: float | None
-
-
-def compare_results(results: Sequence[Content]) -> list[Row]:
-    """A row for each result, each kind followed by the published rows for it; sets that differ have letters."""
-
-    def published(kind: tuple[str, str, float | None]) -> list[Row]:
-        backbone, protocol, labels = kind
-        named = "linear (published)" if labels is None else f"{protocol}, {_percent(labels)}"
-        return [
-            Row("published", backbone, row["method"], named, "ImageNet-1k at 224 px", row["top1"])
-            for row in published_content()["rows"]
-            if (row["backbone"], row["protocol"], row["labels"]) == kind
-        ]
-
-    letters = _letters(results)
-    kinds = [(paper_name(one["checkpoint"]["backbone"]), one["protocol"].split()[0], _labels(one)) for one in results]
-    return _by_kind(kinds, map(_measured, results, letters), published)
-
-
-def compare_detections(results: Sequence[Content]) -> list[DetectionRow]:
-    """The same of detection results."""
-
-    def published(backbone: str) -> list[DetectionRow]:
-        known = published_content()["detection"]
-        return [
-            DetectionRow("published", backbone, row["method"], known["data"], row["box_ap"], None, row["mask_ap"], None)
-            for row in known["rows"]
-            if row["backbone"] == backbone
-        ]
-
-    letters = _letters(results)
-    backbones = [paper_name(str(content["checkpoint"]["backbone"])) for content in results]
-    return _by_kind(backbones, map(_measured_detection, results, letters), published)
-
-
-def _by_kind(kinds: Iterable[_Kind], rows: Iterable[_Row], published: Callable[[_Kind], list[_Row]]) -> list[_Row]:
-    """The measured rows of each kind and its published ones, kinds as they first come."""
-    measured: dict[_Kind, list[_Row]] = {}
-    for kind, row in zip(kinds, rows, strict=True):
-        measured.setdefault(kind, []).append(row)
-    return [row for kind, of_kind in measured.items() for row in [*of_kind, *published(kind)]]
 
 
 @dataclass(frozen=True)
@@ -162,7 +93,7 @@ def _differences(one: list[tuple[Path, Content]], other: list[tuple[Path, Conten
     for side, results in zip(sides, (one, other), strict=True):
         for folder, content in results:
             if content["protocol"] != "detect":
-                key = [_protocol(content), content["data"]["val"].get("sha256")]
+                key = [protocol_of(content), content["data"]["val"].get("sha256")]
                 side.setdefault(json.dumps(key), []).append((folder, content))
     found = [_difference(json.loads(key)[0], side, sides[1][key]) for key, side in sides[0].items() if key in sides[1]]
     if not found and all(sides):
@@ -198,104 +129,6 @@ def _difference(protocol: str, one: list[tuple[Path, Content]], other: list[tupl
 def _mean(values: Sequence[float]) -> str:
     middle, half = mean_interval(values)
     return f"{middle:.1f} (one run)" if len(values) == 1 else f"{middle:.1f} ± {half:.1f} ({len(values)} runs)"
-
-
-def published_note(*, classified: bool = True) -> str:
-    """What the published rows are, for the foot of a table of classification (or of detection) results."""
-    content = published_content()
-    note = f"by the authors ({content['source']}), not measured here"
-    if not classified:
-        return f"{note}."
-    return (
-        f"{note}; {content['data']}. They are only comparable with results of the published protocol on the same data."
-    )
-
-
-def _letters(results: Sequence[Content]) -> list[str]:
-    """For each result, which of the sets it is of, where there are several; sets are known by their fingerprints."""
-    sets = [
-        json.dumps([data[part].get("sha256") or data[part] for part in ("train", "val")], sort_keys=True, default=str)
-        for data in (content["data"] for content in results)
-    ]
-    different = list(dict.fromkeys(sets))
-    return [f", set {chr(65 + different.index(each) % 26)}" if len(different) > 1 else "" for each in sets]
-
-
-def _measured(content: Content, letter: str) -> Row:
-    accuracy, checkpoint, data, details = (content[key] for key in ("accuracy", "checkpoint", "data", "details"))
-    low, high = accuracy["top1_interval"]
-    protocol = _protocol(content)
-    if "lr" in details:
-        tried = details.get("lr_tried", ())
-        chosen = f", best of {len(tried)} on held-out training images" if len(tried) > 1 else ""
-        protocol += f", rate {details['lr']:g}{chosen}, batch {details['batch_size']:,}"
-    network = checkpoint.get("network")
-    named = is_new_network(checkpoint["path"]) or is_public(checkpoint["path"])
-    if network and not named and (network != "student" or "lr" in details):
-        protocol += f", {network}"
-    return Row(
-        origin="measured",
-        backbone=str(checkpoint["backbone"]),
-        weights=str(checkpoint["path"]),
-        protocol=protocol,
-        data=f"{data['train']['num_images']:,} + {data['val']['num_images']:,} images at "
-        f"{content['transform']['image_size']} px{letter}",
-        top1=float(accuracy["top1"]),
-        top1_interval=(float(low), float(high)),
-        top5=None if accuracy["top5"] is None else float(accuracy["top5"]),
-    )
-
-
-def _protocol(content: Content) -> str:
-    """What two results must share to be compared: the name, and what the figures depend on most."""
-    protocol, details = str(content["protocol"]).replace("(exact)", "(trained)"), content["details"]  # its old name
-    match protocol.partition(" ")[0]:
-        case "knn":
-            return f"knn, k = {details['k']}"
-        case "semi":
-            return f"semi, {_percent(details['train_share'])}"
-        case "linear" if "lr" in details:
-            epochs = int(details.get("epochs") or content["settings"]["linear"]["epochs"])
-            return f"{protocol}, {epochs} epoch{'s' * (epochs > 1)}"
-    return protocol
-
-
-def _measured_detection(content: Content, letter: str) -> DetectionRow:
-    data, checkpoint, masks = content["data"], content["checkpoint"], content.get("masks", {})
-    figures = (content["boxes"]["ap"], content["boxes"]["ap50"], masks.get("ap"), masks.get("ap50"))
-    return DetectionRow(
-        "measured",
-        str(checkpoint["backbone"]),
-        str(checkpoint["path"]),
-        f"{data['train']['split']} / {data['val']['split']}, {content['details']['total_steps']:,} steps{letter}",
-        *(None if figure is None else float(figure) for figure in figures),
-    )
-
-
-def _labels(content: Content) -> float | None:
-    """The share of labels of a semi-supervised result, as published (0.01 or 0.1) if it is nearly that."""
-    if content["protocol"] != "semi":
-        return None
-    share: float = content["details"]["train_share"]
-    return next((known for known in (0.01, 0.1) if 0.8 < share / known < 1.25), share)
-
-
-def paper_name(backbone: str) -> str:
-    """The paper's name of a backbone, which timm may call differently."""
-    return next((name for name, timm_name in ALIASES.items() if backbone in (name, timm_name)), backbone)
-
-
-def published_content() -> dict[str, Any]:
-    """The published numbers: where they come from, and in ``rows`` protocol, method, backbone, labels and top-1 (%).
-
-    ``labels`` is the share of labels, None for all.
-    """
-    content: dict[str, Any] = json.loads((files("sslight.evaluate") / "published.json").read_text(encoding="utf-8"))
-    return content
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
 
 
 def _table(header: Sequence[str], rows: Sequence[Any], cells: Callable[[Any], list[str]], note: str) -> str:

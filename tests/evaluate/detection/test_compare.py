@@ -1,6 +1,7 @@
 from typing import Any
 
-from sslight.evaluate.compare import Comparison, compare_detections
+from sslight.evaluate.compare import Comparison
+from sslight.evaluate.rows import compare_detections
 
 
 def result(backbone: str, *, masks: bool) -> dict[str, Any]:
