@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sslight.evaluate.compare import Comparison, compare_files
-from sslight.evaluate.results import read_result, write_ranks
+from sslight.evaluate.results import read_result, write_ranks, write_scores
 from sslight.evaluate.rows import compare_results
 
 
@@ -26,7 +26,7 @@ def result(**changes: Any) -> dict[str, Any]:
 
 
 def table(*contents: dict[str, Any]) -> str:
-    return Comparison(compare_results(contents), [], []).to_markdown()
+    return Comparison(compare_results(contents), [], [], []).to_markdown()
 
 
 def test_the_table_tells_them_apart() -> None:
@@ -91,6 +91,40 @@ def test_two_networks_on_the_same_images_are_told_apart_image_by_image(tmp_path:
     assert "there is no interval" in unknown["sentence"]
 
 
+def write_labels(folder: Path, scores: torch.Tensor, targets: torch.Tensor, figure: float) -> Path:
+    """A result of labels that do not exclude each other, with the scores of its images."""
+    folder.mkdir(parents=True)
+    accuracy = {"map": figure, "map_interval": [figure - 5, figure + 5], "num_images": len(scores)}
+    (folder / "results.json").write_text(json.dumps(result(accuracy=accuracy, protocol="finetune (multi-label)")))
+    write_scores(folder, scores, targets, map(str, range(len(scores))))
+    return folder
+
+
+def test_two_multi_label_results_are_told_apart_over_the_same_images(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    targets = torch.randint(0, 2, (200, 4))
+    noise = torch.randn(200, 4)
+    one = write_labels(tmp_path / "one", 3 * targets + noise, targets, 99.0)
+    other = write_labels(tmp_path / "other", targets + noise, targets, 85.0)
+    found = compare_files([[one], [other]])
+    (higher,) = found.differences
+    assert (higher["verdict"], higher["over"]) == ("higher", "images")
+    assert 0 < higher["low"] < higher["value"] < higher["high"]
+    assert (
+        " points of mean average precision (paired over the same 200 images, not over seeds): **higher**."
+        in (higher["sentence"])
+    )
+    (same,) = compare_files([[one], [one]]).differences
+    assert same["verdict"] == "not told apart"
+    lines = found.to_markdown().splitlines()
+    assert lines[0] == "| from | backbone | weights | protocol | data | mAP [95 %] |"
+    assert lines[2].endswith("| finetune (multi-label) | 25,000 + 2,500 images at 64 px | 99.0 [94.0, 104.0] |")
+    write_scores(other, noise, 1 - targets, map(str, range(200)))  # labels of another table
+    (unknown,) = compare_files([[one], [other]]).differences
+    assert (unknown["value"], unknown["verdict"]) == (14.0, None)
+    assert "there is no interval" in unknown["sentence"]
+
+
 def test_over_seeds_means_have_students_intervals(tmp_path: Path) -> None:
     sides = [
         [write(tmp_path / f"{name}{seed}", top1=top1) for seed, top1 in enumerate(values)]
@@ -130,6 +164,7 @@ def test_a_run_folder_means_all_of_its_results(tmp_path: Path) -> None:
         {"accuracy": None},
         {"accuracy": {"top1": "high", "top1_interval": [1, 2], "top5": None}},
         {"accuracy": {"top1": 1.0, "top1_interval": [1], "top5": None}},
+        {"accuracy": {"map": 1.0}},
         {"checkpoint": {}},
         {"data": {"train": {}}},
         {"protocol": 3},

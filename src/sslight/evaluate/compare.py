@@ -8,20 +8,27 @@ from shlex import quote
 from statistics import fmean
 from typing import Any
 
+import torch
+
 from sslight.evaluate.classifiers.metrics import hits
-from sslight.evaluate.results import FILE_NAME, read_ranks, read_result, result_files
+from sslight.evaluate.classifiers.mistakes import paired_precision_difference
+from sslight.evaluate.results import FILE_NAME, read_ranks, read_result, read_scores, result_files
 from sslight.evaluate.rows import (
     Content,
     DetectionRow,
+    LabelRow,
     Row,
     compare_detections,
+    compare_multi_label,
     compare_results,
+    is_multi_label,
     protocol_of,
     published_note,
 )
 from sslight.intervals import Difference, difference_of_means, mean_interval, paired_difference
 
 _HEADER = ("from", "backbone", "weights", "protocol", "data", "top-1 [95 %]", "top-5")
+_LABEL_HEADER = ("from", "backbone", "weights", "protocol", "data", "mAP [95 %]")
 _DETECTION_HEADER = ("from", "backbone", "weights", "data", "box AP", "box AP50", "mask AP", "mask AP50")
 
 
@@ -30,6 +37,7 @@ class Comparison:
     """Rows of all results, and in plain data and in sentences the differences between two sides of them."""
 
     rows: list[Row]
+    multi_label: list[LabelRow]
     detections: list[DetectionRow]
     differences: list[dict[str, Any]]
 
@@ -38,6 +46,8 @@ class Comparison:
         parts = []
         if self.rows:
             parts.append(_table(_HEADER, self.rows, _cells, published_note()))
+        if self.multi_label:
+            parts.append(_table(_LABEL_HEADER, self.multi_label, _label_cells, ""))
         if self.detections:
             parts.append(_table(_DETECTION_HEADER, self.detections, _detection_cells, published_note(classified=False)))
         if self.differences:
@@ -54,8 +64,10 @@ def compare_files(sides: Sequence[Sequence[Path]]) -> Comparison:
     read = [[(file.parent, _checked(file)) for path in side for file in _result_files(path)] for side in sides]
     contents = [content for side in read for _, content in side]
     detections = [content for content in contents if content["protocol"] == "detect"]
+    multi_label = [content for content in contents if is_multi_label(content)]
     return Comparison(
-        compare_results([content for content in contents if content not in detections]),
+        compare_results([content for content in contents if content not in [*detections, *multi_label]]),
+        compare_multi_label(multi_label),
         compare_detections(detections),
         _differences(*read) if len(read) == 2 else [],
     )
@@ -74,13 +86,9 @@ def _result_files(path: Path) -> list[Path]:
 
 def _checked(file: Path) -> Content:
     content = read_result(file)
-    if "map" in (content.get("accuracy") or {}):
-        raise ValueError(
-            f"{file} has the mean average precision of a multi-label result: leave it out, because only accuracies "
-            "are compared."
-        )
     try:
-        _ = compare_detections([content]) if content["protocol"] == "detect" else compare_results([content])
+        rows: Callable[[list[Content]], Any] = compare_multi_label if is_multi_label(content) else compare_results
+        _ = (compare_detections if content["protocol"] == "detect" else rows)([content])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{file} is incomplete or damaged ({reason}): evaluate again, or leave it out.") from None
@@ -102,28 +110,51 @@ def _differences(one: list[tuple[Path, Content]], other: list[tuple[Path, Conten
 
 
 def _difference(protocol: str, one: list[tuple[Path, Content]], other: list[tuple[Path, Content]]) -> dict[str, Any]:
-    top1 = [[float(content["accuracy"]["top1"]) for _, content in side] for side in (one, other)]
+    multi_label = is_multi_label(one[0][1])
+    key, of = ("map", " of mean average precision") if multi_label else ("top1", "")
+    values = [[float(content["accuracy"][key]) for _, content in side] for side in (one, other)]
     found: Difference | None = None
     if len(one) == len(other) == 1:
         between, basis = (side[0][1]["checkpoint"]["path"] for side in (one, other)), "images"
-        ranks = [read_ranks(side[0][0]) for side in (one, other)]
-        if ranks[0] and ranks[1] and ranks[0][0] == ranks[1][0] and len(ranks[0][1]) == len(ranks[1][1]):
-            found = paired_difference(*(hits(each[1]).tolist() for each in ranks if each))
-            why = f"paired over the same {len(ranks[0][1]):,} images, not over seeds"
-        else:
-            why = "the per-image ranks are missing or of other images, so there is no interval"
+        found, number = (_paired_labels if multi_label else _paired)(one[0][0], other[0][0])
+        why = f"paired over the same {number:,} images, not over seeds"
+        if found is None:
+            why = "the answers for each image are missing or of other images, so there is no interval"
     else:
-        between, basis = (_mean(values) for values in top1), "runs"
-        if min(map(len, top1)) > 1:
-            found, why = difference_of_means(*top1), "over runs, by Student's t"
+        between, basis = (_mean(each) for each in values), "runs"
+        if min(map(len, values)) > 1:
+            found, why = difference_of_means(*values), "over runs, by Student's t"
         else:
             why = "a single run on one side, so there is no interval"
-    value = fmean(top1[0]) - fmean(top1[1])
+    value = fmean(values[0]) - fmean(values[1])
     shown = f"{value:+.1f}" + ("" if found is None else f" [{found.low:+.1f}, {found.high:+.1f}]")
     verdict = None if found is None else found.verdict
-    sentence = f"{protocol}: {' − '.join(between)}: {shown} points ({why})" + (f": **{verdict}**." if verdict else ".")
+    sentence = f"{protocol}: {' − '.join(between)}: {shown} points{of} ({why})"
     facts = asdict(found) if found else {"value": value}
-    return {"protocol": protocol, "over": basis, **facts, "verdict": verdict, "sentence": sentence}
+    return {
+        "protocol": protocol,
+        "over": basis,
+        **facts,
+        "verdict": verdict,
+        "sentence": sentence + (f": **{verdict}**." if verdict else "."),
+    }
+
+
+def _paired(one: Path, other: Path) -> tuple[Difference | None, int]:
+    """The difference over the images of two folders, and their number; None if they are not the same images."""
+    first, second = read_ranks(one), read_ranks(other)
+    if first is None or second is None or first[0] != second[0] or len(first[1]) != len(second[1]):
+        return None, 0
+    return paired_difference(*(hits(ranks).tolist() for _, ranks in (first, second))), len(first[1])
+
+
+def _paired_labels(one: Path, other: Path) -> tuple[Difference | None, int]:
+    """The same of labels that do not exclude each other."""
+    first, second = read_scores(one), read_scores(other)
+    if first is None or second is None or first[0] != second[0] or not torch.equal(first[2], second[2]):
+        return None, 0
+    arrays = [each.numpy() for each in (first[1], second[1], first[2])]
+    return paired_precision_difference(*arrays), len(arrays[0])
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -147,6 +178,10 @@ def _table(header: Sequence[str], rows: Sequence[Any], cells: Callable[[Any], li
 def _cells(row: Row) -> list[str]:
     interval = "" if row.top1_interval is None else " [{:.1f}, {:.1f}]".format(*row.top1_interval)
     return [row.protocol, row.data, f"{row.top1:.1f}{interval}", "" if row.top5 is None else f"{row.top5:.1f}"]
+
+
+def _label_cells(row: LabelRow) -> list[str]:
+    return [row.protocol, row.data, "{:.1f} [{:.1f}, {:.1f}]".format(row.map, *row.map_interval)]
 
 
 def _detection_cells(row: DetectionRow) -> list[str]:

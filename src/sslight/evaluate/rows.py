@@ -44,6 +44,24 @@ class DetectionRow:
     mask_ap50: float | None
 
 
+@dataclass(frozen=True)
+class LabelRow:
+    """The same of labels that do not exclude each other: their mean average precision, in percent."""
+
+    origin: Literal["measured"]
+    backbone: str
+    weights: str
+    protocol: str
+    data: str
+    map: float
+    map_interval: tuple[float, float]
+
+
+def is_multi_label(content: Content) -> bool:
+    """Whether a result is of labels that do not exclude each other."""
+    return "map" in (content.get("accuracy") or {})
+
+
 def compare_results(results: Sequence[Content]) -> list[Row]:
     """A row for each result, each kind followed by the published rows for it; sets that differ have letters."""
 
@@ -59,6 +77,16 @@ def compare_results(results: Sequence[Content]) -> list[Row]:
     letters = _letters(results)
     kinds = [(paper_name(one["checkpoint"]["backbone"]), one["protocol"].split()[0], _labels(one)) for one in results]
     return _by_kind(kinds, map(_measured, results, letters), published)
+
+
+def compare_multi_label(results: Sequence[Content]) -> list[LabelRow]:
+    """A row for each result of labels that do not exclude each other; nothing published compares."""
+    rows = []
+    for content, letter in zip(results, _letters(results), strict=True):
+        low, high = content["accuracy"]["map_interval"]
+        facts, figure = _facts(content, letter), float(content["accuracy"]["map"])
+        rows.append(LabelRow(origin="measured", map=figure, map_interval=(float(low), float(high)), **facts))
+    return rows
 
 
 def compare_detections(results: Sequence[Content]) -> list[DetectionRow]:
@@ -107,8 +135,20 @@ def _letters(results: Sequence[Content]) -> list[str]:
 
 
 def _measured(content: Content, letter: str) -> Row:
-    accuracy, checkpoint, data, details = (content[key] for key in ("accuracy", "checkpoint", "data", "details"))
+    accuracy = content["accuracy"]
     low, high = accuracy["top1_interval"]
+    return Row(
+        origin="measured",
+        **_facts(content, letter),
+        top1=float(accuracy["top1"]),
+        top1_interval=(float(low), float(high)),
+        top5=None if accuracy["top5"] is None else float(accuracy["top5"]),
+    )
+
+
+def _facts(content: Content, letter: str) -> dict[str, str]:
+    """What was measured, how and on what."""
+    checkpoint, data, details = (content[key] for key in ("checkpoint", "data", "details"))
     protocol = protocol_of(content)
     if "lr" in details:
         tried = details.get("lr_tried", ())
@@ -118,17 +158,13 @@ def _measured(content: Content, letter: str) -> Row:
     named = is_new_network(checkpoint["path"]) or is_public(checkpoint["path"])
     if network and not named and (network != "student" or "lr" in details):
         protocol += f", {network}"
-    return Row(
-        origin="measured",
-        backbone=str(checkpoint["backbone"]),
-        weights=str(checkpoint["path"]),
-        protocol=protocol,
-        data=f"{data['train']['num_images']:,} + {data['val']['num_images']:,} images at "
+    return {
+        "backbone": str(checkpoint["backbone"]),
+        "weights": str(checkpoint["path"]),
+        "protocol": protocol,
+        "data": f"{data['train']['num_images']:,} + {data['val']['num_images']:,} images at "
         f"{content['transform']['image_size']} px{letter}",
-        top1=float(accuracy["top1"]),
-        top1_interval=(float(low), float(high)),
-        top5=None if accuracy["top5"] is None else float(accuracy["top5"]),
-    )
+    }
 
 
 def protocol_of(content: Content) -> str:

@@ -22,7 +22,7 @@ def test_a_measured_row_is_followed_by_the_published_rows_of_its_network() -> No
 
 
 def table(*contents: dict[str, Any]) -> str:
-    return Comparison([], compare_detections(contents), []).to_markdown()
+    return Comparison([], [], compare_detections(contents), []).to_markdown()
 
 
 def test_the_table_tells_measured_from_published() -> None:
