@@ -7,20 +7,26 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sslight.api.report_pictures import images_of, pictures_of
+from sslight.api.report_pictures import images_of, pictures_of, worst_images
 from sslight.config import PretrainSettings, ReportSettings, build
 from sslight.evaluate.results import read_result, result_files
-from sslight.evaluate.rows import compare_detections, compare_results, published_note
+from sslight.evaluate.rows import (
+    compare_detections,
+    compare_multi_label,
+    compare_results,
+    is_multi_label,
+    published_note,
+)
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
 from sslight.pretraining.health import HealthWatch, healthy_ranges
 from sslight.reading import near_name
-from sslight.report.page import PageResult, check_page_file, element
+from sslight.report.page import Html, PageResult, check_page_file, element
 from sslight.report.run.files import Run, is_run_folder, read_run
+from sslight.report.run.mistakes import mistakes_parts
 from sslight.report.run.page import Pictures, Results, run_page
 from sslight.report.run.registry import differences, find_runs, registry_page
 from sslight.report.run.summary import run_summary, used_gpus
-from sslight.report.run.tables import classes_part
 
 _MOST_RUNS = 6  # colors that are told apart
 
@@ -72,7 +78,7 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> PageRes
     else:
         runs = [_with_references(_judged(run), settings) for run in runs]
         summaries = [run_summary(run) for run in runs]
-        results = _results(folders, files)
+        results = _results(folders, files, with_pictures=settings.images > 0)
         if settings.images:
             pictures = pictures_of(runs, settings)
         text = run_page(runs, summaries, results, pictures)
@@ -81,7 +87,7 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> PageRes
     content = {
         "page": str(page),
         "runs": summaries,
-        "results": [*results.rows, *results.detections],
+        "results": [*results.rows, *results.multi_label, *results.detections],
         "notes": [*results.missing, *pictures.missing],
     }
     return PageResult(page, content)
@@ -136,12 +142,13 @@ def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path], bool]:
 
 
 def _evaluations(run: Run) -> list[dict[str, Any]]:
-    """Protocol and top-1 of the run's evaluations; damaged ones are left out."""
+    """Protocol and top-1 (or mean average precision) of the run's evaluations; damaged ones are left out."""
     found = []
     for path in result_files(run.path):
         with suppress(ValueError, KeyError, TypeError):
             content = read_result(path)
-            found.append({"protocol": content["protocol"], "top1": float(content["accuracy"]["top1"])})
+            key = "map" if is_multi_label(content) else "top1"
+            found.append({"protocol": content["protocol"], key: float(content["accuracy"][key])})
     return found
 
 
@@ -200,7 +207,7 @@ def _with_references(run: Run, page: ReportSettings) -> Run:
     return replace(run, intervals=intervals, healthy=healthy_ranges(settings, rows=_rows(run, settings)))
 
 
-def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
+def _results(folders: Sequence[Path], files: Sequence[Path], *, with_pictures: bool) -> Results:
     """Results that are named (whose faults are errors) and those in the run folders (whose faults are noted)."""
     missing: list[str] = []
     contents = {(path / "results.json" if path.is_dir() else path).resolve(): read_result(path) for path in files}
@@ -209,26 +216,26 @@ def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
             contents.setdefault(path.resolve(), read_result(path))
         except ValueError as error:
             missing.append(str(error))
-    rows, detections, classes = [], [], []
+    rows, multi_label, detections = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+    mistakes: list[Html] = []
     for path, content in contents.items():
         try:
             if content["protocol"] == "detect":
                 compare_detections([content])
                 detections.append(content)
-            elif (
-                content["protocol"] == "finetune (multi-label)"
-            ):  # of labels that do not exclude each other: nothing published compares
-                classes += classes_part(content)
-            else:
-                compare_results([content])
-                classes += classes_part(content)
-                rows.append(content)
+                continue
+            (compare_multi_label if is_multi_label(content) else compare_results)([content])
+            thumbnails, note = worst_images(content) if with_pictures else ({}, None)
+            missing += [f"{path}: {note}"] if note else []
+            mistakes += mistakes_parts(content, thumbnails, name=path.parent.name)
+            (multi_label if is_multi_label(content) else rows).append(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             missing.append(f"{path} is damaged ({type(error).__name__}: {error}) and was left out.")
     return Results(
         rows=[asdict(row) for row in compare_results(rows)],
+        multi_label=[asdict(row) for row in compare_multi_label(multi_label)],
         detections=[asdict(row) for row in compare_detections(detections)],
-        classes=classes,
+        mistakes=mistakes,
         note=f"Published: {published_note(classified=bool(rows))}",
         missing=missing,
     )

@@ -1,10 +1,12 @@
-"""What the page of ``sslight report`` shows of images and networks: views, neighbors, maps."""
+"""What the page of ``sslight report`` shows of images and networks: views, neighbors, maps, the worst images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +35,7 @@ from sslight.views import build_multi_crop
 
 _NEIGHBORS = 7
 _SHOWN_IMAGES = 3
+_WORST_SIDE = 160  # px
 _WEIGHTS = ("backbone.safetensors", "checkpoints/last.pt")
 
 
@@ -57,6 +60,37 @@ def pictures_of(runs: Sequence[Run], page: ReportSettings) -> Pictures:
         except (ValueError, OSError, WorkerFailed) as error:
             missing.append(f"{', '.join(runs[at].name for at in positions)}: no views: {_sentence(error)}")
     return Pictures(sheets, sampled, missing)
+
+
+def worst_images(content: Mapping[str, Any]) -> tuple[dict[str, npt.NDArray[np.uint8]], str | None]:
+    """The images that a ``results.json`` names as the worst, as the network saw them; a sentence if any is missing.
+
+    Raises KeyError or TypeError if the result is damaged.
+    """
+    wanted = {str(one["name"]) for one in content.get("worst_images", [])}
+    if not wanted:
+        return {}, None
+    data, transform, found = content["settings"]["data"], content["transform"], dict[str, npt.NDArray[np.uint8]]()
+    try:
+        source = build_source(data["val"], labeled=False, setting="data.val", tar_image=data["tar_image"])
+        at = {name: index for index in range(len(source)) if (name := source.name(index)) in wanted}
+        batches = image_batches(
+            source,
+            size=transform["image_size"],
+            resize=transform["resize"],
+            batch_size=16,
+            workers=0,
+            indices=np.array(sorted(at.values()), np.int64),
+            bad=[],
+            limits=ReadLimits(data["max_pixels"], data["read_timeout"]),
+        )
+        for images, _, indices in batches:
+            for image, index in zip(images, indices.tolist(), strict=True):
+                found[source.name(index)] = thumbnail(image.permute(1, 2, 0).numpy(), side=_WORST_SIDE)
+    except (ValueError, OSError, WorkerFailed) as error:
+        return {}, f"no pictures of the worst images: {_sentence(error)}"
+    missing = len(wanted) - len(found)
+    return found, f"{missing} of its {len(wanted)} worst images are not in data.val any more." if missing else None
 
 
 def _sentence(error: Exception) -> str:
