@@ -12,6 +12,7 @@ import torch
 
 import sslight
 from sslight.backbones import build_backbone
+from sslight.export import files as export_files
 from sslight.export import run as export_run
 from sslight.export.formats import weights_file
 from sslight.export.task import ExportResult
@@ -48,7 +49,7 @@ def test_a_file_that_disagrees_is_not_written(tmp_path: Path, monkeypatch: pytes
         other = build_backbone("test_resnet", image_size=32).eval()
         honest(replace(exportable, backbone=other), path, **keywords)
 
-    monkeypatch.setattr(export_run, "write_weights", wrong)
+    monkeypatch.setattr(export_files, "write_weights", wrong)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match=r"format=safetensors disagrees .* on 60 images .* cosine"):
         sslight.export_backbone(tmp_path / "backbone.safetensors", settings_for(tmp_path))
@@ -145,7 +146,7 @@ def test_a_converter_that_stops_is_said_and_the_good_files_stay(
 def fail_to_open_from(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     """ONNX Runtime that fails from the n-th opening on."""
     opened = list[Path]()
-    honest = export_run._open
+    honest = export_files.opened
 
     def opening(exportable: Any, form: str, path: Path, *, threads: int) -> Any:
         opened.extend([path] * form.startswith("onnx"))
@@ -153,7 +154,8 @@ def fail_to_open_from(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
             raise RuntimeError("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED\nno kernel")
         return honest(exportable, form, path, threads=threads)
 
-    monkeypatch.setattr(export_run, "_open", opening)
+    for module in (export_run, export_files):
+        monkeypatch.setattr(module, "opened", opening)
 
 
 @pytest.mark.parametrize(("form", "limit"), [("onnx", 0), ("onnx", 1), ("onnx-int8", 0)])
