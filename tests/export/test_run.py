@@ -175,6 +175,38 @@ def test_a_file_that_cannot_be_run_is_said_and_the_good_files_stay(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.safetensors", "export.json"}
 
 
+def test_a_file_in_8_bits_that_is_refused_is_analyzed_in_words_and_in_figures(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "backbone.safetensors")
+    settings = settings_for(
+        tmp_path,
+        format=["onnx", "onnx-int8"],
+        **{"data.num_check": 16, "data.calibration": CALIBRATION, "int8.method": "minmax", "tolerance.cosine": 1.0},
+    )
+    with pytest.raises(ValueError, match="format=onnx-int8 disagrees") as error:
+        sslight.export_backbone(tmp_path / "backbone.safetensors", settings)
+    refused, kept = str(error.value).splitlines()
+    content = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))
+    assert set(content["files"]) == {"backbone.onnx"}
+    facts = content["refused"]["onnx-int8"]
+    assert facts["reason"] == refused
+    found = facts["quantization"]
+    assert len(found["by_layer"]) == found["num_layers"]
+    assert (len(found["float_layers"]), found["accepted"]) == (found["num_layers"] // 2, False)
+    assert found["by_method"]["minmax"] < found["signal_to_noise"]
+    assert facts["agreement"]["cosine_mean"] < 1
+    worst = list(found["by_layer"].items())[:3]
+    named = ", ".join(f"{name} ({noise:.0f} dB)" for name, noise in worst)
+    assert (
+        f"{len(found['float_layers'])} of {found['num_layers']} layers stay in float; worst alone in 8 bits: {named}"
+        in refused
+    )
+    assert (
+        f"; export onnx-fp16, about as small as a file that is half in float: {len(found['float_layers'])} layers"
+        in refused
+    )
+    assert kept.endswith("; export.json there has the figures of what was refused.")
+
+
 def test_settings_without_labels_compare_neighbours_only(image_folder: Callable[..., Path], tmp_path: Path) -> None:
     write_backbone(tmp_path / "backbone.safetensors")
     overrides = settings_for(tmp_path, **{"data.check": str(image_folder("flat"))})

@@ -15,7 +15,7 @@ from torch import Tensor
 from sslight.backbones import load_backbone, read_backbone_info, weights_fingerprint
 from sslight.config import ExportSettings
 from sslight.data import available_cores
-from sslight.export.checks.agreement import Agreement, Classify, Nearest, check, compare
+from sslight.export.checks.agreement import Agreement, Measures, check, compare
 from sslight.export.checks.cost import latencies
 from sslight.export.checks.sensitivity import Quantization
 from sslight.export.classifier import Classifier, read_classifier
@@ -36,7 +36,7 @@ from sslight.export.formats.library import quiet, runtime
 from sslight.export.formats.weights_file import WEIGHT_KEYS, check_weights
 from sslight.export.images import open_images, read_images
 from sslight.export.network import prepare
-from sslight.export.task import ExportedFile, ExportResult, Task
+from sslight.export.task import ExportedFile, ExportResult, LabeledImages, Refusal, Task
 from sslight.files import unused, whole_folder, write_whole
 from sslight.train.record.run_weights import run_folder_of
 
@@ -51,28 +51,26 @@ _MODULES = {
 Results = Sequence[Mapping[str, Any]]
 
 
-def run_export(
-    settings: ExportSettings, *, nearest: Nearest, classify: Classify, results: Results = (), say: Say
-) -> ExportResult:
+def run_export(settings: ExportSettings, *, measures: Measures, results: Results = (), say: Say) -> ExportResult:
     """Write all files of an export, check and measure each; the folder appears when all are done, or not at all.
 
-    ``nearest``, ``classify`` and ``results`` (what was measured of these weights) come from this room's neighbor;
-    ``say`` is called with a line at every stage. Raises ValueError if an input is wrong (nothing was computed then), or
-    a file disagrees with the PyTorch network.
+    ``measures`` and ``results`` (what was measured of these weights) come from this room's neighbor; ``say`` is called
+    with a line at every stage. Raises ValueError if an input is wrong (nothing was computed then), or a file disagrees
+    with the PyTorch network.
     """
     task = _prepare(settings, results)
     classifier = task.exportable.classifier
     multi_label = classifier is not None and classifier.multi_label
-    compared = partial(compare, nearest=nearest, classify=classify, multi_label=multi_label)
+    compared = partial(compare, measures=measures, multi_label=multi_label)
     check_images, labels = read_images(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
     before = reference(task, check_images)
     files: list[ExportedFile] = []
-    refused: list[str] = []
+    refused: dict[str, Refusal] = {}
     try:
         with whole_folder(task.output) as folder:
             for form in settings.format:
-                path, quantization = folder / file_name(task.exportable, form), None
+                path, quantization, agreement = folder / file_name(task.exportable, form), None, None
                 try:
                     say(f"{form}: writing")
                     if form in QUANTIZED:
@@ -85,16 +83,19 @@ def run_export(
                     say(f"{form}: comparing")
                     after = outputs(task.exportable, form, path, check_images)
                     agreement = compared(before, after, labels)
-                    check(agreement, tolerance(settings, form), f"format={form}")
+                    remedy = None if quantization is None else quantization.remedy(form)
+                    check(agreement, tolerance(settings, form), f"format={form}", remedy)
                     say(f"{form}: measuring")
                     files.append(_measured(task, form, path, agreement, check_images[:1], quantization))
                 except ValueError as error:  # the other files may be good
-                    refused.append(f"{error} ({quantization})" if quantization else str(error))
+                    reason = f"{error} ({quantization})" if quantization else str(error)
+                    refused[form] = Refusal(reason, agreement, quantization)
+            reasons = [each.reason for each in refused.values()]
             if not files:
-                raise ValueError("\n".join(refused))
+                raise ValueError("\n".join(reasons))
             for path in {*folder.iterdir()} - {file.path for file in files}:  # the float32 file behind an int8 one
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            content = content_of(task, files, len(check_images))
+            content = content_of(task, files, refused, len(check_images))
             write_whole(folder / FACTS_NAME, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")
     except OSError as error:
         if error.filename and task.output.name in str(error.filename):
@@ -103,7 +104,8 @@ def run_export(
         raise
     if refused:
         good = ", ".join(file.path.name for file in files)
-        raise ValueError("\n".join([*refused, f"{good} agreed and is in {task.output}."]))
+        kept = f"{good} agreed and is in {task.output}; {FACTS_NAME} there has the figures of what was refused."
+        raise ValueError("\n".join([*reasons, kept]))
     moved = [replace(file, path=task.output / file.path.name) for file in files]
     return ExportResult(task.output, moved, content)
 
@@ -150,10 +152,26 @@ def _prepare(settings: ExportSettings, results: Results) -> Task:
     for form in settings.format:
         if form in WEIGHT_KEYS:  # a timm folder, too
             check_weights(exportable, WEIGHT_KEYS[form])
-    calibration = open_images(settings.data.calibration, "data.calibration", settings.data) if quantized else None
-    images = open_images(settings.data.check, "data.check", settings.data)
+    data, calibration = settings.data, None
+    if quantized:
+        calibration = open_images(data.calibration, "data.calibration", data, classifier)
+    images = open_images(data.check, "data.check", data, classifier, table=data.labels)
+    _check_accuracy(settings, classifier, images)
     kept = [each for each in results if _measures(each, fingerprint, classifier)]
     return Task(settings, exportable, images, calibration, resize, output, fingerprint, beside, kept)
+
+
+def _check_accuracy(settings: ExportSettings, classifier: Classifier | None, images: LabeledImages) -> None:
+    """Raise ValueError if a loss of accuracy is limited that nothing can show."""
+    labels, limit = images.labels, settings.tolerance.accuracy
+    if limit is None or classifier is None:
+        return
+    if labels is None or (labels.ndim == 1 and not (labels < len(classifier.classes)).any()):
+        table = " with a column of 0 and 1 for each" if classifier.multi_label else ", or class folders of their names"
+        raise ValueError(
+            f"tolerance.accuracy={limit:g} would have no effect: data.check has no labels of the classifier's; give a "
+            f"table of them as data.labels{table}."
+        )
 
 
 def _measures(result: Mapping[str, Any], fingerprint: str, classifier: Classifier | None) -> bool:

@@ -45,6 +45,7 @@ def test_the_worst_layers_stay_in_float_until_the_file_is_accepted_or_half_of_th
     assert result.float_layers == list(kept)
     assert float((tmp_path / "file").read_text()) == 17 - sum(NOISE[name] for name in kept)
     assert list(result.by_layer)[:3] == (list("bdc") if kept else [])
+    assert (result.accepted, result.signal_to_noise) == (limit >= 3, -float((tmp_path / "file").read_text()))
 
 
 def test_a_number_of_layers_is_kept_as_asked_for(tmp_path: Path) -> None:
@@ -52,6 +53,20 @@ def test_a_number_of_layers_is_kept_as_asked_for(tmp_path: Path) -> None:
     assert found(tmp_path / "file", 1, float_layers=0).float_layers == []
     with pytest.raises(ValueError, match=r"int8\.float_layers=7 is more than the 6 layers of the network"):
         found(tmp_path / "file", 1, float_layers=7)
+
+
+@pytest.mark.parametrize(
+    ("limit", "float_layers", "remedy"),
+    [
+        (9, None, "give more calibration images, and such as data.check has (this file held on those that judged it)"),
+        (1, None, "export onnx-fp16, about as small as a file that is half in float: 3 layers in float took this one"),
+        (1, 0, "leave int8.float_layers out, which keeps the worst layers in float (all in 8 bits: -17 dB)"),
+        (1, 2, "leave int8.float_layers out, which keeps"),
+        (1, 4, "export onnx-fp16, about as small as a file that is half in float: 4 layers in float took this one"),
+    ],
+)
+def test_the_remedy_fits_what_was_tried(limit: float, float_layers: int | None, remedy: str, tmp_path: Path) -> None:
+    assert found(tmp_path / "file", limit, float_layers).remedy("onnx-int8").startswith(remedy)
 
 
 def test_what_follows_a_product_goes_with_it() -> None:
