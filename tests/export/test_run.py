@@ -14,6 +14,7 @@ import sslight
 from sslight.backbones import build_backbone
 from sslight.export import files as export_files
 from sslight.export import run as export_run
+from sslight.export.checks.agreement import Agreement, Tolerance, check
 from sslight.export.formats import weights_file
 from sslight.export.task import ExportResult
 from tests.export.exports import CALIBRATION, MEAN, agreed, settings_for, write_backbone
@@ -205,6 +206,36 @@ def test_a_file_in_8_bits_that_is_refused_is_analyzed_in_words_and_in_figures(tm
         in refused
     )
     assert kept.endswith("; export.json there has the figures of what was refused.")
+
+
+def test_a_file_that_held_on_its_calibration_images_is_analyzed_when_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_backbone(tmp_path / "backbone.safetensors")
+
+    def strict(agreement: Agreement, tolerance: Tolerance, name: str, remedy: str | None = None) -> None:
+        check(agreement, replace(tolerance, cosine=2.0) if "int8" in name else tolerance, name, remedy)
+
+    monkeypatch.setattr(export_run, "check", strict)
+    data = {"data.num_check": 16, "data.calibration": CALIBRATION, "int8.method": "minmax", "tolerance.knn": 0.0}
+    with pytest.raises(ValueError, match="format=onnx-int8 disagrees") as error:
+        sslight.export_backbone(
+            tmp_path / "backbone.safetensors", settings_for(tmp_path, format=["onnx", "onnx-int8"], **data)
+        )
+    found = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))["refused"]["onnx-int8"]
+    quantization = found["quantization"]
+    analysis = quantization["analysis"]
+    assert (quantization["accepted"], quantization["float_layers"], quantization["by_layer"]) == (True, [], {})
+    assert len(analysis["by_layer"]) == analysis["num_layers"]
+    kept, whole = len(analysis["float_layers"]), quantization["by_method"]["minmax"]
+    gain = f"with {kept} in float {whole:.0f} dB become {analysis['signal_to_noise']:.0f}"
+    for part in (
+        "give more calibration images",
+        f"or set int8.float_layers ({gain})",
+        next(iter(analysis["by_layer"])),
+    ):
+        assert part in str(error.value)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"backbone.onnx", "export.json"}
 
 
 def test_settings_without_labels_compare_neighbours_only(image_folder: Callable[..., Path], tmp_path: Path) -> None:

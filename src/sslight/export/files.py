@@ -92,8 +92,13 @@ def write(task: Task, form: str, path: Path, folder: Path) -> None:
             write_coreml(exportable, path, facts=facts)
 
 
-def quantize(task: Task, form: str, path: Path, folder: Path, compared: Compared, say: Say) -> Quantization:
-    """Write a file in 8 bits with what the calibration images say of it."""
+def quantize(
+    task: Task, form: str, path: Path, folder: Path, compared: Compared, say: Say, *, refused: bool = False
+) -> Quantization:
+    """Write a file in 8 bits with what the calibration images say of it.
+
+    If such a file was ``refused`` that had held on these images, nothing holds any more: each layer is looked at.
+    """
     images, labels = _calibration_images(task)
     if len(images) < 2 * _JUDGES:
         raise ValueError(
@@ -112,7 +117,7 @@ def quantize(task: Task, form: str, path: Path, folder: Path, compared: Compared
             check(agreement, limit, form)
         except ValueError:
             return False
-        return True
+        return not refused
 
     with TemporaryDirectory() as scratch:
         source = _float32(task, form.removesuffix("-int8"), folder)

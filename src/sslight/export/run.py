@@ -83,8 +83,16 @@ def run_export(settings: ExportSettings, *, measures: Measures, results: Results
                     say(f"{form}: comparing")
                     after = outputs(task.exportable, form, path, check_images)
                     agreement = compared(before, after, labels)
-                    remedy = None if quantization is None else quantization.remedy(form)
-                    check(agreement, tolerance(settings, form), f"format={form}", remedy)
+                    try:
+                        check(agreement, tolerance(settings, form), f"format={form}")
+                    except ValueError:
+                        if quantization is None:
+                            raise
+                        if quantization.accepted and settings.int8.float_layers is None:
+                            again = folder / f"analysis{path.suffix}"
+                            analysis = quantize(task, form, again, folder, compared, say, refused=True)
+                            quantization = replace(quantization, analysis=analysis)
+                        check(agreement, tolerance(settings, form), f"format={form}", quantization.remedy(form))
                     say(f"{form}: measuring")
                     files.append(_measured(task, form, path, agreement, check_images[:1], quantization))
                 except ValueError as error:  # the other files may be good

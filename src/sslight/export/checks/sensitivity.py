@@ -37,18 +37,24 @@ class Quantization:
     by_layer: Mapping[str, float]  # dB with this layer alone in 8 bits, worst first; empty if all hold as they are
     signal_to_noise: float  # dB of the file as it is
     accepted: bool  # whether it held the tolerance on these images
+    analysis: "Quantization | None" = None  # of each layer, of a file that held and was refused on other images
 
     def __str__(self) -> str:
         """A sentence part on what was found."""
-        worst = ", ".join(f"{name} ({noise:.0f} dB)" for name, noise in list(self.by_layer.items())[:3])
+        by_layer = self.by_layer if self.analysis is None else self.analysis.by_layer
+        worst = ", ".join(f"{name} ({noise:.0f} dB)" for name, noise in list(by_layer.items())[:3])
         kept = f"{len(self.float_layers)} of {self.num_layers} layers stay in float"
         return f"ranges by {self.method}; {kept}" + (f"; worst alone in 8 bits: {worst}" if worst else "")
 
     def remedy(self, form: str) -> str:
         """What may help where the file, of this format, was refused."""
-        if self.accepted:
-            return "give more calibration images, and such as data.check has (this file held on those that judged it)"
         whole = self.by_method[self.method]
+        if self.accepted:
+            images = "give more calibration images, and such as data.check has (this file held on those that judged it)"
+            if self.analysis is None:
+                return images
+            kept, noise = len(self.analysis.float_layers), self.analysis.signal_to_noise
+            return f"{images}, or set int8.float_layers (with {kept} in float {whole:.0f} dB become {noise:.0f})"
         if len(self.float_layers) < self.num_layers // 2:  # then a number was given
             return f"leave int8.float_layers out, which keeps the worst layers in float (all in 8 bits: {whole:.0f} dB)"
         return (
