@@ -16,6 +16,8 @@ from sslight.export.formats import weights_file
 from tests.api.fine_tuned import fine_tuned
 from tests.export.exports import agreed, settings_for, write_backbone
 
+NAMES = ("lying", "standing", "odd")
+
 
 def table(path: Path, heading: str, rows: dict[str, str]) -> Path:
     path.write_text("\n".join([heading, *(f"{name},{values}" for name, values in rows.items())]), encoding="utf-8")
@@ -33,10 +35,15 @@ def of_labels(of_classes: FinetuneResult) -> FinetuneResult:
     folder = of_classes.output.parent
     lying = {str(path): path.parent.name == "lying" for path in sorted(folder.glob("*/*/*.png"))}
     rows = {name: f"{int(is_so)},{int(not is_so)},{int(name[-5]) % 2}" for name, is_so in lying.items()}
-    labels = str(table(folder / "labels.csv", "name,lying,standing,odd", rows))
+    labels = str(table(folder / "labels.csv", f"name,{','.join(NAMES)}", rows))
     sets = {"train": folder / "train", "val": folder / "val", "labels": labels, "val_labels": labels}
     table(folder / "turned.csv", "name,odd,lying,standing", {n: f"{v[4:]},{v[:3]}" for n, v in rows.items()})
     table(folder / "two.csv", "name,lying,standing", {name: values[:3] for name, values in rows.items()})
+    lists = {
+        n: ";".join(name for name, has in zip(NAMES, v.split(","), strict=True) if int(has)) for n, v in rows.items()
+    }
+    table(folder / "lists.csv", "name,labels", lists)
+    table(folder / "unknown.csv", "name,labels", {name: f"{has};striped" for name, has in lists.items()})
     table(folder / "classes.csv", "name,label", {name: Path(name).parent.name for name in rows})
     table(folder / "others.csv", "name,label", {name: f"{Path(name).parent.name}!" for name in rows})
     return fine_tuned(folder, data=sets, lr=0.003, output=folder / "tags")
@@ -54,7 +61,7 @@ def test_a_table_of_classes_measures_the_accuracy_before_and_after(
     assert (found.accuracy.value, found.num_labeled) == (0.0, 40)
 
 
-@pytest.mark.parametrize("name", ["labels.csv", "turned.csv"])
+@pytest.mark.parametrize("name", ["labels.csv", "turned.csv", "lists.csv"])
 def test_a_table_of_overlapping_labels_measures_their_precision_before_and_after(
     name: str, of_labels: FinetuneResult, tmp_path: Path
 ) -> None:
@@ -65,7 +72,7 @@ def test_a_table_of_overlapping_labels_measures_their_precision_before_and_after
     assert found.accuracy_before == pytest.approx(of_labels.content["accuracy"]["map"])
     assert found.accuracy is not None
     assert (found.accuracy.value, found.accuracy.low, found.accuracy.high, found.num_labeled) == (0.0, 0.0, 0.0, 40)
-    assert result.content["check"]["classes"] == ["lying", "standing", "odd"]
+    assert result.content["check"]["classes"] == list(NAMES)
 
 
 @pytest.mark.parametrize(("limit", "refused"), [(None, True), (1.0, True), (100.0, False)])
@@ -99,7 +106,12 @@ def test_a_file_that_loses_precision_beyond_chance_is_refused(
     ("kind", "changes", "sentence"),
     [
         ("tags", {"data.labels": "two.csv"}, "two.csv and the classifier differ in the labels odd: use the same."),
-        ("tags", {"data.labels": "classes.csv"}, "gives one class an image, but the labels of the classifier overlap"),
+        (
+            "tags",
+            {"data.labels": "classes.csv"},
+            "has neither lists of labels, such as cat;wet, nor columns of 0 and 1",
+        ),
+        ("tags", {"data.labels": "unknown.csv"}, "and the classifier differ in the labels striped: use the same."),
         (
             "tags",
             {"tolerance.accuracy": 1.0},

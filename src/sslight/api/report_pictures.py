@@ -23,6 +23,7 @@ from sslight.data import (
     build_source,
     build_training_source,
     image_batches,
+    printable,
     readable_images,
 )
 from sslight.evaluate.classifiers.knn import nearest_neighbors
@@ -73,7 +74,7 @@ def worst_images(content: Mapping[str, Any]) -> tuple[dict[str, npt.NDArray[np.u
     data, transform, found = content["settings"]["data"], content["transform"], dict[str, npt.NDArray[np.uint8]]()
     try:
         source = build_source(data["val"], labeled=False, setting="data.val", tar_image=data["tar_image"])
-        at = {name: index for index in range(len(source)) if (name := source.name(index)) in wanted}
+        at = {name: index for index in range(len(source)) if (name := printable(source.name(index))) in wanted}
         batches = image_batches(
             source,
             size=transform["image_size"],
@@ -86,7 +87,7 @@ def worst_images(content: Mapping[str, Any]) -> tuple[dict[str, npt.NDArray[np.u
         )
         for images, _, indices in batches:
             for image, index in zip(images, indices.tolist(), strict=True):
-                found[source.name(index)] = thumbnail(image.permute(1, 2, 0).numpy(), side=_WORST_SIDE)
+                found[printable(source.name(index))] = thumbnail(image.permute(1, 2, 0).numpy(), side=_WORST_SIDE)
     except (ValueError, OSError, WorkerFailed) as error:
         return {}, f"no pictures of the worst images: {_sentence(error)}"
     missing = len(wanted) - len(found)

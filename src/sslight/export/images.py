@@ -1,6 +1,7 @@
 """The images of an export: opened before the work, and read as the network sees them."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -59,38 +60,31 @@ def _by_class(source: Source, classifier: Classifier | None) -> LabeledImages:
 def _by_table(
     paths: list[str], setting: str, data: ExportDataSettings, classifier: Classifier | None, table: str
 ) -> LabeledImages:
-    prefix, overlapping = f"data.labels={table}", classifier is not None and classifier.multi_label
-    tags = data.labels_column is None and is_tag_table(table, "data.labels")
-    if tags and not overlapping:
+    """The classifier says whether labels overlap, so that a table is read as what it must be."""
+    prefix, build = f"data.labels={table}", partial(build_source, paths, setting=setting, tar_image=data.tar_image)
+    if classifier is not None and classifier.multi_label:
+        found = read_tags(build(labeled=False), table, setting, column=data.labels_column)
+        differing = {*found.classes} - {*classifier.classes}
+        if found.separator is None:  # a column that is not there says nothing of its label
+            differing |= {*classifier.classes} - {*found.classes}
+        if differing:
+            raise ValueError(
+                f"{prefix} and the classifier differ in the labels {_some(sorted(differing))}: use the same."
+            )
+        tags = torch.zeros(len(found.source), len(classifier.classes), dtype=torch.int64)
+        tags[:, [classifier.classes.index(name) for name in found.classes]] = torch.from_numpy(found.tags)
+        return LabeledImages(found.source, classifier.classes, tags)
+    if data.labels_column is None and is_tag_table(table, "data.labels"):
         what = "there is no classifier" if classifier is None else "the classifier gives one class an image"
         raise ValueError(f"{prefix} has a column for each label, but {what}: give a table with lines NAME,LABEL.")
-    if classifier is None or not overlapping:
-        labeled = build_source(
-            paths,
-            labeled=True,
-            setting=setting,
-            labels=table,
-            labels_column=data.labels_column,
-            tar_image=data.tar_image,
-        )
-        assert labeled.classes is not None
-        if classifier is not None and not {*classifier.classes} & {*labeled.classes}:
-            raise ValueError(
-                f"{prefix} has none of the classifier's classes: it has {_some(labeled.classes)}, the classifier "
-                f"{_some(classifier.classes)}; use the same names."
-            )
-        return _by_class(labeled, classifier)
-    if not tags:
+    source = build(labeled=True, labels=table, labels_column=data.labels_column, multi_label=False)
+    assert source.classes is not None
+    if classifier is not None and not {*classifier.classes} & {*source.classes}:
         raise ValueError(
-            f"{prefix} gives one class an image, but the labels of the classifier overlap: give a table with a heading "
-            "and a column of 0 and 1 for each."
+            f"{prefix} has none of the classifier's classes: it has {_some(source.classes)}, the classifier "
+            f"{_some(classifier.classes)}; use the same names."
         )
-    source = build_source(paths, labeled=False, setting=setting, tar_image=data.tar_image)
-    names, values = read_tags(source, table, "data.labels")
-    if differing := sorted({*names} ^ {*classifier.classes}):
-        raise ValueError(f"{prefix} and the classifier differ in the labels {_some(differing)}: use the same.")
-    order = [names.index(name) for name in classifier.classes]
-    return LabeledImages(source, classifier.classes, torch.from_numpy(values[:, order]))
+    return _by_class(source, classifier)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -38,8 +38,9 @@ class ExportDataSettings(fields.Section):
     Unit: path(s). Try: a few hundred images like those that the device will see."""
 
     labels: fields.TextPath | None = None
-    """Table with the labels of data.check, instead of class folders: lines of name and label, or with a classifier of
-    overlapping labels a heading, and a column of 0 and 1 for each. Unit: path. Try: that of sslight finetune."""
+    """Table with the labels of data.check, instead of class folders, as sslight finetune takes it: lines of name and
+    label, or with a classifier of overlapping labels lists of them, or a heading and a column of 0 and 1 for each.
+    Unit: path. Try: that of sslight finetune."""
 
     labels_column: fields.LabelsColumn = None
 
