@@ -6,13 +6,27 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sslight.intervals import difference_of_means, mean_interval, paired_difference, t_quantile, wilson_interval
+from sslight.intervals import (
+    difference_of_means,
+    mean_interval,
+    paired_difference,
+    standard_error,
+    t_quantile,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(("right", "images"), [(0, 10), (10, 10), (61, 100), (1700, 2500), (34000, 50000)])
 def test_the_interval_of_a_share_is_wilsons(right: int, images: int) -> None:
     expected = stats.binomtest(right, images).proportion_ci(0.95, method="wilson")
     assert wilson_interval(right, images) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-9)
+
+
+def test_the_standard_error_of_a_share_is_the_binomial_one_and_not_0_at_its_ends() -> None:
+    rng = np.random.default_rng(0)
+    assert standard_error(1400, 2000) == pytest.approx(100 * (rng.binomial(2000, 0.7, 20_000) / 2000).std(), rel=0.02)
+    assert standard_error(70, 100) == pytest.approx(100 * math.sqrt(71 * 31 / 102**3))
+    assert [standard_error(right, 20) for right in (0, 20)] == pytest.approx([4.44, 4.44], abs=0.01)
 
 
 def test_quantiles_are_students() -> None:

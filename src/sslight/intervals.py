@@ -35,6 +35,15 @@ def wilson_interval(num_right: float, num_images: int) -> tuple[float, float]:
     return 100 * max(0.0, low), 100 * min(1.0, high)
 
 
+def standard_error(num_right: float, num_images: int) -> float:
+    """That of a share, in percentage points, as if there were two more images, one of which is right.
+
+    So it is not 0 where all are right (Agresti & Coull, Am. Stat. 1998).
+    """
+    share = (num_right + 1) / (num_images + 2)
+    return 100 * math.sqrt(share * (1 - share) / (num_images + 2))
+
+
 def paired_difference(one: Iterable[float], other: Iterable[float]) -> Difference:
     """The difference in accuracy of two networks on the same images.
 

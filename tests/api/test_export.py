@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 import sslight
 from sslight.api.finetune import FinetuneResult
 from sslight.backbones import build_backbone
-from tests.export.test_run import write_backbone
+from tests.export.exports import write_backbone
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import open_classifier
 from sslight.finetuning.selection import SelectedClassifier
 from sslight.finetuning.task import class_weights, mean_cross_entropy
+from sslight.intervals import standard_error
 from sslight.train import TrainingStopped
 from tests.api.fine_tuned import TINY, draw_stripes, fine_tuned
 
@@ -83,6 +84,18 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
         fine_tuned(tmp_path, output=tmp_path / "again")
 
 
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """The scores on held-out images and their standard errors, as they come."""
+    found, honest = list[tuple[float, float]](), SelectedClassifier.note
+
+    def note(self: SelectedClassifier, score: float, standard_error: float) -> None:
+        found.append((score, standard_error))
+        honest(self, score, standard_error)
+
+    monkeypatch.setattr(SelectedClassifier, "note", note)
+    return found
+
+
 def test_what_chooses_the_epoch_is_of_the_training_set_and_never_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +123,9 @@ def test_what_chooses_the_epoch_is_of_the_training_set_and_never_trained_on(
     monkeypatch.setattr(api, "CropLoader", watched_loader)
     monkeypatch.setattr(api, "feature_batches", watched_batches)
     monkeypatch.setattr(api._Finetuning, "_score", score)
+    scores = noted(monkeypatch)
     fine_tuned(tmp_path, epochs=1, holdout=0.25)
+    assert [error for _, error in scores] == [standard_error(score * 20 / 100, 20) for score, _ in scores] != []
     assert len(scored) == 20
     assert len(trained) == 60
     assert not scored & trained
@@ -119,13 +134,13 @@ def test_what_chooses_the_epoch_is_of_the_training_set_and_never_trained_on(
 
 def test_later_weights_are_kept_unless_earlier_ones_were_better_by_more_than_chance() -> None:
     classifier = Classifier(timm.create_model("test_resnet", num_classes=0), 2)
-    module = SelectedClassifier(classifier, num_scored=100)  # a standard error of 5 points
-    for number, (score, kept) in enumerate(((50.0, 0), (70.0, 1), (66.0, 2), (64.0, 2), (66.0, 4))):
+    module = SelectedClassifier(classifier, scored=True)
+    for number, (score, kept) in enumerate(((50.0, 0), (70.0, 1), (66.0, 2), (65.0, 2), (65.5, 4))):
         torch.nn.init.constant_(classifier.head.get_parameter("0.bias"), number)
-        module.note(score)
+        module.note(score, standard_error(score, 100))  # of 70 right images 4.6 points
         assert float(module.best.head.state_dict()["0.bias"][0]) == kept == int(module.noted[1])
-    assert float(module.best_score) == 70.0
-    assert SelectedClassifier(classifier, num_scored=0).best is classifier
+    assert module.best_score.tolist() == [70.0, pytest.approx(4.56, abs=0.01)]
+    assert SelectedClassifier(classifier, scored=False).best is classifier
 
 
 def test_balanced_classes_count_alike_however_many_images_they_have() -> None:
@@ -156,19 +171,20 @@ def test_a_table_of_names_and_labels_serves_both_sets(tmp_path: Path) -> None:
 
 
 def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    scores = noted(monkeypatch)
     draw_stripes(tmp_path / "train", each=40, seed=0)
     draw_stripes(tmp_path / "val", each=20, seed=1)
     rows = {
-        str(path): f"{int(path.parent.name == 'lying')},{int(path.parent.name == 'standing')},1"
+        str(path): f"{int(path.parent.name == 'lying')},{int(path.parent.name == 'standing')},1,{int(path.stem) % 2}"
         for path in sorted(tmp_path.rglob("*.png"))
     }
-    labels = table(tmp_path, rows, "file,lying,standing,striped")
+    labels = table(tmp_path, rows, "file,lying,standing,striped,odd")
     data = {"train": tmp_path / "train", "val": tmp_path / "val", "labels": labels, "val_labels": labels}
     result = fine_tuned(tmp_path, data=data, epochs=12, lr=0.003)
-    assert "; 3 labels, several an image" in " ".join("".join(capsys.readouterr()).split())
-    assert result.content["accuracy"]["map"] > 90
+    assert "; 4 labels, several an image" in " ".join("".join(capsys.readouterr()).split())
+    assert min(result.content["per_class"][name]["accuracy"] for name in ("lying", "standing")) > 90
     low, high = result.content["accuracy"]["map_interval"]
     assert low <= result.content["accuracy"]["map"] <= high
     assert result.content["per_class"]["striped"] == {"accuracy": 100.0, "images": 40}
@@ -180,10 +196,18 @@ def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(
     assert "| chosen_epoch | " in card
     found = sslight.predict(tmp_path / "val", result.output)
     assert all("striped" in labels.split(";") for labels in found.labels)
-    page = sslight.report_runs(result.output, images=0).page.read_text(encoding="utf-8")
-    assert "average precision" in page
-    with pytest.raises(ValueError, match="mean average precision of a multi-label result: leave it"):
-        compare_files([[result.output]])
+    assert len(scores) == 1 + 12  # and before the first epoch
+    assert all(0.5 < error < 20 for _, error in scores), scores
+    (row,) = compare_files([[result.output]]).multi_label
+    assert (row.map, row.weights) == (result.content["accuracy"]["map"], "timm:test_resnet")
+    page = sslight.report_runs(result.output).page.read_text(encoding="utf-8")
+    assert "mean average precision [%], 95 % interval" in page
+    worst = result.content["worst_images"]
+    assert worst[0]["class"] == "odd"  # which the pictures do not show
+    assert "striped" not in {one["class"] for one in worst}  # as all are
+    assert page.count("<img") == len(worst) == sum(page.count(f"has it{word}<br") for word in ("", " not"))
+    (listed,) = sslight.report_runs(tmp_path, images=0, output=tmp_path / "all.html").content["runs"]
+    assert listed["evaluations"] == [{"protocol": "finetune (multi-label)", "map": row.map}]
 
 
 def test_lists_of_labels_are_trained_and_unreadable_images_are_left_out_of_what_is_measured(
@@ -253,18 +277,32 @@ def test_a_run_from_new_weights_does_not_bear_the_name_of_others(result: Finetun
     assert result.content["checkpoint"]["path"] == "timm:test_resnet"
 
 
-def test_the_page_of_a_run_shows_its_classes_and_its_worst_images(result: FinetuneResult, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_page_of_a_run_shows_its_matrix_and_pictures_of_its_worst_images(
+    gone: bool, result: FinetuneResult, tmp_path: Path
+) -> None:
     content = json.loads(result.path.read_text(encoding="utf-8"))
-    content["worst_images"] = [{"name": "lying/007.png", "class": "lying", "taken_for": "standing", "probability": 0.1}]
+    one = {"class": "lying", "taken_for": "standing", "probability": 0.1, "its_probability": 0.9}
+    content["worst_images"] = [one | {"name": f"lying/{name}.png"} for name in ("007", "none")]
+    content["confusion_matrix"] = [[17, 3], [0, 20]]
+    if gone:
+        content["settings"]["data"]["val"] = [str(tmp_path / "gone")]
     run = tmp_path / "run"
     run.mkdir()
     for file in result.output.iterdir():
         if file.is_file():
             (run / file.name).write_bytes(file.read_bytes())
     (run / "results.json").write_text(json.dumps(content), encoding="utf-8")
-    page = sslight.report_runs(run, images=0).page.read_text(encoding="utf-8")
-    assert "lying/007.png" in page
+    report = sslight.report_runs(run)
+    page = report.page.read_text(encoding="utf-8")
+    assert "<b>standing</b> 90\N{NO-BREAK SPACE}%<br />right: lying 10\N{NO-BREAK SPACE}%" in page
+    assert "<title>lying taken for standing: 3 of 20</title>" in page
+    assert 'fill-opacity="0.22"' in page  # 0.12 + 0.68 * 3 / 20
+    assert (page.count("<img"), page.count("lying/<wbr />007.png")) == (0 if gone else 1, 1)
+    said = "no pictures of the worst images: data.val" if gone else "1 of its 2 worst images are not in data.val any"
+    assert any(said in note for note in report.content["notes"])
     assert "held-out top-1" in page
+    assert sslight.report_runs(run, images=0).page.read_text(encoding="utf-8").count("<img") == 0
 
 
 @pytest.mark.parametrize(

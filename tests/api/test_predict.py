@@ -25,7 +25,7 @@ from sslight.api import predict as api
 from sslight.api.finetune import FinetuneResult
 from sslight.cli.main import main
 from sslight.data import SyntheticSource
-from sslight.export import run as export_run
+from sslight.export import files as export_files
 from sslight.export.formats.onnx_file import write_onnx
 from sslight.export.task import ExportResult
 from sslight.finetuning.classifier_file import classifier_notes, open_classifier, save_classifier
@@ -87,7 +87,7 @@ def test_a_format_that_disagrees_is_said_and_the_good_files_stay(
         info = replace(exportable.info, mean=(0.6, 0.5, 0.4))  # of the training run 0.5, 0.5, 0.5
         honest(replace(exportable, info=info), path, **more)
 
-    monkeypatch.setattr(export_run, "write_onnx", other_normalization)
+    monkeypatch.setattr(export_files, "write_onnx", other_normalization)
     overrides = {"data.check": str(result.output.parent / "val"), "output": str(tmp_path / "out"), "runs": 3}
     with pytest.raises(ValueError, match=r"^format=onnx disagrees .*\nclassifier.safetensors agreed and is in"):
         sslight.export_backbone(result.output, overrides, format=["safetensors", "onnx"])

@@ -14,7 +14,7 @@ import torch
 
 import sslight
 from sslight.api.pretrain import run_pretraining
-from sslight.api.report import _start
+from sslight.api.report_pictures import _start
 from sslight.cli.main import main
 from sslight.config import PretrainSettings, load_recipe
 from sslight.pretraining.health import HealthWatch, healthy_ranges

@@ -1,16 +1,15 @@
 """The comparison: our rows and the published ones, never mixed up."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from sslight.config import read_recipe, recipe_names
-from sslight.evaluate.compare import Comparison, compare_files, compare_results, published_content
-from sslight.evaluate.results import read_result, write_ranks
+from sslight.evaluate.compare import Comparison, compare_files
+from sslight.evaluate.results import read_result, write_ranks, write_scores
+from sslight.evaluate.rows import compare_results
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -26,16 +25,8 @@ def result(**changes: Any) -> dict[str, Any]:
     return content | changes
 
 
-def test_a_measured_row_is_followed_by_the_published_content_of_its_network_and_protocol() -> None:
-    rows = compare_results([result()])
-    assert [row.origin for row in rows] == ["measured"] + 6 * ["published"]
-    assert rows[0].top1 == 61.25
-    assert {row.top1 for row in rows[1:]} == {66.2, 68.3, 65.2, 67.3, 60.6, 61.6}
-    assert all(row.top1_interval is None and row.data == "ImageNet-1k at 224 px" for row in rows[1:])
-
-
 def table(*contents: dict[str, Any]) -> str:
-    return Comparison(compare_results(contents), [], []).to_markdown()
+    return Comparison(compare_results(contents), [], [], []).to_markdown()
 
 
 def test_the_table_tells_them_apart() -> None:
@@ -50,21 +41,6 @@ def test_the_table_tells_them_apart() -> None:
     assert "not measured here" in lines[-1]
 
 
-TRAINED = {"lr": 0.5, "lr_tried": [0.05, 0.5], "batch_size": 3125, "epochs": 1}
-
-
-def test_a_short_run_of_several_rates_is_not_called_exact_and_says_what_it_was() -> None:
-    checkpoint = {"path": "runs/a.safetensors", "backbone": "mobilenet_v2", "network": "teacher"}
-    row, *published = compare_results([result(protocol="linear (trained)", details=TRAINED, checkpoint=checkpoint)])
-    assert row.protocol == (
-        "linear (trained), 1 epoch, rate 0.5, best of 2 on held-out training images, batch 3,125, teacher"
-    )
-    assert {other.protocol for other in published} == {"linear (published)"}
-    old = {key: value for key, value in TRAINED.items() if key != "epochs"}
-    row = compare_results([result(protocol="linear (exact)", details=old, settings={"linear": {"epochs": 100}})])[0]
-    assert row.protocol.startswith("linear (trained), 100 epochs, rate 0.5, best of 2")
-
-
 def test_results_of_other_images_say_so() -> None:
     sets = [{"train": {"num_images": 9, "sha256": "t"}, "val": {"num_images": 5, "sha256": sha}} for sha in "ab"]
     lines = table(*(result(data=data) for data in sets)).splitlines()
@@ -72,38 +48,6 @@ def test_results_of_other_images_say_so() -> None:
     assert "5 images at 64 px, set B |" in lines[3]
     assert lines[-1].startswith("Sets with different letters hold different images")
     assert "set A" not in table(result(data=sets[0]), result(data=sets[0]))
-
-
-def test_timm_names_find_their_published_content_and_other_networks_have_none() -> None:
-    timm_row = compare_results(
-        [result(checkpoint={"path": "timm:vit_tiny_patch16_224", "backbone": "vit_tiny_patch16_224"})]
-    )
-    assert [row.top1 for row in timm_row[1:]] == [66.7, 69.5]
-    other = compare_results([result(checkpoint={"path": "timm:resnet50", "backbone": "resnet50"})])
-    assert len(other) == 1
-    assert "published" not in table(result(checkpoint={"path": "timm:resnet50", "backbone": "resnet50"}))
-
-
-@pytest.mark.parametrize(("share", "expected"), [(0.01, [47.9, 50.6]), (0.1, [61.3, 63.5]), (0.04, []), (1.0, [])])
-def test_fine_tuning_is_compared_at_its_share_of_labels_only(share: float, expected: list[float]) -> None:
-    rows = compare_results([result(protocol="semi", details={"train_share": share})])
-    assert [row.top1 for row in rows[1:]] == expected
-
-
-def test_knn_has_no_published_row() -> None:
-    (row,) = compare_results([result(protocol="knn", details={"k": 20})])
-    assert row.protocol == "knn, k = 20"
-
-
-def test_published_numbers_are_those_of_the_recipes() -> None:
-    linear = [row for row in published_content()["rows"] if row["protocol"] == "linear"]
-    in_recipes = []
-    for name in recipe_names():
-        if name.endswith("_64") or name == "quickstart":
-            continue
-        expected = next(line for line in read_recipe(name).header if line.startswith("expected"))
-        in_recipes += [float(number) for number in re.findall(r"\d\d\.\d", expected)]
-    assert sorted(row["top1"] for row in linear) == sorted(in_recipes)
 
 
 def test_a_result_is_read_from_its_file_or_folder_and_nothing_else_is(tmp_path: Path) -> None:
@@ -147,6 +91,40 @@ def test_two_networks_on_the_same_images_are_told_apart_image_by_image(tmp_path:
     assert "there is no interval" in unknown["sentence"]
 
 
+def write_labels(folder: Path, scores: torch.Tensor, targets: torch.Tensor, figure: float) -> Path:
+    """A result of labels that do not exclude each other, with the scores of its images."""
+    folder.mkdir(parents=True)
+    accuracy = {"map": figure, "map_interval": [figure - 5, figure + 5], "num_images": len(scores)}
+    (folder / "results.json").write_text(json.dumps(result(accuracy=accuracy, protocol="finetune (multi-label)")))
+    write_scores(folder, scores, targets, map(str, range(len(scores))))
+    return folder
+
+
+def test_two_multi_label_results_are_told_apart_over_the_same_images(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    targets = torch.randint(0, 2, (200, 4))
+    noise = torch.randn(200, 4)
+    one = write_labels(tmp_path / "one", 3 * targets + noise, targets, 99.0)
+    other = write_labels(tmp_path / "other", targets + noise, targets, 85.0)
+    found = compare_files([[one], [other]])
+    (higher,) = found.differences
+    assert (higher["verdict"], higher["over"]) == ("higher", "images")
+    assert 0 < higher["low"] < higher["value"] < higher["high"]
+    assert (
+        " points of mean average precision (paired over the same 200 images, not over seeds): **higher**."
+        in (higher["sentence"])
+    )
+    (same,) = compare_files([[one], [one]]).differences
+    assert same["verdict"] == "not told apart"
+    lines = found.to_markdown().splitlines()
+    assert lines[0] == "| from | backbone | weights | protocol | data | mAP [95 %] |"
+    assert lines[2].endswith("| finetune (multi-label) | 25,000 + 2,500 images at 64 px | 99.0 [94.0, 104.0] |")
+    write_scores(other, noise, 1 - targets, map(str, range(200)))  # labels of another table
+    (unknown,) = compare_files([[one], [other]]).differences
+    assert (unknown["value"], unknown["verdict"]) == (14.0, None)
+    assert "there is no interval" in unknown["sentence"]
+
+
 def test_over_seeds_means_have_students_intervals(tmp_path: Path) -> None:
     sides = [
         [write(tmp_path / f"{name}{seed}", top1=top1) for seed, top1 in enumerate(values)]
@@ -186,6 +164,7 @@ def test_a_run_folder_means_all_of_its_results(tmp_path: Path) -> None:
         {"accuracy": None},
         {"accuracy": {"top1": "high", "top1_interval": [1, 2], "top5": None}},
         {"accuracy": {"top1": 1.0, "top1_interval": [1], "top5": None}},
+        {"accuracy": {"map": 1.0}},
         {"checkpoint": {}},
         {"data": {"train": {}}},
         {"protocol": 3},

@@ -12,11 +12,14 @@ from sslight.backbones import load_backbone, read_backbone_info, timm_name, weig
 from sslight.config import ExportSettings, build
 from sslight.evaluate import knn_classify
 from sslight.evaluate.classifiers.knn import nearest_neighbors
+from sslight.evaluate.classifiers.mistakes import mean_average_precision, paired_precision_difference
 from sslight.evaluate.results import FILE_NAME, read_result, result_files
+from sslight.export.checks.agreement import Measures
 from sslight.export.classifier import fine_tuned_backbone
 from sslight.export.run import run_export
 from sslight.export.task import ExportResult
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, is_classifier_file
+from sslight.intervals import Difference
 from sslight.train import weights_in
 from sslight.train.record.run_weights import run_folder_of
 
@@ -44,7 +47,7 @@ def export_with(settings: ExportSettings, *, say: Callable[[str], None] = lambda
         own = (given if given.is_dir() else given.parent).resolve()
         files = [file for file in files if file.parent.resolve() == own or not _trains(read_result(file))]
     found = [read_result(file) for file in files]
-    return run_export(resolved, nearest=_nearest_other, classify=_class_by_neighbors, results=found, say=say)
+    return run_export(resolved, measures=_MEASURES, results=found, say=say)
 
 
 def _trains(result: Mapping[str, Any]) -> bool:
@@ -108,3 +111,11 @@ def _class_by_neighbors(features: Tensor, labels: Tensor) -> Tensor:
         features, labels, features, k=k, temperature=0.07, num_classes=num_classes, leave_one_out=True
     )
     return scores.argmax(1)
+
+
+def _precision(before: Tensor, after: Tensor, labels: Tensor) -> tuple[float, Difference]:
+    old, new, wanted = before.numpy(), after.numpy(), labels.numpy()
+    return 100 * mean_average_precision(old, wanted), paired_precision_difference(new, old, wanted)
+
+
+_MEASURES = Measures(_nearest_other, _class_by_neighbors, _precision)

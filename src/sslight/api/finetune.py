@@ -35,7 +35,12 @@ from sslight.data import (
     select_subset,
 )
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_answers, largest_confusions
-from sslight.evaluate.classifiers.mistakes import mean_average_precision, mistakes_of, multi_label_result
+from sslight.evaluate.classifiers.mistakes import (
+    average_precision_error,
+    mean_average_precision,
+    mistakes_of,
+    multi_label_result,
+)
 from sslight.evaluate.evaluation import Measurement
 from sslight.evaluate.features.extract import EvalTransform, Extraction, check_images, feature_batches, left_out
 from sslight.evaluate.model import EvaluatedModel, choose_image_size, load_model
@@ -46,6 +51,7 @@ from sslight.evaluate.results import (
     write_content,
     write_ranks,
     write_result,
+    write_scores,
 )
 from sslight.evaluate.run import described
 from sslight.evaluate.sets import LabeledSets, build_sets, class_counts, left_out_notes
@@ -54,6 +60,7 @@ from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, classifier_notes, save_classifier
 from sslight.finetuning.selection import SelectedClassifier
 from sslight.finetuning.task import build_fine_tuning_task, class_weights, mean_cross_entropy
+from sslight.intervals import standard_error
 from sslight.optim import classification_groups, cosine_schedule, set_rates
 from sslight.train import RunFolder, RunOptions, build_fabric, failing_together, place, train, weights_in
 from sslight.train.machine.distributed import sum_over_processes
@@ -211,7 +218,7 @@ class _Finetuning:
         classifier = Classifier(self.backbone, len(sets.classes), seed=settings.seed)
         if fabric.device.type == "cpu":
             adopt_cpu_layers(classifier)
-        module = SelectedClassifier(classifier, num_scored=len(self.held_out))
+        module = SelectedClassifier(classifier, scored=len(self.held_out) > 0)
         number, least = len(self.trained), 2 * fabric.world_size  # batch norm needs two images in each process
         batch_size = max(least, settings.batch_size or min(_BATCH, number // 8))
         per_epoch = max(1, number // batch_size)
@@ -299,9 +306,9 @@ class _Finetuning:
         }
         path = run.path / FILE_NAME
         if self.multi_label:
-            content = write_content(
-                path, details=details, **multi_label_result(logits, labels, sets.classes), **sections
-            )
+            write_scores(run.path, logits, labels, map(sets.val.name, rows.tolist()))
+            measured_labels = multi_label_result(logits, labels, rows, sets.classes, sets.val)
+            content = write_content(path, details=details, **measured_labels, **sections)
         else:
             answers = label_answers(logits, labels)
             write_ranks(run.path, answers[:, :2], map(sets.val.name, rows.tolist()))
@@ -323,11 +330,14 @@ class _Finetuning:
         logits, rows = self._logits(module.classifier, part, "the held-out part of data.train")
         labels = torch.from_numpy(self.sets.train_labels[self.held_out])[rows]
         if self.multi_label:
-            found = {"holdout_map": 100 * mean_average_precision(logits.numpy(), labels.numpy())}
+            arrays = logits.numpy(), labels.numpy()
+            name, score = "holdout_map", 100 * mean_average_precision(*arrays)
+            module.note(score, 100 * average_precision_error(*arrays))
         else:
-            found = {"holdout_top1": 100 * float((logits.argmax(1) == labels).double().mean())}
-        module.note(*found.values())
-        return found
+            num_right = int((logits.argmax(1) == labels).sum())
+            name, score = "holdout_top1", 100 * num_right / len(labels)
+            module.note(score, standard_error(num_right, len(labels)))
+        return {name: score}
 
     def _how(self) -> Extraction:
         return Extraction(self.fabric.device, _BATCH, self.workers, limits=self.limits)

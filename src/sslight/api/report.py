@@ -4,52 +4,31 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from sslight.api.views import shown_image
-from sslight.backbones import load_backbone, load_backbone_weights, read_backbone_info
+from sslight.api.report_pictures import images_of, pictures_of, worst_images
 from sslight.config import PretrainSettings, ReportSettings, build
-from sslight.data import (
-    BadImage,
-    ReadLimits,
-    Source,
-    SubsetSource,
-    WorkerFailed,
-    build_source,
-    build_training_source,
-    image_batches,
-    readable_images,
-)
-from sslight.evaluate.classifiers.knn import nearest_neighbors
-from sslight.evaluate.compare import compare_detections, compare_results, published_note
-from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 from sslight.evaluate.results import read_result, result_files
+from sslight.evaluate.rows import (
+    compare_detections,
+    compare_multi_label,
+    compare_results,
+    is_multi_label,
+    published_note,
+)
 from sslight.files import write_whole
 from sslight.intervals import wilson_interval
-from sslight.methods import build_method
 from sslight.pretraining.health import HealthWatch, healthy_ranges
 from sslight.reading import near_name
-from sslight.report.page import PageResult, check_page_file, element
-from sslight.report.run.feature_space import SampledFeatures, drawn_queries, spread_sample, thumbnail
+from sslight.report.page import Html, PageResult, check_page_file, element
 from sslight.report.run.files import Run, is_run_folder, read_run
-from sslight.report.run.page import Pictures, Results, Sheet, run_page
+from sslight.report.run.mistakes import mistakes_parts
+from sslight.report.run.page import Pictures, Results, run_page
 from sslight.report.run.registry import differences, find_runs, registry_page
 from sslight.report.run.summary import run_summary, used_gpus
-from sslight.report.run.tables import classes_part
-from sslight.views import build_multi_crop
 
 _MOST_RUNS = 6  # colors that are told apart
-_NEIGHBORS = 7
-_SHOWN_IMAGES = 3
-_WEIGHTS = ("backbone.safetensors", "checkpoints/last.pt")
 
 
 def report_runs(
@@ -99,16 +78,16 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> PageRes
     else:
         runs = [_with_references(_judged(run), settings) for run in runs]
         summaries = [run_summary(run) for run in runs]
-        results = _results(folders, files)
+        results = _results(folders, files, with_pictures=settings.images > 0)
         if settings.images:
-            pictures = _pictures(runs, settings)
+            pictures = pictures_of(runs, settings)
         text = run_page(runs, summaries, results, pictures)
     page.parent.mkdir(parents=True, exist_ok=True)
     write_whole(page, text)
     content = {
         "page": str(page),
         "runs": summaries,
-        "results": [*results.rows, *results.detections],
+        "results": [*results.rows, *results.multi_label, *results.detections],
         "notes": [*results.missing, *pictures.missing],
     }
     return PageResult(page, content)
@@ -163,12 +142,13 @@ def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path], bool]:
 
 
 def _evaluations(run: Run) -> list[dict[str, Any]]:
-    """Protocol and top-1 of the run's evaluations; damaged ones are left out."""
+    """Protocol and top-1 (or mean average precision) of the run's evaluations; damaged ones are left out."""
     found = []
     for path in result_files(run.path):
         with suppress(ValueError, KeyError, TypeError):
             content = read_result(path)
-            found.append({"protocol": content["protocol"], "top1": float(content["accuracy"]["top1"])})
+            key = "map" if is_multi_label(content) else "top1"
+            found.append({"protocol": content["protocol"], key: float(content["accuracy"][key])})
     return found
 
 
@@ -218,7 +198,7 @@ def _with_references(run: Run, page: ReportSettings) -> Run:
     number = (run.measured_images or 0) if settings.data.val else 0
     if page.images and settings.data.val and not number:
         with suppress(ValueError, OSError):
-            number = len(_images_of(settings)[0])
+            number = len(images_of(settings)[0])
     intervals = {
         name: wilson_interval(round(series[0][1] * number / 100), number)
         for name, series in run.series.items()
@@ -227,7 +207,7 @@ def _with_references(run: Run, page: ReportSettings) -> Run:
     return replace(run, intervals=intervals, healthy=healthy_ranges(settings, rows=_rows(run, settings)))
 
 
-def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
+def _results(folders: Sequence[Path], files: Sequence[Path], *, with_pictures: bool) -> Results:
     """Results that are named (whose faults are errors) and those in the run folders (whose faults are noted)."""
     missing: list[str] = []
     contents = {(path / "results.json" if path.is_dir() else path).resolve(): read_result(path) for path in files}
@@ -236,156 +216,26 @@ def _results(folders: Sequence[Path], files: Sequence[Path]) -> Results:
             contents.setdefault(path.resolve(), read_result(path))
         except ValueError as error:
             missing.append(str(error))
-    rows, detections, classes = [], [], []
+    rows, multi_label, detections = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+    mistakes: list[Html] = []
     for path, content in contents.items():
         try:
             if content["protocol"] == "detect":
                 compare_detections([content])
                 detections.append(content)
-            elif (
-                content["protocol"] == "finetune (multi-label)"
-            ):  # of labels that do not exclude each other: nothing published compares
-                classes += classes_part(content)
-            else:
-                compare_results([content])
-                classes += classes_part(content)
-                rows.append(content)
+                continue
+            (compare_multi_label if is_multi_label(content) else compare_results)([content])
+            thumbnails, note = worst_images(content) if with_pictures else ({}, None)
+            missing += [f"{path}: {note}"] if note else []
+            mistakes += mistakes_parts(content, thumbnails, name=path.parent.name)
+            (multi_label if is_multi_label(content) else rows).append(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             missing.append(f"{path} is damaged ({type(error).__name__}: {error}) and was left out.")
     return Results(
         rows=[asdict(row) for row in compare_results(rows)],
+        multi_label=[asdict(row) for row in compare_multi_label(multi_label)],
         detections=[asdict(row) for row in compare_detections(detections)],
-        classes=classes,
+        mistakes=mistakes,
         note=f"Published: {published_note(classified=bool(rows))}",
         missing=missing,
     )
-
-
-def _pictures(runs: Sequence[Run], page: ReportSettings) -> Pictures:
-    """Views, neighbors and features of the runs whose images and networks can be had."""
-    sampled, sheets, missing = [], [], []
-    by_images: dict[str, list[int]] = {}  # positions of the runs that train on the same images
-    for position, run in enumerate(runs):
-        if run.pretraining is None:
-            what = "no views, neighbors or map, because its config.yaml is not of pre-training with this version"
-            missing.append(f"{run.name}: {what}.")
-            continue
-        images = run.pretraining.data.model_dump_json(include={"train", "subset", "subset_seed"})
-        by_images.setdefault(images, []).append(position)
-        try:
-            sampled += _sampled(position, run, run.pretraining, page, with_start=len(runs) == 1)
-        except (ValueError, OSError, WorkerFailed) as error:
-            missing.append(f"{run.name}: no neighbors and no map: {_sentence(error)}")
-    for positions in by_images.values():
-        try:
-            sheets.append(_sheet(positions, runs, page.seed))
-        except (ValueError, OSError, WorkerFailed) as error:
-            missing.append(f"{', '.join(runs[at].name for at in positions)}: no views: {_sentence(error)}")
-    return Pictures(sheets, sampled, missing)
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return text if text.endswith((".", "?")) else f"{text}."
-
-
-def _sampled(
-    position: int, run: Run, settings: PretrainSettings, page: ReportSettings, *, with_start: bool
-) -> list[SampledFeatures]:
-    """Features and neighbors before (if asked for) and after training. Raises ValueError without weights or images."""
-    weights = next((name for name in _WEIGHTS if (run.path / name).is_file()), None)
-    if weights is None:
-        raise ValueError("the run has no checkpoint yet")
-    source, what = _images_of(settings)
-    limits = _limits(settings)
-    sample = SubsetSource(source, spread_sample(source.labels, len(source), page.images, page.seed))
-    info = read_backbone_info(run.path / weights)
-    transform, how = EvalTransform(info.image_size, info.mean, info.std), Extraction(batch_size=64, limits=limits)
-    networks = {weights: load_backbone(run.path / weights)}
-    if with_start:
-        networks = _start(settings) | networks
-    rows: dict[str, Tensor] = {}
-    for name, network in networks.items():
-        features, readable = extract_features(network, sample, transform, how)
-        kept = np.flatnonzero(readable.numpy())  # the same of each network
-        if len(kept) < 2:
-            raise ValueError(f"{what} has fewer than two readable images")
-        rows[name] = F.normalize(features[kept])
-    labels = None if sample.labels is None else sample.labels[kept]
-    queries = drawn_queries(labels, len(kept), page.queries, page.seed)
-    near = {
-        name: nearest_neighbors(found, found, k=min(_NEIGHBORS, len(kept) - 1), leave_one_out=True)
-        for name, found in rows.items()
-    }
-    shown = np.unique(np.concatenate([queries, *(found.numpy()[queries].ravel() for _, found in near.values())]))
-    pixels = image_batches(
-        sample, size=info.image_size, batch_size=64, workers=0, indices=kept[shown], bad=[], limits=limits
-    )
-    small = [thumbnail(image.permute(1, 2, 0).numpy()) for images, _, _ in pixels for image in images]
-    return [
-        SampledFeatures(
-            run=position,
-            weights=name,
-            data=what,
-            names=[sample.name(int(index)) for index in kept],
-            classes=sample.classes,
-            labels=labels,
-            features=rows[name].numpy(),
-            neighbors=neighbors.numpy(),
-            cosines=cosines.numpy(),
-            queries=queries,
-            thumbnails=dict(zip(shown.tolist(), small, strict=True)),
-        )
-        for name, (cosines, neighbors) in near.items()
-    ]
-
-
-def _start(settings: PretrainSettings) -> dict[str, nn.Module]:
-    """The network before its first step, by its name; none if the weights that it began with are gone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = build_method(settings).backbone.eval()
-    if settings.init_from is None:
-        return {"untrained": network}
-    try:
-        load_backbone_weights(network, settings.init_from, mean=settings.views.mean, std=settings.views.std)
-    except (ValueError, OSError):
-        return {}
-    return {f"init_from={settings.init_from}": network}
-
-
-def _images_of(settings: PretrainSettings) -> tuple[Source, str]:
-    """Validation images, or training images if there are none; with labels if they have some."""
-    data = settings.data
-    paths, setting, labels = (
-        (data.val, "data.val", data.val_labels) if data.val else (data.train, "data.train", data.labels)
-    )
-    build = partial(build_source, paths, setting=setting, tar_image=data.tar_image)
-    what = f"{setting}={' '.join(paths)}"
-    try:
-        return build(labeled=True, labels=labels, labels_column=data.labels_column), what
-    except ValueError:
-        return build(labeled=False), what
-
-
-def _limits(settings: PretrainSettings) -> ReadLimits:
-    return ReadLimits(settings.data.max_pixels, settings.data.read_timeout)
-
-
-def _sheet(positions: Sequence[int], runs: Sequence[Run], seed: int) -> Sheet:
-    """A few training images with their views; runs with the same views and the same seed share a column."""
-    columns: dict[str, list[int]] = {}
-    firsts: dict[str, PretrainSettings] = {}
-    for position in positions:
-        settings = runs[position].pretraining
-        assert settings is not None
-        key = f"{settings.seed} {settings.views.model_dump_json()}"
-        columns.setdefault(key, []).append(position)
-        firsts.setdefault(key, settings)
-    crops = [(build_multi_crop(settings.views), settings.seed) for settings in firsts.values()]
-    first = next(iter(firsts.values()))
-    source = build_training_source(first.data, labeled=False)
-    bad: list[BadImage] = []
-    readable = islice(readable_images(source, seed=seed, bad=bad, limits=_limits(first)), _SHOWN_IMAGES)
-    images = [shown_image(source.name(index), index, image, crops) for index, image in readable]
-    return Sheet(" ".join(first.data.train), list(columns.values()), images)

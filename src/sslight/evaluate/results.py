@@ -26,7 +26,7 @@ from sslight.train.record.run_folder import package_versions
 
 FORMAT = "sslight-evaluation"
 FILE_NAME = "results.json"
-_RANKS = "ranks.safetensors"
+_RANKS, _SCORES = "ranks.safetensors", "scores.safetensors"
 # They say where and how fast, not what is measured.
 _NOT_IN_THE_NAME = {
     *("model", "output", "cache", "devices", "workers", "feature_batch_size", "resume", "log_every", "logger"),
@@ -139,8 +139,17 @@ def result_files(folder: Path) -> list[Path]:
 def write_ranks(folder: Path, ranks: Tensor, names: Iterable[str]) -> None:
     """Keep ``ranks [N, 2]`` (see :func:`label_ranks`), with the fingerprint of the N images' names in this order."""
     small = torch.int16 if not len(ranks) or int(ranks.max()) < 1 << 15 else torch.int32
-    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
-    write_tensors(folder / _RANKS, {"ranks": ranks.to(small)}, {"names_sha256": digest})
+    write_tensors(folder / _RANKS, {"ranks": ranks.to(small)}, _names_digest(names))
+
+
+def write_scores(folder: Path, scores: Tensor, targets: Tensor, names: Iterable[str]) -> None:
+    """Keep ``scores [N, C]`` and ``targets [N, C]`` of 0 and 1 in the same way."""
+    tensors = {"scores": scores, "targets": targets.to(torch.uint8)}
+    write_tensors(folder / _SCORES, tensors, _names_digest(names))
+
+
+def _names_digest(names: Iterable[str]) -> dict[str, str]:
+    return {"names_sha256": hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -152,9 +161,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 def read_ranks(folder: Path) -> tuple[str, Tensor] | None:
     """The fingerprint of the names and the ranks of :func:`write_ranks`; None where there are none."""
+    found = _read_tensors(folder / _RANKS, "ranks")
+    return None if found is None else (found[0], found[1][0])
+
+
+def read_scores(folder: Path) -> tuple[str, Tensor, Tensor] | None:
+    """The fingerprint of the names, scores and targets of :func:`write_scores`; None where there are none."""
+    found = _read_tensors(folder / _SCORES, "scores", "targets")
+    return None if found is None else (found[0], found[1][0], found[1][1])
+
+
+def _read_tensors(path: Path, *names: str) -> tuple[str, list[Tensor]] | None:
     try:
-        with safe_open(folder / _RANKS, framework="pt") as file:
-            return file.metadata()["names_sha256"], file.get_tensor("ranks")
+        with safe_open(path, framework="pt") as file:
+            return file.metadata()["names_sha256"], [file.get_tensor(name) for name in names]
     except (OSError, SafetensorError, KeyError, TypeError):
         return None
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from sslight.data import data_fingerprint
 from sslight.export.checks.agreement import FLOAT16, FLOAT32, INT8, Tolerance
 from sslight.export.checks.cost import cost_of, device_facts
 from sslight.export.formats.weights_file import WEIGHT_KEYS, how_to_load
-from sslight.export.task import ExportedFile, Task
+from sslight.export.task import ExportedFile, Refusal, Task
 from sslight.train.record.run_folder import package_versions
 
 FORMAT = "sslight-export"
@@ -91,8 +92,10 @@ def parts(path: Path) -> list[Path]:
     return sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
 
 
-def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[str, Any]:
-    """What ``export.json`` holds."""
+def content_of(
+    task: Task, files: list[ExportedFile], refused: Mapping[str, Refusal], num_images: int
+) -> dict[str, Any]:
+    """What ``export.json`` holds; ``refused`` are those by format that are not among the files."""
     settings, exportable = task.settings, task.exportable
     installed = {name: found for name, found in package_versions(_PACKAGES).items() if found is not None}
     return {
@@ -113,10 +116,11 @@ def content_of(task: Task, files: list[ExportedFile], num_images: int) -> dict[s
             "paths": settings.data.check,
             "num_images": num_images,
             "labelled": task.images.labels is not None,
-            "classes": None if task.images.labels is None else list(task.images.classes or ()),
-            "set_sha256": data_fingerprint(task.images).sha256,
+            "classes": None if task.images.classes is None else list(task.images.classes),
+            "set_sha256": data_fingerprint(task.images.source).sha256,
         },
         "files": {file.path.name: _file_facts(task, file) for file in files},
+        "refused": {form: asdict(refusal) for form, refusal in refused.items()},
         "cost": cost_of(exportable.fused(), exportable.example()),
         "device": device_facts(),
         "versions": {"python": platform.python_version(), **installed},

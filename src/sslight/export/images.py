@@ -1,5 +1,8 @@
 """The images of an export: opened before the work, and read as the network sees them."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -13,36 +16,91 @@ from sslight.data import (
     check_readable,
     evenly_spread,
     image_batches,
+    is_tag_table,
     no_readable_image,
+    read_tags,
 )
-from sslight.export.task import Task
+from sslight.export.classifier import Classifier
+from sslight.export.task import LabeledImages, Task
 
 _BATCH = 32
 
 
-def open_images(paths: list[str], setting: str, data: ExportDataSettings) -> Source:
-    """A set, with labels if its folders are classes. Raises ValueError if it is missing or unreadable."""
-    try:
-        source = build_source(paths, labeled=True, setting=setting, tar_image=data.tar_image)
-        if len(source.classes or ()) < 2:
-            raise ValueError("one class is none")
-    except ValueError:  # no classes, or no images: then the second attempt says so
-        source = build_source(paths, labeled=False, setting=setting, tar_image=data.tar_image)
-    check_readable(source, setting=setting, limits=ReadLimits(data.max_pixels))
-    return source
+def open_images(
+    paths: list[str], setting: str, data: ExportDataSettings, classifier: Classifier | None, *, table: str | None = None
+) -> LabeledImages:
+    """A set, with labels if its folders are classes or a ``table`` of labels is given.
+
+    Raises ValueError if it is missing or unreadable, or the table is not of this classifier's kind.
+    """
+    if table is not None:
+        images = _by_table(paths, setting, data, classifier, table)
+    else:
+        try:
+            source = build_source(paths, labeled=True, setting=setting, tar_image=data.tar_image)
+            if len(source.classes or ()) < 2:
+                raise ValueError("one class is none")
+        except ValueError:  # no classes, or no images: then the second attempt says so
+            source = build_source(paths, labeled=False, setting=setting, tar_image=data.tar_image)
+        images = _by_class(source, classifier)
+    check_readable(images.source, setting=setting, limits=ReadLimits(data.max_pixels))
+    return images
 
 
-def read_images(task: Task, source: Source, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
-    """At most ``number`` images, evenly spread: center views as bytes ``[N, 3, S, S]``, and labels ``[N]`` or None.
+def _by_class(source: Source, classifier: Classifier | None) -> LabeledImages:
+    """Labels as positions among the classes of a classifier of one label an image, and then others."""
+    if source.classes is None or source.labels is None:
+        return LabeledImages(source)
+    known = () if classifier is None else classifier.classes
+    single = {} if classifier is None or classifier.multi_label else {name: at for at, name in enumerate(known)}
+    positions = torch.tensor([single.get(name, len(known) + at) for at, name in enumerate(source.classes)])
+    return LabeledImages(source, source.classes, positions[torch.from_numpy(source.labels)])
 
-    Labels are positions among the classes of the classifier, if there is one, and then others that it does not have.
+
+def _by_table(
+    paths: list[str], setting: str, data: ExportDataSettings, classifier: Classifier | None, table: str
+) -> LabeledImages:
+    """The classifier says whether labels overlap, so that a table is read as what it must be."""
+    prefix, build = f"data.labels={table}", partial(build_source, paths, setting=setting, tar_image=data.tar_image)
+    if classifier is not None and classifier.multi_label:
+        found = read_tags(build(labeled=False), table, setting, column=data.labels_column)
+        differing = {*found.classes} - {*classifier.classes}
+        if found.separator is None:  # a column that is not there says nothing of its label
+            differing |= {*classifier.classes} - {*found.classes}
+        if differing:
+            raise ValueError(
+                f"{prefix} and the classifier differ in the labels {_some(sorted(differing))}: use the same."
+            )
+        tags = torch.zeros(len(found.source), len(classifier.classes), dtype=torch.int64)
+        tags[:, [classifier.classes.index(name) for name in found.classes]] = torch.from_numpy(found.tags)
+        return LabeledImages(found.source, classifier.classes, tags)
+    if data.labels_column is None and is_tag_table(table, "data.labels"):
+        what = "there is no classifier" if classifier is None else "the classifier gives one class an image"
+        raise ValueError(f"{prefix} has a column for each label, but {what}: give a table with lines NAME,LABEL.")
+    source = build(labeled=True, labels=table, labels_column=data.labels_column, multi_label=False)
+    assert source.classes is not None
+    if classifier is not None and not {*classifier.classes} & {*source.classes}:
+        raise ValueError(
+            f"{prefix} has none of the classifier's classes: it has {_some(source.classes)}, the classifier "
+            f"{_some(classifier.classes)}; use the same names."
+        )
+    return _by_class(source, classifier)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def read_images(task: Task, images: LabeledImages, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
+    """At most ``number`` images, evenly spread: center views as bytes ``[N, 3, S, S]``, and their labels or None.
+
     Raises ValueError if too many images are unreadable, or fewer than two are readable.
     """
     data = task.settings.data
-    chosen = evenly_spread(len(source), number)
+    chosen = evenly_spread(len(images.source), number)
     bad: list[BadImage] = []
     batches = image_batches(
-        source,
+        images.source,
         size=task.exportable.info.image_size,
         resize=task.resize,
         batch_size=_BATCH,
@@ -51,19 +109,10 @@ def read_images(task: Task, source: Source, setting: str, number: int) -> tuple[
         bad=bad,
         limits=ReadLimits(data.max_pixels),
     )
-    parts = [(images.clone(), labels) for images, labels, _ in batches]  # their memory is used again
-    if sum(len(images) for images, _ in parts) < 2:
+    parts = [(pixels.clone(), indices) for pixels, _, indices in batches]  # their memory is used again
+    if sum(len(pixels) for pixels, _ in parts) < 2:
         alone = f"{setting} has a single image: give at least two, better some hundred."
         raise ValueError(no_readable_image(bad, setting=setting) if bad else alone)
     check_bad_share(len(bad), len(chosen), setting, data.max_bad_share, bad)
-    labels = [labels for _, labels in parts if labels is not None]
-    return torch.cat([images for images, _ in parts]), _positions(task, source)[torch.cat(labels)] if labels else None
-
-
-def _positions(task: Task, source: Source) -> Tensor:
-    """Of each class of the source, by its name."""
-    assert source.classes is not None
-    classifier = task.exportable.classifier
-    known = () if classifier is None else classifier.classes
-    single = {} if classifier is None or classifier.multi_label else {name: at for at, name in enumerate(known)}
-    return torch.tensor([single.get(name, len(known) + at) for at, name in enumerate(source.classes)])
+    pixels, rows = (torch.cat(each) for each in zip(*parts, strict=True))
+    return pixels, None if images.labels is None else images.labels[rows]

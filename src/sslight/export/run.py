@@ -2,118 +2,108 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sslight.backbones import LastBlocks, load_backbone, read_backbone_info, weights_fingerprint
+from sslight.backbones import load_backbone, read_backbone_info, weights_fingerprint
 from sslight.config import ExportSettings
 from sslight.data import available_cores
-from sslight.export.checks.agreement import Agreement, Classify, Nearest, check, compare
+from sslight.export.checks.agreement import Agreement, Measures, check, compare
 from sslight.export.checks.cost import latencies
-from sslight.export.checks.sensitivity import Quantization, Quantizer, quantize_within
+from sslight.export.checks.sensitivity import Quantization
 from sslight.export.classifier import Classifier, read_classifier
-from sslight.export.facts import content_of, file_metadata, parts, shorter_side, tolerance
-from sslight.export.formats.coreml_file import write_coreml
-from sslight.export.formats.executorch_file import quantize_executorch, write_executorch
-from sslight.export.formats.library import library, quiet, runtime
-from sslight.export.formats.litert_file import LiteRTQuantizer, append_facts, halve_weights, write_litert
-from sslight.export.formats.onnx_file import halve_onnx, write_facts, write_onnx
-from sslight.export.formats.onnx_int8 import OnnxQuantizer
-from sslight.export.formats.runtimes import RUNTIMES
-from sslight.export.formats.timm_folder import open_timm_folder, write_timm_folder
-from sslight.export.formats.weights_file import WEIGHT_KEYS, check_weights, open_weights, write_weights
+from sslight.export.facts import content_of, tolerance
+from sslight.export.files import (
+    QUANTIZED,
+    Say,
+    file_name,
+    num_bytes,
+    opened,
+    outputs,
+    quantize,
+    reference,
+    torch_runner,
+    write,
+)
+from sslight.export.formats.library import quiet, runtime
+from sslight.export.formats.weights_file import WEIGHT_KEYS, check_weights
 from sslight.export.images import open_images, read_images
-from sslight.export.network import Exportable, prepare
-from sslight.export.task import ExportedFile, ExportResult, Task
+from sslight.export.network import prepare
+from sslight.export.task import ExportedFile, ExportResult, LabeledImages, Refusal, Task
 from sslight.files import unused, whole_folder, write_whole
 from sslight.train.record.run_weights import run_folder_of
-from sslight.views import normalize
 
 FACTS_NAME = "export.json"
-_SUFFIXES = {
-    "safetensors": ".safetensors",
-    "torchvision": ".torchvision.safetensors",
-    "timm": ".timm",
-    "onnx": ".onnx",
-    "onnx-fp16": ".fp16.onnx",
-    "onnx-int8": ".int8.onnx",
-    "litert": ".tflite",
-    "litert-fp16": ".fp16.tflite",
-    "litert-int8": ".int8.tflite",
-    "executorch": ".pte",
-    "executorch-int8": ".int8.pte",
-    "coreml": ".mlpackage",
-}
 _MODULES = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "litert": ("litert_torch", "ai_edge_quantizer", "ai_edge_litert.interpreter"),
     "executorch": ("executorch.runtime",),
     "coreml": ("coremltools",),
 }
-_QUANTIZED = ("onnx-int8", "litert-int8")
-_BATCH = 32
-_JUDGES = 4  # each fourth calibration image gives no ranges, but says which are good
 
-Runner = Callable[[npt.NDArray[Any]], list[npt.NDArray[np.float32]]]
-Say = Callable[[str], None]
 Results = Sequence[Mapping[str, Any]]
-Compared = Callable[[list[Tensor], list[Tensor], Tensor | None], Agreement]
 
 
-def run_export(
-    settings: ExportSettings, *, nearest: Nearest, classify: Classify, results: Results = (), say: Say
-) -> ExportResult:
+def run_export(settings: ExportSettings, *, measures: Measures, results: Results = (), say: Say) -> ExportResult:
     """Write all files of an export, check and measure each; the folder appears when all are done, or not at all.
 
-    ``nearest``, ``classify`` and ``results`` (what was measured of these weights) come from this room's neighbor;
-    ``say`` is called with a line at every stage. Raises ValueError if an input is wrong (nothing was computed then), or
-    a file disagrees with the PyTorch network.
+    ``measures`` and ``results`` (what was measured of these weights) come from this room's neighbor; ``say`` is called
+    with a line at every stage. Raises ValueError if an input is wrong (nothing was computed then), or a file disagrees
+    with the PyTorch network.
     """
     task = _prepare(settings, results)
     classifier = task.exportable.classifier
     multi_label = classifier is not None and classifier.multi_label
-    compared = partial(compare, nearest=nearest, classify=classify, multi_label=multi_label)
+    compared = partial(compare, measures=measures, multi_label=multi_label)
     check_images, labels = read_images(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
-    before = _reference(task, check_images)
+    before = reference(task, check_images)
     files: list[ExportedFile] = []
-    refused: list[str] = []
+    refused: dict[str, Refusal] = {}
     try:
         with whole_folder(task.output) as folder:
             for form in settings.format:
-                path, quantization = folder / _file_name(task.exportable, form), None
+                path, quantization, agreement = folder / file_name(task.exportable, form), None, None
                 try:
                     say(f"{form}: writing")
-                    if form in _QUANTIZED:
-                        quantization = _quantize(task, form, path, folder, compared, say)
+                    if form in QUANTIZED:
+                        quantization = quantize(task, form, path, folder, compared, say)
                     else:
-                        _write(task, form, path, folder)
+                        write(task, form, path, folder)
                     if form == "coreml":  # macOS alone runs it; write_coreml has checked its specification
-                        files.append(ExportedFile(form, path, _num_bytes(path), None, {}, {}))
+                        files.append(ExportedFile(form, path, num_bytes(path), None, {}, {}))
                         continue
                     say(f"{form}: comparing")
-                    after = _outputs(task.exportable, form, path, check_images)
+                    after = outputs(task.exportable, form, path, check_images)
                     agreement = compared(before, after, labels)
-                    check(agreement, tolerance(settings, form), f"format={form}")
+                    try:
+                        check(agreement, tolerance(settings, form), f"format={form}")
+                    except ValueError:
+                        if quantization is None:
+                            raise
+                        if quantization.accepted and settings.int8.float_layers is None:
+                            again = folder / f"analysis{path.suffix}"
+                            analysis = quantize(task, form, again, folder, compared, say, refused=True)
+                            quantization = replace(quantization, analysis=analysis)
+                        check(agreement, tolerance(settings, form), f"format={form}", quantization.remedy(form))
                     say(f"{form}: measuring")
                     files.append(_measured(task, form, path, agreement, check_images[:1], quantization))
                 except ValueError as error:  # the other files may be good
-                    refused.append(f"{error} ({quantization})" if quantization else str(error))
+                    reason = f"{error} ({quantization})" if quantization else str(error)
+                    refused[form] = Refusal(reason, agreement, quantization)
+            reasons = [each.reason for each in refused.values()]
             if not files:
-                raise ValueError("\n".join(refused))
+                raise ValueError("\n".join(reasons))
             for path in {*folder.iterdir()} - {file.path for file in files}:  # the float32 file behind an int8 one
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            content = content_of(task, files, len(check_images))
+            content = content_of(task, files, refused, len(check_images))
             write_whole(folder / FACTS_NAME, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")
     except OSError as error:
         if error.filename and task.output.name in str(error.filename):
@@ -122,7 +112,8 @@ def run_export(
         raise
     if refused:
         good = ", ".join(file.path.name for file in files)
-        raise ValueError("\n".join([*refused, f"{good} agreed and is in {task.output}."]))
+        kept = f"{good} agreed and is in {task.output}; {FACTS_NAME} there has the figures of what was refused."
+        raise ValueError("\n".join([*reasons, kept]))
     moved = [replace(file, path=task.output / file.path.name) for file in files]
     return ExportResult(task.output, moved, content)
 
@@ -169,10 +160,26 @@ def _prepare(settings: ExportSettings, results: Results) -> Task:
     for form in settings.format:
         if form in WEIGHT_KEYS:  # a timm folder, too
             check_weights(exportable, WEIGHT_KEYS[form])
-    calibration = open_images(settings.data.calibration, "data.calibration", settings.data) if quantized else None
-    images = open_images(settings.data.check, "data.check", settings.data)
+    data, calibration = settings.data, None
+    if quantized:
+        calibration = open_images(data.calibration, "data.calibration", data, classifier)
+    images = open_images(data.check, "data.check", data, classifier, table=data.labels)
+    _check_accuracy(settings, classifier, images)
     kept = [each for each in results if _measures(each, fingerprint, classifier)]
     return Task(settings, exportable, images, calibration, resize, output, fingerprint, beside, kept)
+
+
+def _check_accuracy(settings: ExportSettings, classifier: Classifier | None, images: LabeledImages) -> None:
+    """Raise ValueError if a loss of accuracy is limited that nothing can show."""
+    labels, limit = images.labels, settings.tolerance.accuracy
+    if limit is None or classifier is None:
+        return
+    if labels is None or (labels.ndim == 1 and not (labels < len(classifier.classes)).any()):
+        table = " with a column of 0 and 1 for each" if classifier.multi_label else ", or class folders of their names"
+        raise ValueError(
+            f"tolerance.accuracy={limit:g} would have no effect: data.check has no labels of the classifier's; give a "
+            f"table of them as data.labels{table}."
+        )
 
 
 def _measures(result: Mapping[str, Any], fingerprint: str, classifier: Classifier | None) -> bool:
@@ -203,163 +210,24 @@ def _sizes(settings: ExportSettings, trained: int, classifier: Classifier | None
     return size, resize
 
 
-def _file_name(exportable: Exportable, form: str) -> str:
-    return f"{'backbone' if exportable.classifier is None else 'classifier'}{_SUFFIXES[form]}"
-
-
-def _write(task: Task, form: str, path: Path, folder: Path) -> None:
-    exportable, settings, facts = task.exportable, task.settings, file_metadata(task, form)
-    match form:
-        case "safetensors" | "torchvision":
-            write_weights(exportable, path, keys=WEIGHT_KEYS[form], resize=task.resize)
-        case "timm":
-            write_timm_folder(
-                exportable,
-                path,
-                resize=shorter_side(task),
-                license=settings.license,
-                run=task.run,
-                results=task.results,
-            )
-        case "onnx":
-            write_onnx(exportable, path, batch=settings.batch, opset=settings.opset, facts=facts)
-        case "onnx-fp16":
-            halve_onnx(_float32(task, "onnx", folder), path, facts=facts)
-        case "litert":
-            write_litert(exportable, path, facts=facts)
-        case "litert-fp16":
-            halve_weights(_float32(task, "litert", folder), path, facts=facts)
-        case "executorch":
-            write_executorch(exportable, path, facts=facts)
-        case "executorch-int8":
-            images, _ = _calibration_images(task)
-            quantize_executorch(exportable, path, exportable.as_input(images), facts=facts)
-        case "coreml":
-            write_coreml(exportable, path, facts=facts)
-
-
-def _calibration_images(task: Task) -> tuple[Tensor, Tensor | None]:
-    assert task.calibration is not None
-    return read_images(task, task.calibration, "data.calibration", task.settings.data.num_calibration)
-
-
-def _num_bytes(path: Path) -> int:
-    return sum(part.stat().st_size for part in parts(path))
-
-
-def _quantize(task: Task, form: str, path: Path, folder: Path, compared: Compared, say: Say) -> Quantization:
-    """Write a file in 8 bits with what the calibration images say of it."""
-    images, labels = _calibration_images(task)
-    if len(images) < 2 * _JUDGES:
-        raise ValueError(
-            f"data.calibration has {len(images)} readable images, too few for 8 bits: give {2 * _JUDGES} or more."
-        )
-    judges = np.arange(len(images)) % _JUDGES == _JUDGES - 1  # on images that gave the ranges, all look good
-    exportable, limit, judging = task.exportable, tolerance(task.settings, form), images[judges]
-    expected = _reference(task, judging)
-
-    def judge(path: Path) -> Agreement:
-        found = _outputs(exportable, form, path, judging, threads=torch.get_num_threads())
-        return compared(expected, found, None if labels is None else labels[judges])
-
-    def accepts(agreement: Agreement) -> bool:
-        try:
-            check(agreement, limit, form)
-        except ValueError:
-            return False
-        return True
-
-    with TemporaryDirectory() as scratch:
-        source = _float32(task, form.removesuffix("-int8"), folder)
-        array, int8 = exportable.as_input(images[~judges]), task.settings.int8
-        quantizer: Quantizer
-        with library(form):
-            if form == "onnx-int8":
-                quantizer = OnnxQuantizer(source, array, int8, Path(scratch))
-            else:
-                quantizer = LiteRTQuantizer(exportable, source, array)
-        found = quantize_within(
-            quantizer,
-            path,
-            float_layers=int8.float_layers,
-            judge=judge,
-            accepts=accepts,
-            say=lambda line: say(f"{form}: {line}"),
-        )
-    put_facts = write_facts if form == "onnx-int8" else append_facts
-    with library(form):
-        put_facts(path, file_metadata(task, form))
-    return found
-
-
-def _float32(task: Task, form: str, folder: Path) -> Path:
-    """The file of a form from which others are made, written if it is not there."""
-    path = folder / _file_name(task.exportable, form)
-    if not path.exists():
-        path = folder / f"float32{path.suffix}"
-    if not path.exists():
-        _write(task, form, path, folder)
-    return path
-
-
-def _open(exportable: Exportable, form: str, path: Path, *, threads: int) -> Runner:
-    if form == "timm":
-        return _torch_runner(open_timm_folder(exportable, path))
-    if form in WEIGHT_KEYS:
-        return _torch_runner(open_weights(exportable, path, keys=WEIGHT_KEYS[form]))
-    runner, _ = RUNTIMES[path.suffix]
-    return runner(path, threads=threads)
-
-
-@torch.inference_mode()
-def _reference(task: Task, images: Tensor) -> list[Tensor]:
-    """Features, and logits, with nothing of the export: the network as its file has it, images as evaluations see them.
-
-    What folding, fusing or another order of channels would change, changes the files alone.
-    """
-    info, classifier = task.exportable.info, task.exportable.classifier
-    network = load_backbone(task.settings.model, network=task.settings.network)
-    if classifier is not None and classifier.last_blocks is not None:
-        network = LastBlocks(network, classifier.last_blocks)
-    batches = torch.split(images, _BATCH)
-    features = torch.cat([network(normalize(batch[None], info.mean, info.std)) for batch in batches])
-    return [features] if classifier is None else [features, classifier.unfolded(features)]
-
-
-def _torch_runner(network: torch.nn.Module) -> Runner:
-    @torch.inference_mode()
-    def run(images: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
-        found = network(torch.from_numpy(images))
-        return [part.numpy() for part in (found if isinstance(found, tuple) else (found,))]
-
-    return run
-
-
-def _outputs(exportable: Exportable, form: str, path: Path, images: Tensor, *, threads: int = 1) -> list[Tensor]:
-    with runtime(form):
-        run = _open(exportable, form, path, threads=threads)
-        parts = [run(exportable.as_input(batch)) for batch in torch.split(images, _BATCH)]
-        return [torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)]
-
-
 def _measured(
     task: Task, form: str, path: Path, agreement: Agreement, image: Tensor, quantization: Quantization | None
 ) -> ExportedFile:
     together = task.settings.batch if form.startswith("onnx") and isinstance(task.settings.batch, int) else 1
     exportable, one = task.exportable, task.exportable.as_input(image.expand(together, -1, -1, -1))
     own, pytorch = {}, {}
-    reference = _torch_runner(exportable.network)
+    eager = torch_runner(exportable.network)
     threads_before = torch.get_num_threads()
     try:
         for threads in sorted({1, available_cores()}):
             torch.set_num_threads(threads)
             with runtime(form):
-                run = _open(exportable, form, path, threads=threads)
+                run = opened(exportable, form, path, threads=threads)
                 found = latencies(
-                    {"pytorch": lambda: reference(one), "file": lambda run=run: run(one)},  # type: ignore[misc]
+                    {"pytorch": lambda: eager(one), "file": lambda run=run: run(one)},  # type: ignore[misc]
                     num_runs=task.settings.runs,
                 )
             own[threads], pytorch[threads] = (round(found[side] / together, 3) for side in ("file", "pytorch"))
     finally:
         torch.set_num_threads(threads_before)
-    return ExportedFile(form, path, _num_bytes(path), agreement, own, pytorch, quantization)
+    return ExportedFile(form, path, num_bytes(path), agreement, own, pytorch, quantization)

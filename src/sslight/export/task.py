@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from sslight.config import ExportSettings
 from sslight.data import Source
 from sslight.export.checks.agreement import Agreement
@@ -13,13 +15,24 @@ from sslight.export.network import Exportable
 
 
 @dataclass(frozen=True)
+class LabeledImages:
+    """A set, and what is known of its images."""
+
+    source: Source
+    classes: Sequence[str] | None = None
+    labels: Tensor | None = (
+        None  # positions [N] (the classifier's classes first) or, if labels overlap, [N, C] of 0 and 1
+    )
+
+
+@dataclass(frozen=True)
 class Task:
     """What is exported, on which images it is checked, and where it goes."""
 
     settings: ExportSettings
     exportable: Exportable
-    images: Source
-    calibration: Source | None  # None without quantization
+    images: LabeledImages
+    calibration: LabeledImages | None  # None without quantization
     resize: int | None  # shorter side before the center is cut, px; None: the usual one
     output: Path
     weights_sha256: str  # fingerprint of the backbone as it was read
@@ -38,6 +51,15 @@ class ExportedFile:
     latency_ms: dict[int, float]  # number of threads → median time of one image
     pytorch_latency_ms: dict[int, float]  # the PyTorch network's (float32, eager), measured in turn with it
     quantization: Quantization | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file that was not written."""
+
+    reason: str
+    agreement: Agreement | None  # None if it could not be written or run
+    quantization: Quantization | None
 
 
 @dataclass(frozen=True)

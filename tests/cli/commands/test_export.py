@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from sslight.cli.commands.export import _counted, _inputs
+from sslight.cli.commands.export import _accuracy, _counted, _inputs
+from sslight.export.checks.agreement import Agreement
+from sslight.intervals import Difference
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,14 @@ from sslight.cli.commands.export import _counted, _inputs
 def test_what_was_not_counted_is_left_out(changes: dict[str, Any], text: str) -> None:
     cost = {"parameters": 2_100_000, "multiply_adds": 300_000_000, "peak_activation_bytes": 4_500_000}
     assert _counted(cost | changes) == text
+
+
+def test_accuracy_is_said_before_and_after() -> None:
+    change = {"accuracy_before": 91.2, "accuracy": Difference(-0.4, -1.1, 0.3), "num_labeled": 40}
+    found = Agreement(40, 0.1, 1.0, 1.0, 1.0, 1.0, 60.0, **change)  # type: ignore[arg-type]
+    assert _accuracy(found) == "accuracy 91.2 → 90.8 % (-0.4 points [-1.1, +0.3]) on 40 images of its classes"
+    found = Agreement(40, 0.1, 1.0, 1.0, 1.0, 1.0, 60.0, multi_label=True, **change)  # type: ignore[arg-type]
+    assert _accuracy(found).startswith("mean average precision 91.2 → 90.8 % (")
 
 
 def test_files_are_named_by_the_arrays_that_they_take() -> None:

@@ -1,6 +1,7 @@
 from typing import Any
 
-from sslight.evaluate.compare import Comparison, compare_detections
+from sslight.evaluate.compare import Comparison
+from sslight.evaluate.rows import compare_detections
 
 
 def result(backbone: str, *, masks: bool) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def test_a_measured_row_is_followed_by_the_published_rows_of_its_network() -> No
 
 
 def table(*contents: dict[str, Any]) -> str:
-    return Comparison([], compare_detections(contents), []).to_markdown()
+    return Comparison([], [], compare_detections(contents), []).to_markdown()
 
 
 def test_the_table_tells_measured_from_published() -> None:

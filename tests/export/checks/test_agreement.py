@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sslight.export.checks.agreement import FLOAT16, FLOAT32, INT8, Agreement, Tolerance, check, compare
+from sslight.export.checks.agreement import FLOAT16, FLOAT32, INT8, Agreement, Measures, Tolerance, check, compare
 from sslight.export.checks.cost import cost_of, latencies
 from sslight.intervals import Difference
 
@@ -31,9 +31,18 @@ def classify(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return labels[nearest(features)]
 
 
+def precision(before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor) -> tuple[float, Difference]:
+    """The share of labels whose answer is right, in place of average precision."""
+    old, new = (100 * float(((scores >= 0) == (labels > 0)).double().mean()) for scores in (before, after))
+    return old, Difference(new - old, new - old - 1, new - old + 1)
+
+
+MEASURES = Measures(nearest, classify, precision)
+
+
 def compared(before: torch.Tensor, after: torch.Tensor) -> Agreement:
     labels = torch.arange(len(before)) % 2
-    return compare([before], [after], labels, nearest=nearest, classify=classify)
+    return compare([before], [after], labels, measures=MEASURES)
 
 
 def test_what_is_measured_is_what_was_changed() -> None:
@@ -121,7 +130,7 @@ def test_a_classifier_that_loses_classes_is_refused_whatever_its_features_do(
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)) as refused:
         check(Agreement(**{**FINE, **changes}), INT8, "format=onnx-int8")
-    assert "accept it with tolerance.same_class and tolerance.accuracy." in str(refused.value)
+    assert "; tolerance.same_class and tolerance.accuracy accept it as it is." in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +143,14 @@ def test_rounding_is_accepted_whatever_the_tolerance(tolerance: Tolerance) -> No
         check(Agreement(**{**FINE, **votes}), tolerance, "format=onnx")
 
 
-def test_a_program_of_executorch_is_not_told_to_keep_layers_in_float() -> None:
-    with pytest.raises(ValueError, match="give more calibration images, export another format, or accept it with"):
-        check(Agreement(**{**FINE, "same_class": 0.7}), INT8, "format=executorch-int8")
+def test_the_remedy_is_that_of_the_analysis_or_fits_the_format() -> None:
+    worse = Agreement(**{**FINE, "same_class": 0.7})
+    with pytest.raises(ValueError, match=r"; give more calibration images or export another format; tolerance\.same_"):
+        check(worse, INT8, "format=executorch-int8")
+    with pytest.raises(ValueError, match="; report this network, and export another format; tol"):
+        check(worse, FLOAT32, "format=onnx")
+    with pytest.raises(ValueError, match=r"; leave int8\.float_layers out; tolerance"):
+        check(worse, INT8, "format=onnx-int8", "leave int8.float_layers out")
 
 
 def test_accuracy_is_of_the_images_whose_class_the_classifier_has() -> None:
@@ -144,12 +158,12 @@ def test_accuracy_is_of_the_images_whose_class_the_classifier_has() -> None:
     before, after = torch.eye(4, 2), torch.eye(4, 2)
     before[2] = torch.tensor([0.0, 1.0])
     after[2] = torch.tensor([1.0, 0.0])
-    found = compare([features, before], [features, after], labels, nearest=nearest, classify=classify)
+    found = compare([features, before], [features, after], labels, measures=MEASURES)
     assert found.same_class == 0.75
     assert found.num_labeled == 3
     assert found.accuracy is not None
-    assert found.accuracy.value == pytest.approx(-100 / 3)
-    none = compare([features, before], [features, after], labels + 2, nearest=nearest, classify=classify)
+    assert [found.accuracy_before, found.accuracy.value] == pytest.approx([100.0, -100 / 3])
+    none = compare([features, before], [features, after], labels + 2, measures=MEASURES)
     assert (none.accuracy, none.num_labeled) == (None, 0)
 
 
@@ -161,7 +175,7 @@ def test_each_label_of_several_is_an_answer_of_the_classifier() -> None:
 
     def of(after: torch.Tensor, before: torch.Tensor = before) -> Agreement:
         pairs = [features, before], [features, after]
-        return compare(*pairs, None, nearest=nearest, classify=classify, multi_label=True)
+        return compare(*pairs, None, measures=MEASURES, multi_label=True)
 
     assert of(before).same_class == of(none, none).same_class == 1.0
     assert of(flipped).same_class == 0.0
@@ -173,6 +187,22 @@ def test_each_label_of_several_is_an_answer_of_the_classifier() -> None:
     assert of(none, rare).same_class == 0.0  # though 19 of 20 answers are the same
     with pytest.raises(ValueError, match=r"agrees with the network on 0\.0% of the labels that either gives or with"):
         check(of(flipped), INT8, "format=onnx-int8")
+
+
+def test_labels_that_overlap_are_judged_by_their_mean_average_precision_too() -> None:
+    features, labels = torch.eye(4), torch.tensor([[1, 0]] * 4)
+    before = torch.tensor([[9.0, -9.0]] * 4)
+    after = before.clone()
+    after[0] = torch.tensor([-9.0, -9.0])
+    found = compare([features, before], [features, after], labels, measures=MEASURES, multi_label=True)
+    assert (found.accuracy_before, found.num_labeled, found.knn_top1_before) == (100.0, 4, None)
+    assert found.accuracy == Difference(-12.5, -13.5, -11.5)
+    lost = r"loses 12\.5 points \[11\.5, 13\.5\] of mean average precision on the 4 images with labels, more than 12"
+    with pytest.raises(ValueError, match=lost):
+        check(found, replace(INT8, accuracy=12.0), "format=onnx-int8")
+    check(found, replace(INT8, accuracy=13.0), "format=onnx-int8")
+    folders = compare([features, before], [features, before], labels[:, 0], measures=MEASURES, multi_label=True)
+    assert (folders.accuracy, folders.num_labeled, folders.knn_top1_before) == (None, 0, 1.0)
 
 
 def test_eight_bits_may_differ_in_single_numbers() -> None:
@@ -191,7 +221,7 @@ def test_runs_take_turns() -> None:
 def test_a_wrong_classifier_is_refused_though_the_features_agree(logits: torch.Tensor, tolerance: Tolerance) -> None:
     features = torch.tensor([[1.0, 0.1], [0.9, 0.2], [0.1, 1.0], [0.2, 0.9]])
     before = [features, torch.eye(4, 3)]
-    found = compare(before, [features, logits], None, nearest=nearest, classify=classify)
+    found = compare(before, [features, logits], None, measures=MEASURES)
     with pytest.raises(ValueError, match="disagrees with the PyTorch network"):
         check(found, tolerance, "format=onnx")
 

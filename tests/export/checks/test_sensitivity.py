@@ -1,24 +1,13 @@
-"""Which layers stay in float, with a network whose noise is known, and in a real one."""
+"""Which layers stay in float, with a network whose noise is known."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 
-from sslight.backbones import BackboneInfo
-from sslight.config.schema.export_settings import Int8Settings
 from sslight.export.checks.agreement import Agreement
 from sslight.export.checks.sensitivity import Quantization, groups, quantize_within
-from sslight.export.formats.onnx_file import write_onnx
-from sslight.export.formats.onnx_int8 import OnnxQuantizer
-from sslight.export.network import prepare
-from tests.export.test_run import MEAN, STD, write_backbone
-
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the exporter
 
 NOISE = {"a": 1.0, "b": 8.0, "c": 2.0, "d": 4.0, "e": 1.0, "f": 1.0}
 FINE = Agreement(9, 0.1, 1.0, 0.99, 0.9, 1.0, 0.0)
@@ -56,6 +45,7 @@ def test_the_worst_layers_stay_in_float_until_the_file_is_accepted_or_half_of_th
     assert result.float_layers == list(kept)
     assert float((tmp_path / "file").read_text()) == 17 - sum(NOISE[name] for name in kept)
     assert list(result.by_layer)[:3] == (list("bdc") if kept else [])
+    assert (result.accepted, result.signal_to_noise) == (limit >= 3, -float((tmp_path / "file").read_text()))
 
 
 def test_a_number_of_layers_is_kept_as_asked_for(tmp_path: Path) -> None:
@@ -65,40 +55,19 @@ def test_a_number_of_layers_is_kept_as_asked_for(tmp_path: Path) -> None:
         found(tmp_path / "file", 1, float_layers=7)
 
 
+@pytest.mark.parametrize(
+    ("limit", "float_layers", "remedy"),
+    [
+        (9, None, "give more calibration images, and such as data.check has (this file held on those that judged it)"),
+        (1, None, "export onnx-fp16, about as small as a file that is half in float: 3 layers in float took this one"),
+        (1, 0, "leave int8.float_layers out, which keeps the worst layers in float (all in 8 bits: -17 dB)"),
+        (1, 2, "leave int8.float_layers out, which keeps"),
+        (1, 4, "export onnx-fp16, about as small as a file that is half in float: 4 layers in float took this one"),
+    ],
+)
+def test_the_remedy_fits_what_was_tried(limit: float, float_layers: int | None, remedy: str, tmp_path: Path) -> None:
+    assert found(tmp_path / "file", limit, float_layers).remedy("onnx-int8").startswith(remedy)
+
+
 def test_what_follows_a_product_goes_with_it() -> None:
     assert groups("PabPPc", is_product=lambda each: each == "P") == [["P", "a", "b"], ["P"], ["P", "c"]]
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("onnx")
-    backbone = write_backbone(folder / "backbone.safetensors")
-    info = BackboneInfo("test_resnet", 32, None, MEAN, STD)
-    exportable = prepare(backbone, info, image_size=32, input="nhwc", classifier=None)
-    write_onnx(exportable, folder / "float32.onnx", batch=4, opset=18, facts={})
-    return folder / "float32.onnx"
-
-
-def nodes(path: Path) -> list[Any]:
-    return list(onnx.load(path).graph.node)
-
-
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_onnx_layers_stay_in_float_by_name_and_symmetric_ranges_have_no_zero_points(
-    symmetric: bool, source: Path, tmp_path: Path
-) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    quantizer = OnnxQuantizer(source, images, Int8Settings(symmetric=symmetric), tmp_path)
-    assert quantizer.methods == ["minmax", "percentile", "entropy"]
-    assert set(quantizer.layers) == {node.name for node in nodes(source) if node.op_type == "Conv"}
-    kept = quantizer.layers[2]
-    for method, float_layers in (("minmax", ()), ("entropy", [kept])):
-        quantizer.write(tmp_path / f"{method}.onnx", method=method, float_layers=float_layers)
-    assert {path.stem for path in tmp_path.glob("*.json")} == {"minmax", "entropy"}  # ranges, for the next file
-    from_8_bits = [node.output[0] for node in nodes(tmp_path / "entropy.onnx") if node.op_type == "DequantizeLinear"]
-    (conv,) = [node for node in nodes(tmp_path / "entropy.onnx") if node.name == kept]
-    assert not {*conv.input[1:]} & {*from_8_bits}
-    model = onnx.load(tmp_path / "minmax.onnx")
-    points = [onnx.numpy_helper.to_array(each) for each in model.graph.initializer if "zero_point" in each.name]
-    assert ({str(each.dtype) for each in points} == {"int8"}) == symmetric
-    assert all(not each.any() for each in points) == symmetric

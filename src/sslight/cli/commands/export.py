@@ -8,6 +8,7 @@ from sslight.cli.terminal import AsJson, columns, say, show
 from sslight.config import ExportSettings, build, read_words
 
 if TYPE_CHECKING:
+    from sslight.export.checks.agreement import Agreement
     from sslight.export.task import ExportedFile, ExportResult
 
 
@@ -34,11 +35,8 @@ def _print_result(result: "ExportResult") -> None:
     for file in result.files:
         if file.quantization is not None:
             say(f"{file.path.name}: {file.quantization}")
-        if file.agreement is not None and (change := file.agreement.accuracy) is not None:
-            say(
-                f"{file.path.name}: accuracy {change.value:+.1f} points [{change.low:+.1f}, {change.high:+.1f}] on "
-                f"{file.agreement.num_labeled} images of its classes"
-            )
+        if file.agreement is not None and file.agreement.accuracy is not None:
+            say(f"{file.path.name}: {_accuracy(file.agreement)}")
     if check["classes"] and not classes:
         names = check["classes"]
         some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -53,6 +51,18 @@ def _print_result(result: "ExportResult") -> None:
         f"{result.content['device']['processor']}\n"
         f"counted for one image in float32: {_counted(result.content['cost'])}\n"
         f"written to {result.path}"
+    )
+
+
+def _accuracy(found: "Agreement") -> str:
+    """Before and after, and the difference with its interval."""
+    assert found.accuracy is not None
+    assert found.accuracy_before is not None
+    before, change = found.accuracy_before, found.accuracy
+    what, of = ("mean average precision", "") if found.multi_label else ("accuracy", " of its classes")
+    return (
+        f"{what} {before:.1f} → {before + change.value:.1f} % ({change.value:+.1f} points [{change.low:+.1f}, "
+        f"{change.high:+.1f}]) on {found.num_labeled} images{of}"
     )
 
 

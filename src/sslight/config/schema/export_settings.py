@@ -34,8 +34,15 @@ class ExportDataSettings(fields.Section):
 
     check: fields.Paths = []
     """Images on which every exported file is compared with the PyTorch network: as data.train of
-    sslight pretrain. With class folders the kNN accuracy before and after is measured too.
+    sslight pretrain. With class folders, or with data.labels, the accuracy before and after is measured too.
     Unit: path(s). Try: a few hundred images like those that the device will see."""
+
+    labels: fields.TextPath | None = None
+    """Table with the labels of data.check, instead of class folders, as sslight finetune takes it: lines of name and
+    label, or with a classifier of overlapping labels lists of them, or a heading and a column of 0 and 1 for each.
+    Unit: path. Try: that of sslight finetune."""
+
+    labels_column: fields.LabelsColumn = None
 
     num_check: Annotated[int, Field(ge=2)] = 512
     """Images of data.check that are used, evenly spread over the set; fewer if it has fewer.
@@ -99,8 +106,9 @@ class ToleranceSettings(fields.Section):
     Unit: share of images or labels. Try: null."""
 
     accuracy: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
-    """With a classifier, where class folders of data.check have its names: largest loss of accuracy. A file is refused
-    for a loss beyond chance alone (the 95 % interval, paired over the images, does not reach 0). null: 1.
+    """With a classifier, where class folders of data.check have its names or data.labels gives its labels: largest loss
+    of accuracy, of overlapping labels of mean average precision. A file is refused for a loss beyond chance alone (the
+    95 % interval, paired over the images, does not reach 0). null: 1.
     Unit: percentage points. Try: null; 0.5 with some thousand images in data.num_check."""
 
 
@@ -178,6 +186,7 @@ class ExportSettings(fields.Section):
         no_int8, no_onnx_int8 = not any(form.endswith("int8") for form in forms), "onnx-int8" not in forms
         of_onnx_int8 = "it is of onnx-int8, which is not in format"
         return [
+            ("data.labels_column", self.data.labels is None, "no table of labels is given"),
             ("data.calibration", no_int8, "nothing is quantized without a format in 8 bits, such as onnx-int8"),
             ("int8.method int8.percentile int8.symmetric", no_onnx_int8, of_onnx_int8),
             ("int8.float_layers", not forms & _ALONE, "it is of onnx-int8 and litert-int8, which are not in format"),

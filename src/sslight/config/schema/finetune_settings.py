@@ -28,7 +28,7 @@ class FinetuneSettings(fields.Section):
 
     holdout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of data.train, by class, that is held out. It chooses the epoch whose weights are kept: the last
-    one that is not significantly worse than the best. 0 trains on everything and keeps the last epoch.
+    one within one standard error of the best. 0 trains on everything and keeps the last epoch.
     Unit: share. Try: 0.1; 0 with fewer than about twenty images per class, once the other settings are settled."""
 
     epochs: fields.PositiveInt | None = None

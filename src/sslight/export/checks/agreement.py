@@ -16,6 +16,19 @@ Nearest = Callable[[Tensor], Tensor]
 Classify = Callable[[Tensor, Tensor], Tensor]
 """Features ``[N, D]``, labels ``[N]`` → kNN class of each, itself left out, ``[N]``."""
 
+Precision = Callable[[Tensor, Tensor, Tensor], tuple[float, Difference]]
+"""Scores before and after, labels of 0 and 1, all ``[N, C]`` → mean average precision before, and what is gained."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What the neighbor of this room measures."""
+
+    nearest: Nearest
+    classify: Classify
+    precision: Precision
+
+
 _ROUNDING = 1e-5  # of the largest output: what float32 may change
 _EXACT, _TINY = 200.0, 1e-30
 _TIED = 1e-5  # cosines of two neighbors that are equally near
@@ -41,7 +54,8 @@ class Agreement:
     knn_top1_after: float | None = None
     same_knn_class: float | None = None  # share that kNN gives the same class
     same_class: float | None = None  # share that the classifier gives the same class; with ``multi_label`` of labels
-    accuracy: Difference | None = None  # of the classifier: what the file gains or loses, in points
+    accuracy_before: float | None = None  # of the classifier, in percent; with ``multi_label`` mean average precision
+    accuracy: Difference | None = None  # what the file gains or loses of that, in points
     num_labeled: int = 0  # images of a class that the classifier knows, on which that was measured
     multi_label: bool = False  # whether each class is an answer of its own
 
@@ -73,15 +87,14 @@ def compare(
     after: Sequence[Tensor],
     labels: Tensor | None,
     *,
-    nearest: Nearest,
-    classify: Classify,
+    measures: Measures,
     multi_label: bool = False,
 ) -> Agreement:
     """Compare what the PyTorch network (``before``) and a file (``after``) give for the same images.
 
     Both are features ``[N, D]``, and logits ``[N, C]`` with a classifier; what else a file gives is left alone.
     ``labels [N]`` from C on are of classes that the classifier does not have. With ``multi_label`` each logit is an
-    answer: yes from 0 on.
+    answer (yes from 0 on), and ``labels [N, C]`` of 0 and 1 are those that are right.
     """
     pairs = list(zip(before, after[: len(before)], strict=True))
     old_features, new_features = (features.double() for features in pairs[0])
@@ -89,8 +102,8 @@ def compare(
     spread = float((old_features - old_features.mean(0)).square().sum())
     noise = float((old_features - new_features).square().sum())
     accuracy: dict[str, Any] = {}
-    if labels is not None:
-        old, new = (classify(features, labels) for features in pairs[0])
+    if labels is not None and labels.ndim == 1:
+        old, new = (measures.classify(features, labels) for features in pairs[0])
         accuracy = {
             "knn_top1_before": _share(old == labels),
             "knn_top1_after": _share(new == labels),
@@ -98,12 +111,19 @@ def compare(
         }
     if len(pairs) > 1 and multi_label:
         accuracy |= {"same_class": _same_labels(*pairs[1]), "multi_label": True}
+        if labels is not None and labels.ndim == 2:
+            value, change = measures.precision(*pairs[1], labels)
+            accuracy |= {"accuracy_before": value, "accuracy": change, "num_labeled": len(labels)}
     elif len(pairs) > 1:
         old, new = (logits.argmax(1) for logits in pairs[1])
         accuracy["same_class"] = _share(old == new)
         if labels is not None and (known := labels < pairs[1][0].shape[1]).any():
-            right = [(found == labels)[known].tolist() for found in (new, old)]
-            accuracy |= {"accuracy": paired_difference(*right), "num_labeled": int(known.sum())}
+            after_it, before_it = ((found == labels)[known] for found in (new, old))
+            accuracy |= {
+                "accuracy_before": 100 * _share(before_it),
+                "accuracy": paired_difference(after_it.tolist(), before_it.tolist()),
+                "num_labeled": int(known.sum()),
+            }
     # Of features and logits, those that differ more for their size; NaN is the worst of all.
     sizes = [(float((old - new).abs().max()), float(old.abs().max())) for old, new in pairs]
     difference, output = max(sizes, key=lambda size: math.inf if math.isnan(size[0]) else size[0] / (size[1] or 1.0))
@@ -113,15 +133,15 @@ def compare(
         largest_output=output,
         cosine_mean=float(cosine.mean()),
         cosine_min=float(cosine.min()),
-        same_neighbor=_share(_same_neighbor(before[0], after[0], nearest)),
+        same_neighbor=_share(_same_neighbor(before[0], after[0], measures.nearest)),
         signal_to_noise=min(_EXACT, 10 * math.log10(max(spread, _TINY) / max(noise, _TINY))),
         spread=math.sqrt(spread / max(float(old_features.square().sum()), _TINY)),
         **accuracy,
     )
 
 
-def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
-    """Raise ValueError for a file that disagrees, with the number and the limit."""
+def check(agreement: Agreement, tolerance: Tolerance, name: str, remedy: str | None = None) -> None:
+    """Raise ValueError for a file that disagrees, with the number, the limit and the remedy, if one is known."""
     limit = math.inf if tolerance.difference is None else tolerance.difference * agreement.largest_output
     # Where features hardly differ between images, votes turn on rounding: that says nothing against the file.
     if agreement.largest_difference <= _ROUNDING * agreement.largest_output:
@@ -138,13 +158,12 @@ def check(agreement: Agreement, tolerance: Tolerance, name: str) -> None:
         problem = f"its outputs differ by up to {agreement.largest_difference:.2g}, more than {limit:.2g}"
     if not problem:
         return
-    remedy = f"export another format, and report this network; {settings} accept it as it is"
-    if "int8" in name:
-        other = "export another format" if "executorch" in name else "set int8.float_layers"
-        remedy = f"give more calibration images, {other}, or accept it with {settings}"
+    if remedy is None:
+        usual = "give more calibration images or" if "int8" in name else "report this network, and"
+        remedy = f"{usual} export another format"
     raise ValueError(
         f"{name} disagrees with the PyTorch network on {agreement.num_images} images of data.check and is not "
-        f"written: {problem}; {remedy}."
+        f"written: {problem}; {remedy}; {settings} accept it as it is."
     )
 
 
@@ -181,8 +200,9 @@ def _of_classifier(agreement: Agreement, tolerance: Tolerance) -> str:
             what = f"agrees with the network on {agreement.same_class:.1%} of the labels that either gives or withholds"
         return f"its classifier {what}, fewer than {tolerance.same_class:.1%}"
     if found is not None and found.high < 0 and -found.value > tolerance.accuracy:  # a loss beyond chance
+        what = "mean average precision" if agreement.multi_label else "accuracy"
         return (
-            f"its classifier loses {-found.value:.1f} points [{-found.high:.1f}, {-found.low:.1f}] of accuracy on the "
+            f"its classifier loses {-found.value:.1f} points [{-found.high:.1f}, {-found.low:.1f}] of {what} on the "
             f"{agreement.num_labeled} images with labels, more than {tolerance.accuracy:g}"
         )
     return ""

@@ -35,12 +35,32 @@ class Quantization:
     num_layers: int
     num_bytes_in_8_bits: int  # size of the file with all layers in 8 bits
     by_layer: Mapping[str, float]  # dB with this layer alone in 8 bits, worst first; empty if all hold as they are
+    signal_to_noise: float  # dB of the file as it is
+    accepted: bool  # whether it held the tolerance on these images
+    analysis: "Quantization | None" = None  # of each layer, of a file that held and was refused on other images
 
     def __str__(self) -> str:
         """A sentence part on what was found."""
-        worst = ", ".join(f"{name} ({noise:.0f} dB)" for name, noise in list(self.by_layer.items())[:3])
+        by_layer = self.by_layer if self.analysis is None else self.analysis.by_layer
+        worst = ", ".join(f"{name} ({noise:.0f} dB)" for name, noise in list(by_layer.items())[:3])
         kept = f"{len(self.float_layers)} of {self.num_layers} layers stay in float"
         return f"ranges by {self.method}; {kept}" + (f"; worst alone in 8 bits: {worst}" if worst else "")
+
+    def remedy(self, form: str) -> str:
+        """What may help where the file, of this format, was refused."""
+        whole = self.by_method[self.method]
+        if self.accepted:
+            images = "give more calibration images, and such as data.check has (this file held on those that judged it)"
+            if self.analysis is None:
+                return images
+            kept, noise = len(self.analysis.float_layers), self.analysis.signal_to_noise
+            return f"{images}, or set int8.float_layers (with {kept} in float {whole:.0f} dB become {noise:.0f})"
+        if len(self.float_layers) < self.num_layers // 2:  # then a number was given
+            return f"leave int8.float_layers out, which keeps the worst layers in float (all in 8 bits: {whole:.0f} dB)"
+        return (
+            f"export {form.removesuffix('int8')}fp16, about as small as a file that is half in float: "
+            f"{len(self.float_layers)} layers in float took this one from {whole:.0f} to {self.signal_to_noise:.0f} dB"
+        )
 
 
 def quantize_within(
@@ -68,17 +88,19 @@ def quantize_within(
     wholes = {method: judged(method, ()) for method in quantizer.methods}
     method = max(wholes, key=lambda name: wholes[name].signal_to_noise)
     quantizer.write(path, method=method, float_layers=())
-    whole, kept, by_layer = path.stat().st_size, list[str](), dict[str, float]()
-    if float_layers or (float_layers is None and not accepts(wholes[method])):
+    whole, found, kept, by_layer = path.stat().st_size, wholes[method], list[str](), dict[str, float]()
+    if float_layers or (float_layers is None and not accepts(found)):
         say(f"8 bits for each of {len(layers)} layers alone")
         alone = {name: judged(method, [each for each in layers if each != name]).signal_to_noise for name in layers}
         by_layer = dict(sorted(alone.items(), key=lambda item: item[1]))
         worst, most = list(by_layer), max(1, len(layers) // 2)
         number = float_layers or _fewest(lambda number: accepts(judged(method, worst[:number])), most)
         kept = worst[:number]
-        quantizer.write(path, method=method, float_layers=kept)
+        found = judged(method, kept)
     noises = {name: agreement.signal_to_noise for name, agreement in wholes.items()}
-    return Quantization(method, noises, kept, len(layers), whole, by_layer)
+    return Quantization(
+        method, noises, kept, len(layers), whole, by_layer, found.signal_to_noise, accepted=accepts(found)
+    )
 
 
 def groups(nodes: Iterable[_Node], *, is_product: Callable[[_Node], bool]) -> list[list[_Node]]:

@@ -12,6 +12,8 @@ import torch
 from sslight.export.formats.library import library
 from sslight.export.network import Exportable
 
+_LARGEST = 2**22  # numbers in a constant that is computed before the file is written
+
 
 def write_onnx(
     exportable: Exportable, path: Path, *, batch: int | Literal["dynamic"], opset: int, facts: dict[str, Any]
@@ -29,6 +31,9 @@ def write_onnx(
             verbose=False,
         )
         assert program is not None
+        # The exporter leaves what follows from larger constants to be computed: places of attention biases (LeViT).
+        optimizer = import_module("onnxscript.optimizer")
+        optimizer.optimize(program.model, input_size_limit=_LARGEST, output_size_limit=_LARGEST)
         program.save(path, external_data=False)
         write_facts(path, facts)
 

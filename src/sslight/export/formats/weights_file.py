@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import safetensors.torch
 import timm
@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sslight.backbones import TORCHVISION_NAMES, save_backbone, timm_name
+from sslight.config.schema.export_settings import ExportForm
 from sslight.export.network import Exportable
 from sslight.finetuning.classifier_file import classifier_notes, head_tensors
 
@@ -18,6 +19,8 @@ Keys = Literal["timm", "torchvision"]
 WEIGHT_KEYS: dict[str, Keys] = {"safetensors": "timm", "timm": "timm", "torchvision": "torchvision"}
 """Formats that hold weights, and whose names for them."""
 
+_FORMS = [form for form in get_args(ExportForm) if form not in WEIGHT_KEYS]
+_OTHERS = f"{', '.join(_FORMS[:-1])} or {_FORMS[-1]}"  # they hold any classifier
 _LAST = {name: "classifier" if name == "mobilenet_v2" else "fc" for name in TORCHVISION_NAMES.values()}
 
 
@@ -30,12 +33,12 @@ def check_weights(exportable: Exportable, keys: Keys) -> None:
     if classifier is not None and classifier.hidden is not None:
         raise ValueError(
             "the classifier has layers of the projection head, which timm's network does not have: evaluate with "
-            "semi.head=linear, or export format=onnx or executorch."
+            f"semi.head=linear, or export format={_OTHERS}."
         )
     if classifier is not None and classifier.last_blocks not in (None, 1):
         raise ValueError(
             f"the classifier takes the class tokens of the last {classifier.last_blocks} blocks, which timm does "
-            "not have: evaluate with linear.last_blocks=1, or export format=onnx or executorch."
+            f"not have: evaluate with linear.last_blocks=1, or export format={_OTHERS}."
         )
 
 

@@ -14,6 +14,7 @@ PROBES = {
     "linear_top1": Figure("linear top-1 [%]", "logistic regression on the features", smooth=False),
     "probe_top1": Figure("online probe top-1 [%]", "of the training batch"),
     "holdout_top1": Figure("held-out top-1 [%]", "training images that are held out", smooth=False),
+    "holdout_map": Figure("held-out mean average precision [%]", "training images that are held out", smooth=False),
     "probe_loss": Figure("online probe loss", "cross-entropy [nats]"),
 }
 _LOSSES = {
@@ -35,6 +36,7 @@ INDICATORS = {
     "effective_rank": Figure("effective rank", "number of directions used by the features of the latest images"),
 }
 _OPTIMIZATION = {
+    "train_top1": Figure("right answers [%]", "of the training batch"),
     "grad_norm": Figure("gradient norm", "of all weights together"),
     "lr": Figure("learning rate", smooth=False),
 }

@@ -79,8 +79,8 @@ def principal_plane(features: FloatArray) -> tuple[FloatArray, float]:
     return places.astype(np.float32), float((singular[:2] ** 2).sum() / (singular**2).sum())
 
 
-def thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A square image made small enough for a gallery."""
-    if len(pixels) <= _THUMBNAIL:
+def thumbnail(pixels: npt.NDArray[np.uint8], side: int = _THUMBNAIL) -> npt.NDArray[np.uint8]:
+    """A square image made small enough for a gallery; ``side`` in px."""
+    if len(pixels) <= side:
         return pixels.copy()
-    return np.asarray(Image.fromarray(pixels).resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))

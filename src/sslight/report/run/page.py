@@ -42,11 +42,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Results:
-    """Results of evaluations beside published ones, as plain data, and what is shown of their classes."""
+    """Results of evaluations beside published ones, as plain data, and what is shown of their mistakes."""
 
     rows: Sequence[Mapping[str, Any]] = ()
+    multi_label: Sequence[Mapping[str, Any]] = ()
     detections: Sequence[Mapping[str, Any]] = ()
-    classes: Sequence[Html] = ()
+    mistakes: Sequence[Html] = ()
     note: str = ""
     missing: Sequence[str] = ()
 
@@ -56,7 +57,8 @@ def run_page(runs: Sequence[Run], summaries: Sequence[Mapping[str, Any]], result
     names = [together([dot(run_color(position)), breakable(run.name)]) for position, run in enumerate(runs)]
     curves = Curves(runs)
     legend = [element("div", *(element("span", name) for name in names), class_="legend")] if len(runs) > 1 else []
-    evaluated = [*results_table(results.rows, results.detections, results.note), *results.classes]
+    tables = results_table(results.rows, results.multi_label, results.detections, results.note)
+    evaluated = [*tables, *results.mistakes]
     indicators = _charts(legend, curves.charts(INDICATORS))
     sections = [
         ("probes", "Accuracy during the run", _charts(legend, curves.charts(PROBES))),

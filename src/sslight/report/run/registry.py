@@ -45,7 +45,7 @@ def registry_table(summaries: Sequence[Mapping[str, Any]]) -> tuple[list[str], l
                 steps_reached(run),
                 "" if run["health"] is None else run["health"]["state"],
                 *(f"{accuracies[name]['last']:.1f} %" if name in accuracies else "" for name in ACCURACIES),
-                ", ".join(f"{one['protocol']} {one['top1']:.1f} %" for one in run["evaluations"]),
+                ", ".join(f"{one['protocol']} {one.get('top1', one.get('map')):.1f} %" for one in run["evaluations"]),
                 " ".join(texts),
             ]
         )

@@ -13,6 +13,7 @@ ACCURACIES = {
     "linear_top1": "linear top-1",
     "probe_top1": "online probe top-1",
     "holdout_top1": "held-out top-1",
+    "holdout_map": "held-out mAP",
 }
 _QUIET = 900.0
 

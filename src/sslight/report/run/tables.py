@@ -85,39 +85,20 @@ def command_of(run: Run) -> list[str]:
     return [str(word) for word in words] if isinstance(words, list) else []
 
 
-def classes_part(content: Content) -> list[Html]:
-    """The classes of a ``results.json``, the worst first, and which are taken for which; folded away.
+def results_table(
+    rows: Sequence[Content], multi_label: Sequence[Content], detections: Sequence[Content], note: str
+) -> list[Html]:
+    """Results from ``compare_results``, ``compare_multi_label`` and ``compare_detections``.
 
-    Raises KeyError, TypeError, ValueError or AttributeError if it is damaged.
+    ``note`` says where published ones come from.
     """
-    accuracies = [
-        (str(name), float(one["accuracy"]), int(one["images"])) for name, one in content.get("per_class", {}).items()
-    ]
-    mixed = [
-        [str(one["class"]), str(one["taken_for"]), f"{int(one['images']):,}"] for one in content.get("confusions", [])
-    ]
-    summary = f"By class ({content['protocol']}, {content['checkpoint']['path']}); the worst: "
-    if not accuracies:
-        return []
-    accuracies.sort(key=lambda one: one[1])
-    rows = [[name, f"{accuracy:.1f}", f"{images:,}"] for name, accuracy, images in accuracies]
-    figure = "average precision [%]" if "map" in content["accuracy"] else "top-1 [%]"
-    inside = [table(["class, worst first", figure, "images"], rows)]
-    if mixed:
-        inside.append(table(["images of", "taken for", "images"], mixed[:_LISTED]))
-    if worst := content.get("worst_images", [])[:_LISTED]:
-        cells = [[str(one["name"]), one["class"], one["taken_for"], f"{one['probability']:.3f}"] for one in worst]
-        inside.append(table(["the worst images", "class", "taken for", "probability of its class"], cells))
-    summary += ", ".join(f"{name} {accuracy:.0f} %" for name, accuracy, _ in accuracies[:3])
-    return [element("details", element("summary", summary), *inside)]
-
-
-def results_table(rows: Sequence[Content], detections: Sequence[Content], note: str) -> list[Html]:
-    """Results from ``compare_results`` and ``compare_detections``; ``note`` says where published ones come from."""
     parts: list[Html] = []
     if rows:
         head = ["", "backbone", "weights", "protocol", "data", "top-1 [%], 95 % interval", "top-5 [%]"]
         parts.append(table(head, [_told_apart(row, ["protocol", "data"], ["top1", "top5"]) for row in rows]))
+    if multi_label:
+        head = ["", "backbone", "weights", "protocol", "data", "mean average precision [%], 95 % interval"]
+        parts.append(table(head, [_told_apart(row, ["protocol", "data"], ["map"]) for row in multi_label]))
     if detections:
         head = ["", "backbone", "weights", "data", "box AP", "box AP50", "mask AP", "mask AP50"]
         figures = ["box_ap", "box_ap50", "mask_ap", "mask_ap50"]

@@ -86,7 +86,7 @@ def read_tags(
             if not separator and len(plain) == len(cells):
                 raise ValueError(
                     f"{prefix} has neither lists of labels, such as cat;wet, nor columns of 0 and 1 with none headed "
-                    "label; data.multi_label=true is for these: correct the table"
+                    "label, as several labels an image need: correct the table"
                 )
         pairs = [(name, _listed(prefix, name, cell, separator)) for name, cell in cells]
         classes = ()

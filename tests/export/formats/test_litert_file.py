@@ -18,7 +18,7 @@ from sslight.export.formats.litert_file import LiteRTQuantizer, LiteRTRunner, wr
 from sslight.export.network import Exportable, prepare
 from sslight.export.task import ExportResult
 from tests.api.fine_tuned import fine_tuned
-from tests.export.test_run import agreed, settings_for, write_backbone
+from tests.export.exports import agreed, settings_for, write_backbone
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the converter and what it brings
 runtime = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra litert is too large for the usual run")
