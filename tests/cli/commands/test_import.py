@@ -78,7 +78,7 @@ def test_import_takes_other_programs_weights_by_the_name_of_their_network(
     file, out = tmp_path / "theirs.ckpt", tmp_path / "ours.safetensors"
     torch.save({"state_dict": {f"model.{key}": value for key, value in whole.state_dict().items()}}, file)
     assert run(monkeypatch, str(file), f"output={out}") == 2
-    assert "backbone=resnet50 (import)" in " ".join(capsys.readouterr().err.split())
+    assert "(import: backbone=resnet50;" in " ".join(capsys.readouterr().err.split())
     assert run(monkeypatch, str(file), f"output={out}", "backbone=test_resnet") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "left out, since it is no part of the backbone: fc (2 tensors); input normalized as timm says of" in said
