@@ -118,9 +118,9 @@ def mixup(*given: Any, alpha: float, criterion: Callable[[Tensor, Tensor], Tenso
     return replace(task, loss=loss)
 
 
-def whole_batches(*given: Any, batch_size: int, smallest_step: int, **more: Any) -> CropLoader:
-    """What is left of an epoch after its last whole batch has no step of its own."""
-    return CropLoader(*given, batch_size=batch_size, smallest_step=max(smallest_step, batch_size), **more)
+def smaller_last_batch(*given: Any, smallest_step: int, **more: Any) -> CropLoader:
+    """What is left of an epoch after its last whole batch has a step of its own, from two images on."""
+    return CropLoader(*given, smallest_step=min(2, smallest_step), **more)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ WAYS = {
     DEFAULT: Way(),
     "label_smoothing=0": Way({"label_smoothing": 0}),
     "head_lr_factor=10": Way({"head_lr_factor": 10}),
-    "whole batches only": Way(loader=whole_batches),
+    "lr=0.0003": Way({"lr": 0.0003}),
+    "a smaller last batch": Way(loader=smaller_last_batch),
     "layer-wise rates, 0.75 a stage": Way(build=partial(layer_wise, decay=0.75)),
     "head first, a tenth": Way(build=partial(head_first, share=0.1)),
     "head first, a fifth": Way(build=partial(head_first, share=0.2)),

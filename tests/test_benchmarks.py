@@ -196,7 +196,7 @@ def test_ways_to_fine_tune_are_compared_on_images_that_have_no_label(
     defaults: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train, output = draw_stripes(tmp_path / "train", each=24, seed=0), tmp_path / "out"
-    words = [str(train), "timm:test_resnet", "--init", "random", "--image-size", "32", "--epochs", "3", "--draws", "2"]
+    words = [str(train), "timm:test_resnet", "--init", "random", "--image-size", "32", "--epochs", "1", "--draws", "2"]
     words += ["--labels-per-class", "14", "--judged-per-class", "8", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", ["finetune_defaults.py", *words, "--ways", "RandAugment 2, 9"])
     defaults.main()
@@ -212,6 +212,6 @@ def test_ways_to_fine_tune_are_compared_on_images_that_have_no_label(
     assert len(row["right"]) == 16
     defaults.main()  # all is done
     assert "draw 0:" not in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["finetune_defaults.py", *words, "--epochs", "4"])
+    monkeypatch.setattr(sys, "argv", ["finetune_defaults.py", *words, "--epochs", "2"])
     with pytest.raises(ValueError, match=r"holds results of other arguments \(asked.json\)"):
         defaults.main()
