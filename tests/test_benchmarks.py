@@ -1,16 +1,26 @@
 """The benchmarks against other libraries, as far as they need no other library."""
 
 import importlib
+import json
+import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from sslight.backbones import build_backbone
 from sslight.config import load_recipe
+from sslight.data import CropBatch
+from sslight.finetuning.classifier import Classifier
+from sslight.finetuning.selection import SelectedClassifier
+from sslight.finetuning.task import mean_cross_entropy
 from sslight.methods import build_method, dino_loss, moco_loss, sinkhorn, swav_loss
+from sslight.optim import classification_groups, set_rates
+from tests.api.fine_tuned import draw_stripes
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
 
@@ -110,3 +120,98 @@ def test_starts_are_compared_on_the_images_of_a_folder(
     ]
     standard, smooth = (float(line.split("|")[4].split("(")[0]) for line in lines[2:])
     assert -1 <= standard < smooth <= 1
+
+
+@pytest.fixture
+def defaults(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module that compares ways to fine-tune."""
+    monkeypatch.syspath_prepend(str(REPLICATION.parent))
+    return importlib.import_module("finetune_defaults")
+
+
+def fine_tuning_task(way: Any) -> tuple[Any, Any]:
+    """The task of a way for four black and white images in two steps an epoch, 50 epochs; and its optimizer."""
+    torch.manual_seed(0)
+    classifier = Classifier(build_backbone("test_resnet"), 2)
+    optimizer = torch.optim.AdamW(classification_groups(classifier.backbone, classifier.head), lr=0.0)
+    task = way.build(
+        SelectedClassifier(classifier, num_scored=0),
+        SimpleNamespace(steps_per_epoch=2),
+        SimpleNamespace(device=torch.device("cpu"), world_size=1),
+        targets=torch.tensor([0, 1, 0, 1]),
+        criterion=mean_cross_entropy,
+        optimizer=optimizer,
+        set_rate=lambda step: set_rates(optimizer, lr=1.0 - step / 100, weight_decay=0.0),
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        epochs=50,
+        batch_size=2,
+    )
+    return task, optimizer
+
+
+def rates(task: Any, optimizer: Any, step: int) -> list[float]:
+    """Of the stem, the last stage and the new layer, in a step."""
+    task.set_rates(step)
+    backbone = task.module.classifier.backbone
+    wanted = (backbone.conv1[0].weight, next(backbone.layer4.parameters()), task.module.classifier.head[0].weight)
+    lr = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert len(lr) == len(list(task.module.parameters()))
+    return [lr[parameter] for parameter in wanted]
+
+
+def test_layer_wise_rates_fall_from_the_new_layer_to_the_stem(defaults: Any) -> None:
+    found = rates(*fine_tuning_task(defaults.WAYS["layer-wise rates, 0.75 a stage"]), 0)
+    assert found == pytest.approx([0.75**5, 0.75, 1.0])
+
+
+def test_with_the_head_first_the_others_wait_and_then_have_the_whole_schedule(defaults: Any) -> None:
+    task, optimizer = fine_tuning_task(defaults.WAYS["head first, a fifth"])
+    assert rates(task, optimizer, 19) == pytest.approx([0.0, 0.0, 9.5])
+    assert rates(task, optimizer, 20) == pytest.approx([1.0, 1.0, 1.0])
+    assert rates(task, optimizer, 60) == pytest.approx([0.5, 0.5, 0.5])
+    assert rates(task, optimizer, 99) == pytest.approx([0.02] * 3)
+
+
+def test_mixup_takes_images_and_loss_by_the_same_share(defaults: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, _ = fine_tuning_task(defaults.WAYS["mixup 0.2"])
+    monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self: torch.tensor(0.8))
+    images = torch.stack([torch.zeros(3, 32, 32), torch.full((3, 32, 32), 255.0)]).to(torch.uint8)
+    seen = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x[:, 0, 0, 0])
+        return torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+
+    loss = task.loss(network, CropBatch(images, torch.tensor([0, 1])), 0).loss
+    torch.testing.assert_close(seen[0], torch.tensor([2 * 51 / 255 - 1, 2 * 204 / 255 - 1]))
+    right, wrong = (torch.log(1 + torch.exp(torch.tensor(x))) for x in (-2.0, 2.0))
+    torch.testing.assert_close(loss, (right + wrong) / 2)
+    two = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    loss = task.loss(lambda x: two, CropBatch(images, torch.tensor([0, 1])), 0).loss
+    torch.testing.assert_close(loss, 0.8 * right + 0.2 * wrong)
+
+
+def test_ways_to_fine_tune_are_compared_on_images_that_have_no_label(
+    defaults: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, output = draw_stripes(tmp_path / "train", each=24, seed=0), tmp_path / "out"
+    words = [str(train), "timm:test_resnet", "--init", "random", "--image-size", "32", "--epochs", "1", "--draws", "2"]
+    words += ["--labels-per-class", "14", "--judged-per-class", "8", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["finetune_defaults.py", *words, "--ways", "RandAugment 2, 9"])
+    defaults.main()
+    lines = capsys.readouterr().out.strip().splitlines()[-4:]
+    assert lines[0] == "| | draws | mean | to the default |"
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["default", "RandAugment 2, 9"]
+    assert re.search(r"\| [+-][\d.]+ \[[+-][\d.]+, [+-][\d.]+\] \|$", lines[3])
+    names = [{path.name for path in (output / folder).rglob("l*/*.png")} for folder in ("judged", "draw-0", "draw-1")]
+    assert [len(each) for each in names] == [8, 14, 14]
+    assert names[0].isdisjoint(names[1] | names[2])
+    assert names[1] != names[2]
+    row = json.loads((output / "RandAugment-2--9-1.json").read_text(encoding="utf-8"))
+    assert len(row["right"]) == 16
+    defaults.main()  # all is done
+    assert "draw 0:" not in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["finetune_defaults.py", *words, "--epochs", "2"])
+    with pytest.raises(ValueError, match=r"holds results of other arguments \(asked.json\)"):
+        defaults.main()

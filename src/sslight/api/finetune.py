@@ -228,7 +228,7 @@ class _Finetuning:
             size=self.transform.image_size,
             scale=settings.crop_scale,
             batch_size=batch_size,
-            smallest_step=least,
+            smallest_step=batch_size,  # the rest of an epoch may be two images, which spoil the norms' statistics
             seed=settings.seed,
             rank=fabric.global_rank,
             world_size=fabric.world_size,

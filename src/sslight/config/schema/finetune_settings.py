@@ -36,8 +36,8 @@ class FinetuneSettings(fields.Section):
     Unit: passes over the training images. Try: null; a few for a first look."""
 
     batch_size: fields.PositiveInt | None = None
-    """Images in one step, over all devices; null: 64, but at most an eighth of the training images.
-    Unit: images. Try: null."""
+    """Images in one step, over all devices; null: 64, but at most an eighth of the training images. Those left over
+    at the end of an epoch, others in each, have no step. Unit: images. Try: null."""
 
     lr: fields.PositiveFloat = 0.001
     """Peak learning rate of the backbone (AdamW); it rises in the first twentieth of the run and falls on a cosine.
