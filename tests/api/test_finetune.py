@@ -16,6 +16,7 @@ import sslight
 from sslight.api import finetune as api
 from sslight.api.finetune import FinetuneResult
 from sslight.backbones import load_backbone
+from sslight.cli.commands.finetune import _kept
 from sslight.config import FinetuneSettings, build
 from sslight.data import CropLoader, FolderSource
 from sslight.evaluate.compare import compare_files
@@ -82,6 +83,13 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
     assert again.content["confusion_matrix"] == whole.content["confusion_matrix"]
     with pytest.raises(ValueError, match=r"already holds results\.json: choose another folder"):
         fine_tuned(tmp_path, output=tmp_path / "again")
+
+
+def test_an_epoch_that_is_not_the_best_is_told_with_the_best() -> None:
+    details = {"chosen_epoch": 4, "holdout_top1": 41.7, "num_held_out": 12, "best_holdout_top1": 50.0}
+    what = "4, by 12 held-out images (41.7 % right; within one standard error of the best, 50.0 %)"
+    assert _kept(details) == what
+    assert _kept(details | {"best_holdout_top1": 41.7}) == "4, by 12 held-out images (41.7 % right)"
 
 
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
@@ -213,7 +221,8 @@ def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(
     assert len(scores) == 1 + 12  # and before the first epoch
     assert all(0.5 < error < 20 for _, error in scores), scores
     (row,) = compare_files([[result.output]]).multi_label
-    assert (row.map, row.weights) == (result.content["accuracy"]["map"], "timm:test_resnet")
+    assert row.map == result.content["accuracy"]["map"]
+    assert row.weights == f"{result.output} (from timm:test_resnet)"
     page = sslight.report_runs(result.output).page.read_text(encoding="utf-8")
     assert "mean average precision [%], 95 % interval" in page
     worst = result.content["worst_images"]

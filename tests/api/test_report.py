@@ -166,6 +166,8 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
     for folder, written in (("linear-1", result), ("broken", {"format": "sslight-evaluation", "protocol": "knn"})):
         (path / "evaluation" / folder).mkdir(parents=True)
         (path / "evaluation" / folder / "results.json").write_text(json.dumps(written))
+    told = "120 images of data.val are also in data.train, so the accuracy is too high."
+    (path / "evaluation" / "linear-1" / "results.json").write_text(json.dumps(result | {"notes": [told]}))
     elsewhere = tmp_path / "elsewhere.json"
     elsewhere.write_text(json.dumps(result | {"protocol": "knn", "details": {"k": 20}}))
     report = sslight.report_runs([path, elsewhere, path / "evaluation" / "linear-1"], images=0)
@@ -179,8 +181,10 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
         ("published", "linear (published)", 62.2),
         ("published", "linear (published)", 65.7),
     ]
-    assert len(content["notes"]) == 1
-    assert "broken/results.json is damaged (KeyError: 'data') and was left out." in content["notes"][0]
+    assert f"linear-1: {told}" in content["notes"]
+    assert f"linear-1: {told}" in page
+    assert len(content["notes"]) == 2
+    assert "broken/results.json is damaged (KeyError: 'data') and was left out." in " ".join(content["notes"])
 
 
 def test_a_folder_of_runs_becomes_a_table_with_what_differs(
@@ -252,9 +256,7 @@ def test_a_run_of_detection_has_curves_and_no_views(tmp_path: Path) -> None:
     )
     (path / "config.yaml").write_text("backbone: resnet18\nschedule: 1x\nbatch_size: 2\n")
     result = sslight.report_runs(path)
-    assert result.content["notes"] == [
-        "detect: no views, neighbors or map, because its config.yaml is not of pre-training with this version."
-    ]
+    assert result.content["notes"] == []
     assert "loss_mask" in result.page.read_text(encoding="utf-8")
 
 

@@ -91,6 +91,22 @@ def test_two_networks_on_the_same_images_are_told_apart_image_by_image(tmp_path:
     assert "there is no interval" in unknown["sentence"]
 
 
+def test_two_classifiers_from_the_same_weights_are_called_by_their_runs(tmp_path: Path) -> None:
+    folders = []
+    for name in ("slow", "fast"):
+        folders.append(write(tmp_path / name, [0] * 60 + [1] * 40, top1=60.0))
+        content = json.loads((folders[-1] / "results.json").read_text())
+        content |= {"protocol": "finetune", "settings": {"output": f"runs/{name}"}}
+        (folders[-1] / "results.json").write_text(json.dumps(content))
+    found = compare_files([folders[:1], folders[1:]])
+    start = content["checkpoint"]["path"]
+    between = f"runs/slow (from {start}) − runs/fast (from {start})"
+    assert between in found.differences[0]["sentence"]
+    assert {row.weights for row in found.rows if row.origin == "measured"} == set(between.split(" − "))
+    same = compare_files([folders[:1], folders[:1]]).differences[0]["sentence"]
+    assert f"{folders[0]} − {folders[0]}" in same
+
+
 def write_labels(folder: Path, scores: torch.Tensor, targets: torch.Tensor, figure: float) -> Path:
     """A result of labels that do not exclude each other, with the scores of its images."""
     folder.mkdir(parents=True)

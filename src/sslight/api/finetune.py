@@ -274,7 +274,9 @@ class _Finetuning:
             name = "holdout_map" if self.multi_label else "holdout_top1"
             kept = found.measurements[int(module.noted[1])]
             chosen_epoch = round(kept["step"] / loader.steps_per_epoch)
+            best = max(float(measured[name]) for measured in found.measurements)
             details |= {"chosen_epoch": chosen_epoch, name: kept[name], "num_held_out": len(self.held_out)}
+            details["best_" + name] = best
         return module, details
 
     def finish(self, run: RunFolder, classifier: Classifier, details: dict[str, Any]) -> FinetuneResult | None:

@@ -220,6 +220,7 @@ def _results(folders: Sequence[Path], files: Sequence[Path], *, with_pictures: b
     mistakes: list[Html] = []
     for path, content in contents.items():
         try:
+            missing += [f"{path.parent.name}: {note}" for note in content.get("notes", [])]
             if content["protocol"] == "detect":
                 compare_detections([content])
                 detections.append(content)

@@ -46,6 +46,8 @@ def pictures_of(runs: Sequence[Run], page: ReportSettings) -> Pictures:
     by_images: dict[str, list[int]] = {}  # positions of the runs that train on the same images
     for position, run in enumerate(runs):
         if run.pretraining is None:
+            if "method" not in run.settings:  # another task, whose page has none of these
+                continue
             what = "no views, neighbors or map, because its config.yaml is not of pre-training with this version"
             missing.append(f"{run.name}: {what}.")
             continue
@@ -173,7 +175,8 @@ def images_of(settings: PretrainSettings) -> tuple[Source, str]:
     build = partial(build_source, paths, setting=setting, tar_image=data.tar_image)
     what = f"{setting}={' '.join(paths)}"
     try:
-        return build(labeled=True, labels=labels, labels_column=data.labels_column), what
+        several, column = data.multi_label, data.labels_column
+        return build(labeled=True, labels=labels, labels_column=column, multi_label=several), what
     except ValueError:
         return build(labeled=False), what
 

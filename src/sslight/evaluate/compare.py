@@ -24,6 +24,7 @@ from sslight.evaluate.rows import (
     is_multi_label,
     protocol_of,
     published_note,
+    weights_of,
 )
 from sslight.intervals import Difference, difference_of_means, mean_interval, paired_difference
 
@@ -115,13 +116,14 @@ def _difference(protocol: str, one: list[tuple[Path, Content]], other: list[tupl
     values = [[float(content["accuracy"][key]) for _, content in side] for side in (one, other)]
     found: Difference | None = None
     if len(one) == len(other) == 1:
-        between, basis = (side[0][1]["checkpoint"]["path"] for side in (one, other)), "images"
+        named = [weights_of(side[0][1]) for side in (one, other)]
+        between, basis = named if named[0] != named[1] else [str(side[0][0]) for side in (one, other)], "images"
         found, number = (_paired_labels if multi_label else _paired)(one[0][0], other[0][0])
         why = f"paired over the same {number:,} images, not over seeds"
         if found is None:
             why = "the answers for each image are missing or of other images, so there is no interval"
     else:
-        between, basis = (_mean(each) for each in values), "runs"
+        between, basis = [_mean(each) for each in values], "runs"
         if min(map(len, values)) > 1:
             found, why = difference_of_means(*values), "over runs, by Student's t"
         else:

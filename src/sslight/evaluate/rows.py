@@ -160,11 +160,17 @@ def _facts(content: Content, letter: str) -> dict[str, str]:
         protocol += f", {network}"
     return {
         "backbone": str(checkpoint["backbone"]),
-        "weights": str(checkpoint["path"]),
+        "weights": weights_of(content),
         "protocol": protocol,
         "data": f"{data['train']['num_images']:,} + {data['val']['num_images']:,} images at "
         f"{content['transform']['image_size']} px{letter}",
     }
+
+
+def weights_of(content: Content) -> str:
+    """What was measured, by the path of its weights; a fine-tuned classifier by its run and what it started from."""
+    path, output = str(content["checkpoint"]["path"]), content.get("settings", {}).get("output")
+    return f"{output} (from {path})" if content["protocol"].startswith("finetune") and output else path
 
 
 def protocol_of(content: Content) -> str:

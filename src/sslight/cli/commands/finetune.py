@@ -55,7 +55,10 @@ def _kept(details: dict[str, Any]) -> str:
     if name is None:
         return "the last (holdout=0)"
     what = "mAP" if name.endswith("map") else "right"
-    return f"{details['chosen_epoch']}, by {details['num_held_out']:,} held-out images ({details[name]:.1f} % {what})"
+    found = f"{details[name]:.1f} % {what}"
+    if details[f"best_{name}"] > details[name]:
+        found += f"; within one standard error of the best, {details[f'best_{name}']:.1f} %"
+    return f"{details['chosen_epoch']}, by {details['num_held_out']:,} held-out images ({found})"
 
 
 def _accuracy(accuracy: dict[str, Any], details: dict[str, Any]) -> str:

@@ -158,7 +158,9 @@ def bad_images_part(runs: Sequence[Run], names: Sequence[Html]) -> list[Html]:
         parts += [element("h3", name)] if len(runs) > 1 else []
         reasons = Counter(row.get("reason", "") for row in run.bad_images).most_common(5)
         counted = "; ".join(f"{count:,} × {reason}" for reason, count in reasons)
-        parts.append(element("p", f"{len(run.bad_images):,} images could not be read and were replaced: {counted}."))
+        number = len(run.bad_images)
+        what = "1 image could not be read and was" if number == 1 else f"{number:,} images could not be read and were"
+        parts.append(element("p", f"{what} replaced: {counted}."))
         rows = [[row.get(key, "") for key in ("name", "reason", "count")] for row in run.bad_images[:_LISTED]]
         parts.append(table(["image", "reason", "met"], rows))
         parts += _rest(run.bad_images, "bad_images.csv")
