@@ -110,6 +110,16 @@ def test_lists_of_labels_are_matched_by_name(tmp_path: Path, image_folder: Folde
     assert found.train_share == pytest.approx(2 / 3)
 
 
+def test_lists_of_both_sets_may_have_separators_of_their_own(tmp_path: Path, image_folder: Folder) -> None:
+    train, val = (str(image_folder(name, each=2)) for name in ("train", "val"))
+    labels = write(tmp_path, "labels.csv", 'name,labels\n000,"a, b;wet"\n001,cat\n')
+    for cell in ("cat|wet", '"cat, wet"', "\"['cat', 'wet']\""):
+        val_labels = write(tmp_path, "val.csv", f'name,labels\n000,{cell}\n001,"a, b"\n')
+        found = sets(train=train, val=val, labels=labels, val_labels=val_labels, multi_label=True)
+        assert found.classes == ("a, b", "cat", "wet")
+        assert found.val_labels.tolist() == [[0, 1, 1], [1, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("labels", "val_labels", "more", "sentence"),
     [
@@ -144,3 +154,16 @@ def test_protocols_of_one_class_an_image_refuse_several(protocol: str) -> None:
         sets(protocol, train="a", val="b", labels="t.csv", multi_label=True)
     with pytest.raises(ValueError, match=r"^data\.multi_label=False would have no effect: no table of labels is given"):
         sets(protocol, train="a", val="b", multi_label=False)
+
+
+@pytest.mark.parametrize(("text", "sentence"), [(None, r"cannot be read \(No such file.*\); "), ("", "is empty; ")])
+def test_a_missing_or_empty_table_is_told_both_forms(
+    text: str | None, sentence: str, tmp_path: Path, image_folder: Folder
+) -> None:
+    folder, table = str(image_folder("train", each=2)), tmp_path / "labels.csv"
+    if text is not None:
+        table.write_text(text)
+    with pytest.raises(
+        ValueError, match=f"{sentence}give a table with lines NAME,LABEL, or with a heading and a column"
+    ):
+        sets(train=folder, val=folder, labels=str(table), val_labels=str(table))

@@ -1,6 +1,7 @@
 """Labels of the images of an export, from folders and tables: what they measure, and which are refused."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 import sslight
+from sslight.api.export import export_with
 from sslight.api.finetune import FinetuneResult
+from sslight.config import ExportSettings, build
 from sslight.export import files as export_files
 from sslight.export.formats import weights_file
 from tests.api.fine_tuned import fine_tuned
@@ -75,6 +78,39 @@ def test_a_table_of_overlapping_labels_measures_their_precision_before_and_after
     assert result.content["check"]["classes"] == list(NAMES)
 
 
+def test_a_table_of_one_label_an_image_is_read_by_the_labels_of_its_classifier(
+    of_labels: FinetuneResult, tmp_path: Path
+) -> None:
+    folder = of_labels.output.parent
+    data = {"data.check": str(folder / "val"), "data.labels": str(folder / "classes.csv")}
+    result = sslight.export_backbone(of_labels.output, settings_for(tmp_path, **data))
+    assert result.content["check"]["classes"] == list(NAMES)
+    assert agreed(result.files[0]).num_labeled == 40
+
+
+def test_what_the_accuracy_leaves_out_is_said_and_kept(of_labels: FinetuneResult, tmp_path: Path) -> None:
+    folder = of_labels.output.parent
+    check = tmp_path / "check"
+    shutil.copytree(folder / "val", check)
+    names = sorted(path.relative_to(check).as_posix() for path in check.rglob("*.png"))
+    whole = (check / names[1]).read_bytes()
+    (check / names[1]).write_bytes(whole[: len(whole) // 2])
+    rows = {name: Path(name).parent.name for name in names} | {names[0]: "horse", "gone.png": "lying"}
+    path = table(tmp_path / "classes.csv", "name,label", rows)
+    data = {"data.check": str(check), "data.labels": str(path), "data.max_bad_share": 0.5}
+    lines: list[str] = []
+    settings = build(ExportSettings, settings_for(tmp_path, **data), model=str(folder / "run"))
+    result = export_with(settings, say=lines.append)
+    assert result.content["notes"] == [
+        "1 of the 40 images of data.check left out as unreadable.",
+        f"1 of the 3 labels in {path} is none of the classifier's, so their images count for no accuracy (first: "
+        "horse).",
+        f"1 of 41 labeled names in {path} has no image in data.check (first: gone.png; a name there is {names[0]}).",
+    ]
+    assert lines[1:4] == result.content["notes"]
+    assert agreed(result.files[0]).num_labeled == 38
+
+
 @pytest.mark.parametrize(("limit", "refused"), [(None, True), (1.0, True), (100.0, False)])
 def test_a_file_that_loses_precision_beyond_chance_is_refused(
     limit: float | None, refused: bool, of_labels: FinetuneResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,10 +142,11 @@ def test_a_file_that_loses_precision_beyond_chance_is_refused(
     ("kind", "changes", "sentence"),
     [
         ("tags", {"data.labels": "two.csv"}, "two.csv and the classifier differ in the labels odd: use the same."),
+        ("tags", {"data.labels": "others.csv"}, "and the classifier differ in the labels lying!, standing!: use the"),
         (
-            "tags",
-            {"data.labels": "classes.csv"},
-            "has neither lists of labels, such as cat;wet, nor columns of 0 and 1",
+            "run",
+            {"data.labels": "lists.csv"},
+            "lists.csv: 2 of the 4 labels look like several (first: lying;odd), but the classifier gives one class an",
         ),
         ("tags", {"data.labels": "unknown.csv"}, "and the classifier differ in the labels striped: use the same."),
         (

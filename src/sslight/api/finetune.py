@@ -30,6 +30,7 @@ from sslight.data import (
     check_bad_share,
     check_readable,
     data_fingerprint,
+    left_out_notes,
     passed_over,
     passed_over_in_words,
     select_subset,
@@ -54,7 +55,7 @@ from sslight.evaluate.results import (
     write_scores,
 )
 from sslight.evaluate.run import described
-from sslight.evaluate.sets import LabeledSets, build_sets, class_counts, left_out_notes
+from sslight.evaluate.sets import LabeledSets, build_sets, class_counts
 from sslight.export.network import native_at
 from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE, classifier_notes, save_classifier

@@ -33,11 +33,12 @@ from sslight.data import (
     data_fingerprint,
     labels_in,
     source_notice,
+    unmatched_notes,
     write_bad_images,
 )
 from sslight.evaluate.features.extract import EvalTransform
 from sslight.evaluate.online import LabeledProbe, extraction
-from sslight.evaluate.sets import shared_notes, unmatched_notes
+from sslight.evaluate.sets import shared_notes
 from sslight.methods import Method, build_method
 from sslight.pretraining.memory import check_memory, free_for_each, lightened
 from sslight.pretraining.online_probe import MethodWithProbe, training_and_labeled

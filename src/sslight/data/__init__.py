@@ -53,6 +53,9 @@ from sslight.data.sources.folder.source import FileListSource as FileListSource
 from sslight.data.sources.folder.source import FolderSource as FolderSource
 from sslight.data.sources.h5.source import H5Source as H5Source
 from sslight.data.sources.lists.labels import labeled_rows as labeled_rows
+from sslight.data.sources.lists.labels import looks_like_several as looks_like_several
+from sslight.data.sources.lists.notes import left_out_notes as left_out_notes
+from sslight.data.sources.lists.notes import unmatched_notes as unmatched_notes
 from sslight.data.sources.lists.tag_table import is_tag_table as is_tag_table
 from sslight.data.sources.lists.tag_table import read_tags as read_tags
 from sslight.data.sources.names import is_utf8 as is_utf8

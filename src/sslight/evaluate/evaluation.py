@@ -11,12 +11,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslight.config import EvaluateSettings
-from sslight.data import CropLoader, Source, check_bad_share, data_fingerprint
+from sslight.data import CropLoader, Source, check_bad_share, data_fingerprint, left_out_notes
 from sslight.evaluate.classifiers.metrics import Accuracy, accuracy_of_ranks, largest_confusions
 from sslight.evaluate.features.cache import cached_features
 from sslight.evaluate.features.extract import EvalTransform, Extraction, left_out
 from sslight.evaluate.model import EvaluatedModel
-from sslight.evaluate.sets import LabeledSets, left_out_notes
+from sslight.evaluate.sets import LabeledSets
 from sslight.train import RunFolder, RunOptions, Task, train
 from sslight.train.record.progress import Progress
 from sslight.train.task import Loader

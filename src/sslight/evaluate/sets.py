@@ -2,7 +2,6 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -20,6 +19,7 @@ from sslight.data import (
     printable,
     read_tags,
     select_subset,
+    unmatched_notes,
 )
 
 
@@ -132,7 +132,7 @@ def _tagged(settings: FinetuneSettings) -> _Sets:
     build = partial(build_source, labeled=False, tar_image=data.tar_image)
     read = partial(read_tags, column=data.labels_column)
     train = read(build(data.train), data.labels, "data.train", only_labeled=data.subset == LABELED)
-    val = read(build(data.val, setting="data.val"), data.val_labels, "data.val", separator=train.separator)
+    val = read(build(data.val, setting="data.val"), data.val_labels, "data.val", known=train.classes)
     missing = {*val.classes} - {*train.classes}
     if val.separator is None:  # a column that is not there says nothing of its label
         missing |= {*train.classes} - {*val.classes}
@@ -166,44 +166,6 @@ def shared_notes(train: Source, val: Source, name: str) -> list[str]:
     if not shared:
         return []
     return [f"{shared:,} images of data.val are also in {name}, so the accuracy is too high."]
-
-
-def unmatched_notes(tables: Iterable[tuple[str, str | None, Source]]) -> list[str]:
-    """A sentence for each table with names that no image has; each with the setting and the images that it is for.
-
-    What is of no image in one set may be of one in another that has the same table.
-    """
-    parts: dict[str, list[tuple[str, Source]]] = {}
-    for setting, table, source in tables:
-        if table is not None:
-            parts.setdefault(table, []).append((setting, source))
-    notes = []
-    for table, sets in parts.items():
-        (lost, num_names), *others = [_unmatched(source) for _, source in sets]
-        nowhere = set(lost).intersection(*(names for names, _ in others))
-        if nowhere:
-            first = printable(next(name for name in lost if name in nowhere)) or "an empty name"
-            have = "has" if len(nowhere) == 1 else "have"
-            notes.append(
-                f"{len(nowhere):,} of {num_names:,} labeled names in {table} {have} no image in "
-                f"{' and '.join(setting for setting, _ in sets)} (first: {first}; a name there is "
-                f"{printable(sets[0][1].name(0))})."
-            )
-    return notes
-
-
-def _unmatched(source: Source) -> tuple[Sequence[str], int]:
-    """The names in the table of a set that no image has, and the number of all of them; none without a table."""
-    while isinstance(source, SubsetSource):
-        if source.unmatched:
-            return source.unmatched, len(source.unmatched) + len(source)
-        source = source.whole
-    return [], 0
-
-
-def left_out_notes(number: int, total: int, what: str) -> list[str]:
-    """A sentence if some of the images of ``what`` are unreadable."""
-    return [f"{number:,} of the {total:,} images of {what} left out as unreadable."] if number else []
 
 
 def class_counts(labels: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.int64]:

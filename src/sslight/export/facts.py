@@ -93,9 +93,12 @@ def parts(path: Path) -> list[Path]:
 
 
 def content_of(
-    task: Task, files: list[ExportedFile], refused: Mapping[str, Refusal], num_images: int
+    task: Task, files: list[ExportedFile], refused: Mapping[str, Refusal], num_images: int, notes: list[str]
 ) -> dict[str, Any]:
-    """What ``export.json`` holds; ``refused`` are those by format that are not among the files."""
+    """What ``export.json`` holds; ``refused`` are those by format that are not among the files.
+
+    ``notes`` are what a reader of the agreement must know, a sentence each.
+    """
     settings, exportable = task.settings, task.exportable
     installed = {name: found for name, found in package_versions(_PACKAGES).items() if found is not None}
     return {
@@ -119,6 +122,7 @@ def content_of(
             "classes": None if task.images.classes is None else list(task.images.classes),
             "set_sha256": data_fingerprint(task.images.source).sha256,
         },
+        "notes": notes,
         "files": {file.path.name: _file_facts(task, file) for file in files},
         "refused": {form: asdict(refusal) for form, refusal in refused.items()},
         "cost": cost_of(exportable.fused(), exportable.example()),

@@ -1,6 +1,7 @@
 """The images of an export: opened before the work, and read as the network sees them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,8 +18,11 @@ from sslight.data import (
     evenly_spread,
     image_batches,
     is_tag_table,
+    looks_like_several,
     no_readable_image,
+    printable,
     read_tags,
+    unmatched_notes,
 )
 from sslight.export.classifier import Classifier
 from sslight.export.task import LabeledImages, Task
@@ -35,6 +39,8 @@ def open_images(
     """
     if table is not None:
         images = _by_table(paths, setting, data, classifier, table)
+        unmatched = unmatched_notes([(setting, table, images.source)])
+        images = replace(images, notes=[*images.notes, *unmatched])
     else:
         try:
             source = build_source(paths, labeled=True, setting=setting, tar_image=data.tar_image)
@@ -63,7 +69,7 @@ def _by_table(
     """The classifier says whether labels overlap, so that a table is read as what it must be."""
     prefix, build = f"data.labels={table}", partial(build_source, paths, setting=setting, tar_image=data.tar_image)
     if classifier is not None and classifier.multi_label:
-        found = read_tags(build(labeled=False), table, setting, column=data.labels_column)
+        found = read_tags(build(labeled=False), table, setting, column=data.labels_column, known=classifier.classes)
         differing = {*found.classes} - {*classifier.classes}
         if found.separator is None:  # a column that is not there says nothing of its label
             differing |= {*classifier.classes} - {*found.classes}
@@ -79,12 +85,27 @@ def _by_table(
         raise ValueError(f"{prefix} has a column for each label, but {what}: give a table with lines NAME,LABEL.")
     source = build(labeled=True, labels=table, labels_column=data.labels_column, multi_label=False)
     assert source.classes is not None
-    if classifier is not None and not {*classifier.classes} & {*source.classes}:
+    if classifier is None:
+        return _by_class(source, None)
+    others = [name for name in source.classes if name not in classifier.classes]
+    if lists := [name for name in others if looks_like_several(name)]:
+        raise ValueError(
+            f"{prefix}: {len(lists)} of the {len(source.classes)} labels look like several (first: "
+            f"{printable(lists[0])}), but the classifier gives one class an image: give a table with lines NAME,LABEL."
+        )
+    if len(others) == len(source.classes):
         raise ValueError(
             f"{prefix} has none of the classifier's classes: it has {_some(source.classes)}, the classifier "
             f"{_some(classifier.classes)}; use the same names."
         )
-    return _by_class(source, classifier)
+    notes = []
+    if others:
+        are = "is" if len(others) == 1 else "are"
+        notes.append(
+            f"{len(others)} of the {len(source.classes)} labels in {table} {are} none of the classifier's, so their "
+            f"images count for no accuracy (first: {printable(others[0])})."
+        )
+    return replace(_by_class(source, classifier), notes=notes)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sslight.backbones import load_backbone, read_backbone_info, weights_fingerprint
 from sslight.config import ExportSettings
-from sslight.data import available_cores
+from sslight.data import available_cores, evenly_spread, left_out_notes
 from sslight.export.checks.agreement import Agreement, Measures, check, compare
 from sslight.export.checks.cost import latencies
 from sslight.export.checks.sensitivity import Quantization
@@ -64,6 +64,10 @@ def run_export(settings: ExportSettings, *, measures: Measures, results: Results
     compared = partial(compare, measures=measures, multi_label=multi_label)
     check_images, labels = read_images(task, task.images, "data.check", settings.data.num_check)
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
+    chosen = len(evenly_spread(len(task.images.source), settings.data.num_check))
+    notes = [*left_out_notes(chosen - len(check_images), chosen, "data.check"), *task.images.notes]
+    for note in notes:
+        say(note)
     before = reference(task, check_images)
     files: list[ExportedFile] = []
     refused: dict[str, Refusal] = {}
@@ -103,7 +107,7 @@ def run_export(settings: ExportSettings, *, measures: Measures, results: Results
                 raise ValueError("\n".join(reasons))
             for path in {*folder.iterdir()} - {file.path for file in files}:  # the float32 file behind an int8 one
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            content = content_of(task, files, refused, len(check_images))
+            content = content_of(task, files, refused, len(check_images), notes)
             write_whole(folder / FACTS_NAME, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n")
     except OSError as error:
         if error.filename and task.output.name in str(error.filename):

@@ -23,6 +23,7 @@ class LabeledImages:
     labels: Tensor | None = (
         None  # positions [N] (the classifier's classes first) or, if labels overlap, [N, C] of 0 and 1
     )
+    notes: Sequence[str] = ()  # what a reader of the accuracy must know, a sentence each
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslight.backbones import eval_mode
-from sslight.data import BadImage, check_bad_share
+from sslight.data import BadImage, check_bad_share, left_out_notes
 from sslight.evaluate.classifiers.metrics import label_answers
 from sslight.evaluate.evaluation import Evaluation, Measurement
 from sslight.evaluate.features.extract import check_images, feature_batches
 from sslight.evaluate.model import is_timm
-from sslight.evaluate.sets import left_out_notes
 from sslight.finetuning.classifier import Classifier, carries_over
 from sslight.finetuning.task import (
     build_fine_tuning_task,

@@ -74,6 +74,7 @@ def test_a_table_beats_folders_and_labels_joined_sets(tmp_path: Path) -> None:
         ("000.jpg,a\n001.jpg,b\n002.jpg,b\n", r"no label for 1 of the 4 images of data.train \(first: 003.jpg\)"),
         ("000.jpg,a\n000.jpg,b\n", "labels 000.jpg a and b; keep one"),
         ("", "is empty; give a table with lines NAME,LABEL"),
+        ("name,label\n", "labels none of the images of data.train yet: add rows about them, or fill in its column"),
         ("000.jpg,a\n\n ,\n001.jpg,a,b\n", r"rows of different lengths \(line 4\)"),
         (b"PK\3\4\0\0", "is not a text file in UTF-8 or UTF-16; give a table"),
         ("000.jpg,a\n".encode("utf-32"), "is not a text file in UTF-8 or UTF-16"),

@@ -61,6 +61,8 @@ def test_two_columns_or_other_values_or_a_column_of_classes_are_no_tags(
         (lambda labels: f' "{" , ".join([*labels, ""])}"', ","),
         (lambda labels: '"' + json.dumps(labels).replace('"', '""') + '"', ""),
         (lambda labels: f'"{labels}"', ""),
+        (lambda labels: f'"{tuple(labels)}"', ""),
+        (lambda labels: f'"{set(labels)}"', ""),
     ],
 )
 def test_lists_in_one_column_give_an_image_several_labels(
@@ -75,9 +77,12 @@ def test_lists_in_one_column_give_an_image_several_labels(
     assert found.separator == mark
 
 
-def test_no_label_applies_is_another_thing_than_no_label_yet(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(("none", "empty"), [("[]", ""), ("[]", "nan"), ("()", "NaN"), ("set()", "")])
+def test_no_label_applies_is_another_thing_than_no_label_yet(
+    none: str, empty: str, tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
     source = FolderSource(image_folder("images", each=3), labeled=False)
-    path = write(tmp_path, "name,label,order\n002,cat;wet,1\n000,[],2\n001,,3\n")
+    path = write(tmp_path, f"name,label,order\n002,cat;wet,1\n000,{none},2\n001,{empty},3\n")
     found = read_tags(source, path, "data.train", only_labeled=True)
     assert found.tags.tolist() == [[0, 0], [1, 1]]
     assert found.source.indices.tolist() == [0, 2]
@@ -85,12 +90,10 @@ def test_no_label_applies_is_another_thing_than_no_label_yet(tmp_path: Path, ima
         read_tags(source, path, "data.train", only_labeled=False)
 
 
-def test_lists_of_one_label_are_split_as_those_of_the_training_set(
-    tmp_path: Path, image_folder: Callable[..., Path]
-) -> None:
+def test_a_cell_that_is_a_known_label_is_not_split(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
     source = FolderSource(image_folder("images", each=2), labeled=False)
     path = write(tmp_path, 'name,labels\n000,"cat, big"\n001,dog\n')
-    assert read_tags(source, path, "data.val", separator=";").classes == ("cat, big", "dog")
+    assert read_tags(source, path, "data.val", known=("cat, big", "dog", "wet")).classes == ("cat, big", "dog")
     assert read_tags(source, path, "data.val").classes == ("big", "cat", "dog")
 
 
@@ -109,7 +112,21 @@ def test_lists_of_one_label_are_split_as_those_of_the_training_set(
         ("n,a,b\n000,0,\n", r"has 3 columns; .* give 0 and 1 in all columns .* \(b has nothing for 000\)"),
         ("n,a,label\n000,0,1\n", "has neither lists of labels, .* nor columns of 0 and 1 with none headed label"),
         ("n,t\n000,a cat\n001,b\n", "has neither lists of labels, such as cat;wet, nor"),
-        ('n,t\n000,"[""a"", b]"\n001,b\n', r'has \["a", b\] for 000, which is no list; write it as \["cat", "wet"\]'),
+        (
+            'n,t\n000,"[""a"", b]"\n001,b\n',
+            r'has \["a", b\] for 000, which is no list with commas .*; write it as \["cat", "wet"\]',
+        ),
+        (
+            "n,t\n000,['a' 'b']\n001,['b']\n",
+            r"has \['a' 'b'\] for 000, which is no list with commas between its labels",
+        ),
+        ("n,t\n000,\"{'a' 'b', 'c'}\"\n001,b\n", "which is no list with commas"),
+        ('n,t\n000,"{""a"": 1}"\n001,b\n', "which is no list"),
+        (
+            "n,label\n",
+            "labels none of the images of data.train yet: add rows about them, or fill in its column of labels",
+        ),
+        ("", "is empty; give a table with lines NAME,LABEL, or with a heading and a column of 0 and 1 for each label"),
         ('n,t\n000,"[""\\ud800""]"\n001,b\n', "which is no list"),
         (f"n,t\n000,{'[' * 100_000}\n001,b\n", "which is no list"),
     ],
@@ -118,3 +135,11 @@ def test_a_wrong_table_is_refused(text: str, sentence: str, tmp_path: Path, imag
     source = FolderSource(image_folder("images", each=2), labeled=False)
     with pytest.raises(ValueError, match=f"^data.labels=.*{sentence}"):
         read_tags(source, write(tmp_path, text), "data.train")
+
+
+def test_a_name_in_parentheses_and_lists_in_quotes_are_not_taken_for_each_other(
+    tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    source = FolderSource(image_folder("images", each=3), labeled=False)
+    path = write(tmp_path, 'name,labels\n000,(young) cat;wet\n001,"[\'a cat\' , ""it\'s""]"\n002,"(1, 2)"\n')
+    assert read_tags(source, path, "data.train").classes == ("(young) cat", "1", "2", "a cat", "it's", "wet")

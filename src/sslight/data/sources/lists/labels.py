@@ -19,8 +19,8 @@ from sslight.reading import near_name, read_ordinary
 
 LARGEST_LIST = 2**32  # Bytes of a list or table of images at most
 SEPARATORS = ";|,"  # of several labels in a cell
+TABLE = "give a table with lines NAME,LABEL"
 _LABEL = "label"  # the heading that needs no data.labels_column
-_TABLE = "give a table with lines NAME,LABEL"
 _L = TypeVar("_L")
 _TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True, "no": False, "yes": True}
 
@@ -49,7 +49,7 @@ def labeled_by_table(
     prefix = table_prefix(table, setting)
     find = NameFinder(source, by_index=False, by_stem=True)
     pairs = [(name, label) for name, label in label_pairs(prefix, table, column, find) if label]
-    lists = [label for _, label in pairs if label.startswith("[") or any(mark in label for mark in SEPARATORS)]
+    lists = [label for _, label in pairs if looks_like_several(label)]
     if lists and multi_label is not False:
         raise ValueError(
             f"{prefix}: {len(lists)} of {len(pairs)} labels look like several (first: {printable(lists[0])}); set "
@@ -64,6 +64,10 @@ def labeled_by_table(
     return SubsetSource(source, rows, (classes, labels), unmatched=unmatched)
 
 
+def looks_like_several(label: str) -> bool:
+    return label.startswith("[") or any(mark in label for mark in SEPARATORS)
+
+
 def labeled_rows(source: Source, table: str, setting: str) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Sorted indices of the images that a table, as for :func:`labeled_by_table`, gives a label; a list names them all.
 
@@ -72,7 +76,7 @@ def labeled_rows(source: Source, table: str, setting: str) -> tuple[npt.NDArray[
     """
     prefix = f"{setting}={table}"
     find = NameFinder(source, by_index=False, by_stem=True)
-    rows = read_rows(prefix, table, _TABLE)
+    rows = read_rows(prefix, table, TABLE)
     names = [row[0] for row in rows]
     if len(rows[0]) > 1:
         names = [name for name, label in label_pairs(prefix, table, None, find) if label]
@@ -81,7 +85,7 @@ def labeled_rows(source: Source, table: str, setting: str) -> tuple[npt.NDArray[
     check_text(prefix, [names], find)
     found = {name: index for name in names if (index := find(name)) is not None}
     if not found:
-        raise ValueError(f"{prefix} gives a label to none of the {len(source)} images; {_TABLE}.")
+        raise ValueError(f"{prefix} gives a label to none of the {len(source)} images; {TABLE}.")
     return np.array(sorted({*found.values()}), dtype=np.int64), [name for name in names if name not in found]
 
 
@@ -166,7 +170,7 @@ def truth(field: str) -> bool | None:
 
 def label_pairs(prefix: str, table: str, column: str | None, find: NameFinder) -> list[tuple[str, str]]:
     """Names and what is in the column of labels, row by row; parameters and errors as of :func:`labeled_by_table`."""
-    rows = read_rows(prefix, table, _TABLE)
+    rows = read_rows(prefix, table, TABLE)
     check_text(prefix, rows, find)
     heading, width = rows[0], len(rows[0])
     if column is None and width != 2 and len(marked := label_columns(heading)) == 1:
@@ -248,8 +252,10 @@ def labeled_positions(
         raise ValueError(
             f"{prefix} has {len(unmatched)} rows with a label, all of no image of {setting} (first: {first}): {correct}"
         )
-    if only_labeled and not labels:
-        raise ValueError(f"{prefix} labels none of the images of {setting} yet: fill in its column of labels")
+    if not labels:
+        raise ValueError(
+            f"{prefix} labels none of the images of {setting} yet: add rows about them, or fill in its column of labels"
+        )
     missing = [index for index in range(len(source)) if index not in labels]
     if missing and not only_labeled:
         remedy = "" if only_labeled is None else ", or use only those that have one: data.subset=labeled"
