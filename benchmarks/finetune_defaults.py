@@ -40,7 +40,6 @@ from sslight.train.task import Output, Task
 
 DEFAULT = "default"
 _MAY_CHANGE = ("output", "draws", "ways")
-_FIRST_FACTOR = 10.0  # on the rate of the new layer while it learns alone
 _GRAY = [124, 116, 104]  # ImageNet's mean, where a transform leaves nothing
 
 
@@ -67,9 +66,10 @@ def head_first(
     set_rate: Callable[[int], None],
     epochs: int,
     share: float,
+    factor: float = 1.0,
     **more: Any,
 ) -> Task:
-    """The new layer alone for a share of the steps, at ten times the peak rate; then all, by the schedule made shorter.
+    """The new layer alone for a share of the steps, at ``factor`` times the peak rate; then all, by a shorter schedule.
 
     The backbone's batch norms see the images in both parts.
     """
@@ -82,7 +82,7 @@ def head_first(
             return
         set_rate(total // 20)
         for group in optimizer.param_groups:
-            group["lr"] *= _FIRST_FACTOR if group["name"].startswith("head_") else 0.0
+            group["lr"] *= factor if group["name"].startswith("head_") else 0.0
 
     return build_fine_tuning_task(
         module, loader, *given, optimizer=optimizer, set_rate=set_rate_of_part, epochs=epochs, **more
@@ -137,10 +137,12 @@ WAYS = {
     "label_smoothing=0": Way({"label_smoothing": 0}),
     "head_lr_factor=10": Way({"head_lr_factor": 10}),
     "lr=0.0003": Way({"lr": 0.0003}),
+    "lr=0.003": Way({"lr": 0.003}),
     "a smaller last batch": Way(loader=smaller_last_batch),
     "layer-wise rates, 0.75 a stage": Way(build=partial(layer_wise, decay=0.75)),
-    "head first, a tenth": Way(build=partial(head_first, share=0.1)),
     "head first, a fifth": Way(build=partial(head_first, share=0.2)),
+    "head first, a tenth, at 10 lr": Way(build=partial(head_first, share=0.1, factor=10)),
+    "head first, a fifth, at 10 lr": Way(build=partial(head_first, share=0.2, factor=10)),
     "RandAugment 2, 5": Way(build=partial(rand_augment, num_ops=2, magnitude=5)),
     "RandAugment 2, 9": Way(build=partial(rand_augment, num_ops=2, magnitude=9)),
     "mixup 0.2": Way(build=partial(mixup, alpha=0.2)),

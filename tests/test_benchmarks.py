@@ -166,7 +166,7 @@ def test_layer_wise_rates_fall_from_the_new_layer_to_the_stem(defaults: Any) -> 
 
 
 def test_with_the_head_first_the_others_wait_and_then_have_the_whole_schedule(defaults: Any) -> None:
-    task, optimizer = fine_tuning_task(defaults.WAYS["head first, a fifth"])
+    task, optimizer = fine_tuning_task(defaults.WAYS["head first, a fifth, at 10 lr"])
     assert rates(task, optimizer, 19) == pytest.approx([0.0, 0.0, 9.5])
     assert rates(task, optimizer, 20) == pytest.approx([1.0, 1.0, 1.0])
     assert rates(task, optimizer, 60) == pytest.approx([0.5, 0.5, 0.5])
