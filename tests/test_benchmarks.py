@@ -135,7 +135,7 @@ def fine_tuning_task(way: Any) -> tuple[Any, Any]:
     classifier = Classifier(build_backbone("test_resnet"), 2)
     optimizer = torch.optim.AdamW(classification_groups(classifier.backbone, classifier.head), lr=0.0)
     task = way.build(
-        SelectedClassifier(classifier, num_scored=0),
+        SelectedClassifier(classifier, scored=False),
         SimpleNamespace(steps_per_epoch=2),
         SimpleNamespace(device=torch.device("cpu"), world_size=1),
         targets=torch.tensor([0, 1, 0, 1]),
