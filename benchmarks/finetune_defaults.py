@@ -24,6 +24,7 @@ from unittest import mock
 import numpy as np
 import torch
 from labels import paired
+from lightning_fabric import Fabric
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -31,7 +32,9 @@ from torchvision.transforms import InterpolationMode, v2
 
 from sslight.api import finetune as api
 from sslight.data import CropBatch, CropLoader
+from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.evaluate.classifiers.metrics import hits
+from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 from sslight.evaluate.results import read_ranks
 from sslight.files import write_whole
 from sslight.finetuning.selection import SelectedClassifier
@@ -89,6 +92,42 @@ def head_first(
     )
 
 
+def fitted_first(
+    module: SelectedClassifier,
+    loader: CropLoader,
+    fabric: Fabric,
+    *,
+    targets: Tensor,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    **more: Any,
+) -> Task:
+    """The new layer starts as logistic regression on the features of the images (Kumar et al., ICLR 2022)."""
+    layer, backbone = module.classifier.head[0], module.classifier.backbone
+    assert isinstance(layer, nn.Linear)
+    transform = EvalTransform(loader._size, mean, std)
+    features, _ = extract_features(backbone, loader._source, transform, Extraction(fabric.device, 64))
+    fitted = fit_logistic_regression(features, targets, num_classes=len(layer.bias))
+    with torch.no_grad():
+        layer.weight.copy_(fitted.weight / fitted.std)
+        layer.bias.copy_(fitted.bias - layer.weight @ fitted.mean)
+    return build_fine_tuning_task(module, loader, fabric, targets=targets, mean=mean, std=std, **more)
+
+
+def kept_norms(
+    module: SelectedClassifier, *given: Any, build: Callable[..., Task] = build_fine_tuning_task, **more: Any
+) -> Task:
+    """The backbone's batch norms keep the statistics that they came with; their weights and biases are trained."""
+    for norm in module.classifier.backbone.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.train(False).train = partial(_same, norm)  # type: ignore[method-assign, assignment]
+    return build(module, *given, **more)
+
+
+def _same(norm: nn.Module, mode: bool = True) -> nn.Module:
+    return norm
+
+
 def rand_augment(*given: Any, num_ops: int, magnitude: int, **more: Any) -> Task:
     """RandAugment after crop and flip (Cubuk et al., 2020)."""
     change = v2.RandAugment(num_ops, magnitude, interpolation=InterpolationMode.BILINEAR, fill=_GRAY)
@@ -143,6 +182,14 @@ WAYS = {
     "head first, a fifth": Way(build=partial(head_first, share=0.2)),
     "head first, a tenth, at 10 lr": Way(build=partial(head_first, share=0.1, factor=10)),
     "head first, a fifth, at 10 lr": Way(build=partial(head_first, share=0.2, factor=10)),
+    "fitted first": Way(build=fitted_first),
+    "fitted first, lr=0.0003": Way({"lr": 0.0003}, fitted_first),
+    "fitted first, lr=0.0001": Way({"lr": 0.0001}, fitted_first),
+    "kept norms": Way(build=kept_norms),
+    "kept norms, lr=0.0003": Way({"lr": 0.0003}, kept_norms),
+    "kept norms, fitted first": Way(build=partial(kept_norms, build=fitted_first)),
+    "kept norms, fitted first, lr=0.0003": Way({"lr": 0.0003}, partial(kept_norms, build=fitted_first)),
+    "kept norms, fitted first, lr=0.0001": Way({"lr": 0.0001}, partial(kept_norms, build=fitted_first)),
     "RandAugment 2, 5": Way(build=partial(rand_augment, num_ops=2, magnitude=5)),
     "RandAugment 2, 9": Way(build=partial(rand_augment, num_ops=2, magnitude=9)),
     "mixup 0.2": Way(build=partial(mixup, alpha=0.2)),
