@@ -14,7 +14,7 @@ import torch
 
 import sslight
 from sslight.api.pretrain import run_pretraining
-from sslight.api.report_pictures import _start
+from sslight.api.report_pictures import _start, images_of
 from sslight.cli.main import main
 from sslight.config import PretrainSettings, load_recipe
 from sslight.pretraining.health import HealthWatch, healthy_ranges
@@ -148,6 +148,17 @@ def test_accuracies_are_judged_with_the_number_of_images_that_the_run_recorded(
     result = sslight.report_runs(path, images=0)
     assert result.content["runs"][0]["health"]["state"] == verdict
     assert "knn_images" not in result.page.read_text(encoding="utf-8")
+
+
+def test_names_of_classes_that_look_like_lists_are_kept_as_the_run_was_told(
+    tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    folder = image_folder("images", each=4)
+    rows = [f"{number:03}.jpg,a;{'b' if number < 2 else 'c'}" for number in range(4)]
+    (tmp_path / "labels.csv").write_text("\n".join(["name,label", *rows]))
+    data = {"data.val": [str(folder)], "data.val_labels": str(tmp_path / "labels.csv"), "data.multi_label": False}
+    settings = load_recipe("dino_cnn_sslight_64", data)
+    assert images_of(settings)[0].classes == ("a;b", "a;c")
 
 
 def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from sslight.data import (
     image_batches,
     printable,
     readable_images,
+    source_builder,
 )
 from sslight.evaluate.classifiers.knn import nearest_neighbors
 from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
@@ -172,11 +173,10 @@ def images_of(settings: PretrainSettings) -> tuple[Source, str]:
     paths, setting, labels = (
         (data.val, "data.val", data.val_labels) if data.val else (data.train, "data.train", data.labels)
     )
-    build = partial(build_source, paths, setting=setting, tar_image=data.tar_image)
+    build = partial(source_builder(data), paths, setting=setting)
     what = f"{setting}={' '.join(paths)}"
     try:
-        several, column = data.multi_label, data.labels_column
-        return build(labeled=True, labels=labels, labels_column=column, multi_label=several), what
+        return build(labeled=True, labels=labels), what
     except ValueError:
         return build(labeled=False), what
 

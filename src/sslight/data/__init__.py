@@ -65,6 +65,7 @@ from sslight.data.sources.source import evenly_spread as evenly_spread
 from sslight.data.sources.source import labels_in as labels_in
 from sslight.data.sources.subset import build_training_source as build_training_source
 from sslight.data.sources.subset import select_subset as select_subset
+from sslight.data.sources.subset import source_builder as source_builder
 from sslight.data.sources.suffixes import passed_over_in_words as passed_over_in_words
 from sslight.data.sources.synthetic import SyntheticSource as SyntheticSource
 from sslight.data.sources.tar.remote import StoreUnavailable as StoreUnavailable

@@ -19,6 +19,7 @@ from sslight.data import (
     printable,
     read_tags,
     select_subset,
+    source_builder,
     unmatched_notes,
 )
 
@@ -96,13 +97,7 @@ _Sets = tuple[Source, Source, tuple[str, ...], npt.NDArray[np.int64], npt.NDArra
 def _classified(settings: EvaluateSettings | FinetuneSettings) -> _Sets:
     """The sets of images with one class each."""
     data = settings.data
-    build = partial(
-        build_source,
-        labeled=True,
-        labels_column=data.labels_column,
-        tar_image=data.tar_image,
-        multi_label=data.multi_label,
-    )
+    build = partial(source_builder(data), labeled=True)
     train = build(data.train, labels=data.labels, only_labeled=data.subset == LABELED)
     val = build(data.val, setting="data.val", labels=data.val_labels)
     assert train.classes is not None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslight.config import PretrainSettings
-from sslight.data import Source, SubsetSource, build_source, build_training_source, select_subset
+from sslight.data import Source, SubsetSource, build_training_source, select_subset, source_builder
 from sslight.methods import Method, StepValues
 
 
@@ -58,13 +58,7 @@ def training_and_labeled(settings: PretrainSettings) -> tuple[Source, Source | N
     The last are None where the second are classified among each other. Both are None if kNN is not measured.
     """
     data, probe = settings.data, settings.probe
-    build = partial(
-        build_source,
-        labeled=True,
-        labels_column=data.labels_column,
-        multi_label=data.multi_label,
-        tar_image=data.tar_image,
-    )
+    build = partial(source_builder(data), labeled=True)
     if not settings.measures_knn:
         return build_training_source(data, labeled=probe.linear), None, None
     queries = build(data.val, setting="data.val", labels=data.val_labels) if data.val else None

@@ -2,12 +2,14 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from sslight.config.schema.evaluate_settings import EvaluateDataSettings
 from sslight.config.schema.pretrain_settings import DataSettings
 from sslight.data.sources.build import build_source
 from sslight.data.sources.combine import SubsetSource
@@ -19,18 +21,21 @@ from sslight.data.sources.suffixes import is_image
 from sslight.data.sources.tar.sharded import Blocks
 
 
+def source_builder(data: DataSettings | EvaluateDataSettings) -> Callable[..., Source]:
+    """:func:`build_source` that reads images and tables of labels as these settings say."""
+    column, several, image = data.labels_column, data.multi_label, data.tar_image
+    return partial(build_source, labels_column=column, multi_label=several, tar_image=image)
+
+
 def build_training_source(data: DataSettings, *, labeled: bool) -> Source:
     """The images that a run trains on: data.train or the part of it that data.subset selects.
 
     With labels if they are asked for, or if there are some and a share is drawn by class. Raises ValueError.
     """
     build = partial(
-        build_source,
+        source_builder(data),
         data.train,
         labels=data.labels,
-        labels_column=data.labels_column,
-        multi_label=data.multi_label,
-        tar_image=data.tar_image,
         blocks=Blocks(data.window, int(data.cache_gb * 1e9)) if data.order == "blocks" else None,
     )
     if data.subset is None:
