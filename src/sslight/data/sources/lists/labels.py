@@ -65,6 +65,7 @@ def labeled_by_table(
 
 
 def looks_like_several(label: str) -> bool:
+    """Whether a cell of labels may be a list: it begins with a bracket or has one of ``SEPARATORS`` in it."""
     return label.startswith("[") or any(mark in label for mark in SEPARATORS)
 
 
