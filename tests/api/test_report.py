@@ -174,7 +174,8 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
         "per_class": {"cat": {"accuracy": 30.0, "images": 20}, "dog": {"accuracy": 10.0, "images": 30}},
         "confusions": [{"class": "dog", "taken_for": "cat", "images": 12}],
     }
-    for folder, written in (("linear-1", result), ("broken", {"format": "sslight-evaluation", "protocol": "knn"})):
+    broken = {"broken": {"format": "sslight-evaluation", "protocol": "knn"}, "odd": result | {"notes": "no list"}}
+    for folder, written in {"linear-1": result, **broken}.items():
         (path / "evaluation" / folder).mkdir(parents=True)
         (path / "evaluation" / folder / "results.json").write_text(json.dumps(written))
     told = "120 images of data.val are also in data.train, so the accuracy is too high."
@@ -194,7 +195,8 @@ def test_results_of_evaluations_are_found_and_damaged_ones_noted(tmp_path: Path)
     ]
     assert f"linear-1: {told}" in content["notes"]
     assert f"linear-1: {told}" in page
-    assert len(content["notes"]) == 2
+    assert len(content["notes"]) == 3
+    assert "odd/results.json is damaged (TypeError: notes are no list) and was left out." in " ".join(content["notes"])
     assert "broken/results.json is damaged (KeyError: 'data') and was left out." in " ".join(content["notes"])
 
 
@@ -206,14 +208,14 @@ def test_a_folder_of_runs_becomes_a_table_with_what_differs(
     (runs[0] / "report.html").touch()
     os.utime(runs[1] / "metrics.jsonl", (0, 0))
     (runs[2] / "evaluation" / "knn").mkdir(parents=True)
-    result = {"format": "sslight-evaluation", "protocol": "knn", "accuracy": {"top1": 41.0}}
+    result = {"format": "sslight-evaluation", "protocol": "knn", "accuracy": {"top1": 41.0, "top1_interval": [40, 42]}}
     (runs[2] / "evaluation" / "knn" / "results.json").write_text(json.dumps(result))
     (tmp_path / "runs" / "notes").mkdir()
     run(monkeypatch, str(tmp_path / "runs"), "--json")
     content = json.loads(capsys.readouterr().out)
     found = [(one["name"], one["state"], one["differs"]) for one in content["runs"]]
     assert found == [("a", "ended", {"lr": 1.0}), ("b", "stopped", {"lr": 2.0}), ("c", "running", {"lr": 2.0})]
-    assert content["runs"][2]["evaluations"] == [{"protocol": "knn", "top1": 41.0}]
+    assert content["runs"][2]["evaluations"] == [{"protocol": "knn", "top1": 41.0, "interval": [40.0, 42.0]}]
     assert content["page"] == str(tmp_path / "runs" / "report.html")
     page = (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
     assert '<a href="a/report.html">a</a>' in page

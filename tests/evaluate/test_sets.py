@@ -90,6 +90,14 @@ def test_classes_that_differ_only_in_case_or_spaces_or_the_form_of_accents_are_s
     ]
 
 
+def test_a_class_that_is_what_programs_write_for_an_empty_cell_is_said(tmp_path: Path, image_folder: Folder) -> None:
+    folder = str(image_folder("train", each=4))
+    table = write(tmp_path, "labels.csv", "000,cat\n001,NaN\n002,cat\n003,nan cat\n")
+    assert sets(train=folder, val=folder, labels=table, val_labels=table).notes[1:] == [
+        "NaN is a class, but some programs write it for an empty cell; if it is none, leave these cells empty."
+    ]
+
+
 @pytest.mark.parametrize("protocol", [None, "knn"])
 def test_a_class_whose_name_is_not_text_is_refused(protocol: str | None, tmp_path: Path, image_folder: Folder) -> None:
     folder = image_folder("train", classes=("a", "b"), each=1)

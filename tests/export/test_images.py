@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sslight
 from sslight.api.export import export_with
@@ -109,6 +110,32 @@ def test_what_the_accuracy_leaves_out_is_said_and_kept(of_labels: FinetuneResult
     ]
     assert lines[1:4] == result.content["notes"]
     assert agreed(result.files[0]).num_labeled == 38
+
+
+def test_unreadable_images_of_the_calibration_are_said_and_kept(of_classes: FinetuneResult, tmp_path: Path) -> None:
+    folder, calibration = of_classes.output.parent, tmp_path / "calibration"
+    shutil.copytree(folder / "train", calibration)
+    (calibration / "lying" / "003.png").write_bytes(b"")
+    data = {"data.check": str(folder / "val"), "data.calibration": str(calibration), "data.max_bad_share": 0.5}
+    forms = {"format": ["onnx-int8"], "int8.method": "minmax", "tolerance.same_class": 0.0}
+    lines: list[str] = []
+    settings = settings_for(tmp_path, **data, **forms, **{"tolerance.accuracy": 100.0})
+    result = export_with(build(ExportSettings, settings, model=str(of_classes.output)), say=lines.append)
+    told = "1 of the 80 images of data.calibration left out as unreadable."
+    assert result.content["notes"] == [told]
+    assert lines.count(told) == 1
+
+
+def test_labels_that_look_like_several_are_classes_without_a_classifier_and_that_is_said(tmp_path: Path) -> None:
+    write_backbone(tmp_path / "backbone.safetensors")
+    for number in range(3):
+        Image.new("RGB", (36, 36), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    path = table(tmp_path / "labels.csv", "name,label", {"0.png": "a;b", "1.png": "a", "2.png": "a;b"})
+    settings = settings_for(tmp_path, **{"data.check": str(tmp_path), "data.labels": str(path), "tolerance.knn": 0.0})
+    result = sslight.export_backbone(tmp_path / "backbone.safetensors", settings)
+    assert result.content["notes"] == [
+        f"1 of the 2 labels look like several in {path} (first: a;b); each counts as a class."
+    ]
 
 
 @pytest.mark.parametrize(("limit", "refused"), [(None, True), (1.0, True), (100.0, False)])

@@ -71,13 +71,13 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> PageRes
     if listed:
         runs = [run if run.health else _judged(run) for run in runs]
         summaries = [
-            run_summary(run) | {"differs": differs, "evaluations": _evaluations(run), "report": _link(page, run)}
+            _summary(run) | {"differs": differs, "report": _link(page, run)}
             for run, differs in zip(runs, differences(runs), strict=True)
         ]
         text = registry_page(f"Runs in {' '.join(map(str, paths))}", summaries)
     else:
         runs = [_with_references(_judged(run), settings) for run in runs]
-        summaries = [run_summary(run) for run in runs]
+        summaries = [_summary(run) for run in runs]
         results = _results(folders, files, with_pictures=settings.images > 0)
         if settings.images:
             pictures = pictures_of(runs, settings)
@@ -96,7 +96,7 @@ def report_runs_with(paths: Sequence[Path], settings: ReportSettings) -> PageRes
 def framed_report(path: Path) -> str:
     """The page about a run's figures in a frame of its own, so that its style stays inside."""
     run = _with_references(_judged(read_run(path, name=path.resolve().name)), ReportSettings(images=0))
-    text = run_page([run], [run_summary(run)], Results(), Pictures())
+    text = run_page([run], [_summary(run)], Results(), Pictures())
     return element("iframe", srcdoc=text, width="100%", height=560, style="border: 0", title=f"Report of {path}")
 
 
@@ -141,15 +141,17 @@ def _told_apart(paths: Sequence[Path]) -> tuple[list[Path], list[Path], bool]:
     return folders, files, listed
 
 
-def _evaluations(run: Run) -> list[dict[str, Any]]:
-    """Protocol and top-1 (or mean average precision) of the run's evaluations; damaged ones are left out."""
+def _summary(run: Run) -> dict[str, Any]:
+    """Of the run, and the top-1 (or mean average precision) of its evaluations; damaged ones are left out."""
     found = []
     for path in result_files(run.path):
         with suppress(ValueError, KeyError, TypeError):
             content = read_result(path)
             key = "map" if is_multi_label(content) else "top1"
-            found.append({"protocol": content["protocol"], key: float(content["accuracy"][key])})
-    return found
+            low, high = map(float, content["accuracy"][f"{key}_interval"])
+            value = float(content["accuracy"][key])
+            found.append({"protocol": content["protocol"], key: value, "interval": (low, high)})
+    return run_summary(run) | {"evaluations": found}
 
 
 def _link(page: Path, run: Run) -> str | None:
@@ -220,7 +222,10 @@ def _results(folders: Sequence[Path], files: Sequence[Path], *, with_pictures: b
     mistakes: list[Html] = []
     for path, content in contents.items():
         try:
-            missing += [f"{path.parent.name}: {note}" for note in content.get("notes", [])]
+            notes = content.get("notes", [])
+            if not isinstance(notes, list):
+                raise TypeError("notes are no list")
+            missing += [f"{path.parent.name}: {note}" for note in notes]
             if content["protocol"] == "detect":
                 compare_detections([content])
                 detections.append(content)

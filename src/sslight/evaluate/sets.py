@@ -23,6 +23,8 @@ from sslight.data import (
     unmatched_notes,
 )
 
+_EMPTY = ("nan", "<na>", "null")  # what pandas and databases write for nothing
+
 
 @dataclass(frozen=True)
 class LabeledSets:
@@ -172,7 +174,7 @@ def class_counts(labels: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray
 def class_notes(
     classes: tuple[str, ...], train_labels: npt.NDArray[np.int64], val_labels: npt.NDArray[np.int64]
 ) -> list[str]:
-    """A sentence for each set in which classes have no image, and for names of classes that are nearly the same.
+    """A sentence for each set in which classes have no image, and for names of classes that are nearly the same or odd.
 
     Labels as for :func:`class_counts`.
     """
@@ -189,5 +191,10 @@ def class_notes(
         "one, write them alike."
         for names in alike.values()
         if len(names) > 1
+    ]
+    notes += [
+        f"{name} is a class, but some programs write it for an empty cell; if it is none, leave these cells empty."
+        for name in classes
+        if name.lower() in _EMPTY
     ]
     return notes

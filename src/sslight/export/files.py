@@ -23,7 +23,6 @@ from sslight.export.formats.onnx_int8 import OnnxQuantizer
 from sslight.export.formats.runtimes import RUNTIMES
 from sslight.export.formats.timm_folder import open_timm_folder, write_timm_folder
 from sslight.export.formats.weights_file import WEIGHT_KEYS, open_weights, write_weights
-from sslight.export.images import read_images
 from sslight.export.network import Exportable
 from sslight.export.task import Task
 from sslight.views import normalize
@@ -86,7 +85,8 @@ def write(task: Task, form: str, path: Path, folder: Path) -> None:
         case "executorch":
             write_executorch(exportable, path, facts=facts)
         case "executorch-int8":
-            images, _ = _calibration_images(task)
+            assert task.calibrating is not None
+            images, _ = task.calibrating
             quantize_executorch(exportable, path, exportable.as_input(images), facts=facts)
         case "coreml":
             write_coreml(exportable, path, facts=facts)
@@ -99,7 +99,8 @@ def quantize(
 
     If such a file was ``refused`` that had held on these images, nothing holds any more: each layer is looked at.
     """
-    images, labels = _calibration_images(task)
+    assert task.calibrating is not None
+    images, labels = task.calibrating
     if len(images) < 2 * _JUDGES:
         raise ValueError(
             f"data.calibration has {len(images)} readable images, too few for 8 bits: give {2 * _JUDGES} or more."
@@ -150,11 +151,6 @@ def _float32(task: Task, form: str, folder: Path) -> Path:
     if not path.exists():
         write(task, form, path, folder)
     return path
-
-
-def _calibration_images(task: Task) -> tuple[Tensor, Tensor | None]:
-    assert task.calibration is not None
-    return read_images(task, task.calibration, "data.calibration", task.settings.data.num_calibration)
 
 
 def opened(exportable: Exportable, form: str, path: Path, *, threads: int) -> Runner:

@@ -18,6 +18,7 @@ from sslight.data import (
     evenly_spread,
     image_batches,
     is_tag_table,
+    left_out_notes,
     looks_like_several,
     no_readable_image,
     printable,
@@ -85,13 +86,17 @@ def _by_table(
         raise ValueError(f"{prefix} has a column for each label, but {what}: give a table with lines NAME,LABEL.")
     source = build(labeled=True, labels=table, labels_column=data.labels_column, multi_label=False)
     assert source.classes is not None
+    known = () if classifier is None else classifier.classes
+    others = [name for name in source.classes if name not in known]
+    lists = [name for name in others if looks_like_several(name)]
+    several = f"{len(lists)} of the {len(source.classes)} labels look like several"
     if classifier is None:
-        return _by_class(source, None)
-    others = [name for name in source.classes if name not in classifier.classes]
-    if lists := [name for name in others if looks_like_several(name)]:
+        notes = [f"{several} in {table} (first: {printable(lists[0])}); each counts as a class."] if lists else []
+        return replace(_by_class(source, None), notes=notes)
+    if lists:
         raise ValueError(
-            f"{prefix}: {len(lists)} of the {len(source.classes)} labels look like several (first: "
-            f"{printable(lists[0])}), but the classifier gives one class an image: give a table with lines NAME,LABEL."
+            f"{prefix}: {several} (first: {printable(lists[0])}), but the classifier gives one class an image: give a "
+            "table with lines NAME,LABEL."
         )
     if len(others) == len(source.classes):
         raise ValueError(
@@ -112,8 +117,10 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def read_images(task: Task, images: LabeledImages, setting: str, number: int) -> tuple[Tensor, Tensor | None]:
-    """At most ``number`` images, evenly spread: center views as bytes ``[N, 3, S, S]``, and their labels or None.
+def read_images(
+    task: Task, images: LabeledImages, setting: str, number: int
+) -> tuple[Tensor, Tensor | None, list[str]]:
+    """At most ``number`` images, evenly spread: center views as bytes ``[N, 3, S, S]``, labels or None, and notes.
 
     Raises ValueError if too many images are unreadable, or fewer than two are readable.
     """
@@ -136,4 +143,5 @@ def read_images(task: Task, images: LabeledImages, setting: str, number: int) ->
         raise ValueError(no_readable_image(bad, setting=setting) if bad else alone)
     check_bad_share(len(bad), len(chosen), setting, data.max_bad_share, bad)
     pixels, rows = (torch.cat(each) for each in zip(*parts, strict=True))
-    return pixels, None if images.labels is None else images.labels[rows]
+    notes = [*left_out_notes(len(bad), len(chosen), setting), *images.notes]
+    return pixels, None if images.labels is None else images.labels[rows], notes

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sslight.backbones import load_backbone, read_backbone_info, weights_fingerprint
 from sslight.config import ExportSettings
-from sslight.data import available_cores, evenly_spread, left_out_notes
+from sslight.data import available_cores
 from sslight.export.checks.agreement import Agreement, Measures, check, compare
 from sslight.export.checks.cost import latencies
 from sslight.export.checks.sensitivity import Quantization
@@ -62,10 +62,11 @@ def run_export(settings: ExportSettings, *, measures: Measures, results: Results
     classifier = task.exportable.classifier
     multi_label = classifier is not None and classifier.multi_label
     compared = partial(compare, measures=measures, multi_label=multi_label)
-    check_images, labels = read_images(task, task.images, "data.check", settings.data.num_check)
+    check_images, labels, notes = read_images(task, task.images, "data.check", settings.data.num_check)
+    if task.calibration is not None:
+        pixels, known, more = read_images(task, task.calibration, "data.calibration", settings.data.num_calibration)
+        task, notes = replace(task, calibrating=(pixels, known)), [*notes, *more]
     say(f"{len(check_images)} images of data.check at {task.exportable.info.image_size} px through PyTorch")
-    chosen = len(evenly_spread(len(task.images.source), settings.data.num_check))
-    notes = [*left_out_notes(chosen - len(check_images), chosen, "data.check"), *task.images.notes]
     for note in notes:
         say(note)
     before = reference(task, check_images)

@@ -39,6 +39,7 @@ class Task:
     weights_sha256: str  # fingerprint of the backbone as it was read
     run: Path  # folder of the run that the backbone comes from
     results: Sequence[Mapping[str, Any]] = ()  # what evaluations have measured in it
+    calibrating: tuple[Tensor, Tensor | None] | None = None  # of ``calibration`` what is used, when it has been read
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tests.report.test_page import HOSTILE, Balance
 
 
 def shown(*runs: Run, results: Results | None = None, pictures: Pictures | None = None) -> Balance:
-    summaries = [run_summary(run) for run in runs]
+    summaries = [run_summary(run) | {"evaluations": []} for run in runs]
     return Balance(run_page(runs, summaries, results or Results(), pictures or Pictures()))
 
 
@@ -124,14 +124,15 @@ def test_published_results_are_told_apart_from_measured_ones(tmp_path: Path) -> 
     ]
     run = read_run(write_run(tmp_path / "a"), name="a")
     results = Results(rows=rows, note="Published: by others.")
-    html = run_page([run], [run_summary(run)], results, Pictures())
+    summary = run_summary(run) | {"evaluations": []}
+    html = run_page([run], [summary], results, Pictures())
     assert "<b>measured here</b>" in html
     assert "<td>41.5 [40.0, 43.0]</td>" in html
     assert "<i>published</i>" in html
     assert '<td><i class="soft">65.7</i></td>' in html
     assert "Published: by others." in html
     measured = Results(rows=rows[:1], note="Published: by others.")
-    assert "by others" not in run_page([run], [run_summary(run)], measured, Pictures())
+    assert "by others" not in run_page([run], [summary], measured, Pictures())
 
 
 def test_unreadable_images_and_steps_that_were_not_finite_are_listed(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from sslight.report.run.tables import (
 )
 from sslight.report.views.sheet import ShownImage, image_sheet, views_legend
 
+_LABELED = {"top1": "top-1", "map": "mean average precision"}
+
 
 @dataclass(frozen=True)
 class Sheet:
@@ -96,6 +98,12 @@ def _card(run: Run, summary: Mapping[str, Any], name: Html) -> Html:
     lines = [element("h3", name), *([element("p", what)] if what else [])]
     lines.append(element("p", _progress(run, summary), class_="soft"))
     figures = [
+        _figure(f"{what} on data.val", f"{one[key]:.1f} %", "95 % interval {:.1f}–{:.1f}".format(*one["interval"]))
+        for one in summary["evaluations"]
+        for key, what in _LABELED.items()
+        if one["protocol"].startswith("finetune") and key in one
+    ]
+    figures += [
         _figure(ACCURACIES[key], f"{accuracy['last']:.1f} %", _course(accuracy))
         for key, accuracy in summary["accuracies"].items()
     ]

@@ -91,6 +91,7 @@ def test_a_table_beats_folders_and_labels_joined_sets(tmp_path: Path) -> None:
             r"for 3 of the 4 images of data\.train \(first: 001\.jpg\), and 1 of its rows name none of them \(first: "
             r"x/001\.jpg; a name is that in the folder, such as 000\.jpg\); add rows about them",
         ),
+        ("name,cat,wet\n", "has a single line, its headings: add rows about the images"),
         (
             "name,cat,size,wet\n000,1,big,0\n001,0,,0\n",
             r"has 4 columns; set data\.labels_column to the column of labels: name, cat, size, wet; or, for several "

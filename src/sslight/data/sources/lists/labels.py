@@ -177,6 +177,8 @@ def label_pairs(prefix: str, table: str, column: str | None, find: NameFinder) -
     if column is None and width != 2 and len(marked := label_columns(heading)) == 1:
         (column,) = marked
     if column is None:
+        if width > 2 and len(rows) == 1:
+            raise ValueError(f"{prefix} has a single line, its headings: add rows about the images")
         if width != 2:
             raise ValueError(
                 f"{prefix} has {width} columns; set data.labels_column to the column of labels: "
