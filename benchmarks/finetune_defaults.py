@@ -24,7 +24,6 @@ from unittest import mock
 import numpy as np
 import torch
 from labels import paired
-from lightning_fabric import Fabric
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -32,16 +31,14 @@ from torchvision.transforms import InterpolationMode, v2
 
 from sslight.api import finetune as api
 from sslight.data import CropBatch, CropLoader
-from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.evaluate.classifiers.metrics import hits
-from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features
 from sslight.evaluate.results import read_ranks
 from sslight.files import write_whole
 from sslight.finetuning.selection import SelectedClassifier
 from sslight.finetuning.task import build_fine_tuning_task
 from sslight.train.task import Output, Task
 
-DEFAULT = "default"
+DEFAULT, FORMER = "default", "lr=0.001 head_init=random freeze_norms=false"
 _MAY_CHANGE = ("output", "draws", "ways")
 _GRAY = [124, 116, 104]  # ImageNet's mean, where a transform leaves nothing
 
@@ -90,42 +87,6 @@ def head_first(
     return build_fine_tuning_task(
         module, loader, *given, optimizer=optimizer, set_rate=set_rate_of_part, epochs=epochs, **more
     )
-
-
-def fitted_first(
-    module: SelectedClassifier,
-    loader: CropLoader,
-    fabric: Fabric,
-    *,
-    targets: Tensor,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    **more: Any,
-) -> Task:
-    """The new layer starts as logistic regression on the features of the images (Kumar et al., ICLR 2022)."""
-    layer, backbone = module.classifier.head[0], module.classifier.backbone
-    assert isinstance(layer, nn.Linear)
-    transform = EvalTransform(loader._size, mean, std)
-    features, _ = extract_features(backbone, loader._source, transform, Extraction(fabric.device, 64))
-    fitted = fit_logistic_regression(features, targets, num_classes=len(layer.bias))
-    with torch.no_grad():
-        layer.weight.copy_(fitted.weight / fitted.std)
-        layer.bias.copy_(fitted.bias - layer.weight @ fitted.mean)
-    return build_fine_tuning_task(module, loader, fabric, targets=targets, mean=mean, std=std, **more)
-
-
-def kept_norms(
-    module: SelectedClassifier, *given: Any, build: Callable[..., Task] = build_fine_tuning_task, **more: Any
-) -> Task:
-    """The backbone's batch norms keep the statistics that they came with; their weights and biases are trained."""
-    for norm in module.classifier.backbone.modules():
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-            norm.train(False).train = partial(_same, norm)  # type: ignore[method-assign, assignment]
-    return build(module, *given, **more)
-
-
-def _same(norm: nn.Module, mode: bool = True) -> nn.Module:
-    return norm
 
 
 def rand_augment(*given: Any, num_ops: int, magnitude: int, **more: Any) -> Task:
@@ -182,14 +143,12 @@ WAYS = {
     "head first, a fifth": Way(build=partial(head_first, share=0.2)),
     "head first, a tenth, at 10 lr": Way(build=partial(head_first, share=0.1, factor=10)),
     "head first, a fifth, at 10 lr": Way(build=partial(head_first, share=0.2, factor=10)),
-    "fitted first": Way(build=fitted_first),
-    "fitted first, lr=0.0003": Way({"lr": 0.0003}, fitted_first),
-    "fitted first, lr=0.0001": Way({"lr": 0.0001}, fitted_first),
-    "kept norms": Way(build=kept_norms),
-    "kept norms, lr=0.0003": Way({"lr": 0.0003}, kept_norms),
-    "kept norms, fitted first": Way(build=partial(kept_norms, build=fitted_first)),
-    "kept norms, fitted first, lr=0.0003": Way({"lr": 0.0003}, partial(kept_norms, build=fitted_first)),
-    "kept norms, fitted first, lr=0.0001": Way({"lr": 0.0001}, partial(kept_norms, build=fitted_first)),
+    "lr=0.0001": Way({"lr": 0.0001}),
+    "head_init=random": Way({"head_init": "random"}),
+    "freeze_norms=false": Way({"freeze_norms": False}),
+    "freeze_norms=true": Way({"freeze_norms": True}),
+    "as for public weights": Way({"lr": 0.0003, "head_init": "regression", "freeze_norms": True}),
+    FORMER: Way({"lr": 0.001, "head_init": "random", "freeze_norms": False}),
     "RandAugment 2, 5": Way(build=partial(rand_augment, num_ops=2, magnitude=5)),
     "RandAugment 2, 9": Way(build=partial(rand_augment, num_ops=2, magnitude=9)),
     "mixup 0.2": Way(build=partial(mixup, alpha=0.2)),
@@ -206,6 +165,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, help="the first ones only; default: all")
     parser.add_argument("--labels-per-class", type=int, default=40)
     parser.add_argument("--judged-per-class", type=int, default=50)
+    parser.add_argument("--order", type=int, default=0, help="by which the images to judge on are drawn")
     parser.add_argument("--epochs", type=int, help="default: that of the program")
     parser.add_argument("--image-size", type=int, help="default: that of the program")
     parser.add_argument("--draws", type=int, default=3)
@@ -215,7 +175,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_to(given.output, {name: str(value) for name, value in vars(given).items() if name not in _MAY_CHANGE})
-    files = images_by_class(given.train, given.classes, given.judged_per_class + given.labels_per_class)
+    files = images_by_class(given.train, given.classes, given.judged_per_class + given.labels_per_class, given.order)
     judged = copied(files, given.output / "judged", slice(given.judged_per_class), draw=None)
     ways = [DEFAULT, *(way for way in given.ways if way != DEFAULT)]
     for draw in range(given.draws):
@@ -237,9 +197,9 @@ def keep_to(folder: Path, asked: Mapping[str, str]) -> None:
     write_whole(file, json.dumps(asked))
 
 
-def images_by_class(train: Path, classes: int | None, needed: int) -> list[list[Path]]:
+def images_by_class(train: Path, classes: int | None, needed: int, order: int) -> list[list[Path]]:
     """The files of each class, in an order that is drawn once."""
-    rng, found = np.random.default_rng(0), []
+    rng, found = np.random.default_rng(order), []
     for folder in sorted(path for path in train.iterdir() if path.is_dir())[:classes]:
         files = sorted(folder.iterdir())
         if len(files) < needed:

@@ -35,12 +35,12 @@ def draw_stripes(root: Path, *, each: int, seed: int) -> Path:
     return root
 
 
-def fine_tuned(folder: Path, **changes: Any) -> FinetuneResult:
+def fine_tuned(folder: Path, start: str = "timm:test_resnet", **changes: Any) -> FinetuneResult:
     """A run of seconds on sets that are drawn in ``folder`` if they are not there."""
     if not (folder / "train").exists():
         draw_stripes(folder / "train", each=40, seed=0)
         draw_stripes(folder / "val", each=20, seed=1)
     settings = {"data": {"train": folder / "train", "val": folder / "val"}, "output": folder / "run", **TINY, **changes}
-    result = sslight.finetune("timm:test_resnet", settings)
+    result = sslight.finetune(start, settings)
     assert result is not None
     return result

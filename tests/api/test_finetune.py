@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import sslight
 from sslight.api import finetune as api
 from sslight.api.finetune import FinetuneResult
-from sslight.backbones import load_backbone
+from sslight.backbones import build_backbone, further_notes, load_backbone, save_backbone
 from sslight.cli.commands.finetune import _kept
 from sslight.config import FinetuneSettings, build
 from sslight.data import CropLoader, FolderSource
+from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.evaluate.compare import compare_files
-from sslight.evaluate.features.extract import feature_batches
+from sslight.evaluate.features.extract import EvalTransform, Extraction, extract_features, feature_batches
+from sslight.evaluate.model import load_model
 from sslight.evaluate.sets import LabeledSets, build_sets, class_notes
 from sslight.finetuning.classifier import Classifier
 from sslight.finetuning.classifier_file import open_classifier
@@ -165,6 +168,105 @@ def test_later_weights_are_kept_unless_earlier_ones_were_better_by_more_than_cha
     assert SelectedClassifier(classifier, scored=False).best is classifier
 
 
+def start_weights(folder: Path, *, own: bool, init_from: str | None = None) -> str:
+    """Weights whose batch norms have seen something, in a file of this program or in a plain one."""
+    torch.manual_seed(3)
+    backbone = build_backbone("test_resnet", image_size=32)
+    backbone.train()(torch.randn(64, 3, 32, 32))
+    if own:
+        facts = {"name": "test_resnet", "image_size": 32, "patch_size": None, "notes": further_notes(init_from)}
+        save_backbone(backbone, folder / "own.safetensors", **facts, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        return str(folder / "own.safetensors")
+    save_file(backbone.state_dict(), folder / "public.safetensors")
+    return f"timm:test_resnet@{folder / 'public.safetensors'}"
+
+
+@pytest.mark.parametrize("kind", ["own", "public", "further"])
+def test_public_weights_are_changed_gently_and_their_norms_keep_what_they_know(kind: str, tmp_path: Path) -> None:
+    own = kind == "own"
+    start = start_weights(tmp_path, own=kind != "public", init_from="timm:x.y" if kind == "further" else None)
+    result = fine_tuned(tmp_path, start, init="weights", holdout=0)
+    details = result.content["details"]
+    assert (details["lr"], details["freeze_norms"]) == ((0.001, False) if own else (0.0003, True))
+    assert details["head_init"] == ("random" if own else "regression")
+    config = (result.output / "config.yaml").read_text()
+    assert f"\nfreeze_norms: {str(not own).lower()}\n" in config
+    before, after = (load_model(path, network="student", seed=0).backbone for path in (start, str(result.output)))
+    changed = {name for name, value in before.state_dict().items() if not torch.equal(value, after.state_dict()[name])}
+    assert changed >= {name for name, _ in before.named_parameters()}
+    statistics = {name for name, _ in before.named_buffers() if name in changed}
+    assert bool(statistics) == own
+
+
+def test_norms_may_be_frozen_or_not_whatever_the_start(tmp_path: Path) -> None:
+    found = []
+    for own in (True, False):
+        changes = {"init": "weights", "freeze_norms": own, "lr": 0.002, "epochs": 1, "output": tmp_path / str(own)}
+        content = fine_tuned(tmp_path, start_weights(tmp_path, own=own), **changes).content["details"]
+        found.append((content["freeze_norms"], content["lr"]))
+    assert found == [(True, 0.002), (False, 0.002)]
+
+
+def test_norms_that_are_not_there_cannot_be_frozen(tmp_path: Path) -> None:
+    half = (0.5, 0.5, 0.5)
+    vit = build_backbone("test_vit", image_size=32, patch_size=16)
+    save_backbone(vit, tmp_path / "vit.safetensors", name="test_vit", image_size=32, patch_size=16, mean=half, std=half)
+    with pytest.raises(ValueError, match=r"freeze_norms=true would have no effect: test_vit has no batch norms; set "):
+        fine_tuned(tmp_path, str(tmp_path / "vit.safetensors"), init="weights", freeze_norms=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("balance", [False, True])
+def test_the_new_layer_starts_as_logistic_regression_on_images_that_are_trained_on(
+    *, balance: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = start_weights(tmp_path, own=True)
+    draw_stripes(tmp_path / "train", each=40, seed=0)
+    draw_stripes(tmp_path / "val", each=20, seed=1)
+    for number in range(12):
+        (tmp_path / "train" / "lying" / f"{number:03}.png").unlink()
+    still = {"init": "weights", "lr": 1e-12, "weight_decay": 0, "freeze_norms": True, "epochs": 1, "holdout": 0}
+    still["head_init"] = "regression"
+    whole = fine_tuned(tmp_path, start, balance=balance, **still)
+    model = load_model(start, network="student", seed=0)
+    source = FolderSource(tmp_path / "train", labeled=True)
+    features, _ = extract_features(
+        model.backbone, source, EvalTransform(32, model.info.mean, model.info.std, 32), Extraction()
+    )
+    labels = torch.tensor([0] * 28 + [1] * 40)
+    weights = class_weights(labels, 2) if balance else None
+    fitted = fit_logistic_regression(features, labels, num_classes=2, weights=weights)
+    found = open_classifier(whole.classifier).classifier.head(features)
+    torch.testing.assert_close(found, fitted.logits(features), rtol=1e-3, atol=1e-3)
+    held_out = fine_tuned(tmp_path, start, **still | {"holdout": 0.25, "output": tmp_path / "second"})
+    said = "".join(capsys.readouterr())
+    assert "logistic regression: held-out " in said
+    assert "fine-tuning on 51 images, 17 held out to choose the epoch; lr 1e-12, batch norms frozen" in said
+    page = sslight.report_runs(held_out.output, images=0).page.read_text(encoding="utf-8")
+    assert "logistic regression: " in page
+
+
+def test_a_stopped_run_does_not_fit_its_layer_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = start_weights(tmp_path, own=False)
+    changes = {"init": "weights", "checkpoint": {"every_steps": 3}}
+    whole = fine_tuned(tmp_path, start, **changes)
+    steps = [0]
+
+    def stop(logits: Tensor, labels: Tensor, **more: Any) -> Tensor:
+        steps[0] += 1
+        if steps[0] == 8:
+            raise TrainingStopped("the power went")
+        return mean_cross_entropy(logits, labels, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "mean_cross_entropy", stop)
+        with pytest.raises(TrainingStopped):
+            fine_tuned(tmp_path, start, output=tmp_path / "again", **changes)
+    monkeypatch.setattr(api, "fit_logistic_regression", None)
+    again = fine_tuned(tmp_path, start, output=tmp_path / "again", **changes)
+    assert again.classifier.read_bytes() == whole.classifier.read_bytes()
+
+
 def test_balanced_classes_count_alike_however_many_images_they_have() -> None:
     labels = torch.tensor([0, 0, 0, 1])
     weights = class_weights(labels, 2)
@@ -225,12 +327,13 @@ def test_columns_of_0_and_1_are_labels_that_do_not_exclude_each_other(
     assert row.weights == f"{result.output} (from timm:test_resnet)"
     page = sslight.report_runs(result.output).page.read_text(encoding="utf-8")
     assert "mean average precision [%], 95 % interval" in page
+    assert "mean average precision on data.val" in page
     worst = result.content["worst_images"]
     assert worst[0]["class"] == "odd"  # which the pictures do not show
     assert "striped" not in {one["class"] for one in worst}  # as all are
     assert page.count("<img") == len(worst) == sum(page.count(f"has it{word}<br") for word in ("", " not"))
     (listed,) = sslight.report_runs(tmp_path, images=0, output=tmp_path / "all.html").content["runs"]
-    assert listed["evaluations"] == [{"protocol": "finetune (multi-label)", "map": row.map}]
+    assert listed["evaluations"] == [{"protocol": "finetune (multi-label)", "map": row.map, "interval": (low, high)}]
 
 
 def test_lists_of_labels_are_trained_and_unreadable_images_are_left_out_of_what_is_measured(
@@ -324,7 +427,10 @@ def test_the_page_of_a_run_shows_its_matrix_and_pictures_of_its_worst_images(
     assert (page.count("<img"), page.count("lying/<wbr />007.png")) == (0 if gone else 1, 1)
     said = "no pictures of the worst images: data.val" if gone else "1 of its 2 worst images are not in data.val any"
     assert any(said in note for note in report.content["notes"])
-    assert "held-out top-1" in page
+    top1, (low, high) = (content["accuracy"][key] for key in ("top1", "top1_interval"))
+    card = page[page.index("top-1 on data.val") : page.index("held-out top-1")]
+    assert f">{top1:.1f} %<" in card
+    assert f"95 % interval {low:.1f}–{high:.1f}" in card
     assert sslight.report_runs(run, images=0).page.read_text(encoding="utf-8").count("<img") == 0
 
 
@@ -359,6 +465,7 @@ def test_the_page_of_a_run_shows_its_matrix_and_pictures_of_its_worst_images(
         ),
         ({"resize": 16}, "resize=16 is smaller than the image size 32"),
         ({"network": "teacher"}, "network=teacher would have no effect"),
+        ({"freeze_norms": True}, "freeze_norms=true keeps the statistics of batch norms, but init=random has none yet"),
     ],
 )
 def test_a_wrong_input_is_refused_and_nothing_is_written(

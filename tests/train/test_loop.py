@@ -14,7 +14,7 @@ import torch
 
 import sslight
 from sslight.api.pretrain import PretrainResult, run_pretraining
-from sslight.backbones import build_backbone, save_backbone, slow_precision
+from sslight.backbones import build_backbone, read_backbone_info, save_backbone, slow_precision
 from sslight.backbones.cpu import layers as cpu_layers
 from sslight.config import PretrainSettings, load_recipe, recipe_names
 from sslight.data import SyntheticSource, pack
@@ -249,6 +249,11 @@ def test_norms_that_are_not_there_cannot_be_frozen_but_do_not_stop_a_run_that_go
 def test_init_from_starts_from_the_weights_only(tiny: Settings, plain: PretrainResult) -> None:
     still: dict[str, Any] = {"lr": 1e-9, "optim__min_lr": 0, "steps": 1, "optim__warmup_epochs": 0}
     second = run_pretraining(tiny(init_from=str(plain.output), seed=7, **still))
+    assert read_backbone_info(plain.backbone).notes == {}
+    checkpoint = second.output / "checkpoints" / "last.pt"
+    for path in (second.backbone, checkpoint):
+        told = {"source": f"{plain.output}, pre-trained further"}
+        assert read_backbone_info(path).notes == told
     a, b = (sslight.load_backbone(result.backbone).state_dict() for result in (plain, second))
     for key in a:
         if "running" not in key and "num_batches" not in key:

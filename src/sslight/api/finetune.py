@@ -18,9 +18,17 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from sslight.api.evaluate import evaluation_workers
-from sslight.backbones import BackboneInfo, adopt_cpu_layers, build_backbone, eval_mode, patch_side, save_backbone
+from sslight.backbones import (
+    BackboneInfo,
+    adopt_cpu_layers,
+    batch_norms,
+    build_backbone,
+    eval_mode,
+    patch_side,
+    save_backbone,
+)
 from sslight.backbones.vit import MultiSizeVisionTransformer
-from sslight.config import FinetuneSettings, build
+from sslight.config import BEGINNINGS, FinetuneSettings, build
 from sslight.data import (
     CropLoader,
     DataFingerprint,
@@ -35,6 +43,7 @@ from sslight.data import (
     passed_over_in_words,
     select_subset,
 )
+from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.evaluate.classifiers.metrics import accuracy_of_ranks, label_answers, largest_confusions
 from sslight.evaluate.classifiers.mistakes import (
     average_precision_error,
@@ -43,7 +52,14 @@ from sslight.evaluate.classifiers.mistakes import (
     multi_label_result,
 )
 from sslight.evaluate.evaluation import Measurement
-from sslight.evaluate.features.extract import EvalTransform, Extraction, check_images, feature_batches, left_out
+from sslight.evaluate.features.extract import (
+    EvalTransform,
+    Extraction,
+    check_images,
+    extract_features,
+    feature_batches,
+    left_out,
+)
 from sslight.evaluate.model import EvaluatedModel, choose_image_size, load_model
 from sslight.evaluate.results import (
     FILE_NAME,
@@ -64,11 +80,11 @@ from sslight.finetuning.task import build_fine_tuning_task, class_weights, mean_
 from sslight.intervals import standard_error
 from sslight.optim import classification_groups, cosine_schedule, set_rates
 from sslight.train import RunFolder, RunOptions, build_fabric, failing_together, place, train, weights_in
-from sslight.train.machine.distributed import sum_over_processes
+from sslight.train.machine.distributed import own_share, sum_over_processes
 from sslight.train.record.progress import Progress
 
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS, _BATCH = 1500, 10, 100, 64
-_IMBALANCED = 3
+_IMBALANCED, _MOST_FITTED = 3, 50_000
 
 
 @dataclass(frozen=True)
@@ -114,9 +130,10 @@ def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
     fabric = build_fabric(settings, placement)
     fabric.launch()
     with failing_together():
+        model = load_model(settings.model, network=settings.network, seed=settings.seed)
+        settings = _chosen(settings, model)
         run.check(settings)
         sets = build_sets(settings)
-        model = load_model(settings.model, network=settings.network, seed=settings.seed)
         finetuning = _prepare(settings, sets, model, fabric, evaluation_workers(settings, placement))
     finetuning.check_images()
     with failing_together():
@@ -124,6 +141,22 @@ def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
             run.create(settings)
     module, details = finetuning.train(run)
     return finetuning.finish(run, module.best, details)
+
+
+def _chosen(settings: FinetuneSettings, model: EvaluatedModel) -> FinetuneSettings:
+    """The settings with what null stands for, by where the network starts (measured: docs/fine-tuning.md)."""
+    norms = bool(batch_norms(model.backbone))
+    if settings.freeze_norms and not norms:
+        raise ValueError(
+            f"freeze_norms=true would have no effect: {model.info.name} has no batch norms; set freeze_norms=false."
+        )
+    gently = settings.init == "weights" and not model.pretrained_here
+    defaults = {
+        "lr": 0.0003 if gently else 0.001,
+        "head_init": "regression" if gently else "random",
+        "freeze_norms": gently and norms,
+    }
+    return settings.model_copy(update={key: value for key, value in defaults.items() if getattr(settings, key) is None})
 
 
 def _prepare(
@@ -217,6 +250,10 @@ class _Finetuning:
         """Train, or go on; what was trained, and what was decided on the way."""
         settings, sets, fabric = self.settings, self.sets, self.fabric
         classifier = Classifier(self.backbone, len(sets.classes), seed=settings.seed)
+        targets = torch.from_numpy(sets.train_labels[self.trained])
+        weights = class_weights(targets, len(sets.classes)).to(fabric.device) if settings.balance else None
+        if settings.head_init == "regression" and not run.continues:
+            self._fit_new_layer(classifier, targets, weights)
         if fabric.device.type == "cpu":
             adopt_cpu_layers(classifier)
         module = SelectedClassifier(classifier, scored=len(self.held_out) > 0)
@@ -240,9 +277,8 @@ class _Finetuning:
         groups = classification_groups(classifier.backbone, classifier.head, head_lr_factor=settings.head_lr_factor)
         optimizer = torch.optim.AdamW(groups, lr=0.0)
         total = epochs * loader.steps_per_epoch
+        assert settings.lr is not None  # chosen by now
         rate = partial(cosine_schedule, base=settings.lr, final=0.0, total_steps=total, warmup_steps=total // 20)
-        targets = torch.from_numpy(sets.train_labels[self.trained])
-        weights = class_weights(targets, len(sets.classes)).to(fabric.device) if settings.balance else None
         task = build_fine_tuning_task(
             module,
             loader,
@@ -255,22 +291,26 @@ class _Finetuning:
             std=self.transform.std,
             epochs=epochs,
             batch_size=batch_size,
+            frozen_norms_of=classifier.backbone if settings.freeze_norms else None,
             measure=(lambda final: self._score(module)) if len(self.held_out) else None,
             measure_every=max(1, epochs // 25),
             remedy=lambda newest: f"start again with a lower lr (it was {settings.lr:g}).",
         )
         said = [f"fine-tuning on {number:,} images, {len(self.held_out):,} held out to choose the epoch"]
+        said += [f"lr {settings.lr:g}" + (", batch norms frozen" if settings.freeze_norms else "")]
         said += [f"{len(sets.classes)} labels, several an image"] if self.multi_label else []
         said += filter(None, [passed_over_in_words(passed_over(sets.train)), *self._notes()])
         options = RunOptions(
             settings=settings,
             **settings.checkpoint.model_dump(),
             placement="; ".join(part.removesuffix(".") for part in said),
+            beginning=BEGINNINGS[settings.head_init or "random"],
             data={"data.train": _fingerprint(sets.train, sets.classes, sets.train_labels)},
         )
         with closing(loader):
             found = train(task, fabric=fabric, loader=loader, run=run, options=options)
         details: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": settings.lr, "steps": total}
+        details |= {"head_init": settings.head_init, "freeze_norms": settings.freeze_norms}
         if found.measurements:
             name = "holdout_map" if self.multi_label else "holdout_top1"
             kept = found.measurements[int(module.noted[1])]
@@ -279,6 +319,24 @@ class _Finetuning:
             details |= {"chosen_epoch": chosen_epoch, name: kept[name], "num_held_out": len(self.held_out)}
             details["best_" + name] = best
         return module, details
+
+    def _fit_new_layer(self, classifier: Classifier, targets: Tensor, weights: Tensor | None) -> None:
+        """Let the new layer start as logistic regression on features of the backbone (Kumar et al., ICLR 2022)."""
+        device, layer = self.fabric.device, classifier.head[0]
+        assert isinstance(layer, nn.Linear)
+        seed = self.settings.seed
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self.trained))[:_MOST_FITTED])
+        source = SubsetSource(self.sets.train, self.trained[chosen])
+        with Progress(shown=self.fabric.is_global_zero) as progress:
+            progress.stage("features of data.train", len(own_share(chosen)), unit="image")
+            features, readable = extract_features(
+                classifier.backbone.to(device), source, self.transform, self._how(), progress=progress.advance
+            )
+        labels = targets[torch.from_numpy(chosen)].to(device)[readable]
+        fitted = fit_logistic_regression(
+            features[readable], labels, num_classes=len(self.sets.classes), seed=seed, weights=weights
+        )
+        fitted.fill(layer.to(device))
 
     def finish(self, run: RunFolder, classifier: Classifier, details: dict[str, Any]) -> FinetuneResult | None:
         """Measure on data.val, and write classifier and result; None in all processes but the first."""

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from sslight.backbones import (
+    batch_norms,
     build_backbone,
-    has_batch_norms,
     is_public,
     load_backbone_weights,
     open_weights,
@@ -91,7 +91,7 @@ def _start(given: Mapping[str, Any]) -> tuple[Start | None, list[str]]:
     usual = ViewSettings() if info.assumes_normalization else info
     normalization = {part: given.get(f"views.{part}", getattr(usual, part)) for part in ("mean", "std")}
     notes = load_backbone_weights(backbone, weights, name=given.get("backbone"), **normalization)
-    return Start(info, has_batch_norms(backbone)), notes
+    return Start(info, bool(batch_norms(backbone))), notes
 
 
 def _yet_to_choose(given: Mapping[str, Any]) -> dict[str, Any]:

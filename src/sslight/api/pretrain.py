@@ -15,8 +15,9 @@ from torch import nn
 from sslight.api.plan import PLANNED, auto_settings
 from sslight.api.report import framed_report, report_runs
 from sslight.backbones import (
+    batch_norms,
     find_public,
-    has_batch_norms,
+    further_notes,
     is_public,
     load_backbone_weights,
     num_features,
@@ -170,7 +171,7 @@ def _pretrain_together(
     """The rest of :func:`run_pretraining`, in which the processes wait for one another."""
     with failing_together():  # what may be wrong on one machine only
         run.check(settings)
-        if settings.freeze_norms and not run.continues and not has_batch_norms(method.backbone):
+        if settings.freeze_norms and not run.continues and not batch_norms(method.backbone):
             raise ValueError(
                 f"freeze_norms=true would have no effect: backbone={settings.backbone} has no batch norms; "
                 "set freeze_norms=false."
@@ -222,6 +223,7 @@ def _pretrain_together(
             patch_size=settings.patch_size,
             mean=settings.views.mean,
             std=settings.views.std,
+            notes=further_notes(settings.init_from),
         )
         # Features of images are computed by all processes together, and this is one of them.
         images = 400 if fabric.world_size == 1 else 0

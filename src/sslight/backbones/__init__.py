@@ -2,10 +2,10 @@
 
 from sslight.backbones.build import (
     ALIASES,
+    batch_norms,
     build_backbone,
     check_image_size,
     eval_mode,
-    has_batch_norms,
     num_features,
     patch_side,
     timm_name,
@@ -25,6 +25,7 @@ from sslight.backbones.weights import (
     CHECKPOINT_FORMAT,
     BackboneInfo,
     WeightsFile,
+    further_notes,
     load_backbone,
     load_backbone_weights,
     open_weights,
@@ -34,8 +35,8 @@ from sslight.backbones.weights import (
 
 __all__ = [
     "ALIASES", "CHECKPOINT_FORMAT", "PUBLISHED_BLOCKS", "TORCHVISION_NAMES", "BackboneInfo", "LastBlocks",
-    "WeightsFile", "adopt_cpu_layers", "bf16_is_fast_on_cpu", "build_backbone", "check_image_size",
-    "checkpoint_gradients", "count_statistics_once", "eval_mode", "find_public", "has_batch_norms", "has_class_token",
+    "WeightsFile", "adopt_cpu_layers", "batch_norms", "bf16_is_fast_on_cpu", "build_backbone", "check_image_size",
+    "checkpoint_gradients", "count_statistics_once", "eval_mode", "find_public", "further_notes", "has_class_token",
     "initialize_smoothly", "is_public", "keep_results", "linear", "load_backbone", "load_backbone_weights",
     "load_plain", "load_strictly", "norms_computed_again", "num_features", "open_weights", "patch_side",
     "read_backbone_info", "save_backbone", "slow_precision", "timm_config", "timm_name", "weights_fingerprint",

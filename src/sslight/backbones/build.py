@@ -91,9 +91,9 @@ def timm_name(name: str) -> str:
     raise ValueError(f"backbone={name} is not a known network: {remedy}.")
 
 
-def has_batch_norms(backbone: nn.Module) -> bool:
-    """Whether any of its layers normalizes by statistics of the batch."""
-    return any(isinstance(module, _BatchNorm) for module in backbone.modules())
+def batch_norms(backbone: nn.Module) -> list[nn.Module]:
+    """Its layers that normalize by statistics of the batch."""
+    return [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
 
 
 def num_features(backbone: nn.Module) -> int:

@@ -286,12 +286,18 @@ def _open_safetensors(path: Path, backbone: str | None) -> WeightsFile:
     return WeightsFile(str(path), tensors, info, info.name, {"": ""}, own=True)
 
 
+def further_notes(start: str | Path | None) -> dict[str, str]:
+    """Of a backbone that was pre-trained from the weights ``start``: that it was."""
+    return {} if start is None else {"source": f"{start}, pre-trained further"}
+
+
 def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:
     """A checkpoint of this program."""
     settings, tensors = content["settings"], tensors_in(content)
     views = settings["views"]
     sizes = {"image_size": views["global_size"], "patch_size": settings["patch_size"]}
-    info = _info(name=settings["backbone"], **sizes, mean=views["mean"], std=views["std"])
+    notes = further_notes(settings.get("init_from"))
+    info = _info(name=settings["backbone"], **sizes, mean=views["mean"], std=views["std"], notes=notes)
     regions = {m[2]: m[1] for key in tensors if (m := re.match(r"(model\.method\.(\w+)\.backbone\.)", key))}
     if not regions:
         raise ValueError("it has no backbone")

@@ -35,7 +35,7 @@ from sslight.config.recipes import (
 from sslight.config.schema.detect_settings import DetectSettings
 from sslight.config.schema.evaluate_settings import LABELED, EvaluateSettings
 from sslight.config.schema.export_settings import ExportSettings
-from sslight.config.schema.finetune_settings import FinetuneSettings
+from sslight.config.schema.finetune_settings import BEGINNINGS, FinetuneSettings
 from sslight.config.schema.pack_settings import InspectSettings, PackSettings
 from sslight.config.schema.predict_settings import EmbedSettings, PredictSettings, SelectSettings
 from sslight.config.schema.pretrain_settings import PretrainSettings, ViewSettings
@@ -46,7 +46,7 @@ from sslight.config.shown_recipes import ShownRecipe, build_shown_recipes
 
 # fmt: off
 __all__ = [
-    "COMMANDS", "FIRST_WORDS", "KINDS", "LABELED", "AutoSettings", "BenchSettings", "CheckpointSettings",
+    "BEGINNINGS", "COMMANDS", "FIRST_WORDS", "KINDS", "LABELED", "AutoSettings", "BenchSettings", "CheckpointSettings",
     "ConfigSettings", "DetectSettings", "EmbedSettings", "EvaluateSettings", "Explanation", "ExportSettings",
     "FinetuneSettings", "ImportSettings", "InspectSettings", "OptimSettings", "PackSettings", "PlanSettings",
     "PredictSettings", "PretrainSettings", "Recipe", "ReportSettings", "SelectSettings", "ShownRecipe",

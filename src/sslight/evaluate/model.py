@@ -26,6 +26,7 @@ class EvaluatedModel:
     notes: str  # where the weights come from, in words
     projection: Mapping[str, Tensor] | None  # of the DINO head that was trained with it, as WeightsFile gives it
     untrained: bool = False
+    pretrained_here: bool = False  # from new weights, without labels
 
 
 def load_model(checkpoint: str, *, network: str, seed: int) -> EvaluatedModel:
@@ -45,7 +46,8 @@ def load_model(checkpoint: str, *, network: str, seed: int) -> EvaluatedModel:
     which = [] if weights.regions is None or is_timm(checkpoint) else [f"the {network} network"]
     normalization = [f"input normalized {said}" for said in [info.notes.get("normalization")] if said]
     notes = [origin or "pre-trained weights", *which, *changes, *normalization]
-    return EvaluatedModel(backbone, info, "; ".join(notes), weights.projection_head(network))
+    here = weights.own and "source" not in info.notes
+    return EvaluatedModel(backbone, info, "; ".join(notes), weights.projection_head(network), pretrained_here=here)
 
 
 def is_timm(checkpoint: str) -> bool:

@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sslight.backbones import batch_norms
 from sslight.data import CropBatch, CropLoader
 from sslight.finetuning.classifier import Classifier
 from sslight.optim import classification_groups, cosine_schedule, set_rates
@@ -33,6 +34,7 @@ def build_fine_tuning_task(
     std: Sequence[float],
     epochs: int,
     batch_size: int,
+    frozen_norms_of: nn.Module | None = None,
     **more: Any,
 ) -> Task:
     """Fine-tuning of a whole classifier.
@@ -48,10 +50,17 @@ def build_fine_tuning_task(
         mean, std: Of the input's normalization.
         epochs: Length.
         batch_size: Images in a step, over all processes.
+        frozen_norms_of: A part of the classifier whose batch norms use and keep the statistics they have.
         more: Further parts of the :class:`Task`.
     """
     synchronize_batch_norm(classifier, fabric)
     targets = targets.to(fabric.device)
+
+    frozen_norms = [] if frozen_norms_of is None else batch_norms(frozen_norms_of)
+
+    def freeze(step: int) -> None:
+        for norm in frozen_norms:
+            norm.eval()
 
     def set_scheduled(step: int) -> dict[str, float]:
         set_rate(step)
@@ -71,6 +80,7 @@ def build_fine_tuning_task(
         set_rates=set_scheduled,
         total_steps=epochs * loader.steps_per_epoch,
         batch_size=batch_size,
+        begin_step=freeze,
         **more,
     )
 

@@ -6,10 +6,10 @@ from torch import nn
 
 from sslight.backbones import (
     adopt_cpu_layers,
+    batch_norms,
     build_backbone,
     check_image_size,
     checkpoint_gradients,
-    has_batch_norms,
     initialize_smoothly,
     keep_results,
     num_features,
@@ -56,7 +56,7 @@ def save_memory(method: Method, settings: PretrainSettings) -> None:
         ValueError: the backbone has no such mode, or cannot be compiled with it.
     """
     if settings.grad_checkpointing is True:
-        if settings.compile and has_batch_norms(method.backbone):
+        if settings.compile and batch_norms(method.backbone):
             raise ValueError(
                 f"grad_checkpointing=true cuts the compiled graphs of backbone={settings.backbone} at each block, so "
                 "that its batch norms count once: leave compile or grad_checkpointing out."

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from sslight.backbones import count_statistics_once, norms_computed_again
+from sslight.backbones import batch_norms, count_statistics_once, norms_computed_again
 from sslight.config import PretrainSettings
 from sslight.data import ViewLoader, available_cores, default_workers, loader_workers
 from sslight.methods import Network
@@ -133,7 +132,7 @@ class _Pretraining:
         self._settings, self._method, self._length, self._clock = settings, model.method, length, clock
         self._health = health
         networks = self._method.networks.values() if settings.freeze_norms else ()
-        self._frozen_norms = [m for network in networks for m in network.modules() if isinstance(m, _BatchNorm)]
+        self._frozen_norms = [norm for network in networks for norm in batch_norms(network)]
         self._inputs: Inputs | None = None
         self.advised = False
 

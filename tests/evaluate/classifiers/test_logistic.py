@@ -83,3 +83,44 @@ def test_the_strength_is_chosen_without_a_look_at_other_features() -> None:
     assert fit_logistic_regression(noise, labels, num_classes=4).l2 >= 1e-2
     fitted = fit_logistic_regression(clear, labels, num_classes=4)
     assert bool((fitted.logits(clear).argmax(1) == labels).all())
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_several_labels_are_fitted_each_by_itself_as_scikit_learn_does(*, balanced: bool) -> None:
+    digits, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
+    features, tags = digits.astype(np.float64), np.stack([labels % 2 == 0, labels > 6, labels == 3], 1)
+    train, test = slice(0, 1000), slice(1000, None)
+    ones = tags[train].sum(0)
+    weights = (1000 - ones) / ones if balanced else np.ones(3)
+    fitted = fit_logistic_regression(
+        torch.from_numpy(features[train]),
+        torch.from_numpy(tags[train].astype(np.int64)),
+        num_classes=3,
+        l2=0.1,
+        weights=torch.from_numpy(weights),
+    )
+    found = fitted.logits(torch.from_numpy(features[test])).numpy()
+    std = np.where(features[train].std(0, ddof=1) > 0, features[train].std(0, ddof=1), 1)
+    scaled = (features - features[train].mean(0)) / std
+    for column in range(3):
+        theirs = LogisticRegression(C=0.01, class_weight={0: 1.0, 1: weights[column]}, max_iter=1000)
+        theirs.fit(scaled[train], tags[train, column])
+        expected = theirs.decision_function(scaled[test])
+        np.testing.assert_allclose(found[:, column], expected, atol=0.01 * np.abs(expected).max())
+
+
+def test_the_strength_for_several_labels_is_chosen_by_what_is_held_out() -> None:
+    train, labels = blobs(600, 1)
+    noise = torch.randn(600, 20, generator=torch.Generator().manual_seed(0))
+    tags = torch.stack([labels == 0, labels > 2], 1).long()
+    assert fit_logistic_regression(noise, tags, num_classes=2).l2 >= 0.1
+    assert fit_logistic_regression(train, tags, num_classes=2).l2 <= 0.1
+
+
+def test_a_linear_layer_takes_over_what_was_fitted() -> None:
+    train, labels = blobs(300, 1)
+    fitted = fit_logistic_regression(train, labels, num_classes=6, l2=1e-2)
+    layer = torch.nn.Linear(20, 6)
+    fitted.fill(layer)
+    torch.testing.assert_close(layer(train), fitted.logits(train), rtol=1e-4, atol=1e-4)
+    assert layer.weight.requires_grad

@@ -8,6 +8,9 @@ from sslight.config.schema import fields
 from sslight.config.schema.evaluate_settings import EvaluateDataSettings
 from sslight.config.schema.training_settings import RestartSettings
 
+BEGINNINGS = {"regression": "logistic regression", "random": "untrained"}
+"""What a classifier is before its first step, in words, by ``head_init``."""
+
 
 class FinetuneSettings(fields.Section):
     """Everything that determines a fine-tuned classifier."""
@@ -39,9 +42,19 @@ class FinetuneSettings(fields.Section):
     """Images in one step, over all devices; null: 64, but at most an eighth of the training images. Those left over
     at the end of an epoch, others in each, have no step. Unit: images. Try: null."""
 
-    lr: fields.PositiveFloat = 0.001
+    lr: fields.PositiveFloat | None = None
     """Peak learning rate of the backbone (AdamW); it rises in the first twentieth of the run and falls on a cosine.
-    Unit: learning rate. Try: 0.001; 0.0003 for ViTs and for images like those of pre-training."""
+    null: 0.001 for new weights and those that this program pre-trained from new ones, 0.0003 for all others (public
+    ones, also pre-trained further or fine-tuned). Unit: learning rate. Try: null; 0.0003 for ViTs."""
+
+    head_init: Literal["regression", "random"] | None = None
+    """Where the new layer starts. regression: as logistic regression on the features of (at most 50,000 of) the images,
+    as in Kumar et al., ICLR 2022, so that the first steps do not spoil the backbone. random: small random weights.
+    null: regression for the weights for which lr is 0.0003, else random. Unit: name. Try: null."""
+
+    freeze_norms: bool | None = None
+    """Use and keep the statistics that the backbone's batch norms came with, instead of those of each batch.
+    null: true for the weights for which lr is 0.0003. Unit: true or false. Try: null."""
 
     head_lr_factor: fields.PositiveFloat = 1.0
     """Factor on the learning rate for the new layer. Unit: factor. Try: 1; 10."""
@@ -106,5 +119,9 @@ class FinetuneSettings(fields.Section):
             raise ValueError(
                 f"model={self.model} is a network without weights: add init=random to train it from scratch, "
                 f"or name public weights, as in {self.model}.TAG, or a file, as in {self.model}@FILE"
+            )
+        if self.freeze_norms and self.init == "random":
+            raise ValueError(
+                "freeze_norms=true keeps the statistics of batch norms, but init=random has none yet: leave it out"
             )
         return self

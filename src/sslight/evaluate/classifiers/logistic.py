@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on fixed features: the fast form of the linear protocol."""
+"""Logistic regression on fixed features: the fast form of the linear protocol, and where a new layer starts."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 _MOST_HELD_OUT = 10_000
 _L2_STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # from smooth to free: each fit starts from the one before
@@ -41,6 +41,12 @@ class LogisticRegression:
         parts = [((part - self.mean) / self.std) @ self.weight.T + self.bias for part in torch.split(features, _BLOCK)]
         return torch.cat(parts)
 
+    @torch.no_grad()
+    def fill(self, layer: nn.Linear) -> None:
+        """Let a linear layer give the same logits of the same features."""
+        layer.weight.copy_(self.weight / self.std)
+        layer.bias.copy_(self.bias - layer.weight @ self.mean)
+
 
 def fit_logistic_regression(
     features: Tensor,
@@ -50,14 +56,17 @@ def fit_logistic_regression(
     l2: float | None = None,
     held_out_share: float = 0.1,
     seed: int = 0,
+    weights: Tensor | None = None,
 ) -> LogisticRegression:
     """Fit by L-BFGS to features standardized with their own mean and deviation.
 
     Args:
         features: ``[M, D]``, M at least 2; read a block at a time. What is not held out is copied once for the choice.
-        labels: ``[M]`` integers in ``0 .. num_classes - 1``.
+        labels: ``[M]`` integers in ``0 .. num_classes - 1``; or ``[M, C]`` of 0 and 1, each column a question of its
+            own.
         l2: Strength of the penalty; None chooses it from 1e-5 to 1 on a share ``held_out_share`` of these features,
             drawn with ``seed`` (never on others), and then fits to all of them.
+        weights: ``[C]``, of images by class, or of the ones among the zeros of each column.
     """
     mean, std = features.mean(0), features.std(0)
     std = torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std))  # constant features carry nothing
@@ -65,7 +74,7 @@ def fit_logistic_regression(
         features.new_zeros(num_classes, len(mean)), features.new_zeros(num_classes), mean, std, 0
     )
     if l2 is not None:
-        return _fit(features, labels, start, l2, _ITERATIONS)
+        return _fit(features, labels, start, l2, _ITERATIONS, weights)
     held_out, kept = (
         torch.from_numpy(part).to(features.device) for part in draw_held_out(len(features), held_out_share, seed)
     )
@@ -73,16 +82,26 @@ def fit_logistic_regression(
     fitted = start
     tried: dict[float, tuple[float, LogisticRegression]] = {}
     for strength in _L2_STRENGTHS:
-        fitted = _fit(kept_features, kept_labels, fitted, strength, _TRIAL_ITERATIONS)
-        accuracy = float((fitted.logits(features[held_out]).argmax(1) == wanted).double().mean())
-        tried[strength] = accuracy, fitted
+        fitted = _fit(kept_features, kept_labels, fitted, strength, _TRIAL_ITERATIONS, weights)
+        logits = fitted.logits(features[held_out])
+        right = logits.argmax(1) == wanted if wanted.ndim == 1 else -_loss(logits, wanted, weights)
+        tried[strength] = float(right.double().mean()), fitted
         best = max(tried, key=lambda strength: tried[strength][0])
         if list(tried).index(best) + _WORSE_IN_A_ROW < len(tried):
             break  # the weaker the penalty, the longer the fit
-    return _fit(features, labels, tried[best][1], best, _ITERATIONS)
+    return _fit(features, labels, tried[best][1], best, _ITERATIONS, weights)
 
 
-def _fit(features: Tensor, labels: Tensor, start: LogisticRegression, l2: float, iterations: int) -> LogisticRegression:
+def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """Cross-entropy, the sum over images."""
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels, weights, reduction="sum")
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), pos_weight=weights, reduction="sum")
+
+
+def _fit(
+    features: Tensor, labels: Tensor, start: LogisticRegression, l2: float, iterations: int, weights: Tensor | None
+) -> LogisticRegression:
     weight, bias = start.weight.clone().requires_grad_(), start.bias.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [weight, bias], max_iter=iterations, tolerance_grad=1e-5, tolerance_change=1e-6, line_search_fn="strong_wolfe"
@@ -95,7 +114,7 @@ def _fit(features: Tensor, labels: Tensor, start: LogisticRegression, l2: float,
         total = total.detach()
         for part, wanted in zip(torch.split(features, _BLOCK), torch.split(labels, _BLOCK), strict=True):
             logits = ((part - start.mean) / start.std) @ weight.T + bias
-            loss = F.cross_entropy(logits, wanted, reduction="sum") / len(features)
+            loss = _loss(logits, wanted, weights) / len(features)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total

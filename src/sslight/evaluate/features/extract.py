@@ -1,6 +1,6 @@
 """Features of the center view of every image of a source."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,11 +98,17 @@ def feature_batches(
 
 
 def extract_features(
-    backbone: nn.Module, source: Source, transform: EvalTransform, how: Extraction
+    backbone: nn.Module,
+    source: Source,
+    transform: EvalTransform,
+    how: Extraction,
+    *,
+    progress: Callable[[int], None] = lambda images: None,
 ) -> tuple[Tensor, Tensor]:
     """Float32 features ``[N, D]`` in the order of the source, zero for unreadable images, and a mask of readable ones.
 
-    All processes get the whole. The backbone's training mode is put back afterwards. ValueError if none is readable.
+    All processes get the whole. ``progress`` is called with the number of each batch's images in this process. The
+    backbone's training mode is put back afterwards. ValueError if none is readable.
     """
     features = torch.zeros(len(source), num_features(backbone), device=how.device)
     readable = torch.zeros(len(source), device=how.device)
@@ -112,6 +118,7 @@ def extract_features(
             rows = indices.to(how.device)
             features[rows] = values
             readable[rows] = 1
+            progress(len(rows))
     for rows_of_all in (features, readable):  # each row is non-zero in one process only
         sum_over_processes(rows_of_all)
     if not readable.any():

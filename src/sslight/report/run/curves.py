@@ -129,8 +129,7 @@ class Curves:
         first = run.series.get(name, [(1, 0.0)])[0]
         if name in PROBES and first[0] == 0 and not math.isnan(first[1]):
             alike = sum(other.series.get(name, [])[:1] == [first] for other in self._runs)
-            beginning = "untrained" if run.pretraining is None else run.pretraining.beginning
-            said = f"{beginning}: {first[1]:.1f}" if alike == len(self._runs) else ""
+            said = f"{run.beginning}: {first[1]:.1f}" if alike == len(self._runs) else ""
             color = run_color(position) if alike == 1 else "--soft"  # one line and band for equal beginnings
             return [Reference(first[1], run.intervals.get(name), said, color)]
         return [Reference(band=run.healthy[name])] if name in run.healthy else []

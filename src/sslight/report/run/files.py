@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sslight.config import PretrainSettings, read_plain_settings, read_settings
+from sslight.config import BEGINNINGS, PretrainSettings, read_plain_settings, read_settings
 from sslight.reading import read_ordinary
 
 _LARGEST = 2**30
@@ -48,6 +48,13 @@ class Run:
     def step(self) -> int:
         """The last step that was recorded."""
         return max((points[-1][0] for points in self.series.values() if points), default=0)
+
+    @property
+    def beginning(self) -> str:
+        """What the network was before the first step, in words."""
+        if self.pretraining is not None:
+            return self.pretraining.beginning
+        return BEGINNINGS.get(str(self.settings.get("head_init")), "untrained")
 
     @property
     def total_steps(self) -> int | None:

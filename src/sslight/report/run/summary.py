@@ -75,7 +75,7 @@ def _accuracy(run: Run, name: str) -> dict[str, Any] | None:
     trained = [point for point in points if point[0] > 0] or points
     best_step, best = max(trained, key=lambda point: point[1])
     return {
-        "beginning": "untrained" if run.pretraining is None else run.pretraining.beginning,
+        "beginning": run.beginning,
         "untrained": next((value for step, value in points if step == 0), None),
         "best": best,
         "best_step": best_step,

@@ -6,6 +6,8 @@ import sys
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,6 +20,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from sslight.backbones import bf16_is_fast_on_cpu
 from sslight.config import DetectSettings, PretrainSettings
@@ -205,14 +208,15 @@ def build_fabric(settings: RunSettings, placement: Placement) -> Fabric:
         raise ValueError("compile=true gains nothing on a CPU: leave it out, or train on a GPU.")
     if placement.accelerator == "cuda":
         choose_kernels(settings)
+    known = signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch before 2.14
+    own_buffers: dict[str, Any] = {buffers: False}
     return Fabric(
         accelerator=placement.accelerator,
         devices=placement.processes_per_node,
         num_nodes=placement.num_nodes,
         # Buffers are the same everywhere or each process's own; agree_on_buffers evens them out where they are read.
-        strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
-        if placement.world_size > 1
-        else "auto",
+        strategy=DDPStrategy(gradient_as_bucket_view=True, **own_buffers) if placement.world_size > 1 else "auto",
         precision=_PRECISIONS[settings.precision],  # type: ignore[arg-type]
         plugins=_cluster(placement),
     )
