@@ -416,3 +416,33 @@ def test_a_stopped_queue_leaves_a_checkpoint_from_which_the_next_goes_on(
     assert "| one | 0 |" in (tmp_path / "EVIDENCE.md").read_text()
     with Image.open(tmp_path / "EVIDENCE.png") as picture:
         assert picture.width > 1000
+
+
+def test_what_foretells_the_final_knn_is_found_at_a_tenth_of_each_run_and_only_in_groups(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = [12.0, 15.0, 11.0, 14.0, 13.0, 16.0, 10.0]
+    files = []
+    for number, knn in enumerate(final):
+        steps = range(10, 1001, 10)
+        entropy = {step: 0.5 + (knn / 100 if 90 <= step <= 110 else -knn / 100) for step in steps}
+        curve = [
+            {"step": step, "teacher_entropy": entropy[step], "feature_spread": 0.9, "loss": number} for step in steps
+        ]
+        accuracies = [{"step": 0, "knn_top1": 5.0}, {"step": 200, "knn_top1": 5.0 + 2 * (20 - knn)}]
+        result = {"plan": "first", "data": "set", "recipe": "dino_cnn_sslight_64", "settings": {}, "steps": 1000}
+        result |= {"curve": curve, "accuracies": accuracies, "measured": {"knn": {"top1": knn}}}
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(result))
+        (tmp_path / f"other-{number}.json").write_text(json.dumps(result | {"plan": f"alone-{number}"}))
+    monkeypatch.setattr(sys, "argv", ["indicators.py", *map(str, sorted(tmp_path.glob("*.json")))])
+    indicators = script("indicators")
+    assert indicators.figures(json.loads(files[0].read_text()))["gain"] == pytest.approx(8.0)  # half of 16
+    indicators.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("**")] == ["**first, set, dino, mobilenet_v2**: 7 runs"]
+    assert "| teacher_entropy | +1.00 | [+1.00, +1.00] |" in lines
+    assert "| gain | -1.00 | [-1.00, -1.00] |" in lines
+    loss = next(line for line in lines if line.startswith("| loss "))
+    assert -0.6 < float(loss.split("|")[2]) < 0.6
+    assert not any(line.startswith("| feature_spread ") for line in lines)  # it is the same in all

@@ -1,0 +1,93 @@
+"""Which figure of a run's first tenth foretells its final kNN?
+
+    python benchmarks/replication/indicators.py [RESULTS ...]
+
+RESULTS are files as the queue writes them (default: all in ``results/``). Runs of the same plan, set, method and
+network are a group, whatever else they differ in; groups of six runs and more have a table: the rank correlation
+(Spearman) of the indicators at a tenth of the run with its final kNN, with a 95 % interval by drawing the runs again.
+``gain`` is the kNN of the run's own curve at a tenth less that before the first step.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from sslight.config import load_recipe
+
+RESULTS = Path(__file__).parent / "results"
+INDICATORS = (
+    *("teacher_entropy", "target_spread", "divergence", "feature_spread", "effective_rank", "grad_norm", "loss"),
+    *("prototypes_used", "assignment_entropy", "key_similarity", "contrast_top1"),
+)
+FEWEST, AT, DRAWS = 6, 0.1, 2000
+Floats = npt.NDArray[np.float64]
+
+
+def main() -> None:
+    """Print a table for each group."""
+    files = [Path(word) for word in sys.argv[1:]] or sorted(RESULTS.glob("*.json"))
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for file in files:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if result["curve"] and "knn" in result["measured"]:
+            groups.setdefault(group_of(result), []).append(result)
+    for group, results in groups.items():
+        if len(results) >= FEWEST:
+            print(f"**{', '.join(group)}**: {len(results)} runs\n\n{table(results)}\n")
+
+
+def group_of(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """Plan, set, method, network."""
+    recipe = load_recipe(result["recipe"])
+    return result["plan"], result["data"], recipe.method, result["settings"].get("backbone", recipe.backbone)
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each figure that all runs have and that tells them apart, the strongest correlation first."""
+    final = np.array([result["measured"]["knn"]["top1"] for result in results])
+    early = [figures(result) for result in results]
+    shared = [
+        name for name in early[0] if all(name in each for each in early) and len({each[name] for each in early}) > 1
+    ]
+    rows = []
+    for name in shared:
+        value, low, high = correlation(np.array([each[name] for each in early]), final)
+        rows.append((abs(value), f"| {name} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] |"))
+    head = ["| at a tenth of the run | rank correlation with the final kNN | 95 % interval |", "|---|---|---|"]
+    return "\n".join([*head, *(row for _, row in sorted(rows, reverse=True))])
+
+
+def figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """The indicators at a tenth of the run (mean of three records) and the gain in kNN until then."""
+    place = AT * result["steps"]
+    near = sorted(result["curve"], key=lambda record: abs(record["step"] - place))[:3]
+    found = {name: float(np.mean([record[name] for record in near])) for name in INDICATORS if name in near[0]}
+    curve = [(each["step"], each["knn_top1"]) for each in result["accuracies"] if "knn_top1" in each]
+    if len(curve) > 1 and curve[0][0] == 0:
+        steps, knn = (np.array(part, dtype=np.float64) for part in zip(*curve, strict=True))
+        found["gain"] = float(np.interp(place, steps, knn) - knn[0])
+    return found
+
+
+def correlation(one: Floats, other: Floats) -> tuple[float, float, float]:
+    """Spearman's, and its interval by bootstrap over the runs (draws in which all are alike are left out)."""
+    rng = np.random.default_rng(0)
+    drawn = [_spearman(one[rows], other[rows]) for rows in rng.integers(0, len(one), (DRAWS, len(one)))]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return _spearman(one, other), float(low), float(high)
+
+
+def _spearman(one: Floats, other: Floats) -> float:
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+
+
+if __name__ == "__main__":
+    main()
