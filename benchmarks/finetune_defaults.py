@@ -177,7 +177,11 @@ def main() -> None:
     keep_to(given.output, {name: str(value) for name, value in vars(given).items() if name not in _MAY_CHANGE})
     files = images_by_class(given.train, given.classes, given.judged_per_class + given.labels_per_class, given.order)
     judged = copied(files, given.output / "judged", slice(given.judged_per_class), draw=None)
-    ways = [DEFAULT, *(way for way in given.ways if way != DEFAULT)]
+    new = given.init == "random"  # whose norms have nothing to keep
+    ways = [
+        DEFAULT,
+        *(way for way in given.ways if way != DEFAULT and not (new and WAYS[way].settings.get("freeze_norms"))),
+    ]
     for draw in range(given.draws):
         rest = slice(given.judged_per_class, given.judged_per_class + given.labels_per_class)
         labeled = copied(files, given.output / f"draw-{draw}", rest, draw=draw)

@@ -345,7 +345,7 @@ def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_
     script: Any, images: Path, tmp_path: Path
 ) -> None:
     curves = {}
-    for name in ("", "sinkhorn", "entropy-0.4", "koleo-0.1", "sigreg-0.02"):
+    for name in ("", "sinkhorn", "entropy-0.4", "sigreg-0.02"):
         more = {"code": f"candidate {name}" if name else "sslight", "measure": {}, "settings": DINO_TINY}
         folder = given(images, tmp_path / "runs" / name, recipe="dino_cnn_sslight_64", **more)
         script("worker").main(folder)

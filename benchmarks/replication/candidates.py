@@ -6,7 +6,6 @@ proves itself becomes a setting of the program; the rest stays here, so that its
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -47,29 +46,6 @@ class HeldEntropy(DINO):
             entropy = torch.special.entr(dino_targets(teacher_logits, self.center, middle)).sum(-1).mean()
             low, high = (middle, high) if entropy < wanted else (low, middle)
         return dino_targets(teacher_logits, self.center, (low * high) ** 0.5)
-
-
-class KoLeo(DINO):
-    """Also spreads the features of a batch: -log of each one's distance to its nearest (Sablayrolles et al., 2019;
-    DINOv2 2023), on the unit sphere, first global view.
-    """
-
-    def __init__(self, *networks: Any, weight: float, **settings: Any) -> None:
-        super().__init__(*networks, **settings)
-        self.weight = weight
-        self.student.register_forward_hook(self._keep)
-
-    def _keep(self, module: object, given: object, output: tuple[Tensor, Tensor]) -> None:
-        self._features = output[0]
-
-    def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
-        """DINO's loss and ``weight`` times this term."""
-        output = super().forward(global_views, local_views, values)
-        features = F.normalize(full_precision(self._features[: len(output.features)]), dim=1)
-        cosines = (features @ features.T).fill_diagonal_(-1.0)
-        nearest = cosines.detach().argmax(1)
-        distances = (features - features[nearest]).norm(dim=1)
-        return replace(output, loss=output.loss - self.weight * (distances + 1e-8).log().mean())
 
 
 class SIGReg(DINO):
@@ -115,7 +91,6 @@ class SIGReg(DINO):
 CANDIDATES: dict[str, Callable[..., DINO]] = {
     "sinkhorn": Sinkhorn,
     **{f"entropy-{share}": partial(HeldEntropy, share=share) for share in (0.4, 0.6, 0.8)},
-    **{f"koleo-{weight}": partial(KoLeo, weight=weight) for weight in (0.1, 0.5)},
     **{f"sigreg-{weight}": partial(SIGReg, weight=weight) for weight in (0.02, 0.1)},
 }
 

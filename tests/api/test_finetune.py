@@ -93,6 +93,8 @@ def test_an_epoch_that_is_not_the_best_is_told_with_the_best() -> None:
     what = "4, by 12 held-out images (41.7 % right; within one standard error of the best, 50.0 %)"
     assert _kept(details) == what
     assert _kept(details | {"best_holdout_top1": 41.7}) == "4, by 12 held-out images (41.7 % right)"
+    first = {"chosen_epoch": 0, "best_holdout_top1": 41.7, "head_init": "regression"}
+    assert _kept(details | first).startswith("0 (logistic regression, before the first step), by 12 held-out images (")
 
 
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
@@ -265,6 +267,43 @@ def test_a_stopped_run_does_not_fit_its_layer_again(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(api, "fit_logistic_regression", None)
     again = fine_tuned(tmp_path, start, output=tmp_path / "again", **changes)
     assert again.classifier.read_bytes() == whole.classifier.read_bytes()
+
+
+def test_a_stopped_run_of_a_version_without_these_settings_goes_on_as_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = start_weights(tmp_path, own=False)
+    before = {"lr": 0.001, "head_init": "random", "freeze_norms": False}
+    again: dict[str, Any] = {"output": tmp_path / "again", "checkpoint": {"every_steps": 3}}
+    whole = fine_tuned(tmp_path, start, init="weights", **before)
+    honest = SelectedClassifier.note
+
+    def stop(module: SelectedClassifier, score: float, error: float) -> None:
+        if module.noted[0] == 2:
+            raise TrainingStopped("the power went")
+        honest(module, score, error)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SelectedClassifier, "note", stop)
+        with pytest.raises(TrainingStopped):
+            fine_tuned(tmp_path, start, init="weights", **again, **before)
+    config = tmp_path / "again" / "config.yaml"
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith(("head_init", "freeze_norms"))))
+    finished = fine_tuned(tmp_path, start, init="weights", **again)
+    assert finished.classifier.read_bytes() == whole.classifier.read_bytes()
+
+
+def test_unreadable_images_end_a_run_before_its_layer_is_fitted(tmp_path: Path) -> None:
+    start = start_weights(tmp_path, own=False)
+    draw_stripes(tmp_path / "train", each=40, seed=0)
+    draw_stripes(tmp_path / "val", each=20, seed=1)
+    for number in range(10):
+        (tmp_path / "train" / "lying" / f"{number:03}.png").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"^10 of the 80 images of data\.train are unreadable, more than data\.max_bad"
+    ):
+        fine_tuned(tmp_path, start, init="weights", holdout=0)
 
 
 def test_balanced_classes_count_alike_however_many_images_they_have() -> None:

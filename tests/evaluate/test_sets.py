@@ -94,7 +94,8 @@ def test_a_class_that_is_what_programs_write_for_an_empty_cell_is_said(tmp_path:
     folder = str(image_folder("train", each=4))
     table = write(tmp_path, "labels.csv", "000,cat\n001,NaN\n002,cat\n003,nan cat\n")
     assert sets(train=folder, val=folder, labels=table, val_labels=table).notes[1:] == [
-        "NaN is a class, but some programs write it for an empty cell; if it is none, leave these cells empty."
+        "NaN is a class of the table, but some programs write it for an empty cell; if it is none, empty these cells "
+        "and set data.subset=labeled (and leave such images out of data.val)."
     ]
 
 

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from sslight.methods import DINO, DINOHead, Network, StepValues, dino_loss, dino_pair_means, update_center
+from sslight.methods import DINO, DINOHead, Network, StepValues, dino_loss, dino_pair_means, koleo_loss, update_center
 from sslight.optim import linear_warmup
 from tests.golden import assert_near, read_arrays, read_json
 
@@ -214,6 +214,30 @@ def test_a_step_gives_loss_indicators_and_features_of_the_first_view() -> None:
     torch.testing.assert_close(output.scalars["divergence"], output.loss.detach() - entropy)
     mix = 0.4 * output.scalars["global_loss"] + 0.6 * output.scalars["local_loss"]
     torch.testing.assert_close(mix, output.loss.detach())
+
+
+def test_koleo_is_the_mean_log_distance_to_the_nearest_on_the_sphere() -> None:
+    angles = torch.tensor([0.0, 0.1, 1.0, 3.0], dtype=torch.float64)
+    features = torch.stack([angles.cos(), angles.sin()], 1) * torch.tensor([[1.0], [5.0], [0.2], [3.0]])
+    chords = 2 * torch.sin(torch.tensor([0.1, 0.1, 0.9, 2.0], dtype=torch.float64) / 2)
+    torch.testing.assert_close(koleo_loss(features), -chords.log().mean())
+    leaf = features.clone().requires_grad_()
+    koleo_loss(leaf).backward()
+    assert leaf.grad is not None
+    moved = features - 1e-3 * leaf.grad
+    assert koleo_loss(moved) < koleo_loss(features)
+    same = torch.ones(3, 2, requires_grad=True)  # equal features: a finite loss and gradient
+    koleo_loss(same).backward()
+    assert same.grad is not None
+    assert bool(same.grad.isfinite().all())
+
+
+def test_koleo_is_added_to_the_loss_and_changes_no_indicator() -> None:
+    global_views, local_views = views()
+    plain, spread = (dino(koleo_weight=weight)(global_views, local_views, VALUES) for weight in (0.0, 0.5))
+    torch.testing.assert_close(spread.loss, plain.loss + 0.5 * koleo_loss(plain.features))
+    for name, value in plain.scalars.items():
+        torch.testing.assert_close(spread.scalars[name], value)
 
 
 def test_only_the_student_gets_gradients() -> None:

@@ -11,6 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import sslight
 from sslight.api.pretrain import PretrainResult, run_pretraining
@@ -249,15 +250,25 @@ def test_norms_that_are_not_there_cannot_be_frozen_but_do_not_stop_a_run_that_go
 def test_init_from_starts_from_the_weights_only(tiny: Settings, plain: PretrainResult) -> None:
     still: dict[str, Any] = {"lr": 1e-9, "optim__min_lr": 0, "steps": 1, "optim__warmup_epochs": 0}
     second = run_pretraining(tiny(init_from=str(plain.output), seed=7, **still))
-    assert read_backbone_info(plain.backbone).notes == {}
-    checkpoint = second.output / "checkpoints" / "last.pt"
-    for path in (second.backbone, checkpoint):
-        told = {"source": f"{plain.output}, pre-trained further"}
-        assert read_backbone_info(path).notes == told
     a, b = (sslight.load_backbone(result.backbone).state_dict() for result in (plain, second))
     for key in a:
         if "running" not in key and "num_batches" not in key:
             torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-6, msg=key)
+
+
+def test_a_backbone_that_began_with_weights_of_others_says_so(
+    tiny: Settings, plain: PretrainResult, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    save_file(sslight.load_backbone(plain.backbone).state_dict(), foreign)
+    told = {"source": "foreign.safetensors, pre-trained further"}
+    starts = {"first": (foreign, told), "own": (plain.output, {})}
+    starts["second"] = tmp_path / "first", {"source": "first, pre-trained further"}
+    for name, (start, notes) in starts.items():
+        output = tmp_path / name
+        result = run_pretraining(tiny(init_from=str(start), steps=2, epochs=None, output=str(output)))
+        for path in (result.backbone, output / "checkpoints" / "last.pt"):
+            assert read_backbone_info(path).notes == notes
 
 
 def test_a_non_finite_loss_stops_the_run(tiny: Settings) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from sslight.backbones import (
     save_backbone,
 )
 from sslight.backbones.vit import MultiSizeVisionTransformer
-from sslight.config import BEGINNINGS, FinetuneSettings, build
+from sslight.config import BEGINNINGS, FinetuneSettings, build, read_plain_settings
 from sslight.data import (
     CropLoader,
     DataFingerprint,
@@ -131,7 +131,7 @@ def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
     fabric.launch()
     with failing_together():
         model = load_model(settings.model, network=settings.network, seed=settings.seed)
-        settings = _chosen(settings, model)
+        settings = _chosen(settings, model, run.config)
         run.check(settings)
         sets = build_sets(settings)
         finetuning = _prepare(settings, sets, model, fabric, evaluation_workers(settings, placement))
@@ -143,8 +143,11 @@ def finetune_with(settings: FinetuneSettings) -> FinetuneResult | None:
     return finetuning.finish(run, module.best, details)
 
 
-def _chosen(settings: FinetuneSettings, model: EvaluatedModel) -> FinetuneSettings:
-    """The settings with what null stands for, by where the network starts (measured: docs/fine-tuning.md)."""
+def _chosen(settings: FinetuneSettings, model: EvaluatedModel, config: Path) -> FinetuneSettings:
+    """The settings with what null stands for: what it did in the run's ``config``, or by where the network starts.
+
+    Measured: docs/fine-tuning.md.
+    """
     norms = bool(batch_norms(model.backbone))
     if settings.freeze_norms and not norms:
         raise ValueError(
@@ -156,6 +159,9 @@ def _chosen(settings: FinetuneSettings, model: EvaluatedModel) -> FinetuneSettin
         "head_init": "regression" if gently else "random",
         "freeze_norms": gently and norms,
     }
+    with suppress(ValueError):
+        before = read_plain_settings(config)  # of an earlier version without the other two, which are none then
+        defaults = {"lr": defaults["lr"]} | {key: before[key] for key in defaults if before.get(key) is not None}
     return settings.model_copy(update={key: value for key, value in defaults.items() if getattr(settings, key) is None})
 
 
@@ -327,11 +333,15 @@ class _Finetuning:
         seed = self.settings.seed
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self.trained))[:_MOST_FITTED])
         source = SubsetSource(self.sets.train, self.trained[chosen])
-        with Progress(shown=self.fabric.is_global_zero) as progress:
+        progress = Progress(shown=self.fabric.is_global_zero)
+        with progress:
             progress.stage("features of data.train", len(own_share(chosen)), unit="image")
             features, readable = extract_features(
                 classifier.backbone.to(device), source, self.transform, self._how(), progress=progress.advance
             )
+        bad = left_out(source, readable.nonzero()[:, 0].cpu().numpy(), self._how())
+        check_bad_share(len(bad), len(source), "data.train", self.settings.data.max_bad_share, bad)
+        progress.say(f"fitting logistic regressions to {len(source) - len(bad):,} images")
         labels = targets[torch.from_numpy(chosen)].to(device)[readable]
         fitted = fit_logistic_regression(
             features[readable], labels, num_classes=len(self.sets.classes), seed=seed, weights=weights

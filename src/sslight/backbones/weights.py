@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -137,6 +138,11 @@ class WeightsFile:
                 "(import: backbone=resnet50; load_backbone: backbone='resnet50')."
             )
         return self.info
+
+    @property
+    def pretrained_here(self) -> bool:
+        """Whether this program pre-trained it, and from new weights."""
+        return self.own and self.info is not None and "source" not in self.info.notes
 
     def load_into(self, backbone: nn.Module, network: str = "student") -> list[str]:
         """Put the weights of one network into a backbone; as :func:`~sslight.backbones.matching.load_matching`."""
@@ -287,8 +293,19 @@ def _open_safetensors(path: Path, backbone: str | None) -> WeightsFile:
 
 
 def further_notes(start: str | Path | None) -> dict[str, str]:
-    """Of a backbone that was pre-trained from the weights ``start``: that it was."""
-    return {} if start is None else {"source": f"{start}, pre-trained further"}
+    """Of a backbone that was pre-trained from the weights ``start``: from which, if they were not pre-trained here.
+
+    Weights that cannot be opened (any more) count as others. Only the last part of a path is told.
+    """
+    if start is None:
+        return {}
+    if is_public(str(start)):
+        return {"source": f"{start}, pre-trained further"}
+    with suppress(ValueError):
+        weights = open_weights(start)
+        if weights.pretrained_here:
+            return {}
+    return {"source": f"{Path(start).name}, pre-trained further"}
 
 
 def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:

@@ -46,8 +46,8 @@ def load_model(checkpoint: str, *, network: str, seed: int) -> EvaluatedModel:
     which = [] if weights.regions is None or is_timm(checkpoint) else [f"the {network} network"]
     normalization = [f"input normalized {said}" for said in [info.notes.get("normalization")] if said]
     notes = [origin or "pre-trained weights", *which, *changes, *normalization]
-    here = weights.own and "source" not in info.notes
-    return EvaluatedModel(backbone, info, "; ".join(notes), weights.projection_head(network), pretrained_here=here)
+    projection, here = weights.projection_head(network), weights.pretrained_here
+    return EvaluatedModel(backbone, info, "; ".join(notes), projection, pretrained_here=here)
 
 
 def is_timm(checkpoint: str) -> bool:

@@ -23,7 +23,7 @@ from sslight.data import (
     unmatched_notes,
 )
 
-_EMPTY = ("nan", "<na>", "null")  # what pandas and databases write for nothing
+_EMPTY = ("nan", "<na>", "na", "null")  # what pandas, R and databases write for nothing
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,12 @@ def build_sets(settings: EvaluateSettings | FinetuneSettings) -> LabeledSets:
         *shared_notes(train, val, "data.train"),
         *unmatched_notes([("data.train", data.labels, train), ("data.val", data.val_labels, val)]),
         *class_notes(classes, train_labels, val_labels),
+    ]
+    notes += [
+        f"{name} is a class of the table, but some programs write it for an empty cell; if it is none, empty these "
+        "cells and set data.subset=labeled (and leave such images out of data.val)."
+        for name in classes
+        if data.labels and name.lower() in _EMPTY
     ]
     return LabeledSets(classes, train, train_labels, val, val_labels, len(train) / whole, notes)
 
@@ -174,7 +180,7 @@ def class_counts(labels: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray
 def class_notes(
     classes: tuple[str, ...], train_labels: npt.NDArray[np.int64], val_labels: npt.NDArray[np.int64]
 ) -> list[str]:
-    """A sentence for each set in which classes have no image, and for names of classes that are nearly the same or odd.
+    """A sentence for each set in which classes have no image, and for names of classes that are nearly the same.
 
     Labels as for :func:`class_counts`.
     """
@@ -191,10 +197,5 @@ def class_notes(
         "one, write them alike."
         for names in alike.values()
         if len(names) > 1
-    ]
-    notes += [
-        f"{name} is a class, but some programs write it for an empty cell; if it is none, leave these cells empty."
-        for name in classes
-        if name.lower() in _EMPTY
     ]
     return notes

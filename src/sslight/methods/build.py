@@ -82,6 +82,7 @@ def _build_dino(settings: PretrainSettings) -> DINO:
         student_temp=dino.student_temp,
         center_momentum=dino.center_momentum,
         global_pair_weight=settings.global_pair_weight,
+        koleo_weight=dino.koleo_weight,
     )
 
 

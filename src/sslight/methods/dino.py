@@ -74,6 +74,19 @@ def update_center(center: Tensor, teacher_logits: Tensor, *, momentum: float) ->
     return center * momentum + mean_over_processes(batch_mean) * (1 - momentum)
 
 
+def koleo_loss(features: Tensor) -> Tensor:
+    """Mean of -ln of each feature's distance to its nearest, on the unit sphere: small if they spread over all of it.
+
+    Sablayrolles et al., ICLR 2019; in DINOv2 (Oquab et al., 2023). ``features [B, D]``; the nearest is sought among
+    those of this process. No gradient flows through the choice of the nearest.
+    """
+    unit = F.normalize(full_precision(features), dim=1)
+    nearest = (unit.detach() @ unit.detach().T).fill_diagonal_(-1.0).argmax(1)
+    distances = torch.linalg.vector_norm(unit - unit[nearest], dim=1)
+    spread: Tensor = (distances + 1e-8).log().mean()
+    return -spread
+
+
 class DINO(Method):
     """Student, teacher and center.
 
@@ -88,6 +101,7 @@ class DINO(Method):
         student_temp: Temperature of the student's softmax.
         center_momentum: Share of the center kept at each step.
         global_pair_weight: See :func:`dino_loss`.
+        koleo_weight: Of :func:`koleo_loss` of the student's features of the first global view; 0 leaves it out.
     """
 
     center: Tensor
@@ -103,6 +117,7 @@ class DINO(Method):
         student_temp: float,
         center_momentum: float,
         global_pair_weight: float | None,
+        koleo_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.student, self.teacher = student, teacher
@@ -116,6 +131,7 @@ class DINO(Method):
         self.student_temp = student_temp
         self.center_momentum = center_momentum
         self.global_pair_weight = global_pair_weight
+        self.koleo_weight = koleo_weight
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -153,6 +169,8 @@ class DINO(Method):
         means = cross_view_means(F.log_softmax(full_precision(student_logits) / self.student_temp, dim=-1), targets)
         loss = means.weighted(self.global_pair_weight)
         indicators = _indicators(targets, loss)
+        if self.koleo_weight:
+            loss = loss + self.koleo_weight * koleo_loss(features[:batch])
         return StepOutput(loss, indicators | means.scalars, full_precision(features[:batch].detach()))
 
     def targets(self, teacher_logits: Tensor, teacher_temp: float) -> Tensor:

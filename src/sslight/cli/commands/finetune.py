@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslight.cli.grammar import Words
 from sslight.cli.terminal import AsJson, facts, say, show
-from sslight.config import FinetuneSettings, build, read_words
+from sslight.config import BEGINNINGS, FinetuneSettings, build, read_words
 
 if TYPE_CHECKING:
     from sslight.api.finetune import FinetuneResult
@@ -58,7 +58,10 @@ def _kept(details: dict[str, Any]) -> str:
     found = f"{details[name]:.1f} % {what}"
     if details[f"best_{name}"] > details[name]:
         found += f"; within one standard error of the best, {details[f'best_{name}']:.1f} %"
-    return f"{details['chosen_epoch']}, by {details['num_held_out']:,} held-out images ({found})"
+    epoch = str(details["chosen_epoch"])
+    if epoch == "0":
+        epoch += f" ({BEGINNINGS[details['head_init'] or 'random']}, before the first step)"
+    return f"{epoch}, by {details['num_held_out']:,} held-out images ({found})"
 
 
 def _accuracy(accuracy: dict[str, Any], details: dict[str, Any]) -> str:

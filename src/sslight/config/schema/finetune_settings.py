@@ -44,17 +44,17 @@ class FinetuneSettings(fields.Section):
 
     lr: fields.PositiveFloat | None = None
     """Peak learning rate of the backbone (AdamW); it rises in the first twentieth of the run and falls on a cosine.
-    null: 0.001 for new weights and those that this program pre-trained from new ones, 0.0003 for all others (public
-    ones, also pre-trained further or fine-tuned). Unit: learning rate. Try: null; 0.0003 for ViTs."""
+    null: 0.001 for new weights and those that this program pre-trained from new ones, 0.0003 for public weights and
+    what was made from them or by fine-tuning. Unit: learning rate. Try: null; 0.0003 for ViTs."""
 
     head_init: Literal["regression", "random"] | None = None
     """Where the new layer starts. regression: as logistic regression on the features of (at most 50,000 of) the images,
     as in Kumar et al., ICLR 2022, so that the first steps do not spoil the backbone. random: small random weights.
-    null: regression for the weights for which lr is 0.0003, else random. Unit: name. Try: null."""
+    null: regression for public weights and what was made from them or by fine-tuning. Unit: name. Try: null."""
 
     freeze_norms: bool | None = None
     """Use and keep the statistics that the backbone's batch norms came with, instead of those of each batch.
-    null: true for the weights for which lr is 0.0003. Unit: true or false. Try: null."""
+    null: true for public weights and what was made from them or by fine-tuning. Unit: true or false. Try: null."""
 
     head_lr_factor: fields.PositiveFloat = 1.0
     """Factor on the learning rate for the new layer. Unit: factor. Try: 1; 10."""

@@ -84,12 +84,19 @@ def fit_logistic_regression(
     for strength in _L2_STRENGTHS:
         fitted = _fit(kept_features, kept_labels, fitted, strength, _TRIAL_ITERATIONS, weights)
         logits = fitted.logits(features[held_out])
-        right = logits.argmax(1) == wanted if wanted.ndim == 1 else -_loss(logits, wanted, weights)
-        tried[strength] = float(right.double().mean()), fitted
+        tried[strength] = _score(logits, wanted, weights), fitted
         best = max(tried, key=lambda strength: tried[strength][0])
         if list(tried).index(best) + _WORSE_IN_A_ROW < len(tried):
             break  # the weaker the penalty, the longer the fit
     return _fit(features, labels, tried[best][1], best, _ITERATIONS, weights)
+
+
+def _score(logits: Tensor, labels: Tensor, weights: Tensor | None) -> float:
+    """The larger the better: how many images are right (each with the weight of its class), or less the loss."""
+    if labels.ndim == 2:
+        return -float(_loss(logits, labels, weights))
+    right = logits.argmax(1) == labels
+    return float((right if weights is None else right * weights[labels]).double().mean())
 
 
 def _loss(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:

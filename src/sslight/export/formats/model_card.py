@@ -19,6 +19,7 @@ _PRETRAINING = (
 _FOUND = ("epochs", "batch_size", "chosen_epoch", "num_held_out")  # what a fine-tuning decided itself
 _FINE_TUNING = (
     *("model", "init", "data.subset", "holdout", *_FOUND, "lr", "head_lr_factor", "weight_decay"),
+    *("head_init", "freeze_norms"),
     *("label_smoothing", "crop_scale", "balance", "image_size", "seed"),
     *("semi.head", "semi.epochs", "semi.batch_size", "semi.lr", "semi.head_lr_factor"),
 )
