@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchvision.transforms import InterpolationMode, v2
 
-from sslight.api import finetune as api
+from sslight.api import finetune, finetune_run
 from sslight.data import CropBatch, CropLoader
 from sslight.evaluate.classifiers.metrics import hits
 from sslight.evaluate.results import read_ranks
@@ -232,8 +232,8 @@ def measure(folder: Path, way: str, draw: int, start: str, how: Mapping[str, Any
     if file.exists():
         return
     began, run, chosen = time.perf_counter(), folder / "run" / file.stem, WAYS[way]
-    with mock.patch.multiple(api, build_fine_tuning_task=chosen.build, CropLoader=chosen.loader):
-        done = api.finetune(start, {**how, **chosen.settings}, output=run, devices="cpu", workers=0, logger="none")
+    with mock.patch.multiple(finetune_run, build_fine_tuning_task=chosen.build, CropLoader=chosen.loader):
+        done = finetune.finetune(start, {**how, **chosen.settings}, output=run, devices="cpu", workers=0, logger="none")
     ranks = read_ranks(run)
     assert done is not None
     assert ranks is not None

@@ -29,7 +29,10 @@ from plan import PLANS, Plan, Run, read_plan
 from sslight.files import write_whole
 
 HERE = Path(__file__).parent
-ON_A_CPU = ("first", "small", "selection", "cifar100", "settings", "mobilenet_v2", "cifar10", "weights")
+ON_A_CPU = (
+    *("first", "beyond", "beyond-quarter", "beyond-fifth", "small", "selection", "cifar100", "settings"),
+    *("mobilenet_v2", "cifar10", "weights"),
+)
 ON_A_GPU = ("gpu", *ON_A_CPU)
 
 

@@ -16,14 +16,15 @@ _HEAD = """\
 Written by `make evidence` from the plans and results in `benchmarks/replication` as they are now: {finished} of {runs}
 runs are finished, {open} under way.
 
-Accuracies are top-1 in percent on images that nothing was chosen on (val; of the plan "selection": a tenth of train),
-used once a run, after its end: weighted kNN with k = 20 and logistic regression (`linear.mode=fast`), both on the
-features of all training images, or fine-tuning with labels (`semi`). In brackets: 95 % interval over images. The curves
-and those of the plots are another measure, on training images alone: kNN of 5,000 of them among each other, each left
-out of its own vote, before the first step and after epochs. Differences are paired image by image, run by run of the
-same seed (same first weights, same order of images); with one seed their interval covers other images, not another
-seed, with several it is Student's t over seeds. Of comparisons that differ in nothing, one in twenty would still be
-told apart. Hours are those of a processor that other work shares, first on the clock, then on the processor."""
+Accuracies are top-1 in percent on images that nothing was chosen on (val; of the plans "selection", "beyond" and
+"beyond-quarter": a tenth of train), used once a run, after its end: weighted kNN with k = 20 and logistic regression
+(`linear.mode=fast`), both on the features of all training images, or fine-tuning with labels (`semi`). In brackets: 95
+% interval over images. The curves and those of the plots are another measure, on training images alone: kNN of 5,000 of
+them among each other, each left out of its own vote, before the first step and after epochs. Differences are paired
+image by image, run by run of the same seed (same first weights, same order of images); with one seed their interval
+covers other images, not another seed, with several it is Student's t over seeds. Of comparisons that differ in nothing,
+one in twenty would still be told apart. Hours are those of a processor that other work shares, first on the clock, then
+on the processor."""
 
 Result = dict[str, Any]
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from sslight.api.detect import detect
     from sslight.api.evaluate import evaluate_backbone
     from sslight.api.export import export_backbone
-    from sslight.api.finetune import FinetuneResult, finetune
+    from sslight.api.finetune import finetune
+    from sslight.api.finetune_run import FinetuneResult
     from sslight.api.plan import plan
     from sslight.api.predict import Embeddings, Predictions, embed, predict
     from sslight.api.pretrain import PretrainResult, pretrain
@@ -36,7 +37,8 @@ _HOMES = {
     "sslight.api.detect": ["detect"],
     "sslight.api.evaluate": ["evaluate_backbone"],
     "sslight.api.export": ["export_backbone"],
-    "sslight.api.finetune": ["FinetuneResult", "finetune"],
+    "sslight.api.finetune": ["finetune"],
+    "sslight.api.finetune_run": ["FinetuneResult"],
     "sslight.api.plan": ["plan"],
     "sslight.api.predict": ["Embeddings", "Predictions", "embed", "predict"],
     "sslight.api.pretrain": ["PretrainResult", "pretrain"],

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 import sslight
-from sslight.api.finetune import FinetuneResult
+from sslight.api.finetune_run import FinetuneResult
 
 TINY: dict[str, Any] = {
     "init": "random",

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 
 import sslight
-from sslight.api.finetune import FinetuneResult
+from sslight.api.finetune_run import FinetuneResult
 from sslight.backbones import build_backbone
 from tests.export.exports import write_backbone
 

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import sslight
-from sslight.api import finetune as api
-from sslight.api.finetune import FinetuneResult
+from sslight.api import finetune_run as api
+from sslight.api.finetune import _split
+from sslight.api.finetune_run import FinetuneResult
 from sslight.backbones import build_backbone, further_notes, load_backbone, save_backbone
 from sslight.cli.commands.finetune import _kept
 from sslight.config import FinetuneSettings, build
@@ -139,7 +140,7 @@ def test_what_chooses_the_epoch_is_of_the_training_set_and_never_trained_on(
             scored.update(source.locate(index) for index in range(len(source)))
         return batches(classifier, source, *args, **settings)
 
-    honest = api._Finetuning._score
+    honest = api.Finetuning._score
 
     def score(self: Any, module: Any) -> Any:
         scoring[0] = True
@@ -149,7 +150,7 @@ def test_what_chooses_the_epoch_is_of_the_training_set_and_never_trained_on(
 
     monkeypatch.setattr(api, "CropLoader", watched_loader)
     monkeypatch.setattr(api, "feature_batches", watched_batches)
-    monkeypatch.setattr(api._Finetuning, "_score", score)
+    monkeypatch.setattr(api.Finetuning, "_score", score)
     scores = noted(monkeypatch)
     fine_tuned(tmp_path, epochs=1, holdout=0.25)
     assert [error for _, error in scores] == [standard_error(score * 20 / 100, 20) for score, _ in scores] != []
@@ -385,7 +386,7 @@ def test_lists_of_labels_are_trained_and_unreadable_images_are_left_out_of_what_
     data = {"train": tmp_path / "train", "val": tmp_path / "val", "labels": labels, "val_labels": labels}
     (tmp_path / "val" / "lying" / "002.png").write_bytes(b"")
     settings = build(FinetuneSettings, {"data": data | {"multi_label": True}, "holdout": 0.25}, model="x")
-    _, held_out = api._split(build_sets(settings), settings)
+    _, held_out = _split(build_sets(settings), settings)
     held = FolderSource(tmp_path / "train", labeled=False).locate(int(held_out[0]))
     Path(held).write_bytes(b"")
     result = fine_tuned(tmp_path, data=data | {"multi_label": True}, epochs=1, holdout=0.25)
@@ -415,7 +416,7 @@ def test_a_stopped_run_of_several_labels_does_not_go_on_with_others(tmp_path: Pa
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(api._Finetuning, "finish", stop)
+        patched.setattr(api.Finetuning, "finish", stop)
         with pytest.raises(KeyboardInterrupt):
             fine_tuned(tmp_path, data=data, epochs=1, batch_size=4)
     table(tmp_path, rows, "file,standing,lying")
@@ -433,7 +434,7 @@ def test_a_label_of_one_image_is_trained_and_labels_without_images_are_noted(tmp
     assert sets.notes[0] == "1 of 3 classes have no image in data.train (first: none)."
     for seed in range(30):
         settings = build(FinetuneSettings, {"holdout": 0.25, "seed": seed}, model="x")
-        trained, held_out = api._split(sets, settings)
+        trained, held_out = _split(sets, settings)
         assert 5 in trained
         assert sorted([*trained, *held_out]) == list(range(16))
 

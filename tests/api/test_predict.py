@@ -22,7 +22,7 @@ import torch
 import sslight
 from sslight.api import file_pass
 from sslight.api import predict as api
-from sslight.api.finetune import FinetuneResult
+from sslight.api.finetune_run import FinetuneResult
 from sslight.cli.main import main
 from sslight.data import SyntheticSource
 from sslight.export import files as export_files

@@ -13,7 +13,7 @@ from PIL import Image
 
 import sslight
 from sslight.api.export import export_with
-from sslight.api.finetune import FinetuneResult
+from sslight.api.finetune_run import FinetuneResult
 from sslight.config import ExportSettings, build
 from sslight.export import files as export_files
 from sslight.export.formats import weights_file

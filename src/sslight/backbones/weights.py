@@ -299,13 +299,11 @@ def further_notes(start: str | Path | None) -> dict[str, str]:
     """
     if start is None:
         return {}
-    if is_public(str(start)):
-        return {"source": f"{start}, pre-trained further"}
+    public = is_public(str(start))
     with suppress(ValueError):
-        weights = open_weights(start)
-        if weights.pretrained_here:
+        if not public and open_weights(start).pretrained_here:
             return {}
-    return {"source": f"{Path(start).name}, pre-trained further"}
+    return {"source": f"{start if public else Path(start).name}, pre-trained further"}
 
 
 def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sslight
-from sslight.api.finetune import FinetuneResult
+from sslight.api.finetune_run import FinetuneResult
 from sslight.backbones import BackboneInfo, load_backbone
 from sslight.data import build_source, image_batches
 from sslight.data.packing.parallel import map_in_order

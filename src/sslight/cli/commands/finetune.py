@@ -8,7 +8,7 @@ from sslight.cli.terminal import AsJson, facts, say, show
 from sslight.config import BEGINNINGS, FinetuneSettings, build, read_words
 
 if TYPE_CHECKING:
-    from sslight.api.finetune import FinetuneResult
+    from sslight.api.finetune_run import FinetuneResult
 
 
 def finetune(words: Words = None, as_json: AsJson = False) -> None:
