@@ -71,7 +71,7 @@ class DINOSettings(Section):
 
     koleo_weight: NonNegativeFloat = 0
     """Weight of a term that spreads the features of a batch over the sphere (KoLeo, as in DINOv2); not in SSLight.
-    Unit: factor on nats. Try: 0; 0.03 on small sets (benchmarks/results/beyond.md)."""
+    Unit: factor on nats. Try: 0; 0.03 in short runs, for kNN (benchmarks/results/beyond.md)."""
 
     norm_last_layer: bool = True
     """Keep the norm of the last layer's rows at 1 instead of learning it.
