@@ -177,7 +177,8 @@ def start_weights(folder: Path, *, own: bool, init_from: str | None = None) -> s
     backbone = build_backbone("test_resnet", image_size=32)
     backbone.train()(torch.randn(64, 3, 32, 32))
     if own:
-        facts = {"name": "test_resnet", "image_size": 32, "patch_size": None, "notes": further_notes(init_from)}
+        facts: dict[str, Any] = {"name": "test_resnet", "image_size": 32, "patch_size": None}
+        facts["notes"] = further_notes(init_from)
         save_backbone(backbone, folder / "own.safetensors", **facts, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         return str(folder / "own.safetensors")
     save_file(backbone.state_dict(), folder / "public.safetensors")
