@@ -212,3 +212,11 @@ def test_without_labels_there_are_neighbours_and_no_classes(tmp_path: Path) -> N
     assert "weights: backbone.safetensors" in text
     assert "A green frame marks" not in text
     assert "Color: " not in text
+
+
+def test_losses_of_runs_with_and_without_a_method_have_charts_of_their_own(tmp_path: Path) -> None:
+    one = read_run(write_run(tmp_path / "a"), name="a")
+    settings = {key: value for key, value in one.settings.items() if key != "method"}
+    text = cells(shown(one, replace(one, name="b", settings=settings)))
+    assert "loss of DINO" in text
+    assert "loss of training with labels" in text

@@ -94,7 +94,8 @@ class Curves:
         charts = []
         methods = list(dict.fromkeys(run.settings.get("method") for run in self._runs))
         for method in methods:
-            of = f" of {METHOD_NAMES.get(str(method), method)}" if len(methods) > 1 else ""
+            named = METHOD_NAMES.get(str(method), method or "training with labels")
+            of = f" of {named}" if len(methods) > 1 else ""
             runs = [position for position, run in enumerate(self._runs) if run.settings.get("method") == method]
             unit = "[nats]" if method in METHOD_NAMES else ""
             for name, figure in _LOSSES.items():
