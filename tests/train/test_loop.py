@@ -264,6 +264,8 @@ def test_a_backbone_that_began_with_weights_of_others_says_so(
     told = {"source": "foreign.safetensors, pre-trained further"}
     starts = {"first": (foreign, told), "own": (plain.output, {})}
     starts["second"] = tmp_path / "first", {"source": "first, pre-trained further"}
+    checkpoint = plain.output / "checkpoints" / "last.pt"
+    starts["of a checkpoint"] = checkpoint, {"source": "last.pt, pre-trained further"}  # which is not looked into
     for name, (start, notes) in starts.items():
         output = tmp_path / name
         result = run_pretraining(tiny(init_from=str(start), steps=2, epochs=None, output=str(output)))

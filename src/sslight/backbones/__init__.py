@@ -15,6 +15,7 @@ from sslight.backbones.class_tokens import PUBLISHED_BLOCKS, LastBlocks, has_cla
 from sslight.backbones.cpu.layers import adopt_cpu_layers, linear, slow_precision
 from sslight.backbones.cpu.small_maps import bf16_is_fast_on_cpu
 from sslight.backbones.fingerprint import weights_fingerprint
+from sslight.backbones.header import further_notes, read_header
 from sslight.backbones.hub import find_public, is_public, timm_config
 from sslight.backbones.initialization import initialize_smoothly
 from sslight.backbones.key_names import TORCHVISION_NAMES
@@ -25,7 +26,6 @@ from sslight.backbones.weights import (
     CHECKPOINT_FORMAT,
     BackboneInfo,
     WeightsFile,
-    further_notes,
     load_backbone,
     load_backbone_weights,
     open_weights,
@@ -39,5 +39,6 @@ __all__ = [
     "checkpoint_gradients", "count_statistics_once", "eval_mode", "find_public", "further_notes", "has_class_token",
     "initialize_smoothly", "is_public", "keep_results", "linear", "load_backbone", "load_backbone_weights",
     "load_plain", "load_strictly", "norms_computed_again", "num_features", "open_weights", "patch_side",
-    "read_backbone_info", "save_backbone", "slow_precision", "timm_config", "timm_name", "weights_fingerprint",
+    "read_backbone_info", "read_header", "save_backbone", "slow_precision", "timm_config", "timm_name",
+    "weights_fingerprint",
 ]  # fmt: skip

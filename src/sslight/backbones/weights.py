@@ -4,7 +4,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ import timm
 from torch import Tensor, nn
 
 from sslight.backbones.build import ALIASES, build_backbone, num_features, patch_side
+from sslight.backbones.header import METADATA_KEY, further_notes
 from sslight.backbones.hub import fetch_public, find_public, is_public, timm_config
 from sslight.backbones.key_names import to_torchvision_keys
 from sslight.backbones.matching import MOST_PATCHES, NAME_IT, load_matching, tensors_in
@@ -23,8 +23,6 @@ from sslight.backbones.plain_files import is_torch_file, load_plain
 from sslight.files import whole_file
 from sslight.reading import near_name
 
-# One entry, since safetensors writes several in random order: equal exports are equal bytes.
-_METADATA_KEY = "sslight"
 CHECKPOINT_FORMAT = "sslight-checkpoint"
 _LARGEST_SIDE = 4096
 _ASSUMED = "normalization"  # a note of who says it, where the file does not
@@ -104,7 +102,7 @@ def save_backbone(
     }
     if keys == "torchvision":
         tensors = to_torchvision_keys(name, tensors)
-    content = safetensors.torch.save(tensors, metadata={_METADATA_KEY: json.dumps(info)})
+    content = safetensors.torch.save(tensors, metadata={METADATA_KEY: json.dumps(info)})
     with whole_file(Path(path), "wb") as file:
         file.write(content)
 
@@ -279,10 +277,10 @@ def _open_safetensors(path: Path, backbone: str | None) -> WeightsFile:
         tensors = safetensors.torch.load_file(path)
     except Exception as error:  # a dtype that this torch lacks is a KeyError, a claimed shape a RuntimeError, ...
         raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
-    if _METADATA_KEY not in metadata:
+    if METADATA_KEY not in metadata:
         return _foreign(tensors, {}, str(path), backbone)
     try:
-        values = json.loads(metadata[_METADATA_KEY])
+        values = json.loads(metadata[METADATA_KEY])
         classifier = values.pop("classifier", ())
         values.pop("keys", None)  # the names are recognized
         info = _info(**values)
@@ -290,20 +288,6 @@ def _open_safetensors(path: Path, backbone: str | None) -> WeightsFile:
     except (KeyError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from None
     return WeightsFile(str(path), tensors, info, info.name, {"": ""}, own=True)
-
-
-def further_notes(start: str | Path | None) -> dict[str, str]:
-    """Of a backbone that was pre-trained from the weights ``start``: from which, if they were not pre-trained here.
-
-    Weights that cannot be opened (any more) count as others. Only the last part of a path is told.
-    """
-    if start is None:
-        return {}
-    public = is_public(str(start))
-    with suppress(ValueError):
-        if not public and open_weights(start).pretrained_here:
-            return {}
-    return {"source": f"{start if public else Path(start).name}, pre-trained further"}
 
 
 def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:

@@ -10,9 +10,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from sslight.backbones import weights_fingerprint
+from sslight.backbones import read_header, weights_fingerprint
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE as FILE_NAME
-from sslight.finetuning.classifier_file import ClassifierFile, is_classifier_file, open_classifier, read_header
+from sslight.finetuning.classifier_file import ClassifierFile, is_classifier_file, open_classifier
 
 
 @dataclass(frozen=True)

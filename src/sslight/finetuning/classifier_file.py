@@ -9,7 +9,7 @@ from typing import Any
 import safetensors
 from torch import Tensor, nn
 
-from sslight.backbones import BackboneInfo, load_backbone, num_features, read_backbone_info, save_backbone
+from sslight.backbones import BackboneInfo, load_backbone, num_features, read_backbone_info, read_header, save_backbone
 from sslight.finetuning.classifier import Classifier
 
 CLASSIFIER_FILE = "classifier.safetensors"
@@ -76,13 +76,3 @@ def open_classifier(path: Path) -> ClassifierFile:
         raise ValueError(f"{path} is damaged ({reason}): fine-tune or export again.") from None
     assert classifier.head[-1].in_features == num_features(backbone)
     return ClassifierFile(classifier.eval(), info, classes, bool(multi_label), resize)
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """What this program wrote into the file's metadata; empty for other files."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            found = json.loads((file.metadata() or {}).get("sslight", "{}"))
-    except (OSError, ValueError, safetensors.SafetensorError):
-        return {}
-    return found if isinstance(found, dict) else {}
