@@ -146,10 +146,11 @@ def _without_gradients(module: nn.Module) -> nn.Module:
 
 def _dino(backbone: nn.Module) -> _Side:
     heads, update = part("models.modules.heads"), part("models.utils").update_momentum
+    width = backbone.num_features
 
     def head() -> nn.Module:
-        whole: nn.Module = heads.DINOProjectionHead(512, 2048, 256, 2048, batch_norm=True)
-        two_layers = [(512, 2048, nn.BatchNorm1d(2048), nn.GELU()), (2048, 256, None, None)]
+        whole: nn.Module = heads.DINOProjectionHead(width, 2048, 256, 2048, batch_norm=True)
+        two_layers = [(width, 2048, nn.BatchNorm1d(2048), nn.GELU()), (2048, 256, None, None)]
         whole.layers = heads.ProjectionHead(two_layers).layers
         return whole
 
@@ -170,7 +171,7 @@ def _dino(backbone: nn.Module) -> _Side:
 
 def _swav(backbone: nn.Module) -> _Side:
     heads = part("models.modules.heads")
-    network = nn.Sequential(backbone, heads.SwaVProjectionHead(512, 512, 128))
+    network = nn.Sequential(backbone, heads.SwaVProjectionHead(backbone.num_features, 512, 128))
     prototypes = heads.SwaVPrototypes(128, 512)
     criterion = part("loss").SwaVLoss()
 
@@ -191,7 +192,7 @@ def _moco(backbone: nn.Module, batch_size: int) -> _Side:
             f"set {batch_size // _SPLITS * _SPLITS or _SPLITS}."
         )
     _split_norms(backbone)
-    query = nn.Sequential(backbone, part("models.modules.heads").MoCoProjectionHead(512, 512, 128))
+    query = nn.Sequential(backbone, part("models.modules.heads").MoCoProjectionHead(backbone.num_features, 512, 128))
     key = _without_gradients(copy.deepcopy(query))
     criterion = part("loss").NTXentLoss(temperature=0.1, memory_bank_size=(moco_queue_size(batch_size), 128))
 

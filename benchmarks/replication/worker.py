@@ -209,11 +209,14 @@ def _measure(
 ) -> dict[str, Any]:
     """A measurement: top-1 with its interval, and where it is cheap the rank of the right class for each image."""
     protocol, settings = name.split()[0], run.measure[name]
-    if protocol == "semi":
+    if protocol in ("semi", "finetune"):
         output = folder / name.replace(" ", "-").replace("%", "percent")
         if not (output / "results.json").exists():
             places = {"data.train": [str(train)], "data.val": [str(val)], "output": str(output), "seed": run.seed}
-            sslight.evaluate_backbone("semi", backbone, {**places, **settings})
+            if protocol == "semi":
+                sslight.evaluate_backbone("semi", backbone, {**places, **settings})
+            else:
+                sslight.finetune(backbone, {**places, "logger": "none", **settings})
         accuracy = json.loads((output / "results.json").read_text(encoding="utf-8"))["accuracy"]
         kept = read_ranks(output)
         assert kept is not None
@@ -238,7 +241,9 @@ def _measure(
     elif settings.get("linear.mode") == "fast":
         scores = fit_logistic_regression(known, labels, num_classes=len(bank.classes), seed=run.seed).logits(asked)
     else:
-        raise ValueError(f"{name} of {run.name} is not known: use knn, linear with linear.mode: fast, or semi.")
+        raise ValueError(
+            f"{name} of {run.name} is not known: use knn, linear with linear.mode: fast, semi or finetune."
+        )
     ranks = (scores >= scores.gather(1, wanted[:, None])).sum(1) - 1  # ties count against the network
     right = int((ranks == 0).sum())
     interval = wilson_interval(right, len(ranks))
