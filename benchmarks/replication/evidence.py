@@ -30,8 +30,8 @@ from sslight.files import write_whole
 
 HERE = Path(__file__).parent
 ON_A_CPU = (
-    *("first", "beyond", "beyond-quarter", "beyond-fifth", "small", "selection", "cifar100", "settings"),
-    *("mobilenet_v2", "cifar10", "weights"),
+    *("first", "beyond", "beyond-quarter", "beyond-fifth", "selection", "cifar100", "mobilenet_v2", "weights"),
+    *("cifar10-small", "vit-fifth", "small", "settings", "cifar10"),
 )
 ON_A_GPU = ("gpu", *ON_A_CPU)
 

@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
         run.settings["init_from"] = run.settings["init_from"].replace("{data}", str(data))
     torch.set_num_threads(given["threads"])
     with _session(folder) as so_far:
-        train, images, val = _sets(run, data / run.data, folder)
+        train, images, val = image_sets(run, data / run.data, folder)
         backbone = _train(run, folder, train, images, given["threads"])
         path = folder / "result.json"
         measured = json.loads(path.read_text(encoding="utf-8"))["measured"] if path.exists() else {}
@@ -101,7 +101,7 @@ def _processor_seconds() -> float:
     return sum(used.ru_utime + used.ru_stime for used in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
 
 
-def _sets(run: Run, data: Path, folder: Path) -> tuple[Path, str | None, Path]:
+def image_sets(run: Run, data: Path, folder: Path) -> tuple[Path, str | None, Path]:
     """Folder of the training images, a list file of those that are used (None: all), and folder of the queries."""
     train = data / "train"
     if not run.held_out:
@@ -222,19 +222,44 @@ def _measure(
         assert kept is not None
         facts = {"top1": accuracy["top1"], "interval": accuracy["top1_interval"], "images": accuracy["num_images"]}
         return {**facts, "ranks": kept[1].sum(1).tolist()}  # with those that are level, as below
-    bank = build_source([str(train)], labeled=True)
-    if images is not None:
-        bank = SubsetSource(bank, select_subset(bank, images, 0))
-    if "data.subset" in settings:
-        bank = SubsetSource(bank, select_subset(bank, settings["data.subset"], 0))
-    queries = build_source([str(val)], labeled=True)
-    assert bank.labels is not None
-    assert bank.classes is not None
+    bank, queries = bank_and_queries(train, images, val, settings.get("data.subset"))
     network = settings.get("network", "student")
     file = backbone if network == "student" else backbone.parent / "checkpoints" / "last.pt"
-    known, asked = (_features(file, network, source, folder, settings.get("resize")) for source in (bank, queries))
+    transform, device = transform_of(file, settings), "cuda" if torch.cuda.is_available() else "cpu"
+    module, features = load_backbone(file, network=network).to(device), []
+    for source in (bank, queries):
+        found = cached_features(module, source, transform, Extraction(device), folder=folder / "features")
+        if found.num_unreadable:
+            raise ValueError(f"{found.num_unreadable} images of {source} cannot be read: repair or remove them.")
+        features.append(found.features.clone())
+    ranks = ranks_of(run, name, bank, queries, *features)
+    right = int((ranks == 0).sum())
+    interval = wilson_interval(right, len(ranks))
+    return {"top1": 100 * right / len(ranks), "interval": interval, "images": len(ranks), "ranks": ranks.tolist()}
+
+
+def bank_and_queries(train: Path, images: str | None, val: Path, subset: float | None = None) -> tuple[Source, Source]:
+    """The labeled images that vote, or train the classifier, and those that are asked."""
+    bank = build_source([str(train)], labeled=True)
+    for part in (images, subset):
+        if part is not None:
+            bank = SubsetSource(bank, select_subset(bank, part, 0))
+    return bank, build_source([str(val)], labeled=True)
+
+
+def transform_of(file: Path, settings: dict[str, Any]) -> EvalTransform:
+    """How an image becomes the input of the backbone in ``file``."""
+    about = read_backbone_info(file)
+    return EvalTransform(about.image_size, about.mean, about.std, settings.get("resize"))
+
+
+def ranks_of(run: Run, name: str, bank: Source, queries: Source, known: Tensor, asked: Tensor) -> Tensor:
+    """The rank of the right class for each query, 0 the first, by a measurement of the run on features."""
+    settings = run.measure[name]
+    assert bank.labels is not None
+    assert bank.classes is not None
     labels, wanted = torch.from_numpy(bank.labels), torch.from_numpy(labels_in(queries, bank.classes))
-    if protocol == "knn":
+    if name.split()[0] == "knn":
         k = min(settings.get("knn.k", 20), len(known))
         temperature = settings.get("knn.temperature", 0.07)
         scores = knn_classify(known, labels, asked, k=k, temperature=temperature, num_classes=len(bank.classes))
@@ -244,21 +269,7 @@ def _measure(
         raise ValueError(
             f"{name} of {run.name} is not known: use knn, linear with linear.mode: fast, semi or finetune."
         )
-    ranks = (scores >= scores.gather(1, wanted[:, None])).sum(1) - 1  # ties count against the network
-    right = int((ranks == 0).sum())
-    interval = wilson_interval(right, len(ranks))
-    return {"top1": 100 * right / len(ranks), "interval": interval, "images": len(ranks), "ranks": ranks.tolist()}
-
-
-def _features(file: Path, network: str, source: Source, folder: Path, resize: int | None) -> Tensor:
-    about = read_backbone_info(file)
-    transform = EvalTransform(about.image_size, about.mean, about.std, resize)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(file, network=network).to(device)
-    found = cached_features(backbone, source, transform, Extraction(device), folder=folder / "features")
-    if found.num_unreadable:
-        raise ValueError(f"{found.num_unreadable} images of {source} cannot be read: repair or remove them.")
-    return found.features.clone()
+    return (scores >= scores.gather(1, wanted[:, None])).sum(1) - 1  # ties count against the network
 
 
 def _facts(folder: Path, backbone: Path, session: dict[str, float]) -> dict[str, Any]:
