@@ -37,6 +37,7 @@ from sslight.backbones import (
     read_backbone_info,
     save_backbone,
 )
+from sslight.backbones.header import further_notes
 from sslight.config import load_recipe
 from sslight.data import Source, SubsetSource, build_source, labels_in, pack, select_subset
 from sslight.evaluate import knn_classify
@@ -179,6 +180,7 @@ def _save(network: torch.nn.Module, run: Run, settings: dict[str, Any], file: Pa
     recipe = load_recipe(run.recipe, settings)
     views = recipe.views
     about: dict[str, Any] = {"image_size": views.global_size, "patch_size": recipe.patch_size}
+    about["notes"] = further_notes(recipe.init_from)  # by which fine-tuning knows weights of others, as after training
     file.parent.mkdir(parents=True, exist_ok=True)
     save_backbone(network, file, name=recipe.backbone, mean=views.mean, std=views.std, **about)
 
