@@ -23,7 +23,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from labels import paired
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -36,6 +35,7 @@ from sslight.evaluate.results import read_ranks
 from sslight.files import write_whole
 from sslight.finetuning.selection import SelectedClassifier
 from sslight.finetuning.task import build_fine_tuning_task
+from sslight.intervals import paired_runs
 from sslight.train.task import Output, Task
 
 DEFAULT, FORMER = "default", "lr=0.001 head_init=random freeze_norms=false"
@@ -265,8 +265,8 @@ def table(folder: Path, ways: list[str], draws: int) -> str:
         each = ", ".join(f"{100 * share:.1f}" for share in found.mean(1).tolist())
         change = ""
         if way != DEFAULT and draws > 1:
-            value, half = paired(found - right[DEFAULT])
-            change = f"{value:+.1f} [{value - half:+.1f}, {value + half:+.1f}]"
+            differs = paired_runs((found - right[DEFAULT]).tolist())
+            change = f"{differs.value:+.1f} [{differs.low:+.1f}, {differs.high:+.1f}]"
         lines.append(f"| {way} | {each} | {100 * found.mean():.1f} | {change} |")
     return "\n".join(lines)
 

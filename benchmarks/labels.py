@@ -12,13 +12,11 @@ random and coverage only. The runs go to WORK; what is finished there is not don
 """
 
 import json
-import math
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from statistics import stdev
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +29,7 @@ import sslight
 from sslight.data import build_source
 from sslight.evaluate.classifiers.logistic import fit_logistic_regression
 from sslight.finetuning.choice import choose_images
-from sslight.intervals import t_quantile
+from sslight.intervals import paired_runs
 
 OUT = Path(os.environ.get("OUT", "labels.jsonl"))
 DRAWS, POOL, LABELS_A_CLASS = 5, 0.8, (5, 10, 30)
@@ -256,23 +254,11 @@ def table(right: Right) -> str:
         for each in LABELS_A_CLASS:
             cell = f"{100 * right[way, each].mean():.1f}"
             if way != "random":
-                value, half = paired(right[way, each] - right["random", each])
-                cell += f" ({value:+.1f} [{value - half:+.1f}, {value + half:+.1f}])"
+                found = paired_runs((right[way, each] - right["random", each]).tolist())
+                cell += f" ({found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}])"
             cells.append(cell)
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def paired(differences: Tensor) -> tuple[float, float]:
-    """Mean of differences ``[draws, images]`` in percentage points, and half its 95 % interval, which counts both.
-
-    The spread over draws by Student's t and that over images are added as independent: what is of neither alone counts
-    twice, so that the interval is rather wide than narrow.
-    """
-    draws, images = differences.shape
-    of_draws = t_quantile(draws - 1) * stdev(differences.mean(1).tolist()) / math.sqrt(draws)
-    of_images = t_quantile(images - 1) * stdev(differences.mean(0).tolist()) / math.sqrt(images)
-    return 100 * float(differences.mean()), 100 * math.hypot(of_draws, of_images)
 
 
 if __name__ == "__main__":

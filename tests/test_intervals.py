@@ -10,6 +10,7 @@ from sslight.intervals import (
     difference_of_means,
     mean_interval,
     paired_difference,
+    paired_runs,
     standard_error,
     t_quantile,
     wilson_interval,
@@ -75,3 +76,21 @@ def test_without_an_image_on_which_they_differ_nothing_is_told_apart() -> None:
     found = paired_difference([1.0] * 8, [1.0] * 8)
     assert found.value == 0
     assert found.high > 10  # eight images say little
+
+
+def test_differences_of_several_runs_count_both_runs_and_images() -> None:
+    rng = np.random.default_rng(0)
+    widths = []
+    for of_runs, of_images in ((0.05, 0.5), (0.0, 0.5), (0.05, 0.0)):
+        covered = []
+        for _ in range(400):
+            images = of_images * rng.standard_normal(200)
+            runs = of_runs * rng.standard_normal(3)
+            found = paired_runs((0.1 + runs[:, None] + images).tolist())
+            covered.append(found.low <= 10 <= found.high)
+        widths.append(float(np.mean(covered)))
+    assert min(widths) > 0.92
+    equal = paired_runs([[0.0, 1.0] * 100, [0.0, 1.0] * 100])  # runs that agree by chance say nothing of images
+    assert equal.high - equal.low == pytest.approx(
+        100 * 2 * 1.972 * np.std([0, 1] * 100, ddof=1) / math.sqrt(200), rel=1e-3
+    )

@@ -21,9 +21,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from page import write_page
+from page import differing, missing_measures, read_result, write_page
 from plan import PLANS, Plan, Run, read_plan
 
 from sslight.files import write_whole
@@ -63,13 +62,18 @@ class Queue:
         self.failed: set[str] = set()
         self.child: subprocess.Popen[bytes] | None = None
         self.stopped = False
+        self.page: Path | None = None
 
     def work(self, page: Path) -> None:
-        """Run after run until none is left or a signal comes; the page after each."""
+        """Run after run until none is left or a signal comes; the page whenever one begins or ends."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
         os.setpriority(os.PRIO_PROCESS, 0, 19)
+        self.page = page
         self.write_page(page)
+        missing = {path for plan in self.plans for run in plan.runs if (path := self.missing(run))}
+        for path in sorted(missing):
+            print(f"{path} is not there: the runs that need it are passed by", flush=True)
         while not self.stopped and self._next():
             self.write_page(page)
         self.write_page(page)
@@ -80,18 +84,19 @@ class Queue:
             folder = self.runs / run.key
             if run.key in self.failed or self.missing(run):
                 continue
-            if (self.results / f"{run.key}.json").exists() and not (folder / "result.json").exists():
-                continue  # done where the folder was
-            with _alone(folder) as alone:
-                if alone and not self.measured(run):
-                    self._do(run, folder)
+            place = self.results / f"{run.key}.json"
+            kept = read_result(place)
+            if place.exists() and not (kept and missing_measures(run, kept) and (folder / "result.json").exists()):
+                continue  # done, or as far as it goes without its folder, or damaged
+            with _alone(folder) as lock:
+                if lock is not None and not self.measured(run):
+                    self._do(run, folder, lock)
                     return True
         return False
 
     def measured(self, run: Run) -> bool:
         """Whether nothing is left of a run."""
-        path = self.runs / run.key / "result.json"
-        return path.exists() and run.measure.keys() <= _content(path)["measured"].keys()
+        return not missing_measures(run, read_result(self.runs / run.key / "result.json"))
 
     def missing(self, run: Run) -> Path | None:
         """A folder or file that a run needs and that is not there."""
@@ -100,7 +105,7 @@ class Queue:
             needed.append(Path(run.settings["init_from"].replace("{data}", str(self.data))))
         return next((path for path in needed if not path.exists()), None)
 
-    def _do(self, run: Run, folder: Path) -> None:
+    def _do(self, run: Run, folder: Path, lock: int) -> None:
         given = folder / "run.json"
         content = asdict(run)
         if given.exists() and differing(began := json.loads(given.read_text(encoding="utf-8"))["run"], content):
@@ -109,6 +114,8 @@ class Queue:
             return
         write_whole(given, json.dumps({"run": content, "data": str(self.data), "threads": self.threads}, indent=1))
         self._say(run, "begun")
+        if self.page is not None:
+            self.write_page(self.page)
         command = [sys.executable, str(self.worker), str(folder)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         with (
@@ -120,6 +127,7 @@ class Queue:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C comes to us alone
                 env=environment,
+                pass_fds=[lock],  # a worker that outlives a killed queue keeps the folder until it has ended
             ) as self.child,
         ):
             with suppress(
@@ -149,9 +157,17 @@ class Queue:
         """Keep the results of finished runs, and write the page about all."""
         self.results.mkdir(parents=True, exist_ok=True)
         for run in (run for plan in self.plans for run in plan.runs):
-            found, kept = self.runs / run.key / "result.json", self.results / f"{run.key}.json"
-            if found.exists() and (not kept.exists() or _measurements(found) > _measurements(kept)):
-                write_whole(kept, found.read_text(encoding="utf-8"))
+            path = self.results / f"{run.key}.json"
+            found, kept = read_result(self.runs / run.key / "result.json"), read_result(path)
+            if found is None or (path.exists() and kept is None):
+                continue
+            if kept is not None and (found["measured"].keys() <= kept["measured"].keys()):
+                continue
+            if kept is not None and found["curve"] != kept["curve"]:
+                self._say(run, f"is another training than {path.name}, which stays: remove that to take this one")
+                continue
+            found["measured"] = {**(kept["measured"] if kept else {}), **found["measured"]}
+            write_whole(path, json.dumps(found, separators=(",", ":"), ensure_ascii=False) + "\n")
         every = [read_plan(path) for path in sorted(PLANS.glob("*.yaml"))]
         order = {plan.name: number for number, plan in enumerate(self.plans)}
         every = sorted(
@@ -160,37 +176,29 @@ class Queue:
         write_page(every, page, results=self.results, runs=self.runs)
 
 
-def _content(result: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    return content
-
-
-def _measurements(result: Path) -> int:
-    return len(_content(result)["measured"])
-
-
-def differing(one: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """The first thing in which two runs differ that would change their result."""
-    names = ("recipe", "settings", "seed", "data", "held_out", "code")
-    return next((name for name in names if one[name] != other[name]), None)
-
-
 def last_line(path: Path) -> str:
     """Of a text, or a word for none."""
     return (path.read_text(encoding="utf-8", errors="replace").split("\n")[-2:] or ["nothing"])[0]
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Whether no other queue works in a folder; until the end of this, none will."""
+def _alone(folder: Path) -> Iterator[int | None]:
+    """The lock of a folder where no other queue works, nor what one started; while any process has it, none will."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
         else:
-            yield True
+            yield lock.fileno()
+
+
+def _check_comparisons(plans: Sequence[Plan]) -> None:
+    known = {run.name for plan in (*plans, *map(read_plan, PLANS.glob("*.yaml"))) for run in plan.runs}
+    for run in (run for plan in plans for run in plan.runs):
+        if unknown := set(run.against) - known:
+            raise ValueError(f"{run.plan}: {run.name} is compared with {min(unknown)}, which no plan has: correct it.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -207,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         plans = [read_plan(Path(name) if name.endswith(".yaml") else PLANS / f"{name}.yaml") for name in given.plans]
+        _check_comparisons(plans)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     queue = Queue(plans, data=given.data, runs=given.runs, results=given.results, threads=given.threads)

@@ -22,6 +22,8 @@ from typing import Any
 
 import yaml
 
+from sslight.config import EvaluateSettings, FinetuneSettings, build
+
 PLANS = Path(__file__).parent / "plans"
 LINEAR_FAST = {"linear.mode": "fast"}
 
@@ -67,6 +69,7 @@ class Run:
 
 
 _KEYS = {f.name for f in fields(Run)} - {"plan", "seed"} | {"seeds", "for"}
+_OF_FEATURES = {"data.subset", "linear.mode", "resize", "network", "knn.k", "knn.temperature"}
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,17 @@ def read_plan(path: Path) -> Plan:
     """A plan from its file.
 
     Raises:
-        ValueError: a key is unknown, or a name comes twice.
+        ValueError: a key or a setting of a measurement is unknown, or a name comes twice.
     """
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        content = {}
+    if lacking := {"about", "data", "runs"} - content.keys():
+        raise ValueError(
+            f"{path} lacks {', '.join(sorted(lacking))}: a plan has about, data, runs and perhaps defaults."
+        )
+    if unknown := content.keys() - {"about", "data", "defaults", "runs"}:
+        raise ValueError(f"{path} has an unknown key {min(unknown)}: use about, data, defaults and runs.")
     entries = [entry for listed in content["runs"] for entry in _each(content, listed, path)]
     seeds = sorted({seed for entry in entries for seed in entry["seeds"]})
     runs = []
@@ -99,7 +110,29 @@ def read_plan(path: Path) -> Plan:
     for entry in entries:
         if names.count(entry["name"]) > 1:
             raise ValueError(f"{path}: {entry['name']} comes twice: give each run a name of its own.")
+    for run in runs:
+        for measure, settings in run.measure.items():
+            try:
+                _check_measurement(measure.split()[0], settings)
+            except ValueError as error:
+                raise ValueError(f"{path}: {run.name}, {measure}: {error}") from None
     return Plan(path.stem, content["about"].strip(), tuple(runs))
+
+
+def _check_measurement(protocol: str, settings: dict[str, Any]) -> None:
+    """Refuse what would be found wrong after hours of training."""
+    match protocol:
+        case "knn" | "linear":
+            if unknown := settings.keys() - _OF_FEATURES:
+                raise ValueError(f"{min(unknown)} is not known here: use {', '.join(sorted(_OF_FEATURES))}.")
+            if protocol == "linear" and settings.get("linear.mode") != "fast":
+                raise ValueError("the queue measures linear accuracy by linear.mode: fast alone.")
+        case "semi":
+            build(EvaluateSettings, settings, protocol="semi", model="backbone.safetensors")
+        case "finetune":
+            build(FinetuneSettings, settings, model="backbone.safetensors")
+        case _:
+            raise ValueError("use a name that begins with knn, linear, semi or finetune.")
 
 
 def _each(content: dict[str, Any], listed: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:

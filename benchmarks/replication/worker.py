@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from candidates import candidate
 from networks import resnet18_cifar  # noqa: F401 - registers it
+from page import read_result, records
 from plan import Run
 from torch import Tensor
 
@@ -66,7 +67,7 @@ def main(folder: Path) -> None:
         train, images, val = image_sets(run, data / run.data, folder)
         backbone = _train(run, folder, train, images, given["threads"])
         path = folder / "result.json"
-        measured = json.loads(path.read_text(encoding="utf-8"))["measured"] if path.exists() else {}
+        measured = (read_result(path) or {"measured": {}})["measured"]
         for name in run.measure or [None]:
             if name is not None and name not in measured:
                 measured[name] = _measure(run, name, folder, backbone, train, images, val)
@@ -276,14 +277,10 @@ def ranks_of(run: Run, name: str, bank: Source, queries: Source, known: Tensor, 
 
 def _facts(folder: Path, backbone: Path, session: dict[str, float]) -> dict[str, Any]:
     """How the run went, up to and with this session: hours, curve, accuracies by epoch, verdicts, machine, versions."""
-    metrics = folder / "run" / "metrics.jsonl"
-    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-    records = [json.loads(line) for line in lines]
-    steps = [record for record in records if "loss" in record]
+    found = records(folder / "run" / "metrics.jsonl")
+    steps = [record for record in found if "loss" in record]
     thinned = steps[:: max(1, len(steps) // _MOST_RECORDS)]
-    earlier = folder / "sessions.jsonl"
-    lines = earlier.read_text(encoding="utf-8").splitlines() if earlier.exists() else []
-    sessions = [*map(json.loads, lines), session]
+    sessions = [*records(folder / "sessions.jsonl"), session]
     config = backbone.parent / "config.yaml"
     return {
         "steps": steps[-1]["step"] if steps else 0,
@@ -294,7 +291,7 @@ def _facts(folder: Path, backbone: Path, session: dict[str, float]) -> dict[str,
         "processor": _processor(),
         "precision": load_recipe(str(config)).precision if config.exists() else "32",
         "versions": _versions(),
-        "accuracies": [record for record in records if "knn_top1" in record],
+        "accuracies": [record for record in found if "knn_top1" in record],
         "curve": thinned + steps[-1:] * (bool(steps) and thinned[-1] is not steps[-1]),
     }
 
@@ -316,7 +313,7 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     with suppress(OSError, subprocess.CalledProcessError):
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
         found["commit"] = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     return found
 

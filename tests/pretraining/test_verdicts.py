@@ -260,6 +260,17 @@ def test_a_run_that_learns_or_may_have_is_healthy(measured: list[tuple[int, floa
     assert judged_with(HealthWatch(tiny(dino__head_output_dim=1024), rows=32, measured=500), *measured) == HEALTHY
 
 
+def test_given_weights_are_not_spared_the_first_measurement(tiny: Settings) -> None:
+    """EfficientNet-Lite0's public weights lost 16 points in 105 steps of a run that measured once, at its end."""
+    health = HealthWatch(
+        tiny(dino__head_output_dim=1024, init_from="weights.safetensors", lr=1.0), rows=32, measured=2000
+    )
+    verdict = judged_with(health, (0, 66.8, 0), (105, 50.9, 0.6))
+    assert verdict.state == "watch"
+    assert "kNN 50.9 %, start weights 66.8 %" in verdict.finding
+    assert "freeze_norms=true" in verdict.advice
+
+
 def test_a_resumed_run_is_judged_as_it_was(tiny: Settings) -> None:
     first, second = (HealthWatch(tiny(dino__head_output_dim=1024), rows=32, measured=5000) for _ in range(2))
     judged_with(first, (0, 6.0, 0), (100, 5.1, 0.6))

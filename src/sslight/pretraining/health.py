@@ -197,8 +197,11 @@ class HealthWatch:
     def _accuracy(self) -> Verdict:
         """What the measured accuracies say; differences within the error of measurement say nothing."""
         settings, measured = self._settings, self._accuracies
-        # The first of several is left alone: many runs that go well begin below the untrained network.
-        enough = 3 if settings.epochs is None or settings.epochs > settings.probe.every_epochs else 2
+        # The first of several is left alone: many new networks that do well begin below their untrained state.
+        spared = settings.init_from is None and (
+            settings.epochs is None or settings.epochs > settings.probe.every_epochs
+        )
+        enough = 3 if spared else 2
         if len(measured) < enough or measured[0]["step"]:
             return HEALTHY
         untrained, last = measured[0]["knn"], measured[-1]["knn"]
@@ -208,6 +211,10 @@ class HealthWatch:
             figures = f"kNN {last:.1f} %, {settings.beginning} {untrained:.1f} %"
             found = f"the last measurement is below the network before training ({figures})"
             more = "more epochs, or other views: sslight views shows whether they fit the images"
+            if settings.init_from is not None:
+                more = "a lower lr, or freeze_backbone_epochs"
+                if not settings.freeze_norms:
+                    more = "freeze_norms=true (for a network with batch norms), a lower lr, or freeze_backbone_epochs"
             return Verdict("watch", found, self._calmer(more))
         if all(each["knn"] < best["knn"] - 2 * error for each in measured[-2:]):
             found = f"the accuracy fell (kNN {best['knn']:.1f} % at step {best['step']:.0f}, now {last:.1f} %)"
