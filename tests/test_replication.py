@@ -533,10 +533,20 @@ def test_what_foretells_the_final_knn_is_found_at_a_tenth_of_each_run_and_only_i
         steps = range(10, 1001, 10)
         entropy = {step: 0.5 + (knn / 100 if 90 <= step <= 110 else -knn / 100) for step in steps}
         curve = [
-            {"step": step, "teacher_entropy": entropy[step], "feature_spread": 0.9, "loss": number} for step in steps
+            {"step": step, "teacher_entropy": entropy[step], "feature_spread": 0.9, "divergence": number, "loss": 1.0}
+            for step in steps
         ]
         accuracies = [{"step": 0, "knn_top1": 5.0}, {"step": 200, "knn_top1": 5.0 + 2 * (20 - knn)}]
-        result = {"plan": "first", "data": "set", "recipe": "dino_cnn_sslight_64", "settings": {}, "steps": 1000}
+        result = {
+            "plan": "first",
+            "data": "set",
+            "recipe": "dino_cnn_sslight_64",
+            "settings": {},
+            "steps": 1000,
+            "code": "sslight",
+            "seed": number % 2,
+        }
+        knn += 100 * (number % 2)  # another seed: all of it is 100 points better, and means nothing
         result |= {"curve": curve, "accuracies": accuracies, "measured": {"knn": {"top1": knn}}}
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text(json.dumps(result))
@@ -549,6 +559,6 @@ def test_what_foretells_the_final_knn_is_found_at_a_tenth_of_each_run_and_only_i
     assert [line for line in lines if line.startswith("**")] == ["**first, set, dino, mobilenet_v2**: 7 runs"]
     assert "| teacher_entropy | +1.00 | [+1.00, +1.00] |" in lines
     assert "| gain | -1.00 | [-1.00, -1.00] |" in lines
-    loss = next(line for line in lines if line.startswith("| loss "))
+    loss = next(line for line in lines if line.startswith("| divergence "))
     assert -0.6 < float(loss.split("|")[2]) < 0.6
     assert not any(line.startswith("| feature_spread ") for line in lines)  # it is the same in all

@@ -2,14 +2,18 @@
 
     python benchmarks/replication/indicators.py [RESULTS ...]
 
-RESULTS are files as the queue writes them (default: all in ``results/``). Runs of the same plan, set, method and
-network are a group, whatever else they differ in; groups of six runs and more have a table: the rank correlation
-(Spearman) of the indicators at a tenth of the run with its final kNN, with a 95 % interval by drawing the runs again.
-``gain`` is the kNN of the run's own curve at a tenth less that before the first step.
+RESULTS are files as the queue writes them (default: all in ``results/``). Runs of this program's methods from new
+weights with the same plan, set, method and network are a group, whatever else they differ in; groups of six runs and
+more have a table: the rank correlation (Spearman) of the indicators at a tenth of the run with its final kNN, with a
+95 % interval by drawing the runs again. Seeds differ in both without the one foretelling the other, so everything is
+taken less its seed's mean, and seeds with one run are left out. ``gain`` is the kNN of the run's own curve at a tenth
+less that before the first step. Candidates of `candidates.py` are left out: their targets are others; losses are not
+compared, since those of other views and weights are others too.
 """
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,7 @@ from sslight.config import load_recipe
 
 RESULTS = Path(__file__).parent / "results"
 INDICATORS = (
-    *("teacher_entropy", "target_spread", "divergence", "feature_spread", "effective_rank", "grad_norm", "loss"),
+    *("teacher_entropy", "target_spread", "divergence", "feature_spread", "effective_rank", "grad_norm"),
     *("prototypes_used", "assignment_entropy", "key_similarity", "contrast_top1"),
 )
 FEWEST, AT, DRAWS = 6, 0.1, 2000
@@ -35,9 +39,12 @@ def main() -> None:
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for file in files:
         result = json.loads(file.read_text(encoding="utf-8"))
-        if result["curve"] and "knn" in result["measured"]:
+        ours = result["code"] == "sslight" or result["code"].startswith("candidate koleo")  # now dino.koleo_weight
+        if ours and result["curve"] and "knn" in result["measured"] and "init_from" not in result["settings"]:
             groups.setdefault(group_of(result), []).append(result)
-    for group, results in groups.items():
+    for group, found in groups.items():
+        seeds = Counter(result["seed"] for result in found)
+        results = [result for result in found if seeds[result["seed"]] > 1]
         if len(results) >= FEWEST:
             print(f"**{', '.join(group)}**: {len(results)} runs\n\n{table(results)}\n")
 
@@ -50,17 +57,23 @@ def group_of(result: Mapping[str, Any]) -> tuple[str, ...]:
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """A row for each figure that all runs have and that tells them apart, the strongest correlation first."""
-    final = np.array([result["measured"]["knn"]["top1"] for result in results])
+    seeds = np.array([result["seed"] for result in results])
+    final = _within(seeds, np.array([result["measured"]["knn"]["top1"] for result in results]))
     early = [figures(result) for result in results]
     shared = [
         name for name in early[0] if all(name in each for each in early) and len({each[name] for each in early}) > 1
     ]
     rows = []
     for name in shared:
-        value, low, high = correlation(np.array([each[name] for each in early]), final)
+        value, low, high = correlation(_within(seeds, np.array([each[name] for each in early])), final)
         rows.append((abs(value), f"| {name} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] |"))
     head = ["| at a tenth of the run | rank correlation with the final kNN | 95 % interval |", "|---|---|---|"]
     return "\n".join([*head, *(row for _, row in sorted(rows, reverse=True))])
+
+
+def _within(seeds: npt.NDArray[np.int64], values: Floats) -> Floats:
+    """Values less the mean of their seed."""
+    return values - np.array([values[seeds == seed].mean() for seed in seeds])
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, float]:
