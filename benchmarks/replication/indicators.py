@@ -73,7 +73,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 
 def _within(seeds: npt.NDArray[np.int64], values: Floats) -> Floats:
     """Values less the mean of their seed."""
-    return values - np.array([values[seeds == seed].mean() for seed in seeds])
+    means: Floats = np.array([values[seeds == seed].mean() for seed in seeds])
+    return values - means
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from sslight.backbones import read_header, weights_fingerprint
+from sslight.finetuning.classifier import hidden_layers
 from sslight.finetuning.classifier_file import CLASSIFIER_FILE as FILE_NAME
 from sslight.finetuning.classifier_file import ClassifierFile, is_classifier_file, open_classifier
 
@@ -87,16 +88,7 @@ def _semi(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Classifier
     """A linear layer, after layers of the projection head if they were kept."""
     last = max(int(name.partition(".")[0]) for name in tensors)
     raw = {name: tensors[f"{last}.{name}"] for name in ("weight", "bias")}
-    hidden = nn.Sequential()
-    for at in range(last):
-        state = {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{at}.")}
-        layer: nn.Module = nn.GELU()
-        if "running_mean" in state:
-            layer = nn.BatchNorm1d(len(state["weight"]))
-        elif state:
-            layer = nn.Linear(state["weight"].shape[1], len(state["weight"]))
-        layer.load_state_dict(state)
-        hidden.append(layer)
+    layers, _ = hidden_layers(tensors)
     return Classifier(
         classes=tuple(facts["classes"]),
         weight=raw["weight"],
@@ -105,7 +97,7 @@ def _semi(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Classifier
         image_size=facts["image_size"],
         resize=facts["resize"],
         raw=raw,
-        hidden=hidden.eval().requires_grad_(False) if last else None,
+        hidden=nn.Sequential(*layers).eval().requires_grad_(False) if layers else None,
     )
 
 

@@ -31,7 +31,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        layers, width = ([], num_features(backbone)) if projection is None else _hidden_layers(projection)
+        layers, width = ([], num_features(backbone)) if projection is None else hidden_layers(projection)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             layers.append(nn.Linear(width, num_classes))
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         return logits
 
 
-def _hidden_layers(projection: Mapping[str, Tensor]) -> tuple[list[nn.Module], int]:
+def hidden_layers(projection: Mapping[str, Tensor]) -> tuple[list[nn.Module], int]:
     """The linear and batch-norm layers before the last linear one, each pair followed by GELU, and their width."""
     linear = sorted(int(key.split(".")[0]) for key, value in projection.items() if value.ndim == 2)
     layers: list[nn.Module] = []

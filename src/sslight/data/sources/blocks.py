@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from sslight.data.sources.combine import ConcatSource, SubsetSource
+from sslight.data.sources.combine import ConcatSource, SubsetSource, leaves
 from sslight.data.sources.source import Source, part_at
 from sslight.data.sources.tar.sharded import SHARDS_ONLY, ShardedTarSource
 
@@ -24,15 +24,7 @@ def shard_ends(source: Source) -> npt.NDArray[np.int64]:
 
 def has_copies(source: Source) -> bool:
     """Whether :func:`copy_shard` has anything to copy."""
-    match source:
-        case ShardedTarSource():
-            return source.has_copies
-        case SubsetSource():
-            return has_copies(source.whole)
-        case ConcatSource():
-            return any(map(has_copies, source.parts))
-        case _:
-            return False
+    return any(leaf.has_copies for leaf in leaves(source) if isinstance(leaf, ShardedTarSource))
 
 
 def copy_shard(source: Source, index: int) -> None:

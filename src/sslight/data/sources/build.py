@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import h5py
 
 from sslight.data.decoding.limits import one_line
-from sslight.data.sources.combine import ConcatSource, SubsetSource
+from sslight.data.sources.combine import ConcatSource, leaves
 from sslight.data.sources.folder.source import FileListSource, FolderSource
 from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.lists.labels import labeled_by_table
@@ -80,15 +80,8 @@ def build_source(
 
 def passed_over(source: Source) -> dict[str, int]:
     """What a source holds and does not give: numbers by suffix, by kind, or by folder with ``/``."""
-    match source:
-        case FolderSource() | TarSource() | ShardedTarSource():
-            return source.passed_over
-        case ConcatSource():
-            return dict(sum((Counter(passed_over(part)) for part in source.parts), Counter()))
-        case SubsetSource():
-            return passed_over(source.whole)
-        case _:
-            return {}
+    counted = (leaf for leaf in leaves(source) if isinstance(leaf, FolderSource | TarSource | ShardedTarSource))
+    return dict(sum((Counter(leaf.passed_over) for leaf in counted), Counter()))
 
 
 def source_notice(source: Source) -> str:
@@ -97,22 +90,12 @@ def source_notice(source: Source) -> str:
     return "; ".join(filter(None, words))
 
 
-def _in_windows(source: Source) -> bool:
-    match source:
-        case SubsetSource():
-            return _in_windows(source.whole)
-        case ConcatSource():
-            return any(map(_in_windows, source.parts))
-        case _:
-            return isinstance(source, ShardedTarSource)
-
-
 def masks_in_words(source: Source) -> str:
     """A sentence on images in folders called ``masks`` or alike that have another image's name.
 
     Empty without any, for more than 200,000 images, and for shards gone through in windows, which are not all opened.
     """
-    if len(source) > _MOST_NAMES or _in_windows(source):
+    if len(source) > _MOST_NAMES or any(isinstance(leaf, ShardedTarSource) for leaf in leaves(source)):
         return ""
     names = [source.name(index) for index in range(len(source))]
     in_masks = [not _MASK_FOLDERS.isdisjoint(name.lower().split("/")[:-1]) for name in names]

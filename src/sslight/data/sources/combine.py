@@ -1,6 +1,6 @@
 """Sources made of other sources."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -73,3 +73,15 @@ class SubsetSource:
 
     def locate(self, index: int) -> str:
         return self.whole.locate(int(self.indices[index]))
+
+
+def leaves(source: Source) -> Iterator[Source]:
+    """The sources that a source is made of, in its order: of a plain one, itself."""
+    match source:
+        case SubsetSource():
+            yield from leaves(source.whole)
+        case ConcatSource():
+            for part in source.parts:
+                yield from leaves(part)
+        case _:
+            yield source

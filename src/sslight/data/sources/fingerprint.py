@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from sslight.data.sources.combine import ConcatSource, SubsetSource
+from sslight.data.sources.combine import ConcatSource, SubsetSource, leaves
 from sslight.data.sources.folder.source import FileListSource, FolderSource
 from sslight.data.sources.h5.source import H5Source
 from sslight.data.sources.parquet import ParquetSource
@@ -89,11 +89,6 @@ def files_fingerprint(source: Source) -> str:
 
 
 def _files_of(source: Source) -> Iterator[str | Path | RemoteFile]:
-    match source:
-        case FolderSource() | FileListSource() | TarSource() | H5Source() | ParquetSource():
-            yield from source.files()
-        case ConcatSource():
-            for part in source.parts:
-                yield from _files_of(part)
-        case SubsetSource():
-            yield from _files_of(source.whole)
+    for leaf in leaves(source):
+        if isinstance(leaf, FolderSource | FileListSource | TarSource | H5Source | ParquetSource):
+            yield from leaf.files()
