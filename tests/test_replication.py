@@ -18,8 +18,9 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from sslight.backbones import build_backbone
+from sslight.backbones import build_backbone, load_backbone
 from sslight.config import load_recipe, read_recipe
+from sslight.evaluate.features.extract import Extraction, extract_features
 from sslight.methods import DINO, build_method
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
@@ -445,6 +446,33 @@ def test_the_teacher_is_measured_where_a_plan_says_so(script: Any, images: Path,
     folder = given(images, tmp_path / "runs" / "one-0", measure=measure, **more)
     script("worker").main(folder)
     assert json.loads((folder / "result.json").read_text())["measured"].keys() == measure.keys()
+
+
+def test_student_and_teacher_are_compared_with_statistics_as_trained_and_anew(
+    script: Any, images: Path, tmp_path: Path
+) -> None:
+    measure = {"knn": {"knn.k": 3, "resize": 32}, "linear": {"linear.mode": "fast", "resize": 32}}
+    more = {"recipe": "dino_cnn_sslight_64", "settings": DINO_TINY, "measure": measure}
+    folder = given(images, tmp_path / "runs" / "one-0", **more)
+    worker, exported = script("worker"), script("exported")
+    worker.main(folder)
+    run = script("plan").Run(**json.loads((folder / "run.json").read_text())["run"])
+    lines = exported.table(run, folder, images).splitlines()
+    result = json.loads((folder / "result.json").read_text())["measured"]
+    assert lines[2] == f"| student, of training | {result['knn']['top1']:.1f} | {result['linear']['top1']:.1f} |"
+    assert [line.split("|")[1].strip() for line in lines[3:]] == [
+        "student, anew", "teacher, of training", "teacher, anew"
+    ]  # fmt: skip
+    assert all(line.count("[") == 2 for line in lines[3:])
+    file = folder / "run" / "checkpoints" / "last.pt"
+    module, seen = load_backbone(file), []
+    bank, _ = worker.bank_and_queries(*worker.image_sets(run, images / "set", folder))
+    exported.compute_statistics(module, bank, worker.transform_of(file, measure["knn"]))
+    norm: Any = module.bn1
+    hook = norm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    extract_features(module, bank, worker.transform_of(file, measure["knn"]), Extraction())
+    hook.remove()
+    assert torch.cat(seen).mean((0, 2, 3)) == pytest.approx(norm.running_mean, abs=1e-3)
 
 
 def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_their_runs(
