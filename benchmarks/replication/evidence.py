@@ -30,7 +30,7 @@ from sslight.files import write_whole
 HERE = Path(__file__).parent
 ON_A_CPU = (
     *("first", "beyond", "beyond-quarter", "beyond-fifth", "selection", "cifar100", "mobilenet_v2", "weights"),
-    *("six-locals", "cifar10-small", "vit-fifth", "small", "settings", "cifar10"),
+    *("six-locals", "cifar10-small", "vit-fifth", "beyond-final", "small", "settings", "cifar10"),
 )
 ON_A_GPU = ("gpu", *ON_A_CPU)
 
