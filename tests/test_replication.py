@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from sslight.backbones import build_backbone, load_backbone
 from sslight.config import load_recipe, read_recipe
 from sslight.evaluate.features.extract import Extraction, extract_features
 from sslight.methods import DINO, build_method
+from sslight.views import build_multi_crop
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
 PLANS = sorted((REPLICATION / "plans").glob("*.yaml"))
@@ -479,7 +481,7 @@ def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_
     script: Any, images: Path, tmp_path: Path
 ) -> None:
     curves = {}
-    for name in ("", "sinkhorn", "entropy-0.4", "sigreg-0.02"):
+    for name in ("", "sinkhorn", "entropy-0.4", "sigreg-0.02", "rising-color"):
         more = {"code": f"candidate {name}" if name else "sslight", "measure": {}, "settings": DINO_TINY}
         folder = given(images, tmp_path / "runs" / name, recipe="dino_cnn_sslight_64", **more)
         script("worker").main(folder)
@@ -508,6 +510,25 @@ def test_candidates_give_the_targets_that_they_promise(script: Any) -> None:
     assert used.max() / used.min() < 1.2
     plain = dino().targets(logits + 3 * torch.arange(32) / 32, 0.5).mean((0, 1))
     assert plain.max() / plain.min() > 20
+
+
+def test_a_curriculum_begins_with_its_easy_views_and_ends_with_its_hard_ones(script: Any) -> None:
+    candidates, views = script("candidates"), load_recipe("dino_cnn_sslight_64").views
+    pretraining: Any = importlib.import_module("sslight.api.pretrain")
+    with candidates.candidate("rising-scale"):
+        crops = pretraining.build_multi_crop(views)
+    own = build_multi_crop(views)
+    assert crops.draw(64, 64, (0, 10, 5)).boxes.tolist() == own.draw(64, 64, (0, 10, 5)).boxes.tolist()
+    shares = [
+        np.mean([crops.draw(64, 64, (0, epoch, index)).boxes[:2, 2:].prod(1).mean() / 64**2 for index in range(200)])
+        for epoch in (0, 5, 10, 19)
+    ]
+    assert shares[0] > shares[1] + 0.05 > shares[2] + 0.1
+    assert shares[3] == pytest.approx(shares[2], abs=0.03)
+    with candidates.candidate("rising-color"):
+        crops = pretraining.build_multi_crop(views)
+    changed = [np.mean([crops.draw(64, 64, (0, epoch, i)).jitter.mean() for i in range(200)]) for epoch in (0, 5, 10)]
+    assert changed == pytest.approx([0.0, 0.4, 0.8], abs=0.07)
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
-"""What the plan "beyond" tries and the program does not offer: DINO with one part changed, by name.
+"""What the plans "beyond" try and the program does not offer: DINO with one part changed, or its views, by name.
 
-A run with ``code: candidate NAME`` trains with ``CANDIDATES[NAME]`` in place of :class:`sslight.methods.DINO`. What
-proves itself becomes a setting of the program; the rest stays here, so that its numbers can be made again.
+A run with ``code: candidate NAME`` trains with ``CANDIDATES[NAME]`` in place of :class:`sslight.methods.DINO`, or with
+the views of ``CURRICULA[NAME]``. What proves itself becomes a setting of the program; the rest stays here, so that its
+numbers can be made again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sslight.config import ViewSettings
 from sslight.methods import DINO, StepOutput, StepValues, dino_targets, sinkhorn
 from sslight.methods.dino import _indicators
 from sslight.methods.method import images_per_view
 from sslight.methods.numerics import full_precision
+from sslight.views import MultiCrop, ViewParameters, build_multi_crop
 
 
 class Sinkhorn(DINO):
@@ -88,15 +91,60 @@ class SIGReg(DINO):
         """Nothing moves but by the optimizer."""
 
 
+class Curriculum(MultiCrop):
+    """Views that become harder, in equal steps from ``easy`` to ``hard``.
+
+    Args:
+        easy: Settings of the views in the first epoch.
+        hard: Those from epoch number ``epochs`` on; sizes and numbers of views are the same.
+        epochs: How many.
+    """
+
+    def __init__(self, easy: ViewSettings, hard: ViewSettings, epochs: int) -> None:
+        super().__init__(**hard.model_dump(exclude={"mean", "std"}))
+        self.stages = [build_multi_crop(_between(easy, hard, epoch / epochs)) for epoch in range(epochs + 1)]
+
+    def draw(self, height: int, width: int, key: Sequence[int]) -> ViewParameters:
+        """See :class:`MultiCrop`; ``key`` is (seed, epoch, index)."""
+        return self.stages[min(key[1], len(self.stages) - 1)].draw(height, width, key)
+
+
+def _between(easy: ViewSettings, hard: ViewSettings, share: float) -> ViewSettings:
+    """The views at a share of the way."""
+
+    def of(one: Any, other: Any) -> Any:
+        if isinstance(one, tuple):
+            return tuple(of(a, b) for a, b in zip(one, other, strict=True))
+        return one if one == other else one + share * (other - one)
+
+    values = {name: of(value, getattr(hard, name)) for name, value in easy}
+    return ViewSettings(**values)
+
+
 CANDIDATES: dict[str, Callable[..., DINO]] = {
     "sinkhorn": Sinkhorn,
     **{f"entropy-{share}": partial(HeldEntropy, share=share) for share in (0.4, 0.6, 0.8)},
     **{f"sigreg-{weight}": partial(SIGReg, weight=weight) for weight in (0.02, 0.1)},
 }
+# What differs from the recipe in the easy and in the hard views.
+CURRICULA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "rising-scale": ({"global_scale": (0.6, 1.0)}, {}),
+    "rising-color": ({"jitter_prob": 0.0}, {"jitter_prob": 0.8, "grayscale_prob": 0.2}),
+}
+_EPOCHS = 10  # half of the recipe's
 
 
 @contextmanager
 def candidate(name: str) -> Iterator[None]:
-    """Build this candidate wherever the program builds DINO."""
-    with patch("sslight.methods.build.DINO", CANDIDATES[name]):
+    """Build this candidate wherever the program builds DINO or its views."""
+    if name in CANDIDATES:
+        with patch("sslight.methods.build.DINO", CANDIDATES[name]):
+            yield
+        return
+    easy, hard = CURRICULA[name]
+
+    def build(views: ViewSettings) -> MultiCrop:
+        return Curriculum(views.model_copy(update=easy), views.model_copy(update=hard), _EPOCHS)
+
+    with patch("sslight.api.pretrain.build_multi_crop", build):
         yield

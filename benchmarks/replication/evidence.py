@@ -29,7 +29,17 @@ from sslight.files import write_whole
 
 HERE = Path(__file__).parent
 ON_A_CPU = (
-    *("first", "beyond", "beyond-quarter", "beyond-fifth", "selection", "cifar100", "mobilenet_v2", "weights"),
+    *(
+        "first",
+        "beyond",
+        "beyond-quarter",
+        "beyond-fifth",
+        "selection",
+        "beyond-views",
+        "cifar100",
+        "mobilenet_v2",
+        "weights",
+    ),
     *("six-locals", "cifar10-small", "vit-fifth", "beyond-final", "small", "settings", "cifar10"),
 )
 ON_A_GPU = ("gpu", *ON_A_CPU)
