@@ -247,6 +247,11 @@ def test_a_plan_with_an_unknown_key_or_a_name_twice_is_refused(script: Any, tmp_
         ("measure: {knn: {}}", "measure: {linear: {}}", "one, linear: .* linear.mode: fast alone"),
         ("measure: {knn: {}}", "measure: {semi 1 %: {semi.epoch: 3}}", "one, semi 1 %: semi.epoch is not a setting"),
         ("measure: {knn: {}}", "measure: {finetune 1 %: {lr: -1}}", "one, finetune 1 %: lr"),
+        (
+            "measure: {knn: {}}",
+            "held_out: true, measure: {semi 1 %: {}}",
+            "one, semi 1 %: labels of held-out images would",
+        ),
         ("about: Small.", "abuot: Small.", "wrong.yaml lacks about"),
         ("about: Small.", "about: Small.\ndefault: {}", "wrong.yaml has an unknown key default"),
         (SMALL, "- a list", "wrong.yaml lacks about, data, runs"),

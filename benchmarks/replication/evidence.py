@@ -29,18 +29,9 @@ from sslight.files import write_whole
 
 HERE = Path(__file__).parent
 ON_A_CPU = (
-    *(
-        "first",
-        "beyond",
-        "beyond-quarter",
-        "beyond-fifth",
-        "selection",
-        "beyond-views",
-        "cifar100",
-        "mobilenet_v2",
-        "weights",
-    ),
-    *("six-locals", "cifar10-small", "vit-fifth", "beyond-final", "small", "settings", "cifar10"),
+    *("first", "beyond", "beyond-quarter", "beyond-fifth", "selection", "beyond-views", "cifar100", "mobilenet_v2"),
+    *("weights", "weights-64", "six-locals", "cifar10-small", "vit-fifth", "beyond-final"),
+    *("small", "settings", "cifar10"),
 )
 ON_A_GPU = ("gpu", *ON_A_CPU)
 

@@ -113,14 +113,16 @@ def read_plan(path: Path) -> Plan:
     for run in runs:
         for measure, settings in run.measure.items():
             try:
-                _check_measurement(measure.split()[0], settings)
+                _check_measurement(measure.split()[0], settings, run.held_out)
             except ValueError as error:
                 raise ValueError(f"{path}: {run.name}, {measure}: {error}") from None
     return Plan(path.stem, content["about"].strip(), tuple(runs))
 
 
-def _check_measurement(protocol: str, settings: dict[str, Any]) -> None:
+def _check_measurement(protocol: str, settings: dict[str, Any], held_out: bool) -> None:
     """Refuse what would be found wrong after hours of training."""
+    if held_out and protocol in ("semi", "finetune"):
+        raise ValueError("labels of held-out images would be trained on: use knn or linear with held_out.")
     match protocol:
         case "knn" | "linear":
             if unknown := settings.keys() - _OF_FEATURES:
