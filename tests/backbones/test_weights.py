@@ -8,6 +8,8 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from timm.models import register_model
+from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from sslight.backbones import (
@@ -19,6 +21,13 @@ from sslight.backbones import (
 )
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.21, 0.22)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def plain_resnet(pretrained: bool = False, num_classes: int = 0, **unused: Any) -> nn.Module:
+    """A network without timm's ``pretrained_cfg``."""
+    network: nn.Module = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=num_classes, channels=(8, 16, 16, 16))
+    return network
 
 
 def export(backbone: nn.Module, path: Path, name: str = "test_resnet", **changes: Any) -> Path:
@@ -75,6 +84,15 @@ def test_a_vit_comes_back_with_its_patch_and_native_size(tmp_path: Path) -> None
     path = export(vit, tmp_path / "vit.safetensors", name="vit_tiny", patch_size=8)
     x = torch.randn(1, 3, 24, 24)
     torch.testing.assert_close(load_backbone(path)(x), vit.eval()(x))
+
+
+def test_a_network_that_its_author_registered_without_a_description_comes_back_too(tmp_path: Path) -> None:
+    """A builder of timm's writes ``pretrained_cfg``; a plain class has none, and its run ended at the first measurement."""
+    backbone = build_backbone("plain_resnet").eval()
+    about: dict[str, Any] = {"image_size": 32, "patch_size": None, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    save_backbone(backbone, tmp_path / "b.safetensors", name="plain_resnet", **about)
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(load_backbone(tmp_path / "b.safetensors")(images), backbone(images))
 
 
 def test_equal_backbones_are_exported_as_equal_bytes(trained: nn.Module, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import is_model_in_modules
+from timm.models import PretrainedCfg, is_model_in_modules
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -69,6 +69,10 @@ def build_backbone(
             raise
         rule = f"drop_path={drop_path:g} has no effect on backbone={name}, which has no stochastic depth"
         raise ValueError(f"{rule}: set drop_path=0.") from None
+    if not hasattr(backbone, "pretrained_cfg"):  # registered by its author without timm's builder, which writes it
+        own = next((part for part in ("fc", "classifier", "head") if hasattr(backbone, part)), None)
+        config: Any = PretrainedCfg(architecture=architecture, input_size=(3, 224, 224), classifier=own).to_dict()
+        backbone.pretrained_cfg = config
     if type(backbone) is VisionTransformer and backbone.pos_embed is not None:
         MultiSizeVisionTransformer.adopt(backbone)
     if architecture in _TORCHVISION_INIT:
