@@ -87,7 +87,7 @@ def test_a_vit_comes_back_with_its_patch_and_native_size(tmp_path: Path) -> None
 
 
 def test_a_network_that_its_author_registered_without_a_description_comes_back_too(tmp_path: Path) -> None:
-    """A builder of timm's writes ``pretrained_cfg``; a plain class has none, and its run ended at the first measurement."""
+    """A builder of timm's writes ``pretrained_cfg``; a plain class has none: runs ended at their first measurement."""
     backbone = build_backbone("plain_resnet").eval()
     about: dict[str, Any] = {"image_size": 32, "patch_size": None, "mean": (0.5,) * 3, "std": (0.5,) * 3}
     save_backbone(backbone, tmp_path / "b.safetensors", name="plain_resnet", **about)
