@@ -226,7 +226,7 @@ class _Rules:
             why = "a peak of 1.0 with LARS, as measured at batches of 16, 32 and 64"
         elif optimizer == "adamw" and not self.is_long:
             lr, why = self.short["lr"], self.why_short
-        if self.start is not None and self.method != "dino":
+        if self.start is not None:
             lr, low, why = lr / 10, low / 10, "a tenth of a new network's, which cost loaded weights accuracy"
         lr = self._add("lr", float(f"{lr:.4g}"), why)
         if low >= lr * self.batch / 25_600:
