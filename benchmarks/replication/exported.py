@@ -61,7 +61,7 @@ def table(run: Run, folder: Path, data: Path) -> str:
 def hits(run: Run, folder: Path, data: Path, network: str, anew: bool) -> dict[str, list[bool]]:
     """For each measurement, which images one network gets right."""
     train, images, val = image_sets(run, data / run.data, folder)
-    bank, queries = bank_and_queries(train, images, val)
+    bank, queries = bank_and_queries(train, images, val, run.measure["knn"].get("data.subset"))
     file = folder / "run" / "checkpoints" / "last.pt"
     module, transform = load_backbone(file, network=network), transform_of(file, run.measure["knn"])
     if anew:
