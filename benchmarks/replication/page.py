@@ -282,7 +282,7 @@ def _draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, l
             axis.set_ylim(bottom=0)
             axis.grid(alpha=0.3)
         axes[0].legend(fontsize=7, frameon=False)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=55)
     plt.close(figure)
     return True
 

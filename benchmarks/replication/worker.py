@@ -53,6 +53,7 @@ from sslight.train import TrainingStopped
 
 _HELD_OUT, _SPLIT_SEED = 0.1, 1000
 _SHARD_IMAGES = 100  # of a run with data.order=blocks: 250 shards of Tiny ImageNet-50
+_SCHEDULED = {"lr", "weight_decay", "momentum", "teacher_temp", "epoch"}  # which the settings say
 _MOST_RECORDS = 100  # of the curve that is kept
 
 
@@ -72,10 +73,23 @@ def main(folder: Path) -> None:
             if name is not None and name not in measured:
                 measured[name] = _measure(run, name, folder, backbone, train, images, val)
             given = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            result = {**given["run"], **_facts(folder, backbone, so_far()), "measured": measured}
+            facts = _facts(folder, backbone, so_far())
+            for part in (
+                "curve",
+                "accuracies",
+            ):  # five digits, and none that the settings say: they lie in the repository
+                facts[part] = [
+                    {key: _short(value) for key, value in record.items() if key not in _SCHEDULED}
+                    for record in facts[part]
+                ]
+            result = {**given["run"], **facts, "measured": measured}
             write_whole(path, json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n")
     for made in ("features", "shards"):
         shutil.rmtree(folder / made, ignore_errors=True)
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _end_with_the_queue() -> None:
@@ -224,7 +238,7 @@ def _measure(
         kept = read_ranks(output)
         assert kept is not None
         facts = {"top1": accuracy["top1"], "interval": accuracy["top1_interval"], "images": accuracy["num_images"]}
-        return {**facts, "ranks": kept[1].sum(1).tolist()}  # with those that are level, as below
+        return {**facts, "ranks": kept[1].sum(1).clip(max=5).tolist()}  # with those that are level, as below
     bank, queries = bank_and_queries(train, images, val, settings.get("data.subset"))
     network = settings.get("network", "student")
     file = backbone if network == "student" else backbone.parent / "checkpoints" / "last.pt"
@@ -238,7 +252,12 @@ def _measure(
     ranks = ranks_of(run, name, bank, queries, *features)
     right = int((ranks == 0).sum())
     interval = wilson_interval(right, len(ranks))
-    return {"top1": 100 * right / len(ranks), "interval": interval, "images": len(ranks), "ranks": ranks.tolist()}
+    return {
+        "top1": 100 * right / len(ranks),
+        "interval": interval,
+        "images": len(ranks),
+        "ranks": ranks.clamp_max(5).tolist(),
+    }
 
 
 def bank_and_queries(train: Path, images: str | None, val: Path, subset: float | None = None) -> tuple[Source, Source]:
