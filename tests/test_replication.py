@@ -379,7 +379,7 @@ def test_a_run_trains_and_leaves_its_curve_and_the_ranks_of_every_image(
     for name in measure:
         found = result["measured"][name]
         assert len(found["ranks"]) == found["images"] == 12
-        assert found["top1"] == pytest.approx(100 * found["ranks"].count(0) / 12)
+        assert found["top1"] == pytest.approx(100 * found["ranks"].count("0") / 12)
     assert result["processor_hours"] > 0
     assert not (folder / "features").exists()
 

@@ -145,7 +145,7 @@ def _difference(measure: str, pairs: Sequence[tuple[int, Result, Result]]) -> st
     if not all("ranks" in side for both in sides for side in both):
         middle = fmean(one["top1"] - other["top1"] for one, other in sides)
         return f"{middle:+.1f} ({seeds}: nothing is known of chance)"
-    right = [[[rank == 0 for rank in side["ranks"]] for side in both] for both in sides]
+    right = [[[str(rank) == "0" for rank in side["ranks"]] for side in both] for both in sides]
     if len(pairs) == 1:
         found = paired_difference(*right[0])
         shown = f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -74,10 +74,7 @@ def main(folder: Path) -> None:
                 measured[name] = _measure(run, name, folder, backbone, train, images, val)
             given = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             facts = _facts(folder, backbone, so_far())
-            for part in (
-                "curve",
-                "accuracies",
-            ):  # five digits, and none that the settings say: they lie in the repository
+            for part in ("curve", "accuracies"):  # five digits, and none that the settings say, for the same reason
                 facts[part] = [
                     {key: _short(value) for key, value in record.items() if key not in _SCHEDULED}
                     for record in facts[part]
@@ -238,7 +235,7 @@ def _measure(
         kept = read_ranks(output)
         assert kept is not None
         facts = {"top1": accuracy["top1"], "interval": accuracy["top1_interval"], "images": accuracy["num_images"]}
-        return {**facts, "ranks": kept[1].sum(1).clip(max=5).tolist()}  # with those that are level, as below
+        return {**facts, "ranks": _digits(kept[1].sum(1).tolist())}  # with those that are level, as below
     bank, queries = bank_and_queries(train, images, val, settings.get("data.subset"))
     network = settings.get("network", "student")
     file = backbone if network == "student" else backbone.parent / "checkpoints" / "last.pt"
@@ -256,8 +253,13 @@ def _measure(
         "top1": 100 * right / len(ranks),
         "interval": interval,
         "images": len(ranks),
-        "ranks": ranks.clamp_max(5).tolist(),
+        "ranks": _digits(ranks.tolist()),
     }
+
+
+def _digits(ranks: Sequence[int]) -> str:
+    """A digit for each image, 5 for 5 and more: the results lie in the repository."""
+    return "".join(str(min(rank, 5)) for rank in ranks)
 
 
 def bank_and_queries(train: Path, images: str | None, val: Path, subset: float | None = None) -> tuple[Source, Source]:
