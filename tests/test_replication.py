@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +19,12 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
+from timm.models._efficientnet_blocks import InvertedResidual
 
 from sslight.backbones import build_backbone, load_backbone
 from sslight.config import load_recipe, read_recipe
 from sslight.evaluate.features.extract import Extraction, extract_features
-from sslight.methods import DINO, build_method
+from sslight.methods import DINO, StepValues, build_method
 from sslight.views import build_multi_crop
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
@@ -124,7 +126,7 @@ def test_whole_seeds_are_done_one_after_another_once_and_the_page_compares_them(
     assert (tmp_path / "runs" / "order").read_text() == "one-0 two-0 twob-0 one-1 two-1 twob-1 "
     assert not queue._next()
     text = page.read_text()
-    assert "one − two, knn: +50.0 ± 16.2 (seeds 0, 1): too few seeds for a verdict" in text
+    assert "| difference | seeds | knn |\n|---|---|---|\n| one − two | 0, 1 | +50.0 ± 16.2 |\n" in text
     assert "| one | 0 | 50.0 [40.0, 60.0] | 9 | 0.5, 0.2 | early, healthy |  | 7.0 → 8.5 |" in text
     assert (
         "sslight pretrain moco_cnn_baseline_64 data.train=set/train seed=SEED backbone=test_resnet lr=1.0 precision=32"
@@ -133,8 +135,7 @@ def test_whole_seeds_are_done_one_after_another_once_and_the_page_compares_them(
     (tmp_path / "results" / "one-1.json").unlink()
     (tmp_path / "runs" / "one-1" / "result.json").unlink()
     queue.write_page(page)
-    alone = "(seed 0 alone: other images, not another seed): **higher**"
-    assert f"one − two, knn: +50.0 [+31.1, +64.1] {alone}" in page.read_text()
+    assert "| one − two | 0 | **+50.0 [+31.1, +64.1]** |" in page.read_text()
 
 
 def test_a_run_whose_plan_was_changed_since_is_not_continued_and_the_next_is_done(
@@ -245,6 +246,11 @@ def test_a_plan_with_an_unknown_key_or_a_name_twice_is_refused(script: Any, tmp_
         ),
         ("measure: {knn: {}}", "measure: {knn: {k: 200}}", "one, knn: k is not known here: use .* knn.k"),
         ("measure: {knn: {}}", "measure: {linear: {}}", "one, linear: .* linear.mode: fast alone"),
+        (
+            "resnet}, measure: {knn: {}}",
+            "resnet, views.global_size: 48}, measure: {knn: {resize: 64}}",
+            "one, knn: resize=64 and then the middle 48 px would be seen: use resize=48",
+        ),
         ("measure: {knn: {}}", "measure: {semi 1 %: {semi.epoch: 3}}", "one, semi 1 %: semi.epoch is not a setting"),
         ("measure: {knn: {}}", "measure: {finetune 1 %: {lr: -1}}", "one, finetune 1 %: lr"),
         (
@@ -332,6 +338,38 @@ def test_the_page_is_written_when_a_run_begins(script: Any, tmp_path: Path, monk
     assert "| small | one | 0 | running | 0 |  |  |" in (tmp_path / "runs" / "one-0" / "log.txt").read_text()
     queue.write_page(tmp_path / "E.md")
     assert "| small | one | 0 | stopped | 0 |  |  |" in (tmp_path / "E.md").read_text()
+
+
+def test_the_conclusions_take_their_figures_from_the_results_and_nothing_unequal_is_compared(script: Any) -> None:
+    def result(name: str, seed: int, right: int, **measured: Any) -> dict[str, Any]:
+        accuracy = {"top1": 2.5 * right, "interval": [1.0, 9.0], "ranks": "0" * right + "3" * (40 - right)}
+        return {"name": name, "seed": seed, "measured": {"knn": accuracy, **measured}, "measure": {"knn": {}}}
+
+    kept = {f"{r['name']}-{r['seed']}": r for r in (result("a", 0, 30), result("b", 0, 10), result("a", 1, 9))}
+    filled = script("page").filled
+    assert filled("{a-0 | knn}, {a − b | knn}", kept) == "75.0 [1.0, 9.0], **+50.0 [+31.1, +64.1]**"
+    assert filled("{c-0 | knn}, {b − c | knn}, {a − b | linear}", kept) == ", ".join(["not measured"] * 3)
+    kept["b-0"]["measure"] = {"knn": {"resize": 48}}
+    assert filled("{a − b | knn}", kept) == "not measured"
+
+
+def numbers(text: str) -> set[str]:
+    return set(re.findall(r"[-+±]?\d+\.\d", text.replace("−", "-")))
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results(script: Any) -> None:
+    page = script("page")
+    text = (REPLICATION.parent.parent / "README.md").read_text(encoding="utf-8")
+    shown = text[text.index("Measured with this program") : text.index("[All runs")]
+    kept = {path.stem: page.read_result(path) for path in (REPLICATION / "results").glob("*.json")}
+    found = {"64.0"}
+    for result in kept.values():
+        for name in result["measured"]:
+            found |= numbers(page.filled(f"{{{result['name']}-{result['seed']} | {name}}}", kept))
+    for plan in (REPLICATION / "plans").glob("*.yaml"):
+        found |= numbers(" ".join(page.comparisons(script("plan").read_plan(plan), kept)))
+    assert len(numbers(shown)) > 20
+    assert numbers(shown) <= found
 
 
 def test_a_line_that_was_cut_short_is_left_out(script: Any, tmp_path: Path) -> None:
@@ -486,14 +524,22 @@ def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_
     script: Any, images: Path, tmp_path: Path
 ) -> None:
     curves = {}
-    for name in ("", "sinkhorn", "entropy-0.4", "sigreg-0.02", "rising-color"):
-        more = {"code": f"candidate {name}" if name else "sslight", "measure": {}, "settings": DINO_TINY}
-        folder = given(images, tmp_path / "runs" / name, recipe="dino_cnn_sslight_64", **more)
-        script("worker").main(folder)
-        curve = json.loads((folder / "result.json").read_text())["curve"]
+    dinos = ("sinkhorn", "joint-sinkhorn", "low-first", "global-first", "one-target", "entropy-0.4", "sigreg-0.02")
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        **dict.fromkeys(("", *dinos, "rising-color"), ("dino_cnn_sslight_64", DINO_TINY)),
+        **dict.fromkeys(("moco", "smooth-0.1"), ("moco_cnn_sslight_64", TINY)),
+    }
+    for name, (recipe, settings) in kinds.items():
+        code = "sslight" if name in ("", "moco") else f"candidate {name}"
+        given_run = given(images, tmp_path / "runs" / name, recipe=recipe, code=code, measure={}, settings=settings)
+        script("worker").main(given_run)
+        curve = json.loads((given_run / "result.json").read_text())["curve"]
         curves[name] = tuple(record["loss"] for record in curve)
         assert all(math.isfinite(loss) for loss in curves[name])
     assert len(set(curves.values())) == len(curves)
+    for name, method in (("sinkhorn", "moco"), ("smooth-0.1", "dino"), ("nosuch", "dino")):
+        with pytest.raises(ValueError, match=f"no candidate {name} of {method}"):
+            script("candidates").candidate(name, method).__enter__()
 
 
 def test_candidates_give_the_targets_that_they_promise(script: Any) -> None:
@@ -506,21 +552,60 @@ def test_candidates_give_the_targets_that_they_promise(script: Any) -> None:
 
     logits = 0.1 * torch.randn(2, 64, 32, generator=torch.Generator().manual_seed(0))  # cosines
     for share in (0.4, 0.8):
-        with candidates.candidate(f"entropy-{share}"):
+        with candidates.candidate(f"entropy-{share}", "dino"):
             targets = dino().targets(logits, 0.04)
         entropy = torch.special.entr(targets).sum(-1).mean() / math.log(32)
         assert entropy == pytest.approx(share, abs=0.01)
-    with candidates.candidate("sinkhorn"):
+    with candidates.candidate("sinkhorn", "dino"):
         used = dino().targets(logits + 3 * torch.arange(32) / 32, 0.5).mean((0, 1))
     assert used.max() / used.min() < 1.2
     plain = dino().targets(logits + 3 * torch.arange(32) / 32, 0.5).mean((0, 1))
     assert plain.max() / plain.min() > 20
 
 
+def test_residual_branches_that_begin_at_zero_change_nothing(script: Any) -> None:
+    settings = {"backbone": "mobilenetv3_small_050", "probe.knn": True}
+    with script("candidates").candidate("zero-residuals", "dino"):
+        method = build_method(load_recipe("dino_cnn_sslight_64", settings))
+    blocks = [block for block in method.backbone.modules() if getattr(block, "has_skip", False)]
+    assert len(blocks) > 3
+    for block in blocks:
+        assert isinstance(block, InvertedResidual)
+        x = torch.randn(2, block.conv_pw.in_channels, 5, 5)
+        torch.testing.assert_close(block.eval()(x), x)
+
+
+def test_label_smoothing_of_moco_is_cross_entropy_with_spread_labels(script: Any) -> None:
+    logits = torch.randn(3, 5, 9, generator=torch.Generator().manual_seed(0))
+    target = torch.full((9,), 0.2 / 8)
+    target[0] = 0.8
+    wanted = -(logits.log_softmax(-1) * target).sum(-1).mean(-1)
+    found = script("candidates").smoothed_pair_means(logits, share=0.2)
+    torch.testing.assert_close(found.global_mean, wanted[0])
+    torch.testing.assert_close(found.local_mean, wanted[1:].mean())
+
+
+def test_one_target_in_turn_has_the_loss_of_both_in_the_mean(script: Any) -> None:
+    more = {"backbone": "test_vit", "dino.head_batch_norm": False, "probe.knn": True}
+    settings = {**DINO_TINY, **more}  # no statistics of a batch
+
+    def losses(number: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        method = build_method(load_recipe("dino_cnn_sslight_64", settings))
+        views = torch.randn(2 * 4, 3, 32, 32), torch.randn(2 * 4, 3, 16, 16)
+        return [method(*views, StepValues(momentum=0.99, teacher_temp=0.04)).loss for _ in range(number)]
+
+    (both,) = losses(1)
+    with script("candidates").candidate("one-target", "dino"):
+        first, second = losses(2)
+    assert first != second
+    torch.testing.assert_close((first + second) / 2, both)
+
+
 def test_a_curriculum_begins_with_its_easy_views_and_ends_with_its_hard_ones(script: Any) -> None:
     candidates, views = script("candidates"), load_recipe("dino_cnn_sslight_64").views
     pretraining: Any = importlib.import_module("sslight.api.pretrain")
-    with candidates.candidate("rising-scale"):
+    with candidates.candidate("rising-scale", "dino"):
         crops = pretraining.build_multi_crop(views)
     own = build_multi_crop(views)
     assert crops.draw(64, 64, (0, 10, 5)).boxes.tolist() == own.draw(64, 64, (0, 10, 5)).boxes.tolist()
@@ -530,7 +615,7 @@ def test_a_curriculum_begins_with_its_easy_views_and_ends_with_its_hard_ones(scr
     ]
     assert shares[0] > shares[1] + 0.05 > shares[2] + 0.1
     assert shares[3] == pytest.approx(shares[2], abs=0.03)
-    with candidates.candidate("rising-color"):
+    with candidates.candidate("rising-color", "dino"):
         crops = pretraining.build_multi_crop(views)
     changed = [np.mean([crops.draw(64, 64, (0, epoch, i)).jitter.mean() for i in range(200)]) for epoch in (0, 5, 10)]
     assert changed == pytest.approx([0.0, 0.4, 0.8], abs=0.07)
@@ -601,18 +686,27 @@ def test_what_foretells_the_final_knn_is_found_at_a_tenth_of_each_run_and_only_i
             "seed": number % 2,
         }
         knn += 100 * (number % 2)  # another seed: all of it is 100 points better, and means nothing
-        result |= {"curve": curve, "accuracies": accuracies, "measured": {"knn": {"top1": knn}}}
+        result |= {
+            "curve": curve,
+            "accuracies": accuracies,
+            "measured": {"knn": {"top1": knn}, "linear": {"top1": -knn}},
+        }
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text(json.dumps(result))
-        (tmp_path / f"other-{number}.json").write_text(json.dumps(result | {"plan": f"alone-{number}"}))
+        (tmp_path / f"other-{number}.json").write_text(
+            json.dumps(result | {"settings": {"backbone": f"alone-{number}"}})
+        )
+        (tmp_path / f"longer-{number}.json").write_text(json.dumps(result | {"steps": 5000 * 4**number}))
     monkeypatch.setattr(sys, "argv", ["indicators.py", *map(str, sorted(tmp_path.glob("*.json")))])
     indicators = script("indicators")
     assert indicators.figures(json.loads(files[0].read_text()))["gain"] == pytest.approx(8.0)  # half of 16
     indicators.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.startswith("**")] == ["**first, set, dino, mobilenet_v2**: 7 runs"]
-    assert "| teacher_entropy | +1.00 | [+1.00, +1.00] |" in lines
-    assert "| gain | -1.00 | [-1.00, -1.00] |" in lines
+    assert [line for line in lines if line.startswith("**")] == [
+        "**set, 1 of it, dino, mobilenet_v2, about 1,024 steps**: 7 runs"
+    ]
+    assert "| teacher_entropy | +1.00 [+1.00, +1.00] | -1.00 [-1.00, -1.00] |" in lines
+    assert "| gain | -1.00 [-1.00, -1.00] | +1.00 [+1.00, +1.00] |" in lines
     loss = next(line for line in lines if line.startswith("| divergence "))
-    assert -0.6 < float(loss.split("|")[2]) < 0.6
+    assert -0.6 < float(loss.split("|")[2].split()[0]) < 0.6
     assert not any(line.startswith("| feature_spread ") for line in lines)  # it is the same in all

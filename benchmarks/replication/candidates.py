@@ -1,25 +1,28 @@
-"""What the plans "beyond" try and the program does not offer: DINO with one part changed, or its views, by name.
+"""What the plans "beyond" try and the program does not offer: a method with one part changed, or its views, by name.
 
-A run with ``code: candidate NAME`` trains with ``CANDIDATES[NAME]`` in place of :class:`sslight.methods.DINO`, or with
-the views of ``CURRICULA[NAME]``. What proves itself becomes a setting of the program; the rest stays here, so that its
-numbers can be made again.
+A run with ``code: candidate NAME`` trains with ``DINOS[NAME]`` in place of :class:`sslight.methods.DINO`, with the loss
+of ``MOCOS[NAME]``, with the first weights of ``STARTS[NAME]``, or with the views of ``CURRICULA[NAME]``. What proves
+itself becomes a setting of the program; the rest stays here, so that its numbers can be made again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual
+from torch import Tensor, nn
 
+from sslight.backbones import initialize_smoothly
 from sslight.config import ViewSettings
 from sslight.methods import DINO, StepOutput, StepValues, dino_targets, sinkhorn
 from sslight.methods.dino import _indicators
 from sslight.methods.method import images_per_view
 from sslight.methods.numerics import full_precision
+from sslight.methods.pairs import PairMeans
 from sslight.views import MultiCrop, ViewParameters, build_multi_crop
 
 
@@ -30,6 +33,70 @@ class Sinkhorn(DINO):
     def targets(self, teacher_logits: Tensor, teacher_temp: float) -> Tensor:
         """``[G, B, K]``, each view by itself."""
         return torch.stack([sinkhorn(view, epsilon=teacher_temp, num_iterations=3) for view in teacher_logits])
+
+
+class JointSinkhorn(DINO):
+    """The same over both global views together, as in DINOv2."""
+
+    @torch.no_grad()
+    def targets(self, teacher_logits: Tensor, teacher_temp: float) -> Tensor:
+        """``[G, B, K]``."""
+        together = sinkhorn(teacher_logits.flatten(0, 1), epsilon=teacher_temp, num_iterations=3)
+        return together.view_as(teacher_logits)
+
+
+class LowFirst(DINO):
+    """Views of three quarters of their side until half of the way, full ones after it (after FastDINOv2, 2025)."""
+
+    def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
+        """See the class."""
+        if _far(values) < 1:
+            global_views = _smaller(global_views)
+            local_views = None if local_views is None else _smaller(local_views)
+        return super().forward(global_views, local_views, values)
+
+
+def _far(values: StepValues) -> float:
+    """0 at the start, 1 from half of the way on; the teacher's momentum tells, a cosine from 0.99 to 1."""
+    assert values.momentum is not None
+    return min(1.0, (values.momentum - 0.99) / 0.005)
+
+
+def _smaller(views: Tensor) -> Tensor:
+    smaller = F.interpolate(full_precision(views), scale_factor=0.75, mode="bilinear", antialias=True)
+    return smaller.to(views.dtype)
+
+
+class GlobalFirst(DINO):
+    """Global–global pairs weigh 0.8 at first and 0.4, as in the recipe, from half of the way on."""
+
+    def begin_step(self, values: StepValues) -> None:
+        """See the class."""
+        super().begin_step(values)
+        self.global_pair_weight = 0.8 - 0.4 * _far(values)
+
+
+class OneTarget(DINO):
+    """The teacher sees one global view, the first and the second in turn: half of its passes."""
+
+    turn = 0
+
+    def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
+        """Cross-entropy of the other global view and of the local ones with the targets of this one."""
+        assert values.teacher_temp is not None
+        assert self.global_pair_weight is not None
+        batch = images_per_view(global_views, local_views, num_global=self.num_global, num_local=self.num_local)
+        turn, self.turn = self.turn, 1 - self.turn
+        features, logits = self.student(global_views, local_views)
+        with torch.no_grad():
+            _, seen = self.teacher(global_views[turn * batch : (turn + 1) * batch])
+        self._logit_sum += seen.sum(0)
+        self._num_logits += batch
+        targets = self.targets(seen[None], values.teacher_temp)
+        log_p = F.log_softmax(full_precision(logits.unflatten(0, (-1, batch))) / self.student_temp, dim=-1)
+        means = -(log_p * targets).sum(-1).mean(-1)  # [V]
+        loss = self.global_pair_weight * means[1 - turn] + (1 - self.global_pair_weight) * means[2:].mean()
+        return StepOutput(loss, _indicators(targets, loss), full_precision(features[:batch].detach()))
 
 
 class HeldEntropy(DINO):
@@ -121,30 +188,66 @@ def _between(easy: ViewSettings, hard: ViewSettings, share: float) -> ViewSettin
     return ViewSettings(**values)
 
 
-CANDIDATES: dict[str, Callable[..., DINO]] = {
+def smoothed_pair_means(logits: Tensor, *, share: float) -> PairMeans:
+    """:func:`sslight.methods.moco_pair_means` with a ``share`` of the label spread evenly over the keys of the queue.
+
+    Plain label smoothing, after the name of Light-MoCo's smoothed InfoNCE (arXiv 2212.07158); not its equation.
+    """
+    aims = (1 - share) * logits[..., 0] + share * logits[..., 1:].mean(-1)
+    losses = (logits.logsumexp(-1) - aims).mean(-1)
+    return PairMeans(losses[0], losses[1:].mean() if len(losses) > 1 else None, 1 / len(losses))
+
+
+def zero_residuals(backbone: nn.Module) -> None:
+    """The smooth start with the last scale of every residual branch at 0 (Goyal et al., 2017)."""
+    initialize_smoothly(backbone)
+    for block in backbone.modules():
+        if isinstance(block, InvertedResidual | DepthwiseSeparableConv) and block.has_skip:
+            nn.init.zeros_((block.bn3 if isinstance(block, InvertedResidual) else block.bn2).weight)
+
+
+DINOS: dict[str, Callable[..., DINO]] = {
     "sinkhorn": Sinkhorn,
+    "joint-sinkhorn": JointSinkhorn,
+    "low-first": LowFirst,
+    "global-first": GlobalFirst,
+    "one-target": OneTarget,
     **{f"entropy-{share}": partial(HeldEntropy, share=share) for share in (0.4, 0.6, 0.8)},
     **{f"sigreg-{weight}": partial(SIGReg, weight=weight) for weight in (0.02, 0.1)},
 }
+MOCOS = {f"smooth-{share}": partial(smoothed_pair_means, share=share) for share in (0.1, 0.2)}
+STARTS = {"zero-residuals": zero_residuals}
 # What differs from the recipe in the easy and in the hard views.
 CURRICULA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rising-scale": ({"global_scale": (0.6, 1.0)}, {}),
     "rising-color": ({"jitter_prob": 0.0}, {"jitter_prob": 0.8, "grayscale_prob": 0.2}),
+    "rising-mild-color": ({"jitter_prob": 0.0}, {}),
 }
 _EPOCHS = 10  # half of the recipe's
 
 
 @contextmanager
-def candidate(name: str) -> Iterator[None]:
-    """Build this candidate wherever the program builds DINO or its views."""
-    if name in CANDIDATES:
-        with patch("sslight.methods.build.DINO", CANDIDATES[name]):
-            yield
-        return
-    easy, hard = CURRICULA[name]
+def candidate(name: str, method: str) -> Iterator[None]:
+    """Build this candidate wherever the program builds the method, its first weights or its views.
 
-    def build(views: ViewSettings) -> MultiCrop:
-        return Curriculum(views.model_copy(update=easy), views.model_copy(update=hard), _EPOCHS)
+    Raises:
+        ValueError: there is no such candidate for the method.
+    """
+    changed: AbstractContextManager[Any]
+    if name in DINOS and method == "dino":
+        changed = patch("sslight.methods.build.DINO", DINOS[name])
+    elif name in MOCOS and method == "moco":
+        changed = patch("sslight.methods.moco.moco_pair_means", MOCOS[name])
+    elif name in STARTS:
+        changed = patch("sslight.methods.build.initialize_smoothly", STARTS[name])
+    elif name in CURRICULA:
+        easy, hard = CURRICULA[name]
 
-    with patch("sslight.api.pretrain.build_multi_crop", build):
+        def build(views: ViewSettings) -> MultiCrop:
+            return Curriculum(views.model_copy(update=easy), views.model_copy(update=hard), _EPOCHS)
+
+        changed = patch("sslight.api.pretrain.build_multi_crop", build)
+    else:
+        raise ValueError(f"there is no candidate {name} of {method} in candidates.py.")
+    with changed:
         yield

@@ -29,9 +29,9 @@ from sslight.files import write_whole
 
 HERE = Path(__file__).parent
 ON_A_CPU = (
-    *("first", "beyond", "beyond-quarter", "beyond-fifth", "selection", "beyond-views", "cifar100", "mobilenet_v2"),
-    *("weights", "weights-64", "six-locals", "cifar10-small", "vit-fifth", "beyond-final"),
-    *("small", "settings", "cifar10"),
+    *("mobilenet_v2", "first", "six-locals", "cifar100", "vit-fifth", "cifar10-small", "weights", "selection"),
+    *("weights-64", "beyond", "beyond-quarter", "beyond-fifth", "beyond-views", "beyond-final"),
+    *("small", "settings", "cifar10", "vit-64"),
 )
 ON_A_GPU = ("gpu", *ON_A_CPU)
 
@@ -169,12 +169,9 @@ class Queue:
                 continue
             found["measured"] = {**(kept["measured"] if kept else {}), **found["measured"]}
             write_whole(path, json.dumps(found, separators=(",", ":"), ensure_ascii=False) + "\n")
-        every = [read_plan(path) for path in sorted(PLANS.glob("*.yaml"))]
-        order = {plan.name: number for number, plan in enumerate(self.plans)}
-        every = sorted(
-            {plan.name: plan for plan in (*every, *self.plans)}.values(), key=lambda p: order.get(p.name, 99)
-        )
-        write_page(every, page, results=self.results, runs=self.runs)
+        plans = {plan.name: plan for plan in (*map(read_plan, sorted(PLANS.glob("*.yaml"))), *self.plans)}
+        order = dict.fromkeys([*(name for name in ON_A_CPU if name in plans), *plans])
+        write_page([plans[name] for name in order], page, results=self.results, runs=self.runs)
 
 
 def last_line(path: Path) -> str:

@@ -1,17 +1,19 @@
-"""Which figure of a run's first tenth foretells its final kNN?
+"""Which figure of a run's first tenth foretells its final accuracies?
 
     python benchmarks/replication/indicators.py [RESULTS ...]
 
 RESULTS are files as the queue writes them (default: all in ``results/``). Runs of this program's methods from new
-weights with the same plan, set, method and network are a group, whatever else they differ in; groups of six runs and
-more have a table: the rank correlation (Spearman) of the indicators at a tenth of the run with its final kNN, with a
-95 % interval by drawing the runs again. Seeds differ in both without the one foretelling the other, so everything is
-taken less its seed's mean, and seeds with one run are left out. ``gain`` is the kNN of the run's own curve at a tenth
-less that before the first step. Candidates of `candidates.py` are left out: their targets are others; losses are not
-compared, since those of other views and weights are others too.
+weights on the same images, with the same method and network, and of about the same length (half to twice that named)
+are a group, whatever else they differ in and whichever plan they belong to; groups of six and more have a table: the
+rank correlation (Spearman) of the indicators at a tenth of the run with its final kNN and linear accuracy, with a 95 %
+interval by drawing the runs again. Seeds differ in both without the one foretelling the other, so everything is taken
+less its seed's mean, and seeds with one run are left out. ``own kNN`` is that of the run's own curve at its end, of
+training images; ``gain`` is that curve at a tenth less before the first step. Candidates of `candidates.py` are left
+out: their targets are others; losses are not compared, since those of other views and weights are others too.
 """
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -50,25 +52,33 @@ def main() -> None:
 
 
 def group_of(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """Plan, set, method, network."""
-    recipe = load_recipe(result["recipe"])
-    return result["plan"], result["data"], recipe.method, result["settings"].get("backbone", recipe.backbone)
+    """Images, method, network, and the power of two below the number of steps."""
+    recipe, settings = load_recipe(result["recipe"]), result["settings"]
+    share = f"{result['data']}, {settings.get('data.subset', 1)} of it{', held out' * bool(result.get('held_out'))}"
+    length = f"about {4 ** round(math.log(result['steps'], 4)):,} steps"
+    return share, recipe.method, settings.get("backbone", recipe.backbone), length
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """A row for each figure that all runs have and that tells them apart, the strongest correlation first."""
     seeds = np.array([result["seed"] for result in results])
-    final = _within(seeds, np.array([result["measured"]["knn"]["top1"] for result in results]))
+    finals = {
+        name: _within(seeds, np.array([result["measured"][name]["top1"] for result in results]))
+        for name in ("knn", "linear")
+        if all(name in result["measured"] for result in results)
+    }
     early = [figures(result) for result in results]
     shared = [
         name for name in early[0] if all(name in each for each in early) and len({each[name] for each in early}) > 1
     ]
     rows = []
     for name in shared:
-        value, low, high = correlation(_within(seeds, np.array([each[name] for each in early])), final)
-        rows.append((abs(value), f"| {name} | {value:+.2f} | [{low:+.2f}, {high:+.2f}] |"))
-    head = ["| at a tenth of the run | rank correlation with the final kNN | 95 % interval |", "|---|---|---|"]
-    return "\n".join([*head, *(row for _, row in sorted(rows, reverse=True))])
+        values = _within(seeds, np.array([each[name] for each in early]))
+        found = [correlation(values, final) for final in finals.values()]
+        cells = " | ".join(f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" for value, low, high in found)
+        rows.append((abs(found[0][0]), f"| {name} | {cells} |"))
+    head = [f"| at a tenth of the run | {' | '.join(f'final {name}' for name in finals)} |", "|---" * (len(finals) + 1)]
+    return "\n".join([head[0], f"{head[1]}|", *(row for _, row in sorted(rows, reverse=True))])
 
 
 def _within(seeds: npt.NDArray[np.int64], values: Floats) -> Floats:
@@ -78,7 +88,7 @@ def _within(seeds: npt.NDArray[np.int64], values: Floats) -> Floats:
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, float]:
-    """The indicators at a tenth of the run (mean of three records) and the gain in kNN until then."""
+    """The indicators at a tenth of the run (mean of three records), the gain in kNN until then, the kNN at the end."""
     place = AT * result["steps"]
     near = sorted(result["curve"], key=lambda record: abs(record["step"] - place))[:3]
     found = {name: float(np.mean([record[name] for record in near])) for name in INDICATORS if name in near[0]}
@@ -86,6 +96,7 @@ def figures(result: Mapping[str, Any]) -> dict[str, float]:
     if len(curve) > 1 and curve[0][0] == 0:
         steps, knn = (np.array(part, dtype=np.float64) for part in zip(*curve, strict=True))
         found["gain"] = float(np.interp(place, steps, knn) - knn[0])
+        found["own kNN, at the end"] = float(knn[-1])
     return found
 
 

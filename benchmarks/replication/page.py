@@ -2,12 +2,12 @@
 
 import fcntl
 import json
+import re
 import string
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from plan import Plan, Run
@@ -21,20 +21,28 @@ _HEAD = """\
 Written by `make evidence` from the plans and results in `benchmarks/replication` as they are now: {finished} of {runs}
 runs are finished, {open} are begun.
 
-Accuracies are top-1 in percent on images that the training did not see, measured once a run, after its end: on
-validation images that nothing was chosen on, or, in plans marked "held out", on a tenth of the training images, to
-choose by. Weighted kNN with k = 20 and logistic regression (`linear.mode=fast`) know the labels of all images that
-the run may train on, or of the share that the plan names, however few of them it trained on; `semi` and `finetune`
-train the network with labels. In brackets: 95 % interval over images. The curves and those of the plots are another
-measure, on training images alone: kNN of 5,000 of them among each other, each left out of its own vote, before the
-first step and after epochs.
+Accuracies are top-1 in percent on images that the training did not see, measured after the end of a run: on validation
+images, or, in plans marked "held out", on a tenth of the training images, to choose by. (Rates and momenta of the 64 px
+recipes were chosen earlier, [some of them on validation images of Tiny ImageNet-50](tiny-imagenet.md); what is compared
+here shares them.) Weighted kNN with k = 20 and logistic regression (`linear.mode=fast`) know the labels of all images
+that the run may train on, or of the share that the plan names, however few of them it trained on; `semi` and `finetune`
+train the network with labels, from the file of the backbone. In brackets: 95 % interval over images. The curves and
+those of the plots are another measure, on training images alone: kNN of 5,000 of them among each other, each left out
+of its own vote, before the first step and after epochs.
 
 Differences are paired image by image and run by run of the same seed (the same first weights, and the same order of
-images where batches are alike). With one seed, in brackets, the interval covers other images, not another seed. With
-several, after ±, it counts both, Student's t over seeds and the spread over images; two seeds are too few for a
-verdict. Of comparisons that differ in nothing, one in twenty would still be told apart. Hours are those of a
-processor that other work shares, first on the clock, then on the processor."""
+images where batches are alike); **bold** where they are told apart from 0. With one seed, in brackets, the interval
+covers other images, not another seed. With several, after ±, it counts both, Student's t over seeds and the spread over
+images; of two seeds nothing is told apart. Of comparisons that differ in nothing, one in twenty would still be. Hours
+are those of a processor that other work shares, with the measurements, first on the clock, then on the processor.
 
+Names: v2 is MobileNetV2, v3s MobileNetV3-Small at half width, c100 `mobilenetv2_035` on CIFAR-100, c10-small
+`resnet18_cifar_025` on CIFAR-10, lite0 EfficientNet-Lite0; "fifth" a fifth of the training images, "select" a run on
+held-out images, "sslight" and "baseline" the method's recipes with SSLight's and with usual views, "longer" the
+baseline with as many view pixels as SSLight, "6" six local views in place of two, "untrained" the first weights.
+[What the verdicts mean](../../docs/health.md)."""
+
+CONCLUSIONS = Path(__file__).parent / "conclusions.md"
 _LETTERS = string.ascii_lowercase
 Result = dict[str, Any]
 
@@ -44,16 +52,16 @@ def write_page(plans: Sequence[Plan], page: Path, *, results: Path, runs: Path) 
     read = {path.stem: read_result(path) for path in sorted(results.glob("*.json"))}
     kept = {key: result for key, result in read.items() if result is not None}
     every = [run for plan in plans for run in plan.runs]
-    under_way = {
-        run.key: records for run in every if run.key not in kept and (records := begun(runs / run.key)) is not None
-    }
-    finished = sum(not missing_measures(run, kept.get(run.key)) for run in every)
-    parts = [_HEAD.format(finished=finished, runs=len(every), open=len(under_way)), "## What they say so far"]
-    parts.append("\n".join(line for plan in plans for line in sentences(plan, kept)) or "No comparison is finished.")
+    unfinished = [run for run in every if missing_measures(run, kept.get(run.key))]
+    under_way = {run.key: records for run in unfinished if (records := begun(runs / run.key)) is not None}
+    parts = [_HEAD.format(finished=len(every) - len(unfinished), runs=len(every), open=len(under_way))]
+    parts.append(filled(CONCLUSIONS.read_text(encoding="utf-8").rstrip(), kept))
     if under_way:
         parts += ["## Begun", _open_table(plans, under_way, runs)]
     drawn = _draw(plans, kept, under_way, page.with_suffix(".png"))
-    parts += [f"![kNN and the teacher's entropy by epoch]({page.stem}.png)"] * drawn
+    parts += [
+        f"![kNN of training images and the teacher's entropy over the steps of the runs]({page.stem}.png)"
+    ] * drawn
     waiting = []
     for plan in plans:
         done = [run for run in plan.runs if run.key in kept]
@@ -61,7 +69,8 @@ def write_page(plans: Sequence[Plan], page: Path, *, results: Path, runs: Path) 
             waiting.append(f"- **{plan.name}**, {len(plan.runs)} runs. {plan.about}")
             continue
         found = [kept[run.key] for run in done]
-        parts += [f"## Plan: {plan.name}", plan.about, _state(plan, kept), _table(found), *_changed(done, kept)]
+        parts += [f"## Plan: {plan.name}", plan.about, _state(plan, kept), _table(found)]
+        parts += [*comparisons(plan, kept), *_changed(done, kept)]
         parts.append(_commands(found))
     parts += ["## Plans of which no run is finished", "\n".join(waiting)] * bool(waiting)
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -126,33 +135,63 @@ def _changed(runs: Sequence[Run], kept: dict[str, Result]) -> list[str]:
     return [f"Made when the plan said another: {', '.join(f'{key} ({what})' for key, what in changed.items())}."]
 
 
-def sentences(plan: Plan, kept: dict[str, Result]) -> Iterator[str]:
-    """A line for each comparison of the plan of which at least one seed is finished on both sides."""
-    for name, other in dict.fromkeys((run.name, other) for run in plan.runs for other in run.against):
-        pairs = [
-            (run.seed, kept[run.key], kept[key])
-            for run in plan.runs
-            if run.name == name and run.key in kept and (key := f"{other}-{run.seed}") in kept
+def filled(text: str, kept: dict[str, Result]) -> str:
+    """The text with the results of ``{RUN | MEASURE}`` (a run with its seed) and ``{NAME − OTHER | MEASURE}``."""
+
+    def shown(words: re.Match[str]) -> str:
+        name, measure = words[1].strip(), words[2].strip()
+        if " − " not in name:
+            return _accuracy(kept.get(name, {"measured": {}})["measured"].get(measure)) or "not measured"
+        one, other = name.split(" − ")
+        found = dict(compared(one, other, kept)).get(measure)
+        return "not measured" if found is None else found[1]
+
+    return re.sub(r"\{([^{}|]+)\|([^{}|]+)\}", shown, text)
+
+
+def compared(name: str, other: str, kept: dict[str, Result]) -> Iterator[tuple[str, tuple[list[int], str]]]:
+    """For each measure that both sides have, taken alike, in at least one seed: these seeds, and the difference."""
+    seeds = sorted(result["seed"] for result in kept.values() if result["name"] == name)
+    pairs = [(seed, kept[f"{name}-{seed}"], kept[key]) for seed in seeds if (key := f"{other}-{seed}") in kept]
+    for measure in dict.fromkeys(measure for _, one, _ in pairs for measure in one["measured"]):
+        both = [
+            (seed, one["measured"][measure], its["measured"][measure])
+            for seed, one, its in pairs
+            if measure in one["measured"] and measure in its["measured"] and _taken_alike(measure, one, its)
         ]
-        for measure in pairs[0][1]["measured"] if pairs else ():
-            if all(measure in side["measured"] for _, *sides in pairs for side in sides):
-                yield f"- {name} − {other}, {measure}: {_difference(measure, pairs)}"
+        if both:
+            yield measure, ([seed for seed, *_ in both], _difference([(one, its) for _, one, its in both]))
 
 
-def _difference(measure: str, pairs: Sequence[tuple[int, Result, Result]]) -> str:
-    sides = [(one["measured"][measure], other["measured"][measure]) for _, one, other in pairs]
-    seeds = f"seed{'s' * (len(pairs) > 1)} {', '.join(str(seed) for seed, *_ in pairs)}"
-    if not all("ranks" in side for both in sides for side in both):
-        middle = fmean(one["top1"] - other["top1"] for one, other in sides)
-        return f"{middle:+.1f} ({seeds}: nothing is known of chance)"
+def _taken_alike(measure: str, one: Result, other: Result) -> bool:
+    first, second = (side.get("measure", {}).get(measure) for side in (one, other))
+    return first == second or None in (first, second)
+
+
+def _difference(sides: Sequence[tuple[Result, Result]]) -> str:
     right = [[[str(rank) == "0" for rank in side["ranks"]] for side in both] for both in sides]
-    if len(pairs) == 1:
+    if len(sides) == 1:
         found = paired_difference(*right[0])
         shown = f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
-        return f"{shown} ({seeds} alone: other images, not another seed): **{found.verdict}**"
-    found = paired_runs([[a - b for a, b in zip(*both, strict=True)] for both in right])
-    shown = f"{found.value:+.1f} ± {found.high - found.value:.1f} ({seeds})"
-    return f"{shown}: too few seeds for a verdict" if len(pairs) == 2 else f"{shown}: **{found.verdict}**"
+    else:
+        found = paired_runs([[a - b for a, b in zip(*both, strict=True)] for both in right])
+        shown = f"{found.value:+.1f} ± {found.high - found.value:.1f}"
+    return f"**{shown}**" if len(sides) != 2 and found.low * found.high > 0 else shown
+
+
+def comparisons(plan: Plan, kept: dict[str, Result]) -> list[str]:
+    """A table of the differences that the plan asks for."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for name, other in dict.fromkeys((run.name, other) for run in plan.runs for other in run.against):
+        for measure, (seeds, shown) in compared(name, other, kept):
+            rows.setdefault((f"{name} − {other}", ", ".join(map(str, seeds))), {})[measure] = shown
+    if not rows:
+        return []
+    measures = list(dict.fromkeys(measure for row in rows.values() for measure in row))
+    lines = [f"| difference | seeds | {' | '.join(measures)} |", "|---" * (len(measures) + 2) + "|"]
+    for (name, named), row in rows.items():
+        lines.append(f"| {name} | {named} | {' | '.join(row.get(measure, '') for measure in measures)} |")
+    return ["\n".join(lines)]
 
 
 def _table(results: Sequence[Result]) -> str:
@@ -236,10 +275,13 @@ def _commands(results: Sequence[Result]) -> str:
         for name, how in result.get("measure", {}).items():
             protocol = name.split()[0]
             command = "finetune" if protocol == "finetune" else f"evaluate {protocol}"
-            measured[
-                f"sslight {command} RUN data.train={data}/train data.val={queries} {_words({**images, **how})}".rstrip()
-            ] = None
-    where = ["# images.txt, HELD_OUT: nine tenths and one tenth of the training images (image_sets in worker.py)"]
+            share = {"data.subset": f"images-{how['data.subset']}.txt"} if images and "data.subset" in how else images
+            words = " ".join(["seed=SEED"] * (protocol != "knn") + [_words({**how, **share})])
+            measured[f"sslight {command} RUN data.train={data}/train data.val={queries} {words}".rstrip()] = None
+    where = [
+        "# images.txt, HELD_OUT: nine tenths and one tenth of the training images (image_sets in worker.py);",
+        "# images-SHARE.txt: that share of images.txt (bank_and_queries)",
+    ]
     return "\n".join(["```", *where * any(result.get("held_out") for result in results), *trained, *measured, "```"])
 
 
@@ -251,38 +293,38 @@ def _words(settings: dict[str, Any]) -> str:
 
 
 def _draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, list[Result]], path: Path) -> bool:
-    """A row for each plan with curves: kNN and the teacher's entropy, by epoch; whether there is a plot."""
+    """A row for each plan that wants it and has curves: kNN and the teacher's entropy; whether there is a plot."""
     try:
         import matplotlib as mpl
     except ImportError:
         return False
     curves = {key: (r["accuracies"], r["curve"]) for key, r in kept.items()} | {k: (r, r) for k, r in under_way.items()}
-    shown = [plan for plan in plans if any(_points(curves, run, 0, "knn_top1") for run in plan.runs)]
+    shown = [plan for plan in plans if plan.plot and any(_points(curves, run, 0, "knn_top1") for run in plan.runs)]
     if not shown:
         return False
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    colors = plt.get_cmap("tab20")
-    figure, rows = plt.subplots(len(shown), 2, figsize=(13, 4 * len(shown)), squeeze=False, layout="constrained")
+    figure, rows = plt.subplots(len(shown), 2, figsize=(14, 3.6 * len(shown)), squeeze=False, layout="constrained")
     for axes, plan in zip(rows, shown, strict=True):
-        names = list(dict.fromkeys(run.name for run in plan.runs))
+        names = list(dict.fromkeys(run.name for run in plan.runs if _points(curves, run, 0, "knn_top1")))
         kinds = (
             (0, "knn_top1", "kNN of training images, %"),
             (1, "teacher_entropy", "teacher's entropy, share of ln K"),
         )
         for axis, (part, what, title) in zip(axes, kinds, strict=True):
+            labeled = set()
             for run in plan.runs:
                 if points := _points(curves, run, part, what):
                     style = (".-", ".:", "-", ":")[2 * part + (run.key not in kept)]
-                    label = run.name if run.seed == min(r.seed for r in plan.runs if r.name == run.name) else None
-                    axis.plot(*zip(*points, strict=True), style, color=colors(names.index(run.name) % 20), label=label)
+                    label = run.name if run.name not in labeled else None
+                    axis.plot(*zip(*points, strict=True), style, color=f"C{names.index(run.name) % 10}", label=label)
+                    labeled.add(run.name)
             axis.set_title(f"{plan.name}: {title}", fontsize=10)
             axis.set_xlabel("step (dotted: under way)")
-            axis.set_ylim(bottom=0)
             axis.grid(alpha=0.3)
-        axes[0].legend(fontsize=7, frameon=False)
-    figure.savefig(path, dpi=55)
+        axes[0].legend(fontsize=8, frameon=False, loc="center right", bbox_to_anchor=(-0.08, 0.5))
+    figure.savefig(path, dpi=70)
     plt.close(figure)
     return True
 

@@ -1,6 +1,7 @@
 """Plans: small YAML files that say which runs there are, in which order; one run is one training and its measurements.
 
     about: What the runs are to show, for the page.
+    plot: false                       # leave it out of the page's plot (default: true)
     data: tiny-imagenet-50            # a folder below --data with train/ and val/, class folders in both
     defaults: {measure: {knn: {}}}    # of every run below; settings and measurements of a run are added to them
     runs:
@@ -43,7 +44,7 @@ class Run:
         measure: Settings of `sslight evaluate` by name of the measurement; the protocol is the name's first word.
         against: Names of the runs that it is compared with, image by image.
         code: ``sslight``; ``untrained`` for the weights that the run would start from; ``lightly`` for the other side;
-            ``candidate NAME`` for DINO with a part of `candidates.py`.
+            ``candidate NAME`` for a part of `candidates.py` in its place.
     """
 
     plan: str
@@ -79,6 +80,7 @@ class Plan:
     name: str
     about: str
     runs: tuple[Run, ...]
+    plot: bool = True
 
 
 def read_plan(path: Path) -> Plan:
@@ -94,8 +96,8 @@ def read_plan(path: Path) -> Plan:
         raise ValueError(
             f"{path} lacks {', '.join(sorted(lacking))}: a plan has about, data, runs and perhaps defaults."
         )
-    if unknown := content.keys() - {"about", "data", "defaults", "runs"}:
-        raise ValueError(f"{path} has an unknown key {min(unknown)}: use about, data, defaults and runs.")
+    if unknown := content.keys() - {"about", "plot", "data", "defaults", "runs"}:
+        raise ValueError(f"{path} has an unknown key {min(unknown)}: use about, plot, data, defaults and runs.")
     entries = [entry for listed in content["runs"] for entry in _each(content, listed, path)]
     seeds = sorted({seed for entry in entries for seed in entry["seeds"]})
     runs = []
@@ -113,15 +115,18 @@ def read_plan(path: Path) -> Plan:
     for run in runs:
         for measure, settings in run.measure.items():
             try:
-                _check_measurement(measure.split()[0], settings, run.held_out)
+                _check_measurement(measure.split()[0], settings, run)
             except ValueError as error:
                 raise ValueError(f"{path}: {run.name}, {measure}: {error}") from None
-    return Plan(path.stem, content["about"].strip(), tuple(runs))
+    return Plan(path.stem, content["about"].strip(), tuple(runs), plot=content.get("plot", True))
 
 
-def _check_measurement(protocol: str, settings: dict[str, Any], held_out: bool) -> None:
+def _check_measurement(protocol: str, settings: dict[str, Any], run: Run) -> None:
     """Refuse what would be found wrong after hours of training."""
-    if held_out and protocol in ("semi", "finetune"):
+    side = run.settings.get("views.global_size")
+    if side is not None and settings.get("resize", side) != side:
+        raise ValueError(f"resize={settings['resize']} and then the middle {side} px would be seen: use resize={side}.")
+    if run.held_out and protocol in ("semi", "finetune"):
         raise ValueError("labels of held-out images would be trained on: use knn or linear with held_out.")
     match protocol:
         case "knn" | "linear":

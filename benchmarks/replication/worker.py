@@ -171,7 +171,7 @@ def _train(run: Run, folder: Path, train: Path, images: str | None, threads: int
         case "lightly":
             _train_lightly(run, settings, train, backbone)
         case other if other.startswith("candidate "):
-            with candidate(other.removeprefix("candidate ")):
+            with candidate(other.removeprefix("candidate "), load_recipe(run.recipe).method):
                 sslight.pretrain(run.recipe, {**settings, "resume": "auto"})
         case other:
             raise ValueError(f"code={other} of {run.name} is not one of sslight, untrained, lightly, candidate NAME.")

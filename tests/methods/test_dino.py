@@ -10,7 +10,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from sslight.methods import DINO, DINOHead, Network, StepValues, dino_loss, dino_pair_means, koleo_loss, update_center
+from sslight.config import load_recipe
+from sslight.methods import (
+    DINO,
+    DINOHead,
+    Network,
+    StepValues,
+    build_method,
+    dino_loss,
+    dino_pair_means,
+    koleo_loss,
+    update_center,
+)
 from sslight.optim import linear_warmup
 from tests.golden import assert_near, read_arrays, read_json
 
@@ -235,6 +246,19 @@ def test_koleo_is_added_to_the_loss_and_changes_no_indicator() -> None:
     torch.testing.assert_close(spread.loss, plain.loss + 0.5 * koleo_loss(plain.features))
     for name, value in plain.scalars.items():
         torch.testing.assert_close(spread.scalars[name], value)
+    torch.testing.assert_close(spread.scalars["koleo_loss"], koleo_loss(plain.features))
+    built = build_method(load_recipe("dino_cnn_sslight_64", {"dino.koleo_weight": 0.03, "backbone": "test_resnet"}))
+    assert isinstance(built, DINO)
+    assert built.koleo_weight == 0.03
+
+
+def test_koleo_seeks_the_nearest_in_full_precision() -> None:
+    angles = torch.tensor([0.0, 0.0301, 0.0600])  # the cosines of these are all 1 in bfloat16
+    features = torch.stack([angles.cos(), angles.sin()], 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = koleo_loss(features)
+    chords = 2 * torch.sin(torch.tensor([0.0301, 0.0299, 0.0299]) / 2)
+    torch.testing.assert_close(found, -chords.log().mean(), rtol=1e-4, atol=1e-4)
 
 
 def test_only_the_student_gets_gradients() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sslight.methods.heads import DINOHead
 from sslight.methods.method import Method, StepOutput, StepValues, images_per_view
 from sslight.methods.network import Network
-from sslight.methods.numerics import full_precision
+from sslight.methods.numerics import full_precision, unit_rows
 from sslight.methods.pairs import PairMeans, cross_view_means
 from sslight.methods.processes import mean_over_processes
 
@@ -77,11 +77,12 @@ def update_center(center: Tensor, teacher_logits: Tensor, *, momentum: float) ->
 def koleo_loss(features: Tensor) -> Tensor:
     """Mean of -ln of each feature's distance to its nearest, on the unit sphere: small if they spread over all of it.
 
-    Sablayrolles et al., ICLR 2019; in DINOv2 (Oquab et al., 2023). ``features [B, D]``; the nearest is sought among
-    those of this process. No gradient flows through the choice of the nearest.
+    Sablayrolles et al., ICLR 2019; in DINOv2 (Oquab et al., 2023), which adds it for each global view. ``features [B,
+    D]``; the nearest is sought among those of this process. No gradient flows through the choice of the nearest.
     """
-    unit = F.normalize(full_precision(features), dim=1)
-    nearest = (unit.detach() @ unit.detach().T).fill_diagonal_(-1.0).argmax(1)
+    unit = unit_rows(features)
+    with torch.autocast(features.device.type, enabled=False):
+        nearest = (unit.detach() @ unit.detach().T).fill_diagonal_(-1.0).argmax(1)
     distances = torch.linalg.vector_norm(unit - unit[nearest], dim=1)
     spread: Tensor = (distances + 1e-8).log().mean()
     return -spread
@@ -151,10 +152,11 @@ class DINO(Method):
     def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
         """The loss of the student against the teacher, which sees the global views only.
 
-        ``scalars``: ``global_loss`` and ``local_loss``, the two terms of the loss; ``teacher_entropy``,
+        ``scalars``: ``global_loss`` and ``local_loss``, the two terms of DINO's loss; ``teacher_entropy``,
         mean entropy of the teacher's targets as a share of ln K (near 1 or 0: collapse; DINO, figure 7);
         ``target_spread``, entropy of the mean target as a share of ln K (near 0: all images have the
-        same target); ``divergence``, mean Kullback–Leibler divergence of student from teacher in nats.
+        same target); ``divergence``, mean Kullback–Leibler divergence of student from teacher in nats;
+        with ``koleo_weight``, ``koleo_loss`` before it is weighted.
         """
         assert values.teacher_temp is not None
         batch = images_per_view(global_views, local_views, num_global=self.num_global, num_local=self.num_local)
@@ -170,7 +172,9 @@ class DINO(Method):
         loss = means.weighted(self.global_pair_weight)
         indicators = _indicators(targets, loss)
         if self.koleo_weight:
-            loss = loss + self.koleo_weight * koleo_loss(features[:batch])
+            koleo = koleo_loss(features[:batch])
+            loss = loss + self.koleo_weight * koleo
+            indicators["koleo_loss"] = koleo.detach()
         return StepOutput(loss, indicators | means.scalars, full_precision(features[:batch].detach()))
 
     def targets(self, teacher_logits: Tensor, teacher_temp: float) -> Tensor:

@@ -70,7 +70,8 @@ class DINOSettings(Section):
     head_batch_norm: HeadBatchNorm = True
 
     koleo_weight: NonNegativeFloat = 0
-    """Weight of a term that spreads the features of a batch over the sphere (KoLeo, as in DINOv2); not in SSLight.
+    """Weight of a term that spreads the features of a batch over the sphere (KoLeo of the first global view, where
+    DINOv2 takes both); not in SSLight.
     Unit: factor on nats. Try: 0; 0.03 in short runs, for kNN (benchmarks/results/beyond.md)."""
 
     norm_last_layer: bool = True

@@ -21,6 +21,7 @@ _LOSSES = {
     "loss": Figure("loss"),
     "global_loss": Figure("loss, global–global pairs"),
     "local_loss": Figure("loss, local–global pairs"),
+    "koleo_loss": Figure("KoLeo term", "before its weight; lower: features spread further"),
 }
 INDICATORS = {
     "teacher_entropy": Figure("teacher entropy", "share of ln K; near 1 uniform targets, near 0 one-hot", linear=True),
