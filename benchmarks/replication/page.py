@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from plan import Plan, Run
 
+from sslight.config import load_recipe
 from sslight.files import write_whole
 from sslight.intervals import paired_difference, paired_runs
 
@@ -42,7 +44,22 @@ held-out images, "sslight" and "baseline" the method's recipes with SSLight's an
 baseline with as many view pixels as SSLight, "6" six local views in place of two, "untrained" the first weights.
 [What the verdicts mean](../../docs/health.md)."""
 
-CONCLUSIONS = Path(__file__).parent / "conclusions.md"
+CONCLUSIONS, BEYOND = (Path(__file__).parent / f"{name}.txt" for name in ("conclusions", "beyond"))
+# What `beyond.md` draws over wall time.
+_OVER_TIME = {
+    "MobileNetV3-Small 0.5, 5,000 images of Tiny ImageNet-50": (
+        *("fifth-v3s-baseline", "fifth-v3s-longer", "fifth-v3s-sslight", "fifth-v3s-koleo-0.03", "fifth-v3s-moco"),
+        "fifth-v3s-sslight-6",
+    ),
+    "MobileNetV2, 25,000 images of Tiny ImageNet-50": (
+        *("dino-v2-5-epochs", "dino-v2-5-epochs-koleo-0.03", "dino-v2-10-epochs", "dino-v2-sslight"),
+        *("moco-v2-sslight", "dino-v2-koleo-0.03"),
+    ),
+    "mobilenetv2_035, CIFAR-100": (
+        *("dino-c100-baseline", "dino-c100-sslight", "moco-c100-sslight", "swav-c100-sslight"),
+        "dino-c100-koleo-0.03",
+    ),
+}
 _LETTERS = string.ascii_lowercase
 Result = dict[str, Any]
 
@@ -74,6 +91,8 @@ def write_page(plans: Sequence[Plan], page: Path, *, results: Path, runs: Path) 
         parts.append(_commands(found))
     parts += ["## Plans of which no run is finished", "\n".join(waiting)] * bool(waiting)
     page.parent.mkdir(parents=True, exist_ok=True)
+    _draw_over_time(kept, page.with_name("beyond.png"))
+    write_whole(page.with_name("beyond.md"), filled(BEYOND.read_text(encoding="utf-8"), kept))
     write_whole(page, "\n\n".join(parts) + "\n")
 
 
@@ -141,12 +160,37 @@ def filled(text: str, kept: dict[str, Result]) -> str:
     def shown(words: re.Match[str]) -> str:
         name, measure = words[1].strip(), words[2].strip()
         if " − " not in name:
-            return _accuracy(kept.get(name, {"measured": {}})["measured"].get(measure)) or "not measured"
+            result = kept.get(name, {"measured": {}})
+            facts = {"steps": _steps, "seconds": _seconds, "health": _health}
+            fact = facts[measure](result) if measure in facts else _accuracy(result["measured"].get(measure))
+            return fact or "not measured"
         one, other = name.split(" − ")
         found = dict(compared(one, other, kept)).get(measure)
         return "not measured" if found is None else found[1]
 
     return re.sub(r"\{([^{}|]+)\|([^{}|]+)\}", shown, text)
+
+
+def _steps(result: Result) -> str:
+    return f"{result['steps']:,}" if result.get("steps") else ""
+
+
+def _seconds(result: Result) -> str:
+    seconds = step_seconds(result)
+    return f"{seconds * result['steps']:.0f}" if seconds else "shared" if result.get("curve") else ""
+
+
+def step_seconds(result: Result) -> float | None:
+    """Of a step, by the median of the images a second; None without steps, or where other work had half of the core."""
+    speeds = [record["images_per_second"] for record in result.get("curve", ()) if "images_per_second" in record]
+    if not speeds or result["hours"] > 1.5 * result["processor_hours"]:
+        return None
+    batch: int = result["settings"].get("batch_size") or load_recipe(result["recipe"]).batch_size
+    return batch / float(median(speeds))
+
+
+def _health(result: Result) -> str:
+    return _ends(sorted(result.get("curve", ()), key=lambda record: record["step"]), "health")
 
 
 def compared(name: str, other: str, kept: dict[str, Result]) -> Iterator[tuple[str, tuple[list[int], str]]]:
@@ -299,7 +343,7 @@ def _draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, l
     except ImportError:
         return False
     curves = {key: (r["accuracies"], r["curve"]) for key, r in kept.items()} | {k: (r, r) for k, r in under_way.items()}
-    shown = [plan for plan in plans if plan.plot and any(_points(curves, run, 0, "knn_top1") for run in plan.runs)]
+    shown = [plan for plan in plans if plan.plot and any(_points(curves, run.key, 0, "knn_top1") for run in plan.runs)]
     if not shown:
         return False
     mpl.use("agg")
@@ -307,7 +351,7 @@ def _draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, l
 
     figure, rows = plt.subplots(len(shown), 2, figsize=(14, 3.6 * len(shown)), squeeze=False, layout="constrained")
     for axes, plan in zip(rows, shown, strict=True):
-        names = list(dict.fromkeys(run.name for run in plan.runs if _points(curves, run, 0, "knn_top1")))
+        names = list(dict.fromkeys(run.name for run in plan.runs if _points(curves, run.key, 0, "knn_top1")))
         kinds = (
             (0, "knn_top1", "kNN of training images, %"),
             (1, "teacher_entropy", "teacher's entropy, share of ln K"),
@@ -315,7 +359,7 @@ def _draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, l
         for axis, (part, what, title) in zip(axes, kinds, strict=True):
             labeled = set()
             for run in plan.runs:
-                if points := _points(curves, run, part, what):
+                if points := _points(curves, run.key, part, what):
                     style = (".-", ".:", "-", ":")[2 * part + (run.key not in kept)]
                     label = run.name if run.name not in labeled else None
                     axis.plot(*zip(*points, strict=True), style, color=f"C{names.index(run.name) % 10}", label=label)
@@ -329,6 +373,38 @@ def _draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, l
     return True
 
 
-def _points(curves: dict[str, Any], run: Run, part: int, what: str) -> list[tuple[int, float]]:
-    records = curves[run.key][part] if run.key in curves else []
+def _draw_over_time(kept: dict[str, Result], path: Path) -> None:
+    """The kNN of training images over the minutes of a core, for runs that had one to themselves."""
+    names = {name for listed in _OVER_TIME.values() for name in listed}
+    if not any(result["name"] in names and step_seconds(result) for result in kept.values()):
+        return
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        return
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, rows = plt.subplots(len(_OVER_TIME), 1, figsize=(10, 4 * len(_OVER_TIME)), layout="constrained")
+    for axis, (title, names) in zip(rows, _OVER_TIME.items(), strict=True):
+        for number, name in enumerate(names):
+            runs = [result for result in kept.values() if result["name"] == name and step_seconds(result)]
+            for result in runs:
+                seconds = step_seconds(result)
+                assert seconds is not None
+                steps, knn = zip(*_points({"": [result["accuracies"]]}, "", 0, "knn_top1"), strict=True)
+                label = name if result is runs[0] else None
+                axis.plot([step * seconds / 60 for step in steps], knn, ".-", color=f"C{number}", label=label)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("minutes of one core")
+        axis.set_ylabel("kNN of training images, %")
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=70)
+    plt.close(figure)
+
+
+def _points(curves: dict[str, Any], key: str, part: int, what: str) -> list[tuple[int, float]]:
+    records = curves[key][part] if key in curves else []
     return [(record["step"], record[what]) for record in records if what in record]
