@@ -208,8 +208,11 @@ def compared(name: str, other: str, kept: dict[str, Result]) -> Iterator[tuple[s
 
 
 def _taken_alike(measure: str, one: Result, other: Result) -> bool:
-    first, second = (side.get("measure", {}).get(measure) for side in (one, other))
-    return first == second or None in (first, second)
+    """With the same settings; whole images at the size of the views count as the same."""
+    sides = [dict(side.get("measure", {}).get(measure, {})) for side in (one, other)]
+    for settings in sides:
+        settings.pop("resize", None)  # which plans set to the size of the views
+    return sides[0] == sides[1]
 
 
 def _difference(sides: Sequence[tuple[Result, Result]]) -> str:
