@@ -348,7 +348,7 @@ def test_the_conclusions_take_their_figures_from_the_results_and_nothing_unequal
         return {"name": name, "seed": seed, "measured": {"knn": accuracy, **measured}, "measure": {"knn": {}}}
 
     kept = {f"{r['name']}-{r['seed']}": r for r in (result("a", 0, 30), result("b", 0, 10), result("a", 1, 9))}
-    filled = script("page").filled
+    filled = script("figures").filled
     assert filled("{a-0 | knn}, {a − b | knn}", kept) == "75.0 [1.0, 9.0], **+50.0 [+31.1, +64.1]**"
     curve = [{"step": step, "images_per_second": 20.0 + step, "health": f"h{step}"} for step in range(1, 12)]
     shared = {"steps": 11, "curve": curve, "settings": {"batch_size": 52}, "hours": 3.0, "processor_hours": 2.0}
@@ -373,7 +373,7 @@ def test_the_figures_of_the_readme_are_those_of_the_results(script: Any) -> None
     found = {"64.0"}
     for result in kept.values():
         for name in result["measured"]:
-            found |= numbers(page.filled(f"{{{result['name']}-{result['seed']} | {name}}}", kept))
+            found |= numbers(script("figures").filled(f"{{{result['name']}-{result['seed']} | {name}}}", kept))
     for plan in (REPLICATION / "plans").glob("*.yaml"):
         found |= numbers(" ".join(page.comparisons(script("plan").read_plan(plan), kept)))
     assert len(numbers(shown)) > 20

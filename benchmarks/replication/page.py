@@ -2,20 +2,18 @@
 
 import fcntl
 import json
-import re
 import string
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from figures import Result, accuracy, compared, ends, filled
 from plan import Plan, Run
+from plots import draw, draw_over_time
 
-from sslight.config import load_recipe
 from sslight.files import write_whole
-from sslight.intervals import paired_difference, paired_runs
 
 _HEAD = """\
 # Evidence
@@ -45,23 +43,7 @@ baseline with as many view pixels as SSLight, "6" six local views in place of tw
 [What the verdicts mean](../../docs/health.md)."""
 
 CONCLUSIONS, BEYOND = (Path(__file__).parent / f"{name}.txt" for name in ("conclusions", "beyond"))
-# What `beyond.md` draws over wall time.
-_OVER_TIME = {
-    "MobileNetV3-Small 0.5, 5,000 images of Tiny ImageNet-50": (
-        *("fifth-v3s-baseline", "fifth-v3s-longer", "fifth-v3s-sslight", "fifth-v3s-koleo-0.03", "fifth-v3s-moco"),
-        "fifth-v3s-sslight-6",
-    ),
-    "MobileNetV2, 25,000 images of Tiny ImageNet-50": (
-        *("dino-v2-5-epochs", "dino-v2-5-epochs-koleo-0.03", "dino-v2-10-epochs", "dino-v2-sslight"),
-        *("moco-v2-sslight", "dino-v2-koleo-0.03"),
-    ),
-    "mobilenetv2_035, CIFAR-100": (
-        *("dino-c100-baseline", "dino-c100-sslight", "moco-c100-sslight", "swav-c100-sslight"),
-        "dino-c100-koleo-0.03",
-    ),
-}
 _LETTERS = string.ascii_lowercase
-Result = dict[str, Any]
 
 
 def write_page(plans: Sequence[Plan], page: Path, *, results: Path, runs: Path) -> None:
@@ -75,7 +57,7 @@ def write_page(plans: Sequence[Plan], page: Path, *, results: Path, runs: Path) 
     parts.append(filled(CONCLUSIONS.read_text(encoding="utf-8").rstrip(), kept))
     if under_way:
         parts += ["## Begun", _open_table(plans, under_way, runs)]
-    drawn = _draw(plans, kept, under_way, page.with_suffix(".png"))
+    drawn = draw(plans, kept, under_way, page.with_suffix(".png"))
     parts += [
         f"![kNN of training images and the teacher's entropy over the steps of the runs]({page.stem}.png)"
     ] * drawn
@@ -91,7 +73,7 @@ def write_page(plans: Sequence[Plan], page: Path, *, results: Path, runs: Path) 
         parts.append(_commands(found))
     parts += ["## Plans of which no run is finished", "\n".join(waiting)] * bool(waiting)
     page.parent.mkdir(parents=True, exist_ok=True)
-    _draw_over_time(kept, page.with_name("beyond.png"))
+    draw_over_time(kept, page.with_name("beyond.png"))
     write_whole(page.with_name("beyond.md"), filled(BEYOND.read_text(encoding="utf-8"), kept))
     write_whole(page, "\n\n".join(parts) + "\n")
 
@@ -154,78 +136,6 @@ def _changed(runs: Sequence[Run], kept: dict[str, Result]) -> list[str]:
     return [f"Made when the plan said another: {', '.join(f'{key} ({what})' for key, what in changed.items())}."]
 
 
-def filled(text: str, kept: dict[str, Result]) -> str:
-    """The text with the results of ``{RUN | MEASURE}`` (a run with its seed) and ``{NAME − OTHER | MEASURE}``."""
-
-    def shown(words: re.Match[str]) -> str:
-        name, measure = words[1].strip(), words[2].strip()
-        if " − " not in name:
-            result = kept.get(name, {"measured": {}})
-            facts = {"steps": _steps, "seconds": _seconds, "health": _health}
-            fact = facts[measure](result) if measure in facts else _accuracy(result["measured"].get(measure))
-            return fact or "not measured"
-        one, other = name.split(" − ")
-        found = dict(compared(one, other, kept)).get(measure)
-        return "not measured" if found is None else found[1]
-
-    return re.sub(r"\{([^{}|]+)\|([^{}|]+)\}", shown, text)
-
-
-def _steps(result: Result) -> str:
-    return f"{result['steps']:,}" if result.get("steps") else ""
-
-
-def _seconds(result: Result) -> str:
-    seconds = step_seconds(result)
-    return f"{seconds * result['steps']:.0f}" if seconds else "shared" if result.get("curve") else ""
-
-
-def step_seconds(result: Result) -> float | None:
-    """Of a step, by the median of the images a second; None without steps, or where other work had half of the core."""
-    speeds = [record["images_per_second"] for record in result.get("curve", ()) if "images_per_second" in record]
-    if not speeds or result["hours"] > 1.5 * result["processor_hours"]:
-        return None
-    batch: int = result["settings"].get("batch_size") or load_recipe(result["recipe"]).batch_size
-    return batch / float(median(speeds))
-
-
-def _health(result: Result) -> str:
-    return _ends(sorted(result.get("curve", ()), key=lambda record: record["step"]), "health")
-
-
-def compared(name: str, other: str, kept: dict[str, Result]) -> Iterator[tuple[str, tuple[list[int], str]]]:
-    """For each measure that both sides have, taken alike, in at least one seed: these seeds, and the difference."""
-    seeds = sorted(result["seed"] for result in kept.values() if result["name"] == name)
-    pairs = [(seed, kept[f"{name}-{seed}"], kept[key]) for seed in seeds if (key := f"{other}-{seed}") in kept]
-    for measure in dict.fromkeys(measure for _, one, _ in pairs for measure in one["measured"]):
-        both = [
-            (seed, one["measured"][measure], its["measured"][measure])
-            for seed, one, its in pairs
-            if measure in one["measured"] and measure in its["measured"] and _taken_alike(measure, one, its)
-        ]
-        if both:
-            yield measure, ([seed for seed, *_ in both], _difference([(one, its) for _, one, its in both]))
-
-
-def _taken_alike(measure: str, one: Result, other: Result) -> bool:
-    """With the same settings; whole images at the size of the views count as the same."""
-    sides = [dict(side.get("measure", {}).get(measure, {})) for side in (one, other)]
-    for settings in sides:
-        settings.pop("resize", None)  # which plans set to the size of the views
-    return sides[0] == sides[1]
-
-
-def _difference(sides: Sequence[tuple[Result, Result]]) -> str:
-    right = [[[str(rank) == "0" for rank in side["ranks"]] for side in both] for both in sides]
-    if len(sides) == 1:
-        found = paired_difference(*right[0])
-        shown = f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
-    else:
-        found = paired_runs([[a - b for a, b in zip(*both, strict=True)] for both in right])
-        shown = f"{found.value:+.1f} ± {found.high - found.value:.1f}"
-    return f"**{shown}**" if len(sides) != 2 and found.low * found.high > 0 else shown
-
-
 def comparisons(plan: Plan, kept: dict[str, Result]) -> list[str]:
     """A table of the differences that the plan asks for."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
@@ -244,17 +154,17 @@ def comparisons(plan: Plan, kept: dict[str, Result]) -> list[str]:
 def _table(results: Sequence[Result]) -> str:
     measures = list(dict.fromkeys(name for result in results for name in result["measured"]))
     machines = list(dict.fromkeys(map(_machine, results)))
-    ends = ("health at a tenth, at the end", "teacher's entropy", "kNN curve")
-    heads = ["run", "seed", *measures, "steps", "hours", *["on"] * (len(machines) > 1), *ends]
+    late = ("health at a tenth, at the end", "teacher's entropy", "kNN curve")
+    heads = ["run", "seed", *measures, "steps", "hours", *["on"] * (len(machines) > 1), *late]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     names = list(dict.fromkeys(result["name"] for result in results))
     for result in sorted(results, key=lambda result: (names.index(result["name"]), result["seed"])):
         cells = [result["name"], str(result["seed"])]
-        cells += [_accuracy(result["measured"].get(name)) for name in measures]
+        cells += [accuracy(result["measured"].get(name)) for name in measures]
         cells += [f"{result['steps']:,}", f"{result['hours']:.1f}, {result['processor_hours']:.1f}"]
         cells += [_LETTERS[machines.index(_machine(result))]] * (len(machines) > 1)
         judged = sorted(result["curve"] + result["accuracies"], key=lambda record: record["step"])
-        cells += [_ends(judged, "health"), _ends(result["curve"], "teacher_entropy"), _curve(result["accuracies"])]
+        cells += [ends(judged, "health"), ends(result["curve"], "teacher_entropy"), _curve(result["accuracies"])]
         lines.append(f"| {' | '.join(cells)} |")
     named = [
         f"({letter}) " * (len(machines) > 1) + machine for letter, machine in zip(_LETTERS, machines, strict=False)
@@ -264,19 +174,6 @@ def _table(results: Sequence[Result]) -> str:
 
 def _machine(result: Result) -> str:
     return f"{result['processor']}, precision {result['precision']}, torch {result['versions']['torch']}"
-
-
-def _accuracy(found: Result | None) -> str:
-    return "" if found is None else "{:.1f} [{:.1f}, {:.1f}]".format(found["top1"], *found["interval"])
-
-
-def _ends(curve: Sequence[Result], name: str) -> str:
-    """The value at a tenth of a run and at its end."""
-    known = [record for record in curve if name in record]
-    if not known:
-        return ""
-    tenth = next(record for record in known if record["step"] >= known[-1]["step"] / 10)
-    return ", ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in (tenth[name], known[-1][name]))
 
 
 def _curve(records: Sequence[Result], most: int = 11) -> str:
@@ -337,77 +234,3 @@ def _words(settings: dict[str, Any]) -> str:
         f"{key}={json.dumps(value).strip(chr(34)).replace(' ', '').replace('{data}/', '')}"
         for key, value in settings.items()
     )
-
-
-def _draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, list[Result]], path: Path) -> bool:
-    """A row for each plan that wants it and has curves: kNN and the teacher's entropy; whether there is a plot."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        return False
-    curves = {key: (r["accuracies"], r["curve"]) for key, r in kept.items()} | {k: (r, r) for k, r in under_way.items()}
-    shown = [plan for plan in plans if plan.plot and any(_points(curves, run.key, 0, "knn_top1") for run in plan.runs)]
-    if not shown:
-        return False
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, rows = plt.subplots(len(shown), 2, figsize=(14, 3.6 * len(shown)), squeeze=False, layout="constrained")
-    for axes, plan in zip(rows, shown, strict=True):
-        names = list(dict.fromkeys(run.name for run in plan.runs if _points(curves, run.key, 0, "knn_top1")))
-        kinds = (
-            (0, "knn_top1", "kNN of training images, %"),
-            (1, "teacher_entropy", "teacher's entropy, share of ln K"),
-        )
-        for axis, (part, what, title) in zip(axes, kinds, strict=True):
-            labeled = set()
-            for run in plan.runs:
-                if points := _points(curves, run.key, part, what):
-                    style = (".-", ".:", "-", ":")[2 * part + (run.key not in kept)]
-                    label = run.name if run.name not in labeled else None
-                    axis.plot(*zip(*points, strict=True), style, color=f"C{names.index(run.name) % 10}", label=label)
-                    labeled.add(run.name)
-            axis.set_title(f"{plan.name}: {title}", fontsize=10)
-            axis.set_xlabel("step (dotted: under way)")
-            axis.grid(alpha=0.3)
-        axes[0].legend(fontsize=8, frameon=False, loc="center right", bbox_to_anchor=(-0.08, 0.5))
-    figure.savefig(path, dpi=70)
-    plt.close(figure)
-    return True
-
-
-def _draw_over_time(kept: dict[str, Result], path: Path) -> None:
-    """The kNN of training images over the minutes of a core, for runs that had one to themselves."""
-    names = {name for listed in _OVER_TIME.values() for name in listed}
-    if not any(result["name"] in names and step_seconds(result) for result in kept.values()):
-        return
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        return
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, rows = plt.subplots(len(_OVER_TIME), 1, figsize=(10, 4 * len(_OVER_TIME)), layout="constrained")
-    for axis, (title, names) in zip(rows, _OVER_TIME.items(), strict=True):
-        for number, name in enumerate(names):
-            runs = [result for result in kept.values() if result["name"] == name and step_seconds(result)]
-            for result in runs:
-                seconds = step_seconds(result)
-                assert seconds is not None
-                steps, knn = zip(*_points({"": [result["accuracies"]]}, "", 0, "knn_top1"), strict=True)
-                label = name if result is runs[0] else None
-                axis.plot([step * seconds / 60 for step in steps], knn, ".-", color=f"C{number}", label=label)
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("minutes of one core")
-        axis.set_ylabel("kNN of training images, %")
-        axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=8, frameon=False)
-    figure.savefig(path, dpi=70)
-    plt.close(figure)
-
-
-def _points(curves: dict[str, Any], key: str, part: int, what: str) -> list[tuple[int, float]]:
-    records = curves[key][part] if key in curves else []
-    return [(record["step"], record[what]) for record in records if what in record]
