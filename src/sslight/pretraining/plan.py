@@ -92,7 +92,7 @@ class _Rules:
         self.short = read_recipe(f"{self.method}_{family}_sslight_64").values
         self.why_short = "as measured in short runs on few images"
         if family == "vit":
-            self.why_short = "as in the recipe for short runs, which taught ViTs little (docs/recipes.md)"
+            self.why_short = "as in the recipe for short runs, in which ViTs learn later than CNNs (docs/recipes.md)"
         if self.patch and "patch_size" in self.base and "patch_size" not in self.given:
             self._patches()
         self.patch = self.patch and self.given.get("patch_size", self.patch)
