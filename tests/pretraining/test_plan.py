@@ -86,11 +86,33 @@ def hours(number: float, *, images_per_second: float, pixels: int) -> Budget:
     ],
 )
 def test_settings_follow_from_images_and_machine(images: Glance, machine: Machine, expected: dict[str, Any]) -> None:
-    settings, choices = choose(images, machine, {})
+    settings, choices = choose(images, machine, {"backbone": "mobilenetv3_small_050"})
     found = {choice.setting: choice.value for choice in choices}
     assert found | expected == found
     assert all(choice.because for choice in choices)
     assert settings.epochs == found["epochs"]
+
+
+def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> None:
+    for given in ({}, {"backbone": "mobilenet_v2"}, {"backbone": "mobilenetv2_035", "lr": 2.0}):
+        settings, choices = choose(TINY_IMAGENET, LAPTOP, given)
+        found = {choice.setting: choice.value for choice in choices}
+        assert (settings.method, found["recipe"], settings.moco.queue_size) == ("moco", "moco_cnn_sslight_64", 4096)
+        assert choices[0].because.startswith("MoCo: better than DINO in short runs of MobileNetV2s, as measured")
+    info = BackboneInfo("mobilenet_v2", 224, None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    for given, start in (
+        ({"method": "dino"}, None),
+        ({"dino.teacher_temp": 0.05}, None),
+        ({"backbone": "resnet18"}, None),
+        ({"epochs": 400}, None),  # a long run
+        ({"init_from": "weights.pth"}, Start(info, has_batch_norms=True)),
+    ):
+        settings, choices = choose(TINY_IMAGENET, LAPTOP, given, start=start)
+        assert settings.method == "dino"
+        assert choices[0].because == "the closest one; the settings below differ from it"
+    settings, choices = choose(TINY_IMAGENET, LAPTOP, {"backbone": "resnet18", "method": "moco"})
+    assert settings.method == "moco"
+    assert choices[0].because == "the closest one; the settings below differ from it"
 
 
 def test_the_plan_for_imagenet_is_the_published_recipe() -> None:

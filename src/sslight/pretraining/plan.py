@@ -6,6 +6,7 @@ Nothing here reads a file or a clock. The reasons are told at length in docs/own
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +29,7 @@ _SMALL_SET = 100_000
 _LARS_PEAK = 1.0
 _SCALED_MEGAPIXELS = 6
 _LEAST_SHARE = 0.01  # of the images, that a run on a part of them is proposed for
+_BETTER_WITH_MOCO = ("mobilenet_v2", "mobilenetv2_")  # in short runs; MobileNetV3-Small is better with DINO
 _OF_THE_START = "that of the weights in init_from"
 
 _RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4), "lars": (0.48, 1e-6)}
@@ -66,7 +68,14 @@ def choose(
     Raises:
         ValueError: ``given`` breaks a rule, or the hours are too few for one epoch.
     """
-    return _Rules(images, machine, given, patch, budget, fitted, start).settings()
+    rules = partial(_Rules, images, machine, given, patch, budget, fitted, start)
+    free = start is None and not any(key == "method" or key.startswith("dino.") for key in given)
+    if free and given.get("backbone", "mobilenet_v2").startswith(_BETTER_WITH_MOCO):
+        short = rules("moco")
+        found = short.settings()
+        if not short.is_long:
+            return found
+    return rules(given.get("method", "dino")).settings()
 
 
 @dataclass
@@ -78,14 +87,17 @@ class _Rules:
     budget: Budget | None
     fitted: Mapping[str, Choice]
     start: Start | None
+    method: str
 
     def __post_init__(self) -> None:
         self.choices: list[Choice] = []
         self.affords_locals = True
-        self.method = self.given.get("method", "dino")
         side, self.why_side = global_side(self.images, self.machine, self.budget, self.patch, self.start)
         self.side = self.given.get("views.global_size", side)
         family = "vit" if self.patch and self.method == "dino" else "cnn"
+        self.why = "the closest one; the settings below differ from it"
+        if self.method == "moco" and "method" not in self.given:
+            self.why = "MoCo: better than DINO in short runs of MobileNetV2s, as measured; the settings below differ"
         self.recipe = f"{self.method}_{family}_sslight{'_64' if self.side < 224 else ''}"
         self.base = read_recipe(self.recipe).values
         self.published = read_recipe(self.recipe.removesuffix("_64")).values
@@ -115,7 +127,7 @@ class _Rules:
         if self.start is not None:
             self._continue(self.start)
         self._machine()
-        start = Choice("recipe", self.recipe, "the closest one; the settings below differ from it")
+        start = Choice("recipe", self.recipe, self.why)
         length = {"epochs": None, "steps": None}  # the recipe's gives way
         chosen = {choice.setting: choice.value for choice in self.choices}
         return build_settings(self.base | length | chosen, self.given), [start, *self.choices]

@@ -67,7 +67,7 @@ class Planner:
     def __post_init__(self) -> None:
         name = self.given.get("backbone", "mobilenet_v2") if self.start is None else self.start.info.name
         self.patch = patch_side(name, self.given.get("patch_size"))
-        self.memory: dict[int, Memory] = {}  # by the pixels of an image's views, all that changes in it from here on
+        self.memory: dict[tuple[str, int], Memory] = {}  # by all that changes in it from here on
 
     def plan(self) -> Plan:
         settings, choices, memory = self._fitted(None)
@@ -75,7 +75,7 @@ class Planner:
         for _ in range(2 if self.hours else 0):  # the hours may ask for other views, whose speed is another
             before = settings
             settings, choices, memory = self._fitted(self._budget(settings, speed))
-            if _pixels(settings) == _pixels(before):
+            if _weight(settings) == _weight(before):
                 break
             speed = self._calibrate(settings)
         share, parts = settings.batch_size // self.machine.processes, settings.accumulate
@@ -100,8 +100,8 @@ class Planner:
         processes = self.machine.processes
         check_enough_images(self.images.num_images, settings.batch_size, processes * settings.accumulate)
         batch_size_per_process(settings, processes)
-        memory = self.memory.get(_pixels(settings)) or predict_memory(settings, self.machine.device)
-        self.memory[_pixels(settings)] = memory
+        memory = self.memory.get(_weight(settings)) or predict_memory(settings, self.machine.device)
+        self.memory[_weight(settings)] = memory
         changes = fit(memory, self.machine, settings.batch_size, self.given)
         if changes:
             counted = settings.views.num_local
@@ -173,6 +173,11 @@ class Planner:
         if speed.bottleneck.startswith("the loader"):
             notes.append(speed.bottleneck.removeprefix("the loader: ").rstrip("."))
         return notes
+
+
+def _weight(settings: PretrainSettings) -> tuple[str, int]:
+    """What the hours may change in a step: method, and pixels of an image's views."""
+    return settings.method, _pixels(settings)
 
 
 def _pixels(settings: PretrainSettings) -> int:
