@@ -110,6 +110,7 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
         settings, choices = choose(TINY_IMAGENET, LAPTOP, given, start=start)
         assert settings.method == "dino"
         assert choices[0].because == "the closest one; the settings below differ from it"
+    assert choose(ICONS, LAPTOP, {})[0].method == "dino"  # few images
     settings, choices = choose(TINY_IMAGENET, LAPTOP, {"backbone": "resnet18", "method": "moco"})
     assert settings.method == "moco"
     assert choices[0].because == "the closest one; the settings below differ from it"

@@ -30,6 +30,7 @@ _LARS_PEAK = 1.0
 _SCALED_MEGAPIXELS = 6
 _LEAST_SHARE = 0.01  # of the images, that a run on a part of them is proposed for
 _BETTER_WITH_MOCO = ("mobilenet_v2", "mobilenetv2_")  # in short runs; MobileNetV3-Small is better with DINO
+_FEWEST_WITH_MOCO = 10_000  # images; measured with 25,000 and 50,000
 _OF_THE_START = "that of the weights in init_from"
 
 _RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4), "lars": (0.48, 1e-6)}
@@ -70,6 +71,7 @@ def choose(
     """
     rules = partial(_Rules, images, machine, given, patch, budget, fitted, start)
     free = start is None and not any(key == "method" or key.startswith("dino.") for key in given)
+    free = free and images.num_images >= _FEWEST_WITH_MOCO
     if free and given.get("backbone", "mobilenet_v2").startswith(_BETTER_WITH_MOCO):
         short = rules("moco")
         found = short.settings()
