@@ -94,6 +94,8 @@ def test_settings_follow_from_images_and_machine(images: Glance, machine: Machin
 
 
 def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> None:
+    given: dict[str, Any]
+    start: Start | None
     for given in ({}, {"backbone": "mobilenet_v2"}, {"backbone": "mobilenetv2_035", "lr": 2.0}):
         settings, choices = choose(TINY_IMAGENET, LAPTOP, given)
         found = {choice.setting: choice.value for choice in choices}
