@@ -113,6 +113,8 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
         assert settings.method == "dino"
         assert choices[0].because == "the closest one; the settings below differ from it"
     assert choose(ICONS, LAPTOP, {})[0].method == "dino"  # few images
+    assert choose(TINY_IMAGENET, LAPTOP, {}, method="dino")[0].method == "dino"
+    assert choose(TINY_IMAGENET, LAPTOP, {"epochs": 400}, method="moco")[0].method == "moco"
     settings, choices = choose(TINY_IMAGENET, LAPTOP, {"backbone": "resnet18", "method": "moco"})
     assert settings.method == "moco"
     assert choices[0].because == "the closest one; the settings below differ from it"

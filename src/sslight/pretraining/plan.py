@@ -30,7 +30,7 @@ _LARS_PEAK = 1.0
 _SCALED_MEGAPIXELS = 6
 _LEAST_SHARE = 0.01  # of the images, that a run on a part of them is proposed for
 _BETTER_WITH_MOCO = ("mobilenet_v2", "mobilenetv2_")  # in short runs; MobileNetV3-Small is better with DINO
-_FEWEST_WITH_MOCO = 10_000  # images; measured with 25,000 and 50,000
+_FEWEST_WITH_MOCO = 5_000  # images; measured with 4,500, 25,000 and 50,000
 _OF_THE_START = "that of the weights in init_from"
 
 _RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4), "lars": (0.48, 1e-6)}
@@ -55,6 +55,7 @@ def choose(
     budget: Budget | None = None,
     fitted: Mapping[str, Choice] = MappingProxyType({}),
     start: Start | None = None,
+    method: str | None = None,
 ) -> tuple[PretrainSettings, list[Choice]]:
     """Settings for these images on this machine, and the reasons; what is ``given`` (dotted names) stays as it is.
 
@@ -65,19 +66,20 @@ def choose(
         budget: The time allowed; None without a limit.
         fitted: What :func:`fit` found, by setting.
         start: The weights of ``init_from``.
+        method: Where it is settled already.
 
     Raises:
         ValueError: ``given`` breaks a rule, or the hours are too few for one epoch.
     """
     rules = partial(_Rules, images, machine, given, patch, budget, fitted, start)
-    free = start is None and not any(key == "method" or key.startswith("dino.") for key in given)
+    free = method is None and start is None and not any(key == "method" or key.startswith("dino.") for key in given)
     free = free and images.num_images >= _FEWEST_WITH_MOCO
     if free and given.get("backbone", "mobilenet_v2").startswith(_BETTER_WITH_MOCO):
         short = rules("moco")
         found = short.settings()
         if not short.is_long:
             return found
-    return rules(given.get("method", "dino")).settings()
+    return rules(method or given.get("method", "dino")).settings()
 
 
 @dataclass

@@ -67,6 +67,7 @@ class Planner:
     def __post_init__(self) -> None:
         name = self.given.get("backbone", "mobilenet_v2") if self.start is None else self.start.info.name
         self.patch = patch_side(name, self.given.get("patch_size"))
+        self.method: str | None = None  # as long as the hours may change it
         self.memory: dict[tuple[str, int], Memory] = {}  # by all that changes in it from here on
 
     def plan(self) -> Plan:
@@ -75,6 +76,7 @@ class Planner:
         for _ in range(2 if self.hours else 0):  # the hours may ask for other views, whose speed is another
             before = settings
             settings, choices, memory = self._fitted(self._budget(settings, speed))
+            self.method = settings.method  # what another speed would say of it would change the speed again
             if _weight(settings) == _weight(before):
                 break
             speed = self._calibrate(settings)
@@ -93,9 +95,8 @@ class Planner:
 
     def _fitted(self, budget: Budget | None) -> tuple[PretrainSettings, list[Choice], Memory]:
         """Settings and reasons, with which the run fits into free memory."""
-        decide = partial(
-            choose, self.images, self.machine, self.given, patch=self.patch, budget=budget, start=self.start
-        )
+        facts = self.images, self.machine, self.given
+        decide = partial(choose, *facts, patch=self.patch, budget=budget, start=self.start, method=self.method)
         settings, choices = decide()
         processes = self.machine.processes
         check_enough_images(self.images.num_images, settings.batch_size, processes * settings.accumulate)

@@ -156,7 +156,8 @@ class PretrainSettings(fields.Section):
     """Everything that determines a pre-training run."""
 
     method: Literal["dino", "swav", "moco"] = "dino"
-    """The self-supervised method. Unit: name. Try: dino, the best of the three for small networks in the paper."""
+    """The self-supervised method. Unit: name. Try: dino, the best of the three for small networks in the paper; moco
+    for MobileNetV2s in short runs."""
 
     backbone: str = "mobilenet_v2"
     """The network to pre-train: mobilenet_v2, resnet18, resnet34, resnet50, vit_tiny or any timm name.
