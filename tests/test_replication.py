@@ -380,6 +380,21 @@ def test_the_figures_of_the_readme_are_those_of_the_results(script: Any) -> None
     assert numbers(shown) <= found
 
 
+def test_runs_go_on_where_the_page_cannot_be_written(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    queue = small(script, tmp_path, DONE)
+    (tmp_path / "file").touch()
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    queue.work(tmp_path / "file" / "EVIDENCE.md")
+    for n, handler in before.items():
+        signal.signal(n, handler)
+    assert len((tmp_path / "runs" / "order").read_text().split()) == 6
+    assert "the page is not written (" in capsys.readouterr().out
+
+
 def test_a_line_that_was_cut_short_is_left_out(script: Any, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"ste\n{"step": 2}\n{"st')
     assert script("page").records(tmp_path / "metrics.jsonl") == [{"step": 1}, {"step": 2}]

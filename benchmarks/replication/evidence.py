@@ -71,13 +71,13 @@ class Queue:
             signal.signal(number, self._stop)
         os.setpriority(os.PRIO_PROCESS, 0, 19)
         self.page = page
-        self.write_page(page)
+        self._rewrite(page)
         missing = {path for plan in self.plans for run in plan.runs if (path := self.missing(run))}
         for path in sorted(missing):
             print(f"{path} is not there: the runs that need it are passed by", flush=True)
         while not self.stopped and self._next():
-            self.write_page(page)
-        self.write_page(page)
+            self._rewrite(page)
+        self._rewrite(page)
 
     def _next(self) -> bool:
         """Do one run; False if there is none to do."""
@@ -116,7 +116,7 @@ class Queue:
         write_whole(given, json.dumps({"run": content, "data": str(self.data), "threads": self.threads}, indent=1))
         self._say(run, "begun")
         if self.page is not None:
-            self.write_page(self.page)
+            self._rewrite(self.page)
         command = [sys.executable, str(self.worker), str(folder)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         with (
@@ -153,6 +153,13 @@ class Queue:
 
     def _say(self, run: Run, what: str) -> None:
         print(f"{run.plan} · {run.key}: {what}", flush=True)
+
+    def _rewrite(self, page: Path) -> None:
+        """Write the page if it can be written; a full disk is no reason to leave the other runs undone."""
+        try:
+            self.write_page(page)
+        except OSError as error:
+            print(f"the page is not written ({error}); the runs go on, and --page-only writes it later", flush=True)
 
     def write_page(self, page: Path) -> None:
         """Keep the results of finished runs, and write the page about all."""
