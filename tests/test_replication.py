@@ -55,6 +55,16 @@ def test_the_runs_of_every_plan_resolve_and_are_compared_with_runs_that_there_ar
         assert set(run.against) <= set(names)
 
 
+def test_a_result_is_read_as_it_was_written_with_records_that_lack_a_value(script: Any, tmp_path: Path) -> None:
+    page = script("page")
+    result = {"curve": [{"step": 1, "loss": 2.5}, {"step": 2, "health": "early"}], "accuracies": [], "measured": {}}
+    page.write_result(tmp_path / "one.json", result)
+    assert page.read_result(tmp_path / "one.json") == result
+    (tmp_path / "list.json").write_text(json.dumps(result))
+    assert page.read_result(tmp_path / "list.json") == result
+    assert '"step":[1,2]' in (tmp_path / "one.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("plan", "prefix"),
     [("first", "fifth-v3s"), ("settings", "dino-v3s"), ("gpu", "gpu-dino-resnet18"), ("cpu", "cpu-dino")],
@@ -433,7 +443,7 @@ def test_a_run_trains_and_leaves_its_curve_and_the_ranks_of_every_image(
     measure = {"knn": {}, "linear": {"linear.mode": "fast"}, "semi 100 %": semi}
     folder = given(images, tmp_path / "runs" / "one-0", measure=measure)
     script("worker").main(folder)
-    result = json.loads((folder / "result.json").read_text())
+    result = script("page").read_result(folder / "result.json")
     assert result["steps"] == 10
     assert [record["step"] for record in result["accuracies"]] == [0, 10]
     assert [record["step"] for record in result["curve"]] == [2, 4, 6, 8, 10]
@@ -556,7 +566,7 @@ def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_
         code = "sslight" if name in ("", "moco") else f"candidate {name}"
         given_run = given(images, tmp_path / "runs" / name, recipe=recipe, code=code, measure={}, settings=settings)
         script("worker").main(given_run)
-        curve = json.loads((given_run / "result.json").read_text())["curve"]
+        curve = script("page").read_result(given_run / "result.json")["curve"]
         curves[name] = tuple(record["loss"] for record in curve)
         assert all(math.isfinite(loss) for loss in curves[name])
     assert len(set(curves.values())) == len(curves)

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from page import differing, missing_measures, read_result, write_page
+from page import differing, missing_measures, read_result, write_page, write_result
 from plan import PLANS, Plan, Run, read_plan
 
 from sslight.files import write_whole
@@ -175,7 +175,7 @@ class Queue:
                 self._say(run, f"is another training than {path.name}, which stays: remove that to take this one")
                 continue
             found["measured"] = {**(kept["measured"] if kept else {}), **found["measured"]}
-            write_whole(path, json.dumps(found, separators=(",", ":"), ensure_ascii=False) + "\n")
+            write_result(path, found)
         plans = {plan.name: plan for plan in (*map(read_plan, sorted(PLANS.glob("*.yaml"))), *self.plans)}
         order = dict.fromkeys([*(name for name in ON_A_CPU if name in plans), *plans])
         write_page([plans[name] for name in order], page, results=self.results, runs=self.runs)

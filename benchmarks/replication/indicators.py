@@ -12,7 +12,6 @@ training images; ``gain`` is that curve at a tenth less before the first step. C
 out: their targets are others; losses are not compared, since those of other views and weights are others too.
 """
 
-import json
 import math
 import sys
 from collections import Counter
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from page import read_result
 from scipy.stats import rankdata
 
 from sslight.config import load_recipe
@@ -40,7 +40,9 @@ def main() -> None:
     files = [Path(word) for word in sys.argv[1:]] or sorted(RESULTS.glob("*.json"))
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for file in files:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = read_result(file)
+        if result is None:
+            continue
         ours = result["code"] == "sslight" or result["code"].startswith("candidate koleo")  # now dino.koleo_weight
         if ours and result["curve"] and "knn" in result["measured"] and "init_from" not in result["settings"]:
             groups.setdefault(group_of(result), []).append(result)

@@ -44,6 +44,7 @@ baseline with as many view pixels as SSLight, "6" six local views in place of tw
 
 CONCLUSIONS, BEYOND = (Path(__file__).parent / f"{name}.txt" for name in ("conclusions", "beyond"))
 _LETTERS = string.ascii_lowercase
+_CURVES = {"curve", "accuracies"}  # of a result: lists of records
 
 
 def write_page(plans: Sequence[Plan], page: Path, *, results: Path, runs: Path) -> None:
@@ -82,6 +83,11 @@ def read_result(path: Path) -> Result | None:
     """A result; None if the file is missing or damaged, which is said."""
     try:
         found: Result = json.loads(path.read_text(encoding="utf-8"))
+        for part in _CURVES & found.keys():
+            if isinstance(found[part], dict):  # a list in what an earlier queue left
+                rows = zip(*found[part].values(), strict=True)
+                names = list(found[part])
+                found[part] = [{n: v for n, v in zip(names, row, strict=True) if v is not None} for row in rows]
         return found if found["measured"] is not None else None
     except FileNotFoundError:
         return None
@@ -91,6 +97,15 @@ def read_result(path: Path) -> Result | None:
             file=sys.stderr,
         )
         return None
+
+
+def write_result(path: Path, result: Result) -> None:
+    """For :func:`read_result`; a curve is a list for each value in the file, which names the values once."""
+    found = dict(result)
+    for part in _CURVES & found.keys():
+        names = dict.fromkeys(name for record in found[part] for name in record)
+        found[part] = {name: [record.get(name) for record in found[part]] for name in names}
+    write_whole(path, json.dumps(found, separators=(",", ":"), ensure_ascii=False) + "\n")
 
 
 def missing_measures(run: Run, result: Result | None) -> list[str]:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from candidates import candidate
 from networks import resnet18_cifar  # noqa: F401 - registers it
-from page import read_result, records
+from page import read_result, records, write_result
 from plan import Run
 from torch import Tensor
 
@@ -79,8 +79,7 @@ def main(folder: Path) -> None:
                     {key: _short(value) for key, value in record.items() if key not in _SCHEDULED}
                     for record in facts[part]
                 ]
-            result = {**given["run"], **facts, "measured": measured}
-            write_whole(path, json.dumps(result, separators=(",", ":"), ensure_ascii=False) + "\n")
+            write_result(path, {**given["run"], **facts, "measured": measured})
     for made in ("features", "shards"):
         shutil.rmtree(folder / made, ignore_errors=True)
 
