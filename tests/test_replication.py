@@ -24,7 +24,8 @@ from timm.models._efficientnet_blocks import InvertedResidual
 from sslight.backbones import build_backbone, load_backbone
 from sslight.config import load_recipe, read_recipe
 from sslight.evaluate.features.extract import Extraction, extract_features
-from sslight.methods import DINO, StepValues, build_method
+from sslight.methods import DINO, StepOutput, StepValues, build_method
+from sslight.methods.dino import koleo_loss
 from sslight.views import build_multi_crop
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
@@ -560,7 +561,7 @@ def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_
     dinos = ("sinkhorn", "joint-sinkhorn", "low-first", "global-first", "one-target", "entropy-0.4", "sigreg-0.02")
     kinds: dict[str, tuple[str, dict[str, Any]]] = {
         **dict.fromkeys(("", *dinos, "rising-color"), ("dino_cnn_sslight_64", DINO_TINY)),
-        **dict.fromkeys(("moco", "smooth-0.1"), ("moco_cnn_sslight_64", TINY)),
+        **dict.fromkeys(("moco", "smooth-0.1", "decoupled", "koleo-0.03", "symmetric"), ("moco_cnn_sslight_64", TINY)),
     }
     for name, (recipe, settings) in kinds.items():
         code = "sslight" if name in ("", "moco") else f"candidate {name}"
@@ -616,6 +617,36 @@ def test_label_smoothing_of_moco_is_cross_entropy_with_spread_labels(script: Any
     found = script("candidates").smoothed_pair_means(logits, share=0.2)
     torch.testing.assert_close(found.global_mean, wanted[0])
     torch.testing.assert_close(found.local_mean, wanted[1:].mean())
+
+
+def test_the_decoupled_loss_of_moco_is_infonce_over_the_other_keys_alone(script: Any) -> None:
+    logits = torch.randn(3, 5, 9, generator=torch.Generator().manual_seed(0))
+    wanted = -(logits[..., 0] - logits[..., 1:].exp().sum(-1).log()).mean(-1)
+    found = script("candidates").decoupled_pair_means(logits)
+    torch.testing.assert_close(found.global_mean, wanted[0])
+    torch.testing.assert_close(found.local_mean, wanted[1:].mean())
+
+
+def test_symmetric_moco_is_the_mean_of_both_orders_of_the_global_views_and_koleo_is_added(script: Any) -> None:
+    settings = {**TINY, "backbone": "test_vit", "probe.knn": True}  # no statistics of a batch
+    one, other, local = (
+        torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(size)) for size in (32, 33, 16)
+    )
+    other, local = other[..., :32, :32], torch.cat([local, -local])
+
+    def loss(*order: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        method = build_method(load_recipe("moco_cnn_sslight_64", settings))
+        output: StepOutput = method(torch.cat(order), local, StepValues(momentum=0.99))
+        return output.loss
+
+    plain, turned = loss(one, other), loss(other, one)
+    with script("candidates").candidate("symmetric", "moco"):
+        torch.testing.assert_close(loss(one, other), (plain + turned) / 2)
+    with script("candidates").candidate("koleo-0.1", "moco"):
+        torch.manual_seed(0)
+        features = build_method(load_recipe("moco_cnn_sslight_64", settings)).networks["query"](other)
+        torch.testing.assert_close(loss(one, other), plain + 0.1 * koleo_loss(features))
 
 
 def test_one_target_in_turn_has_the_loss_of_both_in_the_mean(script: Any) -> None:

@@ -1,8 +1,9 @@
 """What the plans "beyond" try and the program does not offer: a method with one part changed, or its views, by name.
 
-A run with ``code: candidate NAME`` trains with ``DINOS[NAME]`` in place of :class:`sslight.methods.DINO`, with the loss
-of ``MOCOS[NAME]``, with the first weights of ``STARTS[NAME]``, or with the views of ``CURRICULA[NAME]``. What proves
-itself becomes a setting of the program; the rest stays here, so that its numbers can be made again.
+A run with ``code: candidate NAME`` trains with ``DINOS[NAME]`` in place of :class:`sslight.methods.DINO`, with
+``MOCOS[NAME]`` in place of :class:`sslight.methods.MoCo` or with ``MOCO_LOSSES[NAME]`` as its loss, with the first
+weights of ``STARTS[NAME]``, or with the views of ``CURRICULA[NAME]``. What proves itself becomes a setting of the
+program; the rest stays here, so that its numbers can be made again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +19,10 @@ from torch import Tensor, nn
 
 from sslight.backbones import initialize_smoothly
 from sslight.config import ViewSettings
-from sslight.methods import DINO, StepOutput, StepValues, dino_targets, sinkhorn
-from sslight.methods.dino import _indicators
+from sslight.methods import DINO, MoCo, StepOutput, StepValues, dino_targets, moco_logits, moco_pair_means, sinkhorn
+from sslight.methods.dino import _indicators, koleo_loss
 from sslight.methods.method import images_per_view
-from sslight.methods.numerics import full_precision
+from sslight.methods.numerics import full_precision, unit_rows
 from sslight.methods.pairs import PairMeans
 from sslight.views import MultiCrop, ViewParameters, build_multi_crop
 
@@ -158,6 +159,43 @@ class SIGReg(DINO):
         """Nothing moves but by the optimizer."""
 
 
+class KoLeoMoCo(MoCo):
+    """``weight`` · :func:`koleo_loss` of the global query's features is added (Sablayrolles et al., 2019)."""
+
+    def __init__(self, *networks: Any, weight: float, **settings: Any) -> None:
+        super().__init__(*networks, **settings)
+        self.weight = weight
+        self.query.register_forward_hook(self._keep)
+
+    def _keep(self, network: nn.Module, views: Any, output: tuple[Tensor, Tensor]) -> None:
+        self._features = output[0]
+
+    def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
+        """See the class."""
+        output = super().forward(global_views, local_views, values)
+        koleo = koleo_loss(self._features[: len(global_views) // 2])
+        return StepOutput(output.loss + self.weight * koleo, output.scalars, output.features)
+
+
+class Symmetric(MoCo):
+    """Both global views give keys: each is the query of the other, and local ones are of both (MoCo-v3, 2021)."""
+
+    def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
+        """See the class."""
+        batch = images_per_view(global_views, local_views, num_global=2, num_local=self.num_local)
+        keys = [self.embed_keys(views) for views in global_views.chunk(2)]
+        self._seen.append(keys[0])
+        features, embeddings = self.query(global_views, local_views)
+        first, second, *local = unit_rows(embeddings).reshape(-1, batch, embeddings.shape[1])
+        losses = []
+        for key, other in ((keys[0], second), (keys[1], first)):
+            with torch.autocast(global_views.device.type, enabled=False):
+                queries = torch.stack([other, *local])
+                means = moco_pair_means(moco_logits(queries, key, self.queue, temperature=self.temperature))
+            losses.append(means.weighted(self.global_pair_weight))
+        return StepOutput(torch.stack(losses).mean(), means.scalars, full_precision(features[:batch].detach()))
+
+
 class Curriculum(MultiCrop):
     """Views that become harder, in equal steps from ``easy`` to ``hard``.
 
@@ -198,6 +236,12 @@ def smoothed_pair_means(logits: Tensor, *, share: float) -> PairMeans:
     return PairMeans(losses[0], losses[1:].mean() if len(losses) > 1 else None, 1 / len(losses))
 
 
+def decoupled_pair_means(logits: Tensor) -> PairMeans:
+    """:func:`sslight.methods.moco_pair_means` without the image's own key in the sum (Yeh et al., ECCV 2022)."""
+    losses = (logits[..., 1:].logsumexp(-1) - logits[..., 0]).mean(-1)
+    return PairMeans(losses[0], losses[1:].mean() if len(losses) > 1 else None, 1 / len(losses))
+
+
 def zero_residuals(backbone: nn.Module) -> None:
     """The smooth start with the last scale of every residual branch at 0 (Goyal et al., 2017)."""
     initialize_smoothly(backbone)
@@ -215,7 +259,14 @@ DINOS: dict[str, Callable[..., DINO]] = {
     **{f"entropy-{share}": partial(HeldEntropy, share=share) for share in (0.4, 0.6, 0.8)},
     **{f"sigreg-{weight}": partial(SIGReg, weight=weight) for weight in (0.02, 0.1)},
 }
-MOCOS = {f"smooth-{share}": partial(smoothed_pair_means, share=share) for share in (0.1, 0.2)}
+MOCOS: dict[str, Callable[..., MoCo]] = {
+    "symmetric": Symmetric,
+    **{f"koleo-{weight}": partial(KoLeoMoCo, weight=weight) for weight in (0.03, 0.1)},
+}
+MOCO_LOSSES = {
+    "decoupled": decoupled_pair_means,
+    **{f"smooth-{share}": partial(smoothed_pair_means, share=share) for share in (0.1, 0.2)},
+}
 STARTS = {"zero-residuals": zero_residuals}
 # What differs from the recipe in the easy and in the hard views.
 CURRICULA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -237,7 +288,9 @@ def candidate(name: str, method: str) -> Iterator[None]:
     if name in DINOS and method == "dino":
         changed = patch("sslight.methods.build.DINO", DINOS[name])
     elif name in MOCOS and method == "moco":
-        changed = patch("sslight.methods.moco.moco_pair_means", MOCOS[name])
+        changed = patch("sslight.methods.build.MoCo", MOCOS[name])
+    elif name in MOCO_LOSSES and method == "moco":
+        changed = patch("sslight.methods.moco.moco_pair_means", MOCO_LOSSES[name])
     elif name in STARTS:
         changed = patch("sslight.methods.build.initialize_smoothly", STARTS[name])
     elif name in CURRICULA:
