@@ -1,5 +1,6 @@
 """The queue of runs: what its plans say, how it stops and goes on, and what its page says."""
 
+import copy
 import importlib
 import json
 import math
@@ -26,6 +27,7 @@ from sslight.config import load_recipe, read_recipe
 from sslight.evaluate.features.extract import Extraction, extract_features
 from sslight.methods import DINO, StepOutput, StepValues, build_method
 from sslight.methods.dino import koleo_loss
+from sslight.optim import LARS
 from sslight.views import build_multi_crop
 
 REPLICATION = Path(__file__).parents[1] / "benchmarks" / "replication"
@@ -561,7 +563,9 @@ def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_
     dinos = ("sinkhorn", "joint-sinkhorn", "low-first", "global-first", "one-target", "entropy-0.4", "sigreg-0.02")
     kinds: dict[str, tuple[str, dict[str, Any]]] = {
         **dict.fromkeys(("", *dinos, "rising-color"), ("dino_cnn_sslight_64", DINO_TINY)),
-        **dict.fromkeys(("moco", "smooth-0.1", "decoupled", "koleo-0.03", "symmetric"), ("moco_cnn_sslight_64", TINY)),
+        **dict.fromkeys(
+            ("moco", "muon", "smooth-0.1", "decoupled", "koleo-0.03", "symmetric"), ("moco_cnn_sslight_64", TINY)
+        ),
     }
     for name, (recipe, settings) in kinds.items():
         code = "sslight" if name in ("", "moco") else f"candidate {name}"
@@ -647,6 +651,25 @@ def test_symmetric_moco_is_the_mean_of_both_orders_of_the_global_views_and_koleo
         torch.manual_seed(0)
         features = build_method(load_recipe("moco_cnn_sslight_64", settings)).networks["query"](other)
         torch.testing.assert_close(loss(one, other), plain + 0.1 * koleo_loss(features))
+
+
+def test_muon_turns_small_matrices_to_orthogonal_ones_and_leaves_the_rest_to_lars(script: Any) -> None:
+    torch.manual_seed(0)
+    conv, depthwise = torch.nn.Conv2d(8, 24, 1), torch.nn.Conv2d(24, 24, 3, groups=24)
+    network = torch.nn.Sequential(conv, depthwise, torch.nn.Linear(9, 9))
+    other, before = copy.deepcopy(network), conv.weight.detach().flatten(1).clone()
+    gradient = (torch.randn(24, 8) + 3 * torch.randn(24, 1))[..., None, None]
+    for weight in (*network.parameters(), *other.parameters()):
+        weight.grad = gradient if weight.numel() == 192 else torch.linspace(-1, 1, weight.numel()).view_as(weight)
+    script("candidates").Muon(network.parameters(), lr=1.0).step()
+    LARS(other.parameters(), lr=1.0).step()
+    moved = before - conv.weight.detach().flatten(1)
+    assert moved.norm().item() == pytest.approx(0.003 * before.norm().item(), rel=1e-3)
+    lengths, given_lengths = torch.linalg.svdvals(moved), torch.linalg.svdvals(gradient.flatten(1))
+    assert lengths.max() < 2 * lengths.min()
+    assert given_lengths.max() > 5 * given_lengths.min()
+    for one, two in zip(list(network.parameters())[1:], list(other.parameters())[1:], strict=True):
+        assert torch.equal(one, two)
 
 
 def test_one_target_in_turn_has_the_loss_of_both_in_the_mean(script: Any) -> None:

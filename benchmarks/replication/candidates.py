@@ -2,8 +2,8 @@
 
 A run with ``code: candidate NAME`` trains with ``DINOS[NAME]`` in place of :class:`sslight.methods.DINO`, with
 ``MOCOS[NAME]`` in place of :class:`sslight.methods.MoCo` or with ``MOCO_LOSSES[NAME]`` as its loss, with the first
-weights of ``STARTS[NAME]``, or with the views of ``CURRICULA[NAME]``. What proves itself becomes a setting of the
-program; the rest stays here, so that its numbers can be made again.
+weights of ``STARTS[NAME]``, the optimizer of ``OPTIMIZERS[NAME]``, or the views of ``CURRICULA[NAME]``. What proves
+itself becomes a setting of the program; the rest stays here, so that its numbers can be made again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +16,16 @@ import torch
 import torch.nn.functional as F
 from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual
 from torch import Tensor, nn
+from torch.optim._muon import _zeropower_via_newtonschulz
 
 from sslight.backbones import initialize_smoothly
-from sslight.config import ViewSettings
+from sslight.config import OptimSettings, ViewSettings
 from sslight.methods import DINO, MoCo, StepOutput, StepValues, dino_targets, moco_logits, moco_pair_means, sinkhorn
 from sslight.methods.dino import _indicators, koleo_loss
 from sslight.methods.method import images_per_view
 from sslight.methods.numerics import full_precision, unit_rows
 from sslight.methods.pairs import PairMeans
+from sslight.optim import LARS, ParameterGroup
 from sslight.views import MultiCrop, ViewParameters, build_multi_crop
 
 
@@ -250,6 +252,34 @@ def zero_residuals(backbone: nn.Module) -> None:
             nn.init.zeros_((block.bn3 if isinstance(block, InvertedResidual) else block.bn2).weight)
 
 
+class Muon(LARS):
+    """1×1 convolutions move along their momentum made orthogonal (Muon, Jordan et al., 2024); the rest is LARS.
+
+    They move by ``lr`` · 3 · ``eta`` of their norm, as LARS does with momenta of 0.9 whose gradients have little in
+    common. Matrices with more than 512 rows and columns are left to LARS: they would take longer than all the rest.
+    """
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        turned = [p for p in group["params"] if not group["lars_exclude"] and self._is_turned(p)]
+        kept = {id(p) for p in turned}
+        super()._step_group(group | {"params": [p for p in group["params"] if id(p) not in kept]})
+        for p in turned:
+            momentum = self._momentum_buffer(p).mul_(group["momentum"]).add_(p.grad)
+            ahead = p.grad + group["momentum"] * momentum
+            update = (
+                _zeropower_via_newtonschulz(ahead.flatten(1), (3.4445, -4.775, 2.0315), 5, 1e-7).view_as(p).to(p.dtype)
+            )
+            p.sub_(update * (group["lr"] * 3 * group["eta"] * p.norm() / update.norm().clamp(min=1e-7)))
+
+    @staticmethod
+    def _is_turned(p: Tensor) -> bool:
+        return p.grad is not None and p.ndim == 4 and p.shape[2:] == (1, 1) and 1 < min(p.shape[:2]) <= 512
+
+
+def _build_muon(settings: OptimSettings, groups: list[ParameterGroup], *, fused: bool) -> Muon:
+    return Muon(groups, lr=0.0, momentum=settings.momentum, eta=settings.lars_eta)
+
+
 DINOS: dict[str, Callable[..., DINO]] = {
     "sinkhorn": Sinkhorn,
     "joint-sinkhorn": JointSinkhorn,
@@ -267,6 +297,7 @@ MOCO_LOSSES = {
     "decoupled": decoupled_pair_means,
     **{f"smooth-{share}": partial(smoothed_pair_means, share=share) for share in (0.1, 0.2)},
 }
+OPTIMIZERS = {"muon": _build_muon}
 STARTS = {"zero-residuals": zero_residuals}
 # What differs from the recipe in the easy and in the hard views.
 CURRICULA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -291,6 +322,8 @@ def candidate(name: str, method: str) -> Iterator[None]:
         changed = patch("sslight.methods.build.MoCo", MOCOS[name])
     elif name in MOCO_LOSSES and method == "moco":
         changed = patch("sslight.methods.moco.moco_pair_means", MOCO_LOSSES[name])
+    elif name in OPTIMIZERS:
+        changed = patch("sslight.pretraining.task.build_optimizer", OPTIMIZERS[name])
     elif name in STARTS:
         changed = patch("sslight.methods.build.initialize_smoothly", STARTS[name])
     elif name in CURRICULA:
