@@ -58,14 +58,21 @@ def test_the_runs_of_every_plan_resolve_and_are_compared_with_runs_that_there_ar
         assert set(run.against) <= set(names)
 
 
-def test_a_result_is_read_as_it_was_written_with_records_that_lack_a_value(script: Any, tmp_path: Path) -> None:
-    page = script("page")
-    result = {"curve": [{"step": 1, "loss": 2.5}, {"step": 2, "health": "early"}], "accuracies": [], "measured": {}}
-    page.write_result(tmp_path / "one.json", result)
-    assert page.read_result(tmp_path / "one.json") == result
-    (tmp_path / "list.json").write_text(json.dumps(result))
-    assert page.read_result(tmp_path / "list.json") == result
-    assert '"step":[1,2]' in (tmp_path / "one.json").read_text()
+def test_a_result_is_read_as_it_was_written_with_records_that_lack_a_value(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, path = script("page"), tmp_path / "one.json"
+    curve: list[dict[str, Any]] = [{"step": 0, "loss": 0.0, "done": False}, {"step": 2, "health": "early"}]
+    result = {"curve": curve, "accuracies": [], "measured": {}}
+    page.write_result(path, result)
+    assert page.read_result(path) == result
+    assert '"step":[0,2]' in path.read_text()
+    path.write_text(json.dumps({**result, "curve": [{**curve[0], "grad_norm": None}, curve[1]]}))  # a list, as before
+    assert page.read_result(path) == result
+    for damaged in ("null", "[]", '"measured"', '{"curve": "a", "measured": {}}'):
+        path.write_text(damaged)
+        assert page.read_result(path) is None
+        assert "is no result" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -575,7 +582,7 @@ def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_
         curves[name] = tuple(record["loss"] for record in curve)
         assert all(math.isfinite(loss) for loss in curves[name])
     assert len(set(curves.values())) == len(curves)
-    for name, method in (("sinkhorn", "moco"), ("smooth-0.1", "dino"), ("nosuch", "dino")):
+    for name, method in (("sinkhorn", "moco"), ("smooth-0.1", "dino"), ("symmetric", "dino"), ("nosuch", "dino")):
         with pytest.raises(ValueError, match=f"no candidate {name} of {method}"):
             script("candidates").candidate(name, method).__enter__()
 
@@ -656,19 +663,27 @@ def test_symmetric_moco_is_the_mean_of_both_orders_of_the_global_views_and_koleo
 def test_muon_turns_small_matrices_to_orthogonal_ones_and_leaves_the_rest_to_lars(script: Any) -> None:
     torch.manual_seed(0)
     conv, depthwise = torch.nn.Conv2d(8, 24, 1), torch.nn.Conv2d(24, 24, 3, groups=24)
-    network = torch.nn.Sequential(conv, depthwise, torch.nn.Linear(9, 9))
+    network = torch.nn.Sequential(conv, depthwise, torch.nn.Linear(9, 9), torch.nn.Conv2d(520, 520, 1))
     other, before = copy.deepcopy(network), conv.weight.detach().flatten(1).clone()
     gradient = (torch.randn(24, 8) + 3 * torch.randn(24, 1))[..., None, None]
     for weight in (*network.parameters(), *other.parameters()):
         weight.grad = gradient if weight.numel() == 192 else torch.linspace(-1, 1, weight.numel()).view_as(weight)
-    script("candidates").Muon(network.parameters(), lr=1.0).step()
+    muon = script("candidates").Muon(network.parameters(), lr=1.0)
+    muon.step()
+    rest = [weight.detach().clone() for weight in network.parameters()][1:]
     LARS(other.parameters(), lr=1.0).step()
     moved = before - conv.weight.detach().flatten(1)
     assert moved.norm().item() == pytest.approx(0.003 * before.norm().item(), rel=1e-3)
-    lengths, given_lengths = torch.linalg.svdvals(moved), torch.linalg.svdvals(gradient.flatten(1))
-    assert lengths.max() < 2 * lengths.min()
-    assert given_lengths.max() > 5 * given_lengths.min()
-    for one, two in zip(list(network.parameters())[1:], list(other.parameters())[1:], strict=True):
+    left, lengths, right = torch.linalg.svd(gradient.flatten(1), full_matrices=False)
+    assert lengths.max() > 5 * lengths.min()
+    assert torch.cosine_similarity(moved.flatten(), (left @ right).flatten(), dim=0) > 0.95
+    conv.weight.grad = second = torch.randn_like(gradient)
+    between = conv.weight.detach().flatten(1).clone()
+    muon.step()
+    left, _, right = torch.linalg.svd((second + 0.9 * (0.9 * gradient + second)).flatten(1), full_matrices=False)
+    moved = between - conv.weight.detach().flatten(1)
+    assert torch.cosine_similarity(moved.flatten(), (left @ right).flatten(), dim=0) > 0.95
+    for one, two in zip(rest, list(other.parameters())[1:], strict=True):
         assert torch.equal(one, two)
 
 

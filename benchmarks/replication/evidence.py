@@ -30,8 +30,8 @@ from sslight.files import write_whole
 HERE = Path(__file__).parent
 ON_A_CPU = (
     *("mobilenet_v2", "first", "six-locals", "cifar100", "vit-fifth", "cifar10-small", "weights", "selection"),
-    *("methods", "weights-64", "beyond", "beyond-quarter", "beyond-fifth", "beyond-views", "beyond-final"),
-    *("small", "settings", "cifar10", "vit-64"),
+    *("methods", "weights-64", "beyond", "beyond-quarter", "beyond-fifth", "beyond-moco", "beyond-views"),
+    *("beyond-final", "small", "settings", "cifar10", "vit-64"),
 )
 ON_A_GPU = ("gpu", *ON_A_CPU)
 

@@ -83,15 +83,17 @@ def read_result(path: Path) -> Result | None:
     """A result; None if the file is missing or damaged, which is said."""
     try:
         found: Result = json.loads(path.read_text(encoding="utf-8"))
+        if found["measured"] is None:
+            return None
         for part in _CURVES & found.keys():
-            if isinstance(found[part], dict):  # a list in what an earlier queue left
-                rows = zip(*found[part].values(), strict=True)
-                names = list(found[part])
-                found[part] = [{n: v for n, v in zip(names, row, strict=True) if v is not None} for row in rows]
-        return found if found["measured"] is not None else None
+            records: Any = found[part]
+            if isinstance(records, dict):  # else of an earlier queue
+                records = [dict(zip(records, row, strict=True)) for row in zip(*records.values(), strict=True)]
+            found[part] = [{name: value for name, value in each.items() if value is not None} for each in records]
+        return found
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         print(
             f"{path} is no result ({type(error).__name__}: {error}) and is passed by: mend or remove it",
             file=sys.stderr,
@@ -100,7 +102,10 @@ def read_result(path: Path) -> Result | None:
 
 
 def write_result(path: Path, result: Result) -> None:
-    """For :func:`read_result`; a curve is a list for each value in the file, which names the values once."""
+    """For :func:`read_result`. In the file a curve is a list for each value, so that each is named once.
+
+    A value that was not finite and one that was not recorded are both ``null`` there, and missing once read.
+    """
     found = dict(result)
     for part in _CURVES & found.keys():
         names = dict.fromkeys(name for record in found[part] for name in record)
