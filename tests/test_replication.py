@@ -375,7 +375,7 @@ def test_the_conclusions_take_their_figures_from_the_results_and_nothing_unequal
     whole = {"a-0": kept["a-0"] | shared, "b-0": kept["b-0"] | shared | {"hours": 3.1}}
     facts = "steps", "seconds", "health"
     assert filled(" ".join(f"{{a-0 | {fact}}}" for fact in facts), whole) == "11 22 h2, h11"
-    assert filled("{b-0 | seconds} {c-0 | steps}", whole) == "shared not measured"
+    assert filled("{b-0 | seconds} {c-0 | steps}", whole) == "shared "
     assert filled("{c-0 | knn}, {b − c | knn}, {a − b | linear}", kept) == ", ".join(["not measured"] * 3)
     kept["b-0"]["measure"] = {"knn": {"knn.k": 200}}
     assert filled("{a − b | knn}", kept) == "not measured"

@@ -19,8 +19,9 @@ def filled(text: str, kept: dict[str, Result]) -> str:
         if " − " not in name:
             result = kept.get(name, {"measured": {}})
             facts = {"steps": _steps, "seconds": _seconds, "health": _health}
-            fact = facts[measure](result) if measure in facts else accuracy(result["measured"].get(measure))
-            return fact or "not measured"
+            if measure in facts:
+                return facts[measure](result)
+            return accuracy(result["measured"].get(measure)) or "not measured"
         one, other = name.split(" − ")
         found = dict(compared(one, other, kept)).get(measure)
         return "not measured" if found is None else found[1]
