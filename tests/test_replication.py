@@ -568,11 +568,10 @@ def test_candidates_of_every_kind_train_as_methods_of_their_own_and_only_within_
 ) -> None:
     curves = {}
     dinos = ("sinkhorn", "joint-sinkhorn", "low-first", "global-first", "one-target", "entropy-0.4", "sigreg-0.02")
+    mocos = ("smooth-0.1", "decoupled", "koleo-0.03", "symmetric", "koleo-0.03+decoupled")
     kinds: dict[str, tuple[str, dict[str, Any]]] = {
         **dict.fromkeys(("", *dinos, "rising-color"), ("dino_cnn_sslight_64", DINO_TINY)),
-        **dict.fromkeys(
-            ("moco", "muon", "smooth-0.1", "decoupled", "koleo-0.03", "symmetric"), ("moco_cnn_sslight_64", TINY)
-        ),
+        **dict.fromkeys(("moco", "muon", *mocos), ("moco_cnn_sslight_64", TINY)),
     }
     for name, (recipe, settings) in kinds.items():
         code = "sslight" if name in ("", "moco") else f"candidate {name}"

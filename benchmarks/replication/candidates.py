@@ -7,7 +7,7 @@ itself becomes a setting of the program; the rest stays here, so that its number
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -313,30 +313,33 @@ _EPOCHS = 10  # half of the recipe's
 
 @contextmanager
 def candidate(name: str, method: str) -> Iterator[None]:
-    """Build this candidate wherever the program builds the method, its first weights or its views.
+    """Build this candidate, or several joined by "+", wherever the program builds the method, its weights or its views.
 
     Raises:
         ValueError: there is no such candidate for the method.
     """
-    changed: AbstractContextManager[Any]
+    with ExitStack() as stack:
+        for part in name.split("+"):
+            stack.enter_context(_changed(part, method))
+        yield
+
+
+def _changed(name: str, method: str) -> AbstractContextManager[Any]:
     if name in DINOS and method == "dino":
-        changed = patch("sslight.methods.build.DINO", DINOS[name])
-    elif name in MOCOS and method == "moco":
-        changed = patch("sslight.methods.build.MoCo", MOCOS[name])
-    elif name in MOCO_LOSSES and method == "moco":
-        changed = patch("sslight.methods.moco.moco_pair_means", MOCO_LOSSES[name])
-    elif name in OPTIMIZERS:
-        changed = patch("sslight.pretraining.task.build_optimizer", OPTIMIZERS[name])
-    elif name in STARTS:
-        changed = patch("sslight.methods.build.initialize_smoothly", STARTS[name])
-    elif name in CURRICULA:
+        return patch("sslight.methods.build.DINO", DINOS[name])
+    if name in MOCOS and method == "moco":
+        return patch("sslight.methods.build.MoCo", MOCOS[name])
+    if name in MOCO_LOSSES and method == "moco":
+        return patch("sslight.methods.moco.moco_pair_means", MOCO_LOSSES[name])
+    if name in OPTIMIZERS:
+        return patch("sslight.pretraining.task.build_optimizer", OPTIMIZERS[name])
+    if name in STARTS:
+        return patch("sslight.methods.build.initialize_smoothly", STARTS[name])
+    if name in CURRICULA:
         easy, hard = CURRICULA[name]
 
         def build(views: ViewSettings) -> MultiCrop:
             return Curriculum(views.model_copy(update=easy), views.model_copy(update=hard), _EPOCHS)
 
-        changed = patch("sslight.api.pretrain.build_multi_crop", build)
-    else:
-        raise ValueError(f"there is no candidate {name} of {method} in candidates.py.")
-    with changed:
-        yield
+        return patch("sslight.api.pretrain.build_multi_crop", build)
+    raise ValueError(f"there is no candidate {name} of {method} in candidates.py.")
