@@ -15,11 +15,11 @@ _OVER_TIME = {
     ),
     "MobileNetV2, 25,000 images of Tiny ImageNet-50": (
         *("dino-v2-5-epochs", "dino-v2-5-epochs-koleo-0.03", "dino-v2-10-epochs", "dino-v2-sslight"),
-        *("moco-v2-sslight", "dino-v2-koleo-0.03"),
+        *("moco-v2-sslight", "dino-v2-koleo-0.03", "moco-v2-koleo-muon"),
     ),
     "mobilenetv2_035, CIFAR-100": (
         *("dino-c100-baseline", "dino-c100-sslight", "moco-c100-sslight", "swav-c100-sslight"),
-        "dino-c100-koleo-0.03",
+        *("dino-c100-koleo-0.03", "moco-c100-koleo-muon"),
     ),
 }
 
