@@ -233,14 +233,18 @@ def smoothed_pair_means(logits: Tensor, *, share: float) -> PairMeans:
     Plain label smoothing, after the name of Light-MoCo's smoothed InfoNCE (arXiv 2212.07158); not its equation.
     """
     aims = (1 - share) * logits[..., 0] + share * logits[..., 1:].mean(-1)
-    losses = (logits.logsumexp(-1) - aims).mean(-1)
-    return PairMeans(losses[0], losses[1:].mean() if len(losses) > 1 else None, 1 / len(losses))
+    return _pair_means(logits.logsumexp(-1) - aims)
 
 
 def decoupled_pair_means(logits: Tensor) -> PairMeans:
     """:func:`sslight.methods.moco_pair_means` without the image's own key in the sum (Yeh et al., ECCV 2022)."""
-    losses = (logits[..., 1:].logsumexp(-1) - logits[..., 0]).mean(-1)
-    return PairMeans(losses[0], losses[1:].mean() if len(losses) > 1 else None, 1 / len(losses))
+    return _pair_means(logits[..., 1:].logsumexp(-1) - logits[..., 0])
+
+
+def _pair_means(losses: Tensor) -> PairMeans:
+    """Of the losses ``[V-1, B]`` of the queries, the global one first."""
+    means = losses.mean(-1)
+    return PairMeans(means[0], means[1:].mean() if len(means) > 1 else None, 1 / len(means))
 
 
 def zero_residuals(backbone: nn.Module) -> None:
