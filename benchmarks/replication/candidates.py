@@ -2,12 +2,12 @@
 
 A run with ``code: candidate NAME`` trains with ``DINOS[NAME]`` in place of :class:`sslight.methods.DINO`, with
 ``MOCOS[NAME]`` in place of :class:`sslight.methods.MoCo` or with ``MOCO_LOSSES[NAME]`` as its loss, with the first
-weights of ``STARTS[NAME]``, the optimizer of ``OPTIMIZERS[NAME]``, or the views of ``CURRICULA[NAME]``. What proves
-itself becomes a setting of the program; the rest stays here, so that its numbers can be made again.
+weights of ``STARTS[NAME]``, or the views of ``CURRICULA[NAME]``. What proves itself becomes a setting of the program;
+the rest stays here, so that its numbers can be made again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -18,13 +18,12 @@ from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedRes
 from torch import Tensor, nn
 
 from sslight.backbones import initialize_smoothly
-from sslight.config import OptimSettings, ViewSettings
+from sslight.config import ViewSettings
 from sslight.methods import DINO, MoCo, StepOutput, StepValues, dino_targets, moco_logits, moco_pair_means, sinkhorn
-from sslight.methods.dino import _indicators, koleo_loss
+from sslight.methods.dino import _indicators
 from sslight.methods.method import images_per_view
 from sslight.methods.numerics import full_precision, unit_rows
 from sslight.methods.pairs import PairMeans
-from sslight.optim import LARS, ParameterGroup
 from sslight.views import MultiCrop, ViewParameters, build_multi_crop
 
 
@@ -160,24 +159,6 @@ class SIGReg(DINO):
         """Nothing moves but by the optimizer."""
 
 
-class KoLeoMoCo(MoCo):
-    """``weight`` · :func:`koleo_loss` of the global query's features is added (Sablayrolles et al., 2019)."""
-
-    def __init__(self, *networks: Any, weight: float, **settings: Any) -> None:
-        super().__init__(*networks, **settings)
-        self.weight = weight
-        self.query.register_forward_hook(self._keep)
-
-    def _keep(self, network: nn.Module, views: Any, output: tuple[Tensor, Tensor]) -> None:
-        self._features = output[0]
-
-    def forward(self, global_views: Tensor, local_views: Tensor | None, values: StepValues) -> StepOutput:
-        """See the class."""
-        output = super().forward(global_views, local_views, values)
-        koleo = koleo_loss(self._features[: len(global_views) // 2])
-        return StepOutput(output.loss + self.weight * koleo, output.scalars, output.features)
-
-
 class Symmetric(MoCo):
     """Both global views give keys, each is the query of the other, and local views are queries of both.
 
@@ -255,47 +236,6 @@ def zero_residuals(backbone: nn.Module) -> None:
             nn.init.zeros_((block.bn3 if isinstance(block, InvertedResidual) else block.bn2).weight)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About U·Vᵀ of ``matrix`` = U·S·Vᵀ: five steps of the Newton–Schulz iteration of Muon (Jordan et al., 2024).
-
-    They bring the singular values, which need not be known, to between 0.7 and 1.2. In the matrix's own precision:
-    PyTorch's Muon takes bfloat16, which a CPU without instructions for it emulates in five times as long.
-    """
-    wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    x = wide / wide.norm().clamp(min=1e-7)
-    for _ in range(5):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
-    return x if wide is matrix else x.T
-
-
-class Muon(LARS):
-    """1×1 convolutions move along their momentum made orthogonal (Muon, Jordan et al., 2024); the rest is LARS.
-
-    They move by ``lr`` · 3 · ``eta`` of their norm, without weight decay. Under LARS they move by about 2.4 · ``eta``
-    (median of the 34 of `short-moco-0` at its end). Matrices of more than 512 rows and columns are left to LARS: they
-    would take longer than all the rest.
-    """
-
-    def _step_group(self, group: dict[str, Any]) -> None:
-        turned = [p for p in group["params"] if not group["lars_exclude"] and self._is_turned(p)]
-        kept = {id(p) for p in turned}
-        super()._step_group(group | {"params": [p for p in group["params"] if id(p) not in kept]})
-        for p in turned:
-            momentum = self._momentum_buffer(p).mul_(group["momentum"]).add_(p.grad)
-            update = orthogonal((p.grad + group["momentum"] * momentum).flatten(1)).view_as(p)
-            p.sub_(update * (group["lr"] * 3 * group["eta"] * p.norm() / update.norm().clamp(min=1e-7)))
-
-    @staticmethod
-    def _is_turned(p: Tensor) -> bool:
-        return p.grad is not None and p.ndim == 4 and p.shape[2:] == (1, 1) and 1 < min(p.shape[:2]) <= 512
-
-
-def _build_muon(settings: OptimSettings, groups: list[ParameterGroup], *, fused: bool) -> Muon:
-    assert settings.name == "lars"
-    return Muon(groups, lr=0.0, momentum=settings.momentum, eta=settings.lars_eta)
-
-
 DINOS: dict[str, Callable[..., DINO]] = {
     "sinkhorn": Sinkhorn,
     "joint-sinkhorn": JointSinkhorn,
@@ -305,15 +245,11 @@ DINOS: dict[str, Callable[..., DINO]] = {
     **{f"entropy-{share}": partial(HeldEntropy, share=share) for share in (0.4, 0.6, 0.8)},
     **{f"sigreg-{weight}": partial(SIGReg, weight=weight) for weight in (0.02, 0.1)},
 }
-MOCOS: dict[str, Callable[..., MoCo]] = {
-    "symmetric": Symmetric,
-    **{f"koleo-{weight}": partial(KoLeoMoCo, weight=weight) for weight in (0.03, 0.1)},
-}
+MOCOS: dict[str, Callable[..., MoCo]] = {"symmetric": Symmetric}
 MOCO_LOSSES = {
     "decoupled": decoupled_pair_means,
     **{f"smooth-{share}": partial(smoothed_pair_means, share=share) for share in (0.1, 0.2)},
 }
-OPTIMIZERS = {"muon": _build_muon}
 STARTS = {"zero-residuals": zero_residuals}
 # What differs from the recipe in the easy and in the hard views.
 CURRICULA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -324,28 +260,18 @@ CURRICULA: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 _EPOCHS = 10  # half of the recipe's
 
 
-@contextmanager
-def candidate(name: str, method: str) -> Iterator[None]:
-    """Build this candidate, or several joined by "+", wherever the program builds the method, its weights or its views.
+def candidate(name: str, method: str) -> AbstractContextManager[Any]:
+    """Build this candidate wherever the program builds the method, its weights or its views.
 
     Raises:
         ValueError: there is no such candidate for the method.
     """
-    with ExitStack() as stack:
-        for part in name.split("+"):
-            stack.enter_context(_changed(part, method))
-        yield
-
-
-def _changed(name: str, method: str) -> AbstractContextManager[Any]:
     if name in DINOS and method == "dino":
         return patch("sslight.methods.build.DINO", DINOS[name])
     if name in MOCOS and method == "moco":
         return patch("sslight.methods.build.MoCo", MOCOS[name])
     if name in MOCO_LOSSES and method == "moco":
         return patch("sslight.methods.moco.moco_pair_means", MOCO_LOSSES[name])
-    if name in OPTIMIZERS:
-        return patch("sslight.pretraining.task.build_optimizer", OPTIMIZERS[name])
     if name in STARTS:
         return patch("sslight.methods.build.initialize_smoothly", STARTS[name])
     if name in CURRICULA:

@@ -12,7 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from sslight.methods import MoCo, Network, StepValues, moco_logits, moco_loss, moco_pair_means, projection_mlp
+from sslight.config import load_recipe
+from sslight.methods import (
+    MoCo,
+    Network,
+    StepValues,
+    build_method,
+    koleo_loss,
+    moco_logits,
+    moco_loss,
+    moco_pair_means,
+    projection_mlp,
+)
 from tests.golden import assert_near, read_arrays, read_json
 from tests.methods.test_dino import Pool, by_view, views
 
@@ -348,3 +359,27 @@ def test_the_backbone_to_export_is_the_querys() -> None:
     keys = set(method.state_dict())
     for name, backbone in method.networks.items():
         assert {f"{name}.backbone.{key}" for key in backbone.state_dict()} <= keys
+
+
+def test_koleo_of_the_global_query_is_added_to_the_loss_and_changes_no_other_figure() -> None:
+    settings = {"backbone": "test_resnet", "views.global_size": 32, "views.local_size": 16, "probe.knn": True}
+    recipe = load_recipe("moco_cnn_sslight_64", settings)
+    torch.manual_seed(0)
+    built = build_method(recipe.model_copy(update={"moco": recipe.moco.model_copy(update={"koleo_weight": 0.5})}))
+    assert isinstance(built, MoCo)
+    assert built.koleo_weight == 0.5
+    views = torch.randn(2 * 4, 3, 32, 32), torch.randn(2 * 4, 3, 16, 16)
+    plain = copy.deepcopy(built)
+    plain.koleo_weight = 0.0
+    plain_output, output = (method(*views, VALUES) for method in (plain, built))
+    torch.testing.assert_close(output.loss, plain_output.loss + 0.5 * koleo_loss(plain_output.features))
+    torch.testing.assert_close(output.scalars.pop("koleo_loss"), koleo_loss(plain_output.features))
+    assert output.scalars == plain_output.scalars
+    output.loss.backward()
+    plain_output.loss.backward()
+    changed = [
+        not torch.allclose(one.grad, two.grad)
+        for one, two in zip(built.query.parameters(), plain.query.parameters(), strict=True)
+        if one.grad is not None and two.grad is not None
+    ]
+    assert any(changed)

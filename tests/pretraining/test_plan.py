@@ -206,6 +206,14 @@ def test_another_optimizer_keeps_no_value_of_the_recipes(
     assert (optim.weight_decay, optim.weight_decay_final, optim.warmup_start) == (decay, final, start)
 
 
+@pytest.mark.parametrize("method", ["dino", "swav", "moco"])
+def test_muon_has_the_rates_of_lars(method: str) -> None:
+    plans = [choose(TINY_IMAGENET, LAPTOP, {"method": method, "optim.name": name})[0] for name in ("lars", "muon")]
+    assert plans[1].optim.name == "muon"
+    assert plans[0].lr * plans[0].batch_size == 256
+    assert plans[1] == plans[0].model_copy(update={"optim": plans[0].optim.model_copy(update={"name": "muon"})})
+
+
 def test_what_is_given_stays_and_the_rest_follows() -> None:
     settings, choices = choose(TINY_IMAGENET, LAPTOP, {"batch_size": 256, "epochs": 40})
     assert (settings.batch_size, settings.epochs, settings.lr) == (256, 40, 1.0)

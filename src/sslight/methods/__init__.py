@@ -1,8 +1,9 @@
 """Self-supervised methods: networks and losses as in their papers."""
 
 from sslight.methods.build import build_method, save_memory
-from sslight.methods.dino import DINO, dino_loss, dino_pair_means, dino_targets, koleo_loss, update_center
+from sslight.methods.dino import DINO, dino_loss, dino_pair_means, dino_targets, update_center
 from sslight.methods.heads import DINOHead, SwAVHead, WeightNormLinear, projection_mlp
+from sslight.methods.koleo import koleo_loss
 from sslight.methods.method import Method, StepOutput, StepValues
 from sslight.methods.moco import MoCo, moco_logits, moco_loss, moco_pair_means
 from sslight.methods.network import Network

@@ -117,6 +117,7 @@ def _build_moco(settings: PretrainSettings) -> MoCo:
         temperature=moco.temperature,
         queue_size=moco.queue_size,
         global_pair_weight=settings.global_pair_weight,
+        koleo_weight=moco.koleo_weight,
     )
 
 

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslight.methods.heads import DINOHead
+from sslight.methods.koleo import koleo_loss
 from sslight.methods.method import Method, StepOutput, StepValues, images_per_view
 from sslight.methods.network import Network
-from sslight.methods.numerics import full_precision, unit_rows
+from sslight.methods.numerics import full_precision
 from sslight.methods.pairs import PairMeans, cross_view_means
 from sslight.methods.processes import mean_over_processes
 
@@ -72,20 +73,6 @@ def update_center(center: Tensor, teacher_logits: Tensor, *, momentum: float) ->
     """
     batch_mean = full_precision(teacher_logits.detach()).mean((0, 1))
     return center * momentum + mean_over_processes(batch_mean) * (1 - momentum)
-
-
-def koleo_loss(features: Tensor) -> Tensor:
-    """Mean of -ln of each feature's distance to its nearest, on the unit sphere: small if they spread over all of it.
-
-    Sablayrolles et al., ICLR 2019; in DINOv2 (Oquab et al., 2023), which adds it for each global view. ``features [B,
-    D]``; the nearest is sought among those of this process. No gradient flows through the choice of the nearest.
-    """
-    unit = unit_rows(features)
-    with torch.autocast(features.device.type, enabled=False):
-        nearest = (unit.detach() @ unit.detach().T).fill_diagonal_(-1.0).argmax(1)
-    distances = torch.linalg.vector_norm(unit - unit[nearest], dim=1)
-    spread: Tensor = (distances + 1e-8).log().mean()
-    return -spread
 
 
 class DINO(Method):

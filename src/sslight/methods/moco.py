@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslight.methods.koleo import koleo_loss
 from sslight.methods.method import Method, StepOutput, StepValues, images_per_view
 from sslight.methods.network import Network
 from sslight.methods.numerics import full_precision, linear, unit_rows
@@ -67,6 +68,7 @@ class MoCo(Method):
         temperature: Of the softmax over the key and the queue.
         queue_size: Keys Q in the queue, a multiple of the global batch.
         global_pair_weight: See :func:`moco_loss`.
+        koleo_weight: Of :func:`koleo_loss` of the global query's features; 0 leaves it out.
     """
 
     queue: Tensor
@@ -82,6 +84,7 @@ class MoCo(Method):
         temperature: float,
         queue_size: int,
         global_pair_weight: float | None,
+        koleo_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.query, self.key = query, key
@@ -92,6 +95,7 @@ class MoCo(Method):
         self.num_local = num_local
         self.temperature = temperature
         self.global_pair_weight = global_pair_weight
+        self.koleo_weight = koleo_weight
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -108,7 +112,7 @@ class MoCo(Method):
 
         ``scalars``: ``global_loss`` and ``local_loss``, the two terms of the loss; ``key_similarity``: mean cosine of
         the global query and its key; ``contrast_top1``: share of the global queries that are nearest
-        to their own key, in percent.
+        to their own key, in percent; with ``koleo_weight``, ``koleo_loss`` before it is weighted.
         """
         batch = images_per_view(global_views, local_views, num_global=2, num_local=self.num_local)
         keys = self.embed_keys(global_views[:batch])
@@ -124,6 +128,10 @@ class MoCo(Method):
             "contrast_top1": 100.0 * (first.argmax(-1) == 0).to(first.dtype).mean(),
         }
         loss = means.weighted(self.global_pair_weight)
+        if self.koleo_weight:
+            koleo = koleo_loss(features[:batch])
+            loss = loss + self.koleo_weight * koleo
+            indicators["koleo_loss"] = koleo.detach()
         return StepOutput(loss, indicators | means.scalars, full_precision(features[:batch].detach()))
 
     @torch.no_grad()

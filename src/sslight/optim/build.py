@@ -9,20 +9,26 @@ from torch.optim import Optimizer
 from sslight.config import OptimSettings
 from sslight.optim.groups import ParameterGroup
 from sslight.optim.lars import LARS
+from sslight.optim.muon import Muon
 
 
 def build_optimizer(settings: OptimSettings, groups: list[ParameterGroup], *, fused: bool = False) -> Optimizer:
-    """LARS, AdamW or SGD over groups of :func:`~sslight.optim.parameter_groups`.
+    """LARS, Muon, AdamW or SGD over groups of :func:`~sslight.optim.parameter_groups`.
 
     Its rate is 0 and its decay that of the settings' start until :func:`set_rates`, which belongs before
     every step, sets them. AdamW decouples its decay from the gradient (Loshchilov & Hutter, ICLR 2019)
     and keeps PyTorch's betas. ``fused`` takes one kernel for all of AdamW or SGD: the same but for rounding, for
     GPUs, and without a loss scale.
+
+    Raises:
+        ValueError: Muon has nothing to turn.
     """
     optimizer: Optimizer
     match settings.name:
         case "lars":
             optimizer = LARS(groups, lr=0.0, momentum=settings.momentum, eta=settings.lars_eta)
+        case "muon":
+            optimizer = Muon(groups, lr=0.0, momentum=settings.momentum, eta=settings.lars_eta)
         case "adamw":
             optimizer = torch.optim.AdamW(groups, lr=0.0, fused=fused, foreach=not fused)
         case "sgd":

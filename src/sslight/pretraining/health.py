@@ -82,7 +82,7 @@ _IN_WORDS = {
 _REMEMBERED = 5  # records: one batch says little
 _STEPS_BEFORE_A_VERDICT = 40
 _SHARPNESS = {"dino": ("teacher_entropy", "dino.teacher_temp"), "swav": ("assignment_entropy", "swav.epsilon")}
-_HIGHEST_RATE = {"adamw": 0.003, "sgd": 0.5, "lars": 10.0}  # peak rates above these are rarely meant
+_HIGHEST_RATE = {"adamw": 0.003, "sgd": 0.5, "lars": 10.0, "muon": 10.0}  # peak rates above these are rarely meant
 
 
 _FLAT_MEASUREMENTS = 3  # that are needed to call an accuracy flat

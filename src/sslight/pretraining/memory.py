@@ -35,7 +35,7 @@ _LEAN_HEAP = 1.1  # the same where whole blocks of layers are computed again, an
 Mode = bool | Literal["norms", "auto"]
 """What ``grad_checkpointing`` may be; ``auto`` is counted as false."""
 
-_OPTIMIZER_STATES = {"lars": 1, "sgd": 1, "adamw": 2}
+_OPTIMIZER_STATES = {"lars": 1, "muon": 1, "sgd": 1, "adamw": 2}
 _BATCHES = (2, 4)
 _BUFFERS = 5  # batches that the loader holds and fills
 

@@ -230,6 +230,8 @@ class _Rules:
     def _rates(self) -> None:
         own = self.base["optim.name"]
         optimizer = self.given.get("optim.name", own)
+        if optimizer == "muon":  # LARS but for some tensors, which move as far as with it
+            optimizer = "lars"
         lr, low, why = self.published["lr"], self.published["optim.min_lr"], "as published"
         if optimizer != own:
             lr, decay = _RATES[optimizer]

@@ -130,3 +130,7 @@ class MoCoSettings(Section):
     head_hidden_dim: HeadHiddenDim = 2048
     head_output_dim: EmbeddingDim = 128
     head_batch_norm: HeadBatchNorm = False
+
+    koleo_weight: NonNegativeFloat = 0
+    """Weight of a term that spreads the features of a batch over the sphere (KoLeo of the global query); not in
+    SSLight. Unit: factor on nats. Try: 0; 0.03 in short runs (benchmarks/results/beyond.md)."""

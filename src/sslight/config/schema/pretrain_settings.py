@@ -288,7 +288,7 @@ class PretrainSettings(fields.Section):
             ("init", self.init_from is not None, "the weights are those of init_from"),
             ("freeze_backbone_epochs freeze_norms", self.init_from is None, "there is no init_from"),
             ("optim.momentum", optim.name == "adamw", "AdamW has fixed betas"),
-            ("optim.lars_eta", optim.name != "lars", f"optim.name={optim.name}"),
+            ("optim.lars_eta", optim.name not in ("lars", "muon"), f"optim.name={optim.name}"),
             ("optim.milestones optim.gamma", optim.schedule != "multistep", f"optim.schedule={optim.schedule}"),
             ("optim.min_lr", optim.schedule != "cosine", f"optim.schedule={optim.schedule}"),
             ("optim.warmup_start", optim.warmup_epochs == 0, "optim.warmup_epochs=0"),

@@ -10,15 +10,17 @@ from sslight.config.schema.fields import NonNegativeFloat, NonNegativeInt, Posit
 class OptimSettings(Section):
     """Optimizer and schedules; every schedule moves by step."""
 
-    name: Literal["lars", "adamw", "sgd"] = "lars"
-    """The optimizer: lars for CNNs at large batches, adamw for ViTs, sgd.
-    Unit: name. Try: the recipe's; adamw is easier at batches below 256."""
+    name: Literal["lars", "muon", "adamw", "sgd"] = "lars"
+    """The optimizer: lars for CNNs at large batches, muon (orthogonal updates of 1×1 convolutions, lars for the rest;
+    not in SSLight), adamw for ViTs, sgd.
+    Unit: name. Try: the recipe's; adamw is easier at batches below 256; muon for MobileNets in short runs with MoCo."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of LARS and SGD (AdamW keeps PyTorch's betas 0.9 and 0.999). Unit: share kept per step. Try: 0.9."""
+    """Momentum of LARS, Muon and SGD (AdamW keeps PyTorch's betas 0.9 and 0.999).
+    Unit: share kept per step. Try: 0.9."""
 
     lars_eta: PositiveFloat = 0.001
-    """Trust coefficient of LARS: the step of a tensor is lr · eta · |weights| / |gradient|.
+    """Trust coefficient of LARS and Muon: the step of a tensor is lr · eta · |weights| / |gradient|.
     Unit: ratio. Try: 0.001, as published."""
 
     weight_decay: NonNegativeFloat = 1e-6
