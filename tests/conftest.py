@@ -52,10 +52,11 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     return folder
 
 
-def tiny_settings(*, output: str | Path, **changes: Any) -> PretrainSettings:
+def tiny_settings(*, output: str | Path, method: str = "dino", **changes: Any) -> PretrainSettings:
     """Settings of a run of a second; keyword ``changes`` are dotted names, with ``__`` for a dot."""
     dotted = {key.replace("__", "."): value for key, value in changes.items()}
-    return load_recipe("dino_cnn_sslight_64", {**TINY, "output": str(output), **dotted})
+    fitting = {name: value for name, value in TINY.items() if method == "dino" or not name.startswith("dino.")}
+    return load_recipe(f"{method}_cnn_sslight_64", {**fitting, "output": str(output), **dotted})
 
 
 @pytest.fixture

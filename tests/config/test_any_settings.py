@@ -36,7 +36,9 @@ SCALARS = st.one_of(
     NUMBERS,
     st.booleans(),
     st.none(),
-    st.sampled_from(["dino", "swav", "moco", "adamw", "sgd", "multistep", "bf16", "auto", "synthetic:40", "resnet18"]),
+    st.sampled_from(
+        ["dino", "swav", "moco", "adamw", "muon", "sgd", "multistep", "bf16", "auto", "synthetic:40", "resnet18"]
+    ),
     st.sampled_from(
         ["2001-99-99", "!!int ''", "!!timestamp x", "0x_", "1:99", "<<", "=", "~", "\0", "é\u2028", "\ud800"]
     ),

@@ -230,6 +230,17 @@ def judged_with(health: HealthWatch, *measured: tuple[int, float, float]) -> Ver
 
 
 @pytest.mark.parametrize(
+    ("contrast", "koleo", "state"), [(5.0, 1.5, "healthy"), (6.2, 0.0, "watch"), (6.2, -0.5, "watch")]
+)
+def test_the_loss_of_moco_is_judged_without_koleo(contrast: float, koleo: float, state: str) -> None:
+    health = HealthWatch(settings_of("moco", "unused", **{"moco.koleo_weight": 2.0}), rows=32)  # chance: ln 513 = 6.24
+    measured = figures(loss=contrast + 2.0 * koleo, koleo_loss=koleo)
+    judged = [health.judge(100 + i, measured) for i in range(5)]
+    assert judged[-1].state == state
+    assert ("queries do not find their keys (loss 6.20, chance 6.24)" in judged[-1].finding) == (state == "watch")
+
+
+@pytest.mark.parametrize(
     ("measured", "finding"),
     [
         ([(0, 6.0, 0), (100, 5.1, 0.6), (200, 3.8, 0.5)], "the last measurement is below the network before training"),

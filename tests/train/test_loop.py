@@ -123,11 +123,23 @@ def test_the_exported_backbone_and_the_checkpoint_give_the_students_features(pla
     assert not torch.equal(exported(images), teacher(images))
 
 
-@pytest.mark.parametrize(("workers", "order"), [(0, "global"), (1, "global"), (1, "blocks")])
+MUON: dict[str, Any] = {
+    "method": "moco",
+    "moco__queue_size": 16,
+    "moco__head_hidden_dim": 32,
+    "moco__koleo_weight": 0.1,
+    "optim__name": "muon",
+}
+
+
+@pytest.mark.parametrize(
+    ("workers", "order", "method"), [(0, "global", {}), (1, "global", {}), (1, "blocks", {}), (0, "global", MUON)]
+)
 def test_resume_in_mid_epoch_repeats_the_uninterrupted_run_bit_for_bit(
-    tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, order: str
+    tiny: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, order: str, method: dict[str, Any]
 ) -> None:
     changes: dict[str, Any] = {
+        **method,
         "steps": 6,
         "probe__linear": True,
         "data__val": ["synthetic:20:val"],

@@ -41,7 +41,7 @@ from sslight.evaluate.features.extract import EvalTransform
 from sslight.evaluate.online import LabeledProbe, extraction
 from sslight.evaluate.sets import shared_notes
 from sslight.methods import Method, build_method
-from sslight.optim import build_optimizer, parameter_groups
+from sslight.optim import check_optimizer
 from sslight.pretraining.memory import check_memory, free_for_each, lightened
 from sslight.pretraining.online_probe import MethodWithProbe, training_and_labeled
 from sslight.pretraining.schedule import run_length
@@ -136,7 +136,7 @@ def _run(settings: PretrainSettings, callbacks: Sequence[Callback], *, planned: 
     torch.manual_seed(settings.seed)
     method = build_method(settings, placement.accelerator)
     check_compilation(settings, placement, method.backbone)
-    build_optimizer(settings.optim, parameter_groups(method))  # for what it refuses
+    check_optimizer(settings.optim, method)
     fabric = build_fabric(settings, placement)
     fabric.launch()
     if chosen and fabric.is_global_zero:

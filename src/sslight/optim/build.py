@@ -7,9 +7,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sslight.config import OptimSettings
-from sslight.optim.groups import ParameterGroup
+from sslight.optim.groups import ParameterGroup, parameter_groups
 from sslight.optim.lars import LARS
-from sslight.optim.muon import Muon
+from sslight.optim.muon import muon_groups
 
 
 def build_optimizer(settings: OptimSettings, groups: list[ParameterGroup], *, fused: bool = False) -> Optimizer:
@@ -21,14 +21,14 @@ def build_optimizer(settings: OptimSettings, groups: list[ParameterGroup], *, fu
     GPUs, and without a loss scale.
 
     Raises:
-        ValueError: Muon has nothing to turn.
+        ValueError: the network has no kernels for Muon.
     """
     optimizer: Optimizer
     match settings.name:
-        case "lars":
+        case "lars" | "muon":
+            if settings.name == "muon":
+                groups = _with_muon(groups)
             optimizer = LARS(groups, lr=0.0, momentum=settings.momentum, eta=settings.lars_eta)
-        case "muon":
-            optimizer = Muon(groups, lr=0.0, momentum=settings.momentum, eta=settings.lars_eta)
         case "adamw":
             optimizer = torch.optim.AdamW(groups, lr=0.0, fused=fused, foreach=not fused)
         case "sgd":
@@ -36,6 +36,23 @@ def build_optimizer(settings: OptimSettings, groups: list[ParameterGroup], *, fu
             optimizer = torch.optim.SGD(groups, lr=0.0, momentum=momentum, fused=fused, foreach=not fused)
     set_rates(optimizer, lr=0.0, weight_decay=settings.weight_decay)
     return optimizer
+
+
+def _with_muon(groups: list[ParameterGroup]) -> list[ParameterGroup]:
+    try:
+        return muon_groups(groups)
+    except ValueError as error:
+        raise ValueError(f"optim.name=muon: {error} Set optim.name to lars or adamw.") from None
+
+
+def check_optimizer(settings: OptimSettings, *modules: nn.Module) -> None:
+    """Refuse before a run what :func:`build_optimizer` would refuse in it.
+
+    Raises:
+        ValueError: the network has no kernels for Muon.
+    """
+    if settings.name == "muon":
+        _with_muon(parameter_groups(*modules))
 
 
 def set_rates(optimizer: Optimizer, *, lr: float, weight_decay: float) -> None:

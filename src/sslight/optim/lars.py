@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from sslight.optim.muon import muon_step
+
 
 class LARS(Optimizer):
     """Layer-wise adaptive rate scaling with momentum (You et al., 2017, "Large batch training").
@@ -17,8 +19,8 @@ class LARS(Optimizer):
     p ← p - lr · μ. A tensor without gradient is left alone, its momentum too.
 
     The group key ``lars_exclude`` (default False) turns the adaptation off, which biases and norm
-    parameters need. State: ``momentum_buffer``, with the shape of the tensor. The host never waits for
-    the device.
+    parameters need; with ``orthogonal`` (default False) the step is :func:`~sslight.optim.muon.muon_step`.
+    State: ``momentum_buffer``, with the shape of the tensor. The host never waits for the device.
 
     Args:
         params: Tensors or groups, as for any PyTorch optimizer.
@@ -66,10 +68,13 @@ class LARS(Optimizer):
         if not params:
             return
         grads = [p.grad for p in params if p.grad is not None]
+        buffers = [self._momentum_buffer(p) for p in params]
+        if group.get("orthogonal"):
+            muon_step(params, grads, buffers, lr=group["lr"], momentum=group["momentum"], eta=group["eta"])
+            return
         updates = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
         if not group["lars_exclude"]:
             torch._foreach_mul_(updates, _trust_ratios(params, updates, group["eta"]))
-        buffers = [self._momentum_buffer(p) for p in params]
         torch._foreach_mul_(buffers, group["momentum"])
         torch._foreach_add_(buffers, updates)
         torch._foreach_add_(params, buffers, alpha=-group["lr"])

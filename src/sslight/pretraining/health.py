@@ -285,8 +285,9 @@ class HealthWatch:
     def _moco(self, means: dict[str, float]) -> Verdict:
         moco = self._settings.moco
         chance = math.log(1 + moco.queue_size)
-        if means["loss"] > 0.97 * chance:
-            found = f"queries do not find their keys (loss {means['loss']:.2f}, chance {chance:.2f})"
+        loss = means["loss"] - moco.koleo_weight * means.get("koleo_loss", 0.0)
+        if loss > 0.97 * chance:
+            found = f"queries do not find their keys (loss {loss:.2f}, chance {chance:.2f})"
             if moco.key_momentum < 0.9:
                 advice = f"moco.key_momentum=0.99: at {moco.key_momentum:g} the queue's keys are useless"
                 return Verdict("collapsed", found, advice)

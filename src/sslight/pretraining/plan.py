@@ -230,7 +230,7 @@ class _Rules:
     def _rates(self) -> None:
         own = self.base["optim.name"]
         optimizer = self.given.get("optim.name", own)
-        if optimizer == "muon":  # LARS but for some tensors, which move as far as with it
+        if optimizer == "muon":  # that for all but 1×1 kernels, which move a quarter farther
             optimizer = "lars"
         lr, low, why = self.published["lr"], self.published["optim.min_lr"], "as published"
         if optimizer != own:

@@ -146,7 +146,7 @@ def test_a_recipe_file_may_inherit_and_use_dotted_names(tmp_path: Path) -> None:
             "swav.queue_size=512 is smaller than the global batch 1024: set 0 for no queue, or 1024 or more",
         ),
         (["method=byol"], "method=byol: input should be 'dino', 'swav' or 'moco'"),
-        (["optim.name=adam"], "optim.name=adam: input should be 'lars', 'adamw' or 'sgd'"),
+        (["optim.name=adam"], "optim.name=adam: input should be 'lars', 'muon', 'adamw' or 'sgd'"),
     ],
 )
 def test_a_wrong_setting_ends_in_a_sentence(assignments: list[str], sentence: str) -> None:

@@ -11,20 +11,21 @@ class OptimSettings(Section):
     """Optimizer and schedules; every schedule moves by step."""
 
     name: Literal["lars", "muon", "adamw", "sgd"] = "lars"
-    """The optimizer: lars for CNNs at large batches, muon (orthogonal updates of 1×1 convolutions, lars for the rest;
-    not in SSLight), adamw for ViTs, sgd.
-    Unit: name. Try: the recipe's; adamw is easier at batches below 256; muon for MobileNets in short runs with MoCo."""
+    """The optimizer: lars for CNNs at large batches; muon, which is lars but for 1×1 convolutions, whose updates it
+    makes orthogonal (most of a MobileNet, little of ResNet-18 or 34; not in SSLight); adamw for ViTs; sgd. Unit: name.
+    Try: the recipe's; adamw is easier at batches below 256; muon with MoCo for narrow MobileNetV2s in short runs."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of LARS, Muon and SGD (AdamW keeps PyTorch's betas 0.9 and 0.999).
     Unit: share kept per step. Try: 0.9."""
 
     lars_eta: PositiveFloat = 0.001
-    """Trust coefficient of LARS and Muon: the step of a tensor is lr · eta · |weights| / |gradient|.
+    """Trust coefficient of LARS and Muon: LARS scales the gradient of a tensor to the length eta · |weights|, and Muon
+    moves a kernel by lr · 3 · eta · |weights|.
     Unit: ratio. Try: 0.001, as published."""
 
     weight_decay: NonNegativeFloat = 1e-6
-    """Weight decay at the start; biases, norm parameters and depth-wise kernels have none.
+    """Weight decay at the start; biases, norm parameters, depth-wise kernels and the kernels that Muon moves have none.
     Unit: per step, times lr. Try: 1e-6 with LARS, 0.04 with AdamW."""
 
     weight_decay_final: NonNegativeFloat | None = None

@@ -124,7 +124,8 @@ class Curves:
         if name in _LOSSES and (known := _CHANCE.get(str(run.settings.get("method")))):
             what, setting, more = known
             number = run.settings.get(setting)
-            if not isinstance(number, int) or number < 1:
+            has_koleo = name == "loss" and run.settings.get(f"{run.settings['method']}.koleo_weight")
+            if not isinstance(number, int) or number < 1 or has_koleo:
                 return []
             chance = math.log(number + more)
             return [Reference(chance, name=f"chance: {what} = {chance:.2f}", color="--soft")]
