@@ -369,10 +369,12 @@ def test_the_conclusions_take_their_figures_from_the_results_and_nothing_unequal
     assert filled("{a-0 | knn}, {a − b | knn}", kept) == "75.0 [1.0, 9.0], **+50.0 [+31.1, +64.1]**"
     curve = [{"step": step, "images_per_second": 20.0 + step, "health": f"h{step}"} for step in range(1, 12)]
     shared = {"steps": 11, "curve": curve, "settings": {"batch_size": 52}, "hours": 3.0, "processor_hours": 2.0}
+    shared["precision"] = "bf16"
     whole = {"a-0": kept["a-0"] | shared, "b-0": kept["b-0"] | shared | {"hours": 3.1}}
+    whole["a-1"] = kept["a-1"] | shared | {"precision": "32"}
     facts = "steps", "seconds", "health"
     assert filled(" ".join(f"{{a-0 | {fact}}}" for fact in facts), whole) == "11 22 h2, h11"
-    assert filled("{b-0 | seconds} {c-0 | steps}", whole) == "shared "
+    assert filled("{b-0 | seconds} {a-1 | seconds} {c-0 | steps}", whole) == "shared float32 "
     assert filled("{c-0 | knn}, {b − c | knn}, {a − b | linear}", kept) == ", ".join(["not measured"] * 3)
     kept["b-0"]["measure"] = {"knn": {"knn.k": 200}}
     assert filled("{a − b | knn}", kept) == "not measured"

@@ -34,14 +34,21 @@ def _steps(result: Result) -> str:
 
 
 def _seconds(result: Result) -> str:
+    if not result.get("curve"):
+        return ""
     seconds = step_seconds(result)
-    return f"{seconds * result['steps']:.0f}" if seconds else "shared" if result.get("curve") else ""
+    why_not = "float32" if result["precision"] == "32" else "shared"
+    return f"{seconds * result['steps']:.0f}" if seconds else why_not
 
 
 def step_seconds(result: Result) -> float | None:
-    """Of a step, by the median of the images a second; None without steps, or where other work had half of the core."""
+    """Of a step, by the median of the images a second.
+
+    None without steps, where other work had half of the core, and in float32: that is what a processor without
+    instructions for bfloat16 had, whose seconds tell nothing beside those of the others.
+    """
     speeds = [record["images_per_second"] for record in result.get("curve", ()) if "images_per_second" in record]
-    if not speeds or result["hours"] > 1.5 * result["processor_hours"]:
+    if not speeds or result["precision"] == "32" or result["hours"] > 1.5 * result["processor_hours"]:
         return None
     batch: int = result["settings"].get("batch_size") or load_recipe(result["recipe"]).batch_size
     return batch / float(median(speeds))
