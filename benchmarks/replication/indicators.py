@@ -43,8 +43,7 @@ def main() -> None:
         result = read_result(file)
         if result is None:
             continue
-        koleo = result["code"].startswith("candidate koleo") and load_recipe(result["recipe"]).method == "dino"
-        ours = result["code"] == "sslight" or koleo  # which is dino.koleo_weight now
+        ours = result["code"].startswith(("sslight", "candidate koleo", "candidate muon"))  # settings now, all of them
         if ours and result["curve"] and "knn" in result["measured"] and "init_from" not in result["settings"]:
             groups.setdefault(group_of(result), []).append(result)
     for group, found in groups.items():
