@@ -98,7 +98,7 @@ def test_a_kernel_of_zeros_begins_to_move_and_one_without_gradient_signal_stays(
     assert torch.equal(still, before)
 
 
-def test_a_saved_state_continues_exactly_and_one_of_lars_from_before_muon_is_read() -> None:
+def test_a_saved_state_continues_exactly() -> None:
     def trained(network: nn.Module, optimizer: LARS, seeds: range) -> None:
         for seed in seeds:
             give_gradients(network, seed)
@@ -115,8 +115,6 @@ def test_a_saved_state_continues_exactly_and_one_of_lars_from_before_muon_is_rea
     trained(part, second, range(2, 4))
     for one, two in zip(whole.parameters(), part.parameters(), strict=True):
         assert torch.equal(one, two)
-    lars = LARS(parameter_groups(whole), lr=1.0)
-    assert all("orthogonal" not in group for group in lars.state_dict()["param_groups"])
 
 
 @pytest.mark.parametrize(

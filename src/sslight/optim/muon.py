@@ -68,8 +68,9 @@ def muon_step(
 def orthogonal(matrices: Tensor) -> Tensor:
     """About U·Vᵀ of each of ``matrices [..., R, C]`` = U·S·Vᵀ, by five steps of Muon's Newton–Schulz iteration.
 
-    They bring singular values above 0.002 of a matrix's norm to between 0.68 and 1.2. Computed in the precision of the
-    input; PyTorch's Muon takes bfloat16, which a CPU without instructions for it emulates in five times as long.
+    They bring singular values above 0.002 of a matrix's norm to between 0.68 and 1.2. Computed in the type of the
+    input, on a GPU with TF32 products where the program takes them. PyTorch's Muon takes bfloat16, which a CPU without
+    instructions for it emulates in five times as long.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x: Tensor = matrices.mT if tall else matrices

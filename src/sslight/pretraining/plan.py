@@ -230,8 +230,9 @@ class _Rules:
     def _rates(self) -> None:
         own = self.base["optim.name"]
         optimizer = self.given.get("optim.name", own)
-        if optimizer == "muon":  # that for all but 1×1 kernels, which move a quarter farther
-            optimizer = "lars"
+        peak = "a peak of 1.0 with LARS, as measured at batches of 16, 32 and 64"
+        if optimizer == "muon":  # LARS for all but 1×1 kernels, which move a quarter farther
+            optimizer, peak = "lars", "a peak of 1.0, as with LARS; Muon was measured at a batch of 64"
         lr, low, why = self.published["lr"], self.published["optim.min_lr"], "as published"
         if optimizer != own:
             lr, decay = _RATES[optimizer]
@@ -241,7 +242,7 @@ class _Rules:
             low, why = lr * self.batch / 25_600, f"usual with {optimizer}"
         elif optimizer == "lars" and lr * self.batch / 256 < _LARS_PEAK:
             lr, low = _LARS_PEAK * 256 / self.batch, _LARS_PEAK / 100
-            why = "a peak of 1.0 with LARS, as measured at batches of 16, 32 and 64"
+            why = peak
         elif optimizer == "adamw" and not self.is_long:
             lr, why = self.short["lr"], self.why_short
         if self.start is not None:

@@ -22,6 +22,7 @@ from sslight.data import (
     loader_workers,
 )
 from sslight.methods import build_method
+from sslight.optim import check_optimizer
 from sslight.pretraining.memory import lightened
 from sslight.pretraining.online_probe import MethodWithProbe
 from sslight.pretraining.task import build_pretraining_task
@@ -178,6 +179,7 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
     on_gpu = fabric.device.type == "cuda"
     torch.manual_seed(settings.seed)
     method = build_method(settings, placement.accelerator)
+    check_optimizer(settings.optim, method)
     settings = lightened(settings, placement, fabric, method)
     classes = len(source.classes) if settings.probe.linear and source.classes is not None else None
     model = MethodWithProbe(method, num_features=num_features(method.backbone), num_classes=classes)

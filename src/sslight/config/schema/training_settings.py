@@ -20,8 +20,8 @@ class OptimSettings(Section):
     Unit: share kept per step. Try: 0.9."""
 
     lars_eta: PositiveFloat = 0.001
-    """Trust coefficient of LARS and Muon: LARS scales the gradient of a tensor to the length eta · |weights|, and Muon
-    moves a kernel by lr · 3 · eta · |weights|.
+    """Trust coefficient of LARS and Muon: LARS scales the gradient of a tensor to the length eta · ‖weights‖, and Muon
+    moves a kernel by lr · 3 · eta · ‖weights‖.
     Unit: ratio. Try: 0.001, as published."""
 
     weight_decay: NonNegativeFloat = 1e-6
