@@ -90,7 +90,7 @@ MISTAKES = [
     (f"{RUN} views.global_scale=0.3,1", "in a shell with quotes: 'views.global_scale=[0.3,1]'"),
     (f"{RUN} views.global_scale=[0.3, 1]", "lists need both brackets, and quotes in a shell"),
     (f"{RUN} precision=fp16", "precision=fp16: input should be '32', 'bf16', '16' or 'auto'"),
-    (f"{RUN} optim.name=adam", "input should be 'lars', 'muon', 'adamw' or 'sgd'; did you mean adamw; `sslight config optim"),
+    (f"{RUN} optim.name=adam", "input should be 'lars', 'muon', 'adamw' or 'sgd'; did you mean adamw; `ssl"),
     (f"{RUN} devices=cuda:0", "devices=cuda:0: must be auto, cpu, gpu or a number of GPUs"),
     (f"{RUN} devices=gpu", "devices=gpu, but this machine has no GPU that PyTorch can use: set devices=cpu or auto."),
     (f"{RUN} backbone=resnet19", "backbone=resnet19 is not a known network: the nearest names are resnet18"),
