@@ -100,7 +100,7 @@ class Curves:
             runs = [position for position, run in enumerate(self._runs) if run.settings.get("method") == method]
             unit = "[nats]" if method in METHOD_NAMES else ""
             for name, figure in _LOSSES.items():
-                charts += self._chart(name, replace(figure, title=figure.title + of, detail=unit), runs)
+                charts += self._chart(name, replace(figure, title=figure.title + of, detail=f"{unit} {figure.detail}".strip()), runs)
         varied = {name: figure for name, figure in _SCHEDULED.items() if any(_varies(run, name) for run in self._runs)}
         others = {name for run in self._runs for name in run.series} - _KNOWN
         return charts + self.charts(_OPTIMIZATION | varied | {name: Figure(name) for name in sorted(others)})
@@ -124,8 +124,9 @@ class Curves:
         if name in _LOSSES and (known := _CHANCE.get(str(run.settings.get("method")))):
             what, setting, more = known
             number = run.settings.get(setting)
-            has_koleo = name == "loss" and run.settings.get(f"{run.settings['method']}.koleo_weight")
-            if not isinstance(number, int) or number < 1 or has_koleo:
+            weight = run.settings.get(f"{run.settings['method']}.koleo_weight")
+            of_koleo = name == "koleo_loss" or (name == "loss" and weight)
+            if not isinstance(number, int) or number < 1 or of_koleo:
                 return []
             chance = math.log(number + more)
             return [Reference(chance, name=f"chance: {what} = {chance:.2f}", color="--soft")]
