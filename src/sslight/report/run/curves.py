@@ -100,7 +100,8 @@ class Curves:
             runs = [position for position, run in enumerate(self._runs) if run.settings.get("method") == method]
             unit = "[nats]" if method in METHOD_NAMES else ""
             for name, figure in _LOSSES.items():
-                charts += self._chart(name, replace(figure, title=figure.title + of, detail=f"{unit} {figure.detail}".strip()), runs)
+                detail = f"{unit} {figure.detail}".strip()
+                charts += self._chart(name, replace(figure, title=figure.title + of, detail=detail), runs)
         varied = {name: figure for name, figure in _SCHEDULED.items() if any(_varies(run, name) for run in self._runs)}
         others = {name for run in self._runs for name in run.series} - _KNOWN
         return charts + self.charts(_OPTIMIZATION | varied | {name: Figure(name) for name in sorted(others)})
