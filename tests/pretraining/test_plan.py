@@ -99,8 +99,12 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
     for given in ({}, {"backbone": "mobilenet_v2"}, {"backbone": "mobilenetv2_035", "lr": 2.0}):
         settings, choices = choose(TINY_IMAGENET, LAPTOP, given)
         found = {choice.setting: choice.value for choice in choices}
-        assert (settings.method, found["recipe"], settings.moco.queue_size) == ("moco", "moco_cnn_sslight_64", 4096)
-        assert choices[0].because.startswith("MoCo: better than DINO in short runs of MobileNetV2s, as measured")
+        assert (settings.method, found["recipe"], settings.moco.queue_size) == ("moco", "moco_cnn_next_64", 4096)
+        assert (settings.optim.name, settings.moco.koleo_weight) == ("muon", 0.03)
+        assert choices[0].because.startswith("MoCo with KoLeo and Muon: better than DINO in short runs of MobileNetV2s")
+    settings, choices = choose(TINY_IMAGENET, LAPTOP, {"optim.name": "adamw"})
+    assert (choices[0].value, settings.moco.koleo_weight) == ("moco_cnn_sslight_64", 0)
+    assert choices[0].because.startswith("MoCo: better than DINO in short runs of MobileNetV2s, as measured")
     info = BackboneInfo("mobilenet_v2", 224, None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     for given, start in (
         ({"method": "dino"}, None),
@@ -116,7 +120,7 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
     assert choose(TINY_IMAGENET, LAPTOP, {}, method="dino")[0].method == "dino"
     assert choose(TINY_IMAGENET, LAPTOP, {"epochs": 400}, method="moco")[0].method == "moco"
     settings, choices = choose(TINY_IMAGENET, LAPTOP, {"backbone": "resnet18", "method": "moco"})
-    assert settings.method == "moco"
+    assert (settings.method, settings.optim.name, settings.moco.koleo_weight) == ("moco", "lars", 0)
     assert choices[0].because == "the closest one; the settings below differ from it"
 
 
@@ -206,9 +210,9 @@ def test_another_optimizer_keeps_no_value_of_the_recipes(
     assert (optim.weight_decay, optim.weight_decay_final, optim.warmup_start) == (decay, final, start)
 
 
-@pytest.mark.parametrize("method", ["dino", "swav", "moco"])
-def test_muon_has_the_rates_of_lars(method: str) -> None:
-    plans = [choose(TINY_IMAGENET, LAPTOP, {"method": method, "optim.name": name})[0] for name in ("lars", "muon")]
+@pytest.mark.parametrize("given", [{"method": "dino"}, {"method": "swav"}, {"method": "moco"}])
+def test_muon_has_the_rates_of_lars(given: dict[str, Any]) -> None:
+    plans = [choose(TINY_IMAGENET, LAPTOP, given | {"optim.name": name})[0] for name in ("lars", "muon")]
     assert plans[1].optim.name == "muon"
     assert plans[0].lr * plans[0].batch_size == 256
     assert plans[1] == plans[0].model_copy(update={"optim": plans[0].optim.model_copy(update={"name": "muon"})})

@@ -35,6 +35,7 @@ _OF_THE_START = "that of the weights in init_from"
 
 _RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4), "lars": (0.48, 1e-6)}
 """Rate for 256 images and weight decay of an optimizer that takes the place of the recipe's."""
+_RATES_OF = {"muon": "lars"}  # which it is for all but 1×1 kernels, and those move a quarter farther
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,16 @@ class _Rules:
         side, self.why_side = global_side(self.images, self.machine, self.budget, self.patch, self.start)
         self.side = self.given.get("views.global_size", side)
         family = "vit" if self.patch and self.method == "dino" else "cnn"
-        self.why = "the closest one; the settings below differ from it"
+        kind, self.why = "sslight", "the closest one; the settings below differ from it"
         if self.method == "moco" and "method" not in self.given:
-            self.why = "MoCo: better than DINO in short runs of MobileNetV2s, as measured; the settings below differ"
-        self.recipe = f"{self.method}_{family}_sslight{'_64' if self.side < 224 else ''}"
+            measured = "better than DINO in short runs of MobileNetV2s, as measured; the settings below differ"
+            self.why = f"MoCo: {measured}"
+            if self.given.get("optim.name", "muon") == "muon":
+                kind, self.why = "next", f"MoCo with KoLeo and Muon: {measured}"
+        self.recipe = f"{self.method}_{family}_{kind}{'_64' if self.side < 224 else ''}"
         self.base = read_recipe(self.recipe).values
         self.published = read_recipe(self.recipe.removesuffix("_64")).values
-        self.short = read_recipe(f"{self.method}_{family}_sslight_64").values
+        self.short = read_recipe(f"{self.method}_{family}_{kind}_64").values
         self.why_short = "as measured in short runs on few images"
         if family == "vit":
             self.why_short = "as in the recipe for short runs, in which ViTs learn later than CNNs (docs/recipes.md)"
@@ -229,10 +233,11 @@ class _Rules:
 
     def _rates(self) -> None:
         own = self.base["optim.name"]
-        optimizer = self.given.get("optim.name", own)
+        name = self.given.get("optim.name", own)
+        own, optimizer = (_RATES_OF.get(optimizer, optimizer) for optimizer in (own, name))
         peak = "a peak of 1.0 with LARS, as measured at batches of 16, 32 and 64"
-        if optimizer == "muon":  # LARS for all but 1×1 kernels, which move a quarter farther
-            optimizer, peak = "lars", "a peak of 1.0, as with LARS; Muon was measured at a batch of 64"
+        if name == "muon":
+            peak = "a peak of 1.0, as with LARS; Muon was measured at a batch of 64"
         lr, low, why = self.published["lr"], self.published["optim.min_lr"], "as published"
         if optimizer != own:
             lr, decay = _RATES[optimizer]

@@ -56,6 +56,13 @@ def test_sslight_differs_from_its_baseline_in_the_four_settings_of_the_paper(fam
     }
 
 
+@pytest.mark.parametrize("size", ["", "_64"])
+def test_the_recipe_beyond_the_paper_differs_from_sslights_in_two_settings(size: str) -> None:
+    recipe = read_recipe(f"moco_cnn_next{size}")
+    assert recipe.inherits == f"moco_cnn_sslight{size}"
+    assert recipe.changes == {"moco.koleo_weight": 0.03, "optim.name": "muon"}
+
+
 @pytest.mark.parametrize("name", ["dino_cnn", "dino_vit", "swav_cnn", "moco_cnn"])
 def test_64_px_recipes_differ_in_the_same_four_settings(name: str) -> None:
     recipe = read_recipe(f"{name}_sslight_64")
