@@ -102,9 +102,13 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
         assert (settings.method, found["recipe"], settings.moco.queue_size) == ("moco", "moco_cnn_next_64", 4096)
         assert (settings.optim.name, settings.moco.koleo_weight) == ("muon", 0.03)
         assert choices[0].because.startswith("MoCo with KoLeo and Muon: better than DINO in short runs of MobileNetV2s")
-    settings, choices = choose(TINY_IMAGENET, LAPTOP, {"optim.name": "adamw"})
-    assert (choices[0].value, settings.moco.koleo_weight) == ("moco_cnn_sslight_64", 0)
-    assert choices[0].because.startswith("MoCo: better than DINO in short runs of MobileNetV2s, as measured")
+    for given, recipe in (
+        ({"optim.name": "adamw"}, "moco_cnn_sslight_64"),
+        ({"views.global_size": 224}, "moco_cnn_sslight"),
+    ):
+        settings, choices = choose(TINY_IMAGENET, LAPTOP, given)
+        assert (choices[0].value, settings.moco.koleo_weight) == (recipe, 0)
+        assert choices[0].because.startswith("MoCo: better than DINO in short runs of MobileNetV2s, as measured")
     info = BackboneInfo("mobilenet_v2", 224, None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     for given, start in (
         ({"method": "dino"}, None),

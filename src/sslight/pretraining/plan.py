@@ -104,7 +104,7 @@ class _Rules:
         if self.method == "moco" and "method" not in self.given:
             measured = "better than DINO in short runs of MobileNetV2s, as measured; the settings below differ"
             self.why = f"MoCo: {measured}"
-            if self.given.get("optim.name", "muon") == "muon":
+            if self.side < 224 and self.given.get("optim.name", "muon") == "muon":
                 kind, self.why = "next", f"MoCo with KoLeo and Muon: {measured}"
         self.recipe = f"{self.method}_{family}_{kind}{'_64' if self.side < 224 else ''}"
         self.base = read_recipe(self.recipe).values
