@@ -96,15 +96,18 @@ def test_settings_follow_from_images_and_machine(images: Glance, machine: Machin
 def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> None:
     given: dict[str, Any]
     start: Start | None
-    for given in ({}, {"backbone": "mobilenet_v2"}, {"backbone": "mobilenetv2_035", "lr": 2.0}):
+    for given in ({}, {"method": "moco"}, {"backbone": "mobilenet_v2"}, {"backbone": "mobilenetv2_035", "lr": 2.0}):
         settings, choices = choose(TINY_IMAGENET, LAPTOP, given)
         found = {choice.setting: choice.value for choice in choices}
         assert (settings.method, found["recipe"], settings.moco.queue_size) == ("moco", "moco_cnn_next_64", 4096)
         assert (settings.optim.name, settings.moco.koleo_weight) == ("muon", 0.03)
+        rates = settings.lr, settings.optim.min_lr, settings.optim.warmup_epochs
+        assert rates == (4.0 if "lr" not in given else 2.0, pytest.approx(settings.lr / 400), 0.103)
         assert choices[0].because.startswith("MoCo with KoLeo and Muon: better than DINO in short runs of MobileNetV2s")
     for given, recipe in (
         ({"optim.name": "adamw"}, "moco_cnn_sslight_64"),
         ({"views.global_size": 224}, "moco_cnn_sslight"),
+        ({"method": "moco", "moco.koleo_weight": 0}, "moco_cnn_sslight_64"),
     ):
         settings, choices = choose(TINY_IMAGENET, LAPTOP, given)
         assert (choices[0].value, settings.moco.koleo_weight) == (recipe, 0)
@@ -122,7 +125,8 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
         assert choices[0].because == "the closest one; the settings below differ from it"
     assert choose(ICONS, LAPTOP, {})[0].method == "dino"  # few images
     assert choose(TINY_IMAGENET, LAPTOP, {}, method="dino")[0].method == "dino"
-    assert choose(TINY_IMAGENET, LAPTOP, {"epochs": 400}, method="moco")[0].method == "moco"
+    settings, choices = choose(TINY_IMAGENET, LAPTOP, {"epochs": 400}, method="moco")
+    assert (settings.method, choices[0].value) == ("moco", "moco_cnn_sslight_64")  # KoLeo and Muon are for short runs
     settings, choices = choose(TINY_IMAGENET, LAPTOP, {"backbone": "resnet18", "method": "moco"})
     assert (settings.method, settings.optim.name, settings.moco.koleo_weight) == ("moco", "lars", 0)
     assert choices[0].because == "the closest one; the settings below differ from it"
@@ -214,8 +218,9 @@ def test_another_optimizer_keeps_no_value_of_the_recipes(
     assert (optim.weight_decay, optim.weight_decay_final, optim.warmup_start) == (decay, final, start)
 
 
-@pytest.mark.parametrize("given", [{"method": "dino"}, {"method": "swav"}, {"method": "moco"}])
-def test_muon_has_the_rates_of_lars(given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("method", ["dino", "swav", "moco"])
+def test_muon_has_the_rates_of_lars(method: str) -> None:
+    given = {"backbone": "mobilenetv3_small_050", "method": method}
     plans = [choose(TINY_IMAGENET, LAPTOP, given | {"optim.name": name})[0] for name in ("lars", "muon")]
     assert plans[1].optim.name == "muon"
     assert plans[0].lr * plans[0].batch_size == 256

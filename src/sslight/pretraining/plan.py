@@ -35,7 +35,7 @@ _OF_THE_START = "that of the weights in init_from"
 
 _RATES = {"adamw": (0.001, 0.04), "sgd": (0.03, 1e-4), "lars": (0.48, 1e-6)}
 """Rate for 256 images and weight decay of an optimizer that takes the place of the recipe's."""
-_RATES_OF = {"muon": "lars"}  # which it is for all but 1×1 kernels, and those move a quarter farther
+_RATES_OF = {"muon": "lars"}  # Muon is LARS for all but 1×1 kernels, which move a quarter farther
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,15 @@ def choose(
         ValueError: ``given`` breaks a rule, or the hours are too few for one epoch.
     """
     rules = partial(_Rules, images, machine, given, patch, budget, fitted, start)
-    free = method is None and start is None and not any(key == "method" or key.startswith("dino.") for key in given)
-    free = free and images.num_images >= _FEWEST_WITH_MOCO
-    if free and given.get("backbone", "mobilenet_v2").startswith(_BETTER_WITH_MOCO):
-        short = rules("moco")
+    settled = method or given.get("method")
+    with_moco = settled == "moco" or (settled is None and not any(key.startswith("dino.") for key in given))
+    with_moco = with_moco and start is None and images.num_images >= _FEWEST_WITH_MOCO
+    if with_moco and given.get("backbone", "mobilenet_v2").startswith(_BETTER_WITH_MOCO):
+        short = rules("moco", better_than_dino=True)
         found = short.settings()
         if not short.is_long:
             return found
-    return rules(method or given.get("method", "dino")).settings()
+    return rules(settled or "dino").settings()
 
 
 @dataclass
@@ -93,6 +94,7 @@ class _Rules:
     fitted: Mapping[str, Choice]
     start: Start | None
     method: str
+    better_than_dino: bool = False  # if the run is short
 
     def __post_init__(self) -> None:
         self.choices: list[Choice] = []
@@ -101,14 +103,15 @@ class _Rules:
         self.side = self.given.get("views.global_size", side)
         family = "vit" if self.patch and self.method == "dino" else "cnn"
         kind, self.why = "sslight", "the closest one; the settings below differ from it"
-        if self.method == "moco" and "method" not in self.given:
-            measured = "better than DINO in short runs of MobileNetV2s, as measured; the settings below differ"
-            self.why = f"MoCo: {measured}"
-            if self.side < 224 and self.given.get("optim.name", "muon") == "muon":
-                kind, self.why = "next", f"MoCo with KoLeo and Muon: {measured}"
+        if self.better_than_dino:
+            both = self.given.get("optim.name", "muon") == "muon" and self.given.get("moco.koleo_weight", 0.03) > 0
+            if both and self.side < 224:
+                kind = "next"
+            what = "MoCo with KoLeo and Muon" if kind == "next" else "MoCo"
+            self.why = f"{what}: better than DINO in short runs of MobileNetV2s, as measured; the settings below differ"
         self.recipe = f"{self.method}_{family}_{kind}{'_64' if self.side < 224 else ''}"
         self.base = read_recipe(self.recipe).values
-        self.published = read_recipe(self.recipe.removesuffix("_64")).values
+        self.published = read_recipe(f"{self.method}_{family}_sslight").values
         self.short = read_recipe(f"{self.method}_{family}_{kind}_64").values
         self.why_short = "as measured in short runs on few images"
         if family == "vit":

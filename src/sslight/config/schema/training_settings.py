@@ -13,7 +13,7 @@ class OptimSettings(Section):
     name: Literal["lars", "muon", "adamw", "sgd"] = "lars"
     """The optimizer: lars for CNNs at large batches; muon, which is lars but for 1×1 convolutions, whose updates it
     makes orthogonal (most of a MobileNet, little of ResNet-18 or 34; not in SSLight); adamw for ViTs; sgd. Unit: name.
-    Try: the recipe's; adamw is easier at batches below 256; muon with MoCo for narrow MobileNetV2s in short runs."""
+    Try: the recipe's; adamw is easier at batches below 256; muon with MoCo for MobileNetV2s in short runs."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of LARS, Muon and SGD (AdamW keeps PyTorch's betas 0.9 and 0.999).
