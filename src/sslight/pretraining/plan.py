@@ -104,7 +104,7 @@ class _Rules:
         family = "vit" if self.patch and self.method == "dino" else "cnn"
         kind, self.why = "sslight", "the closest one; the settings below differ from it"
         if self.better_than_dino:
-            both = self.given.get("optim.name", "muon") == "muon" and self.given.get("moco.koleo_weight", 0.03) > 0
+            both = self.given.get("optim.name", "muon") == "muon" and self.given.get("moco.koleo_weight") != 0
             if both and self.side < 224:
                 kind = "next"
             what = "MoCo with KoLeo and Muon" if kind == "next" else "MoCo"
