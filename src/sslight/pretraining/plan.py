@@ -112,7 +112,7 @@ class _Rules:
         self.recipe = f"{self.method}_{family}_{kind}{'_64' if self.side < 224 else ''}"
         self.base = read_recipe(self.recipe).values
         self.published = read_recipe(f"{self.method}_{family}_sslight").values
-        self.short = read_recipe(f"{self.method}_{family}_{kind}_64").values
+        self.short = read_recipe(f"{self.method}_{family}_sslight_64").values
         self.why_short = "as measured in short runs on few images"
         if family == "vit":
             self.why_short = "as in the recipe for short runs, in which ViTs learn later than CNNs (docs/recipes.md)"
