@@ -96,7 +96,13 @@ def test_settings_follow_from_images_and_machine(images: Glance, machine: Machin
 def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> None:
     given: dict[str, Any]
     start: Start | None
-    for given in ({}, {"method": "moco"}, {"backbone": "mobilenet_v2"}, {"backbone": "mobilenetv2_035", "lr": 2.0}):
+    for given in (
+        {},
+        {"method": "moco"},
+        {"moco.temperature": 0.1},
+        {"backbone": "mobilenet_v2"},
+        {"backbone": "mobilenetv2_035", "lr": 2.0},
+    ):
         settings, choices = choose(TINY_IMAGENET, LAPTOP, given)
         found = {choice.setting: choice.value for choice in choices}
         assert (settings.method, found["recipe"], settings.moco.queue_size) == ("moco", "moco_cnn_next_64", 4096)
@@ -107,7 +113,7 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
     for given, recipe in (
         ({"optim.name": "adamw"}, "moco_cnn_sslight_64"),
         ({"views.global_size": 224}, "moco_cnn_sslight"),
-        ({"method": "moco", "moco.koleo_weight": 0}, "moco_cnn_sslight_64"),
+        ({"moco.koleo_weight": 0}, "moco_cnn_sslight_64"),
     ):
         settings, choices = choose(TINY_IMAGENET, LAPTOP, given)
         assert (choices[0].value, settings.moco.koleo_weight) == (recipe, 0)
@@ -124,6 +130,13 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
         assert settings.method == "dino"
         assert choices[0].because == "the closest one; the settings below differ from it"
     assert choose(ICONS, LAPTOP, {})[0].method == "dino"  # few images
+    for setting in ("swav.epsilon", "moco.temperature"):  # of a method: it asks for it
+        for images, backbone in ((ICONS, "mobilenet_v2"), (TINY_IMAGENET, "resnet18")):
+            settings, choices = choose(images, LAPTOP, {setting: 0.1, "backbone": backbone})
+            method = setting.partition(".")[0]
+            assert (settings.method, choices[0].value) == (method, f"{method}_cnn_sslight_64")
+    with pytest.raises(ValueError, match=r"moco\.temperature=0\.1 would have no effect: method=swav"):
+        choose(TINY_IMAGENET, LAPTOP, {"swav.epsilon": 0.1, "moco.temperature": 0.1})
     assert choose(TINY_IMAGENET, LAPTOP, {}, method="dino")[0].method == "dino"
     settings, choices = choose(TINY_IMAGENET, LAPTOP, {"epochs": 400}, method="moco")
     assert (settings.method, choices[0].value) == ("moco", "moco_cnn_sslight_64")  # KoLeo and Muon are for short runs

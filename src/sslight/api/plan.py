@@ -30,6 +30,7 @@ from sslight.evaluate.features.extract import EvalTransform, extract_features
 from sslight.evaluate.online import extraction
 from sslight.pretraining.memory import free_for_each
 from sslight.pretraining.online_probe import training_and_labeled
+from sslight.pretraining.plan import asked_method
 from sslight.pretraining.planner import Plan, Planner
 from sslight.pretraining.sizes import Machine, Start
 from sslight.train.machine.devices import fast_precision, launcher, place
@@ -60,7 +61,9 @@ def plan(overrides: Mapping[str, Any] | None = None, *, hours: float | None = No
         del given["precision"]  # which is the plan's to choose
     _check_hours(given, hours)
     start, notes = _start(given)
-    known = given if start is None else {"backbone": start.info.name, **given}
+    known = {"method": asked_method(given) or "dino", **given}
+    if start is not None:
+        known = {"backbone": start.info.name, **known}
     settings = build_settings(read_recipe("dino_cnn_sslight_64").values | _yet_to_choose(known), known)
     if launcher():
         raise ValueError(

@@ -73,15 +73,20 @@ def choose(
         ValueError: ``given`` breaks a rule, or the hours are too few for one epoch.
     """
     rules = partial(_Rules, images, machine, given, patch, budget, fitted, start)
-    settled = method or given.get("method")
-    with_moco = settled == "moco" or (settled is None and not any(key.startswith("dino.") for key in given))
-    with_moco = with_moco and start is None and images.num_images >= _FEWEST_WITH_MOCO
-    if with_moco and given.get("backbone", "mobilenet_v2").startswith(_BETTER_WITH_MOCO):
+    settled = method or asked_method(given)
+    may_take_moco = settled in (None, "moco") and start is None and images.num_images >= _FEWEST_WITH_MOCO
+    if may_take_moco and given.get("backbone", "mobilenet_v2").startswith(_BETTER_WITH_MOCO):
         short = rules("moco", better_than_dino=True)
         found = short.settings()
         if not short.is_long:
             return found
     return rules(settled or "dino").settings()
+
+
+def asked_method(given: Mapping[str, Any]) -> str | None:
+    """The method that the user sets, by its name or by one of its settings, such as ``swav.epsilon``."""
+    by_a_setting = (name for name in ("dino", "swav", "moco") if any(key.startswith(f"{name}.") for key in given))
+    return given.get("method") or next(by_a_setting, None)
 
 
 @dataclass

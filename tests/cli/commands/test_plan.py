@@ -88,6 +88,15 @@ def test_a_plan_is_printed_saved_and_runs_nothing(
     assert load_recipe(str(saved)).model_dump(mode="json") == plan["settings"]
 
 
+@pytest.mark.parametrize("setting", ["swav.head_hidden_dim=16", "moco.queue_size=16"])
+def test_a_setting_of_a_method_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], setting: str
+) -> None:
+    words = ["plan", "synthetic:40", setting, *(word for word in SMALL if not word.startswith("dino.")), "--json"]
+    plan = json.loads(sslight(monkeypatch, capsys, *words)[0])
+    assert plan["settings"]["method"] == setting.partition(".")[0]
+
+
 def test_a_plan_counts_every_measurement_of_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
