@@ -117,7 +117,7 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
     ):
         settings, choices = choose(TINY_IMAGENET, LAPTOP, given)
         assert (choices[0].value, settings.moco.koleo_weight) == (recipe, 0)
-        assert choices[0].because.startswith("MoCo: better than DINO in short runs of MobileNetV2s, as measured")
+        assert choices[0].because.startswith("MoCo: better than DINO in short runs of MobileNetV2s at 64 px;")
     info = BackboneInfo("mobilenet_v2", 224, None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     for given, start in (
         ({"method": "dino"}, None),

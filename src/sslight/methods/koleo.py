@@ -10,7 +10,8 @@ def koleo_loss(features: Tensor) -> Tensor:
     """Mean of -ln of each feature's distance to its nearest, on the unit sphere: small if they spread over all of it.
 
     Sablayrolles et al., ICLR 2019; in DINOv2 (Oquab et al., 2023), which adds it for each global view. ``features [B,
-    D]``; the nearest is sought among those of this process. No gradient flows through the choice of the nearest.
+    D]``; the nearest is sought among those that this process computes at once (with ``accumulate`` each part by
+    itself), on a GPU in TF32 where the program takes it. No gradient flows through the choice of the nearest.
     """
     unit = unit_rows(features)
     with torch.autocast(features.device.type, enabled=False):

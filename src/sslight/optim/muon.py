@@ -48,7 +48,8 @@ def muon_step(
 
     For a kernel p, as a matrix, with gradient g and momentum buffer μ: μ ← momentum · μ + g;
     u = :func:`orthogonal` (g + momentum · μ); p ← p - lr · 3 · eta · ‖p‖ · u / ‖u‖. A kernel of zeros moves as one with
-    the norm 1. There is no weight decay. The host never waits for the device.
+    the norm 1. There is no weight decay. The direction is Muon's. The length of a step is ours, after LARS; Muon's
+    depends on the shape of the matrix alone. The host never waits for the device.
     """
     torch._foreach_mul_(buffers, momentum)
     torch._foreach_add_(buffers, grads)

@@ -70,9 +70,9 @@ class DINOSettings(Section):
     head_batch_norm: HeadBatchNorm = True
 
     koleo_weight: NonNegativeFloat = 0
-    """Weight of a term that spreads the features of a batch over the sphere (KoLeo of the first global view, where
-    DINOv2 takes both); not in SSLight.
-    Unit: factor on nats. Try: 0; 0.03 in short runs, for kNN (benchmarks/results/beyond.md)."""
+    """Weight of a term that spreads over the sphere the features that a process computes at once (KoLeo of the first
+    global view, where DINOv2 takes both); not in SSLight.
+    Unit: factor on nats. Try: 0; 0.03 in short runs, for kNN; measured with 64 (benchmarks/results/beyond.md)."""
 
     norm_last_layer: bool = True
     """Keep the norm of the last layer's rows at 1 instead of learning it.
@@ -132,5 +132,6 @@ class MoCoSettings(Section):
     head_batch_norm: HeadBatchNorm = False
 
     koleo_weight: NonNegativeFloat = 0
-    """Weight of a term that spreads the features of a batch over the sphere (KoLeo of the global query); not in
-    SSLight. Unit: factor on nats. Try: 0; 0.03 in short runs (benchmarks/results/beyond.md)."""
+    """Weight of a term that spreads over the sphere the features that a process computes at once (KoLeo of the global
+    query); not in SSLight.
+    Unit: factor on nats. Try: 0; 0.03 in short runs; measured with 64 (benchmarks/results/beyond.md)."""
