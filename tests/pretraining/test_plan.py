@@ -107,6 +107,10 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
         found = {choice.setting: choice.value for choice in choices}
         assert (settings.method, found["recipe"], settings.moco.queue_size) == ("moco", "moco_cnn_next_64", 4096)
         assert (settings.optim.name, settings.moco.koleo_weight) == ("muon", 0.03)
+        assert (found["optim.name"], found["moco.koleo_weight"]) == (
+            "muon",
+            0.03,
+        )  # shown
         assert settings.lr == given.get("lr", 4.0)
         assert (settings.optim.min_lr, settings.optim.warmup_epochs) == pytest.approx((settings.lr / 400, 0.103))
         assert choices[0].because.startswith("MoCo with KoLeo and Muon: better than DINO in short runs of MobileNetV2s")
@@ -135,8 +139,12 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
             settings, choices = choose(images, LAPTOP, {setting: 0.1, "backbone": backbone})
             method = setting.partition(".")[0]
             assert (settings.method, choices[0].value) == (method, f"{method}_cnn_sslight_64")
-    with pytest.raises(ValueError, match=r"moco\.temperature=0\.1 would have no effect: method=swav"):
+    with pytest.raises(ValueError, match=r"^swav\.epsilon and moco\.temperature are settings of different methods"):
         choose(TINY_IMAGENET, LAPTOP, {"swav.epsilon": 0.1, "moco.temperature": 0.1})
+    given = {"views.num_global": 3}  # which MoCo does not take
+    assert choose(TINY_IMAGENET, LAPTOP, given)[0].method == "dino"
+    with pytest.raises(ValueError, match=r"views\.num_global=3, but MoCo takes one"):
+        choose(TINY_IMAGENET, LAPTOP, given | {"method": "moco"})
     assert choose(TINY_IMAGENET, LAPTOP, {}, method="dino")[0].method == "dino"
     settings, choices = choose(TINY_IMAGENET, LAPTOP, {"epochs": 400}, method="moco")
     assert (settings.method, choices[0].value) == ("moco", "moco_cnn_sslight_64")  # KoLeo and Muon are for short runs

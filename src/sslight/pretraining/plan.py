@@ -77,16 +77,26 @@ def choose(
     may_take_moco = settled in (None, "moco") and start is None and images.num_images >= _FEWEST_WITH_MOCO
     if may_take_moco and given.get("backbone", "mobilenet_v2").startswith(_BETTER_WITH_MOCO):
         short = rules("moco", better_than_dino=True)
-        found = short.settings()
-        if not short.is_long:
-            return found
+        try:
+            found = short.settings()
+        except ValueError:  # of what does not go with MoCo, which may not have been asked for
+            if settled:
+                raise
+        else:
+            if not short.is_long:
+                return found
     return rules(settled or "dino").settings()
 
 
 def asked_method(given: Mapping[str, Any]) -> str | None:
-    """The method that the user sets, by its name or by one of its settings, such as ``swav.epsilon``."""
-    by_a_setting = (name for name in ("dino", "swav", "moco") if any(key.startswith(f"{name}.") for key in given))
-    return given.get("method") or next(by_a_setting, None)
+    """The method that the user sets, by its name or by one of its settings, such as ``swav.epsilon``.
+
+    Raises ValueError if there are settings of two, and no name.
+    """
+    of_methods = {key.partition(".")[0]: key for key in given if key.startswith(("dino.", "swav.", "moco."))}
+    if (named := given.get("method")) is None and len(of_methods) > 1:
+        raise ValueError(f"{' and '.join(of_methods.values())} are settings of different methods: keep those of one.")
+    return named or next(iter(of_methods), None)
 
 
 @dataclass
@@ -312,10 +322,14 @@ class _Rules:
 
     def _moco(self) -> None:
         self._take(self.is_long, "moco.key_momentum")
+        if self.base["optim.name"] == "muon":
+            for setting in ("optim.name", "moco.koleo_weight"):
+                self._add(setting, self.base[setting], "beyond SSLight, as measured at a batch of 64")
         number = self.images.num_images
         most = min(4096 if number < _SMALL_SET else 65536, number // 2)
         size = max(1, most // self.batch) * self.batch
-        self._add("moco.queue_size", size, "a multiple of the batch, at most half of the images")
+        why = "a multiple of the batch, at most half of the images"
+        self._add("moco.queue_size", size, why if size <= number / 2 else "one batch, the least there is")
 
     def _machine(self) -> None:
         machine = self.machine
