@@ -42,6 +42,7 @@ from sslight.evaluate.online import LabeledProbe, extraction
 from sslight.evaluate.sets import shared_notes
 from sslight.methods import Method, build_method
 from sslight.optim import check_optimizer
+from sslight.pretraining.health import lower_rate
 from sslight.pretraining.memory import check_memory, free_for_each, lightened
 from sslight.pretraining.online_probe import MethodWithProbe, training_and_labeled
 from sslight.pretraining.schedule import run_length
@@ -244,6 +245,7 @@ def _pretrain_together(
             )
             words = [options.placement, source_notice(source), *([] if probe is None else [f"kNN: {probe.protocol}"])]
             words += [note.removesuffix(".") for note in _notes(settings, sets, probe)]
+            words += _doubts(settings, len(source))
             options = replace(options, placement="; ".join(words), data=data, callbacks=callbacks, finish=finish)
             options = replace(options, again="resume=true (and no hours)" if planned else options.again)
             result = train(task, fabric=fabric, loader=loader, run=run, options=options)
@@ -282,6 +284,18 @@ def _notes(settings: PretrainSettings, sets: dict[str, Source], probe: LabeledPr
     if probe is not None and probe.queries is not None and data.order == "global":
         notes += shared_notes(probe.bank, probe.queries, probe.bank_name)
     return notes
+
+
+def _doubts(settings: PretrainSettings, num_images: int) -> list[str]:
+    """What is allowed, but rarely meant."""
+    doubts = [f"try {lower}"] if (lower := lower_rate(settings)) else []
+    queue, batch = settings.moco.queue_size, settings.batch_size
+    if settings.method == "moco" and queue > max(batch, num_images // 2):
+        doubts.append(
+            f"try moco.queue_size={max(1, num_images // 2 // batch) * batch}: in a queue of {queue:,} keys each of the "
+            f"{num_images:,} images meets its own old keys as negatives"
+        )
+    return doubts
 
 
 def _sources(settings: PretrainSettings, placement: Placement) -> tuple[Source, LabeledProbe | None]:

@@ -296,11 +296,14 @@ class HealthWatch:
 
     def _calmer(self, otherwise: str = "a lower lr, or a longer warm-up (optim.warmup_epochs)") -> str:
         """The learning rate, if it is beyond what is usual, or something else."""
-        settings, name = self._settings, self._settings.optim.name
-        rate, highest = settings.lr * settings.batch_size / 256, _HIGHEST_RATE[name]
-        if rate <= highest:
-            return otherwise
-        lower = highest * 256 / settings.batch_size / 3
-        return (
-            f"lr={float(f'{lower:.1g}'):g}: lr · batch_size / 256 = {rate:g} is above the usual {highest:g} for {name}"
-        )
+        return lower_rate(self._settings) or otherwise
+
+
+def lower_rate(settings: PretrainSettings) -> str | None:
+    """A usual learning rate, and why, if the peak is beyond what is usual."""
+    name = settings.optim.name
+    rate, highest = settings.lr * settings.batch_size / 256, _HIGHEST_RATE[name]
+    if rate <= highest:
+        return None
+    lower = highest * 256 / settings.batch_size / 3
+    return f"lr={float(f'{lower:.1g}'):g}: lr · batch_size / 256 = {rate:g} is above the usual {highest:g} for {name}"
