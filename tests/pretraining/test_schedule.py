@@ -68,6 +68,14 @@ def test_a_warm_up_as_long_as_the_run_is_refused_with_a_length_that_works() -> N
     assert run_length(load_recipe("dino_cnn_sslight", {"steps": 50, "optim.warmup_epochs": remedy}), 10)
 
 
+def test_a_backbone_that_would_be_frozen_to_the_end_is_refused_with_a_length_that_works() -> None:
+    run = {"steps": 4, "optim.warmup_epochs": 0.1, "init_from": "weights.safetensors"}
+    with pytest.raises(ValueError, match=r"^freeze_backbone_epochs=1 is 4 steps .* not shorter than the run") as error:
+        run_length(load_recipe("moco_cnn_sslight", run | {"freeze_backbone_epochs": 1}), 4)
+    remedy = float(str(error.value).rsplit("=", 1)[1].rstrip("."))
+    assert run_length(load_recipe("moco_cnn_sslight", run | {"freeze_backbone_epochs": remedy}), 4).total_steps == 4
+
+
 def test_the_last_layer_is_frozen_for_its_epochs_and_a_short_run_stops_on_the_way_of_the_temperature() -> None:
     settings = load_recipe("dino_cnn_sslight", {"epochs": 2, "optim.warmup_epochs": 1})
     length = RunLength(5, 10)

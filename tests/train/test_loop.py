@@ -227,17 +227,19 @@ def test_of_loaded_weights_only_what_is_not_frozen_changes(method: str, plain: P
     if method == "swav":
         del rest["swav.queue_size"], rest["swav.queue_start_epoch"]
 
-    def changed(**settings: Any) -> set[str]:
+    def changed(after_epoch: int | None = None, **settings: Any) -> set[str]:
         output = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         changes = {"init_from": str(plain.output), "steps": 3, "output": str(output), **settings}
         result = run_pretraining(load_recipe(f"{method}_cnn_sslight_64", rest | changes))
-        after = sslight.load_backbone(result.backbone).state_dict()
+        checkpoint = output / "checkpoints" / f"epoch_{after_epoch or 0:04}.pt"
+        after = sslight.load_backbone(checkpoint if after_epoch else result.backbone).state_dict()
         return {name for name, value in before.items() if not torch.equal(value, after[name])}
 
     statistics = before.keys() - weights
     assert changed(freeze_norms=True) == weights
-    assert changed(freeze_backbone_epochs=5) == statistics  # an epoch has 5 steps
-    assert changed(freeze_norms=True, freeze_backbone_epochs=5) == set()
+    frozen = {"freeze_backbone_epochs": 1, "steps": 6, "checkpoint.every_epochs": 1}  # an epoch has 5 steps
+    assert changed(after_epoch=1, **frozen) == statistics
+    assert changed(after_epoch=1, freeze_norms=True, **frozen) == set()
     assert changed(freeze_norms=True, freeze_backbone_epochs=0.4) == weights  # 2 of 3 steps
 
 
@@ -289,6 +291,28 @@ def test_a_non_finite_loss_stops_the_run(tiny: Settings) -> None:
     settings = tiny(optim__name="sgd", lr=1e30, steps=10)
     with pytest.raises(TrainingStopped, match=r"the loss became (nan|inf).*start a new run with a lower lr"):
         run_pretraining(settings)
+
+
+def test_the_remedies_for_a_non_finite_gradient_are_settings_that_may_cause_it(tiny: Settings, tmp_path: Path) -> None:
+    with pytest.raises(TrainingStopped, match=r"start a new run with a lower lr or a lower dino\.koleo_weight\.$"):
+        run_pretraining(tiny(dino__koleo_weight=1e30, precision="32"))
+    other = {"output": tmp_path / "other", "precision": "bf16"}
+    with pytest.raises(TrainingStopped, match=r"start a new run with a lower lr or precision=32\.$"):
+        run_pretraining(tiny(optim__name="sgd", lr=1e30, steps=10, **other))
+
+
+def test_what_is_rarely_meant_is_told_at_the_start(
+    tiny: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_pretraining(tiny(method="moco", steps=8, epochs=None, batch_size=4, moco__queue_size=24))
+    said = capsys.readouterr().err
+    assert "try moco.queue_size=20: in a queue of 24 keys each of the 40 images meets its own old keys" in said
+    assert "try lr" not in said
+    wrong = {"optim__name": "adamw", "lr": 4.0, "optim__min_lr": 0.001, "output": tmp_path / "other"}
+    run_pretraining(tiny(method="moco", steps=8, epochs=None, batch_size=4, moco__queue_size=20, **wrong))
+    said = capsys.readouterr().err
+    assert "try lr=0.06: lr · batch_size / 256 = 0.0625 is above the usual 0.003 for adamw" in said
+    assert "moco.queue_size" not in said
 
 
 def test_weights_that_one_update_broke_are_never_saved(tiny: Settings) -> None:

@@ -23,16 +23,20 @@ class RunLength:
 def run_length(settings: PretrainSettings, steps_per_epoch: int) -> RunLength:
     """The length of a run on a set with that many steps an epoch.
 
-    Raises ValueError if the warm-up of the learning rate is not shorter.
+    Raises ValueError if the warm-up of the learning rate, or the part with a frozen backbone, is not shorter.
     """
     total = settings.steps if settings.steps is not None else (settings.epochs or 0) * steps_per_epoch
     length = RunLength(steps_per_epoch, total)
-    warmup = length.in_steps(settings.optim.warmup_epochs)
-    if warmup >= total:
-        raise ValueError(
-            f"optim.warmup_epochs={settings.optim.warmup_epochs:g} is {warmup} steps of {steps_per_epoch} an epoch, "
-            f"not shorter than the run of {total} steps: set optim.warmup_epochs={0.05 * total / steps_per_epoch:.3g}."
-        )
+    parts = {
+        "optim.warmup_epochs": (settings.optim.warmup_epochs, 0.05),
+        "freeze_backbone_epochs": (settings.freeze_backbone_epochs, 1 / 3),
+    }
+    for name, (epochs, share) in parts.items():
+        if (steps := length.in_steps(epochs)) >= total:
+            raise ValueError(
+                f"{name}={epochs:g} is {steps} steps of {steps_per_epoch} an epoch, not shorter than the run of "
+                f"{total} steps: set {name}={share * total / steps_per_epoch:.3g}."
+            )
     return length
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -101,7 +102,7 @@ def build_pretraining_task(
         measure=None if measure is None else lambda final: measure(method.backbone, final),
         measure_every=settings.probe.every_epochs,
         epoch_lines=epoch_lines,
-        remedy=_remedy,
+        remedy=partial(_remedy, settings),
     )
     options = RunOptions(
         settings=settings,
@@ -191,6 +192,11 @@ def _lighter(settings: PretrainSettings) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _remedy(newest: Path | None) -> str:
+def _remedy(settings: PretrainSettings, newest: Path | None) -> str:
+    ways = ["a lower lr"]
+    if settings.method != "swav" and (settings.dino if settings.method == "dino" else settings.moco).koleo_weight > 1:
+        ways.append(f"a lower {settings.method}.koleo_weight")
+    if settings.precision != "32":
+        ways.append("precision=32")
     from_last = "" if newest is None else f", or from init_from={newest}"
-    return f"start a new run with a lower lr or precision=32{from_last}."
+    return f"start a new run with {' or '.join(ways)}{from_last}."
