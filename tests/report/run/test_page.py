@@ -52,6 +52,9 @@ def test_a_loss_with_koleo_has_no_chance_line_and_its_two_terms_have_theirs(tmp_
     lines = [line | {"koleo_loss": 0.5} for line in lines]
     koleo = cells(shown(read_run(write_run(tmp_path / "koleo", lines=lines, dino__koleo_weight=0.1), name="koleo")))
     assert (plain.count("chance: ln K"), koleo.count("chance: ln K")) == (3, 2)
+    both = cells(shown(*(read_run(tmp_path / name, name=name) for name in ("plain", "koleo"))))
+    assert both.count("chance: ln K") == 3
+    assert both.count("loss with KoLeo · 0.1") == 1  # a chart of its own
 
 
 def test_everything_that_is_fetched_is_inside(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sslight.report.line_chart import Figure, Line, Reference, line_chart
 from sslight.report.page import Html, element
@@ -90,7 +91,7 @@ class Curves:
     def training(self) -> list[Html]:
         """Loss, gradient and what was scheduled, and figures that this version does not know.
 
-        Losses of different methods are not comparable, and have charts of their own.
+        Losses of different methods, or with another share of KoLeo, are not comparable, and have charts of their own.
         """
         charts = []
         methods = list(dict.fromkeys(run.settings.get("method") for run in self._runs))
@@ -100,8 +101,14 @@ class Curves:
             runs = [position for position, run in enumerate(self._runs) if run.settings.get("method") == method]
             unit = "[nats]" if method in METHOD_NAMES else ""
             for name, figure in _LOSSES.items():
-                detail = f"{unit} {figure.detail}".strip()
-                charts += self._chart(name, replace(figure, title=figure.title + of, detail=detail), runs)
+                shown = replace(figure, title=figure.title + of, detail=f"{unit} {figure.detail}".strip())
+                of_weight: dict[Any, list[int]] = {}  # a loss with another share of KoLeo is another loss
+                for position in runs:
+                    weight = self._runs[position].settings.get(f"{method}.koleo_weight") or 0
+                    of_weight.setdefault(weight if name == "loss" else 0, []).append(position)
+                for weight, alike in of_weight.items():
+                    koleo = f" with KoLeo · {weight}" if weight else ""
+                    charts += self._chart(name, replace(shown, title=shown.title + koleo), alike)
         varied = {name: figure for name, figure in _SCHEDULED.items() if any(_varies(run, name) for run in self._runs)}
         others = {name for run in self._runs for name in run.series} - _KNOWN
         return charts + self.charts(_OPTIMIZATION | varied | {name: Figure(name) for name in sorted(others)})
