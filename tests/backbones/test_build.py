@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from sslight.backbones import build_backbone, check_image_size, num_features, timm_name
+from sslight.backbones import build_backbone, check_image_size, num_features, patch_side, timm_name
 from tests.golden import read_json
 
 
@@ -110,6 +110,19 @@ def test_a_size_that_the_network_refuses_is_answered_with_the_settings_that_fit(
     ):
         check_image_size(levit, 96, setting)
     check_image_size(levit, 224, setting)
+
+
+def test_the_size_that_fits_is_the_nearest_larger_one() -> None:
+    with pytest.raises(ValueError, match=r"views\.local_size=16 does not fit .*: set views\.local_size=32 or views"):
+        check_image_size(build_backbone("convnext_atto"), 16, "views.local_size")
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [("vit_tiny", 16), ("vit_small_patch8_224", 8), ("flexivit_small", 16), ("resnet18", None)]
+)
+def test_the_patches_of_a_vit_are_known_from_its_name_or_else_from_the_network(name: str, side: int | None) -> None:
+    assert patch_side(name) == side
+    assert patch_side(name, 4) == (None if side is None else 4)
 
 
 def test_networks_with_windows_take_views_of_any_size_and_keep_timms_shapes() -> None:

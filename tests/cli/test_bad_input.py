@@ -55,7 +55,7 @@ def tiny_words(changes: dict[str, str]) -> list[str]:
             "flat has 12 of 12 images outside any sub-folder",
         ),
         ({"init_from": "{tmp}/text.txt"}, "text.txt"),
-        ({"optim.name": "muon", "backbone": "test_vit"}, "Set optim.name to lars or adamw."),
+        ({"optim.name": "muon", "backbone": "test_vit"}, "channels: set optim.name=lars."),
         ({"steps": "2", "optim.warmup_epochs": "1"}, "not shorter than the run of 2 steps"),
         ({"epoch": "2"}, "epoch is not a setting: did you mean epochs?"),
     ],

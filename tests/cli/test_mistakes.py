@@ -70,6 +70,7 @@ MISTAKES = [
     ("views photos dino_cnn_sslight", "did you mean recipe=dino_cnn_sslight?"),
     ("export runs/first photos", "did you mean data.check=photos?"),
     (f"{RUN} epochs=", "epochs= has no value: give one, or null for none."),
+    (f"{RUN} lr=", "lr= has no value: give one."),
     (f"{RUN} epochs=10 epochs=20", "epochs is given twice: once as 10 and once as '20'; keep one."),
     # names of settings
     (f"{RUN} epoch=10", "epoch is not a setting: did you mean epochs?"),

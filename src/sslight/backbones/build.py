@@ -139,12 +139,14 @@ def check_image_size(backbone: nn.Module, image_size: int, setting: str) -> None
     reason = _refusal(backbone, image_size)
     if reason is None:
         return
-    own: int = backbone.pretrained_cfg["input_size"][-1]  # type: ignore[index, assignment]
+    sides: list[int] = [(image_size // 32 + 1) * 32, backbone.pretrained_cfg["input_size"][-1]]  # type: ignore[index, list-item]
+    fitting = next((side for side in sides if side != image_size and _refusal(backbone, side) is None), None)
     remedy = "choose another size or a backbone that takes views of any size"
-    if own != image_size and _refusal(backbone, own) is None:
-        local = f"views.local_size={own} or views.num_local=0"
-        settings = {"views.global_size": f"views.global_size={own} with {local}", "views.local_size": local}
-        remedy = f"set {settings.get(setting, f'{setting}={own}')}, or choose a backbone that takes images of any size"
+    if fitting is not None:
+        local = f"views.local_size={fitting} or views.num_local=0"
+        settings = {"views.global_size": f"views.global_size={fitting} with {local}", "views.local_size": local}
+        one = settings.get(setting, f"{setting}={fitting}")
+        remedy = f"set {one}, or choose a backbone that takes images of any size"
     raise ValueError(
         f"{setting}={image_size} does not fit the backbone {type(backbone).__name__} ({reason}): {remedy}."
     )
@@ -171,5 +173,9 @@ def patch_side(name: str, patch_size: int | None = None) -> int | None:
     architecture = timm_name(name)
     if not is_model_in_modules(architecture, _VIT_MODULES):
         return None
-    own = re.search(r"_patch(\d+)", architecture)  # timm's way of naming them
-    return patch_size if patch_size is not None else int(own[1]) if own else None
+    if patch_size is not None:
+        return patch_size
+    if own := re.search(r"_patch(\d+)", architecture):  # timm's way of naming most of them
+        return int(own[1])
+    with torch.device("meta"):
+        return int(timm.create_model(architecture).patch_embed.patch_size[0])

@@ -47,7 +47,9 @@ def _mistyped(words: Sequence[str], number: int, kinds: Sequence[type[Section]])
     if value and key in fields_of(*kinds):
         return f"{key} and its value are apart: write {key}={shown(value)}, without spaces."
     if equals and key:
-        return f"{shown(key)}= has no value: give one, or null for none."
+        field = fields_of(*kinds).get(key)
+        can_be_none = field is not None and type(None) in leaf_types(field.annotation)
+        return f"{shown(key)}= has no value: give one{', or null for none' if can_be_none else ''}."
     keys, word = setting_keys(*kinds), words[number]
     name, colon, value = word.partition(":")
     if colon and name in keys:

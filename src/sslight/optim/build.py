@@ -42,7 +42,7 @@ def _with_muon(groups: list[ParameterGroup]) -> list[ParameterGroup]:
     try:
         return muon_groups(groups)
     except ValueError as error:
-        raise ValueError(f"optim.name=muon: {error} Set optim.name to lars or adamw.") from None
+        raise ValueError(f"optim.name=muon, but {str(error).removesuffix('.')}: set optim.name=lars.") from None
 
 
 def check_optimizer(settings: OptimSettings, *modules: nn.Module) -> None:

@@ -96,7 +96,8 @@ class RunFolder:
         before = read_settings(self.config, type(settings))
         changed = [f"{key} was {old} and is now {new}" for key, old, new in changed_settings(before, settings)]
         if changed:
-            another = "with init_from=" if isinstance(settings, PretrainSettings) else "in another folder"
+            has_weights = isinstance(settings, PretrainSettings) and self.newest_checkpoint is not None
+            another = "with init_from=" if has_weights else "in another folder"
             raise ValueError(
                 f"resume={str(settings.resume).lower()} continues {self.path} with its own settings, but "
                 f"{'; '.join(changed)}: "

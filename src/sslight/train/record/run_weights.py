@@ -28,7 +28,9 @@ def weights_in(checkpoint: str, *, whole: bool = False) -> str:
     if complete and not (whole and checkpoints):
         return str(run.backbone)
     if not checkpoints:
-        raise ValueError(f"{checkpoint} is a run that has no weights yet: wait for its first checkpoint.")
+        raise ValueError(
+            f"{checkpoint} is a run that has no weights yet: wait for its first checkpoint, or start again."
+        )
     return str(checkpoints[0])
 
 
