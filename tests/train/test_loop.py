@@ -484,6 +484,23 @@ def test_a_finished_run_without_its_export_is_completed_by_resume(tiny: Settings
     assert again.training.metrics["loss"] == result.training.metrics["loss"]
 
 
+def test_a_run_that_was_moved_goes_on_where_it_is_now(
+    tiny: Settings, plain: PretrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "agreed", lambda flags, fabric, step: [step == 2, False, False])
+        with pytest.raises(TrainingStopped):
+            run_pretraining(tiny(output=str(tmp_path / "first")))
+    moved = (tmp_path / "first").rename(tmp_path / "moved")
+    result = sslight.pretrain(moved, resume=True)
+    assert result.output == moved
+    assert not (tmp_path / "first").exists()
+    before, after = (sslight.load_backbone(path).state_dict() for path in (plain.backbone, result.backbone))
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    with pytest.raises(ValueError, match="moved already holds a run: add resume=true to continue it, or choose"):
+        sslight.pretrain(moved)
+
+
 def test_a_run_that_started_from_weights_is_resumed_by_the_same_command(
     tiny: Settings, plain: PretrainResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:

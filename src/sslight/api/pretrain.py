@@ -89,7 +89,7 @@ class PretrainResult:
 
 
 def pretrain(
-    recipe: str, overrides: Mapping[str, Any] | None = None, *, callbacks: Sequence[Callback] = (), **more: Any
+    recipe: str | Path, overrides: Mapping[str, Any] | None = None, *, callbacks: Sequence[Callback] = (), **more: Any
 ) -> PretrainResult:
     """Pre-train a backbone and export it.
 
@@ -106,7 +106,7 @@ def pretrain(
         ValueError: a setting, a file or the data is wrong (before anything is written).
         TrainingStopped: the loss became non-finite or a signal ended the run.
     """
-    changes = {**(overrides or {}), **more}
+    recipe, changes = os.fspath(recipe), {**(overrides or {}), **more}
     if recipe == "auto":
         hours = changes.pop("hours", None)
         return run_pretraining(auto_settings(changes, hours)[0], callbacks)

@@ -94,9 +94,13 @@ def _recipe_text(name_or_path: str) -> str:
 def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> PretrainSettings:
     """The settings of a recipe, by name or by the path of a YAML file, with the user's changes (dotted or nested).
 
-    Raises ValueError with a sentence for whatever is wrong with the recipe or the changes.
+    The output of a run folder is that folder, wherever it was when the run began. Raises ValueError with a sentence for
+    whatever is wrong with the recipe or the changes.
     """
-    return build_settings(read_recipe(name_or_path).values, flatten(overrides or {}))
+    values = read_recipe(name_or_path).values
+    if name_or_path not in recipe_names() and os.path.isdir(folder := expanded(name_or_path)):  # noqa: PTH112
+        values = values | {"output": folder}
+    return build_settings(values, flatten(overrides or {}))
 
 
 def read_settings(path: Path, of: type[_S]) -> _S:
