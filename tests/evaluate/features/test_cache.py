@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from sslight.data import Source, SubsetSource, build_source, decode
+from sslight.data import FolderSource, Source, SubsetSource, build_source, decode, evenly_spread
+from sslight.data.sources.fingerprint import NUM_READ_IMAGES
 from sslight.evaluate.features.cache import CachedFeatures, cached_features
 from sslight.evaluate.features.extract import EvalTransform, Extraction
 from sslight.views import center_view, normalize
@@ -55,6 +56,20 @@ def test_other_weights_data_or_transform_are_computed_anew(source: Source, tmp_p
     turned = features(Pooled(), reversed_source, tmp_path)
     assert not turned.from_cache
     torch.testing.assert_close(turned.features, one_by_one(Pooled(), source).flip(0))
+
+
+def test_any_changed_image_is_noticed_and_not_only_one_that_the_fingerprint_reads(
+    tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    folder = image_folder("many", each=200)
+    source = FolderSource(folder, labeled=False)
+    first = features(Pooled(), source, tmp_path / "cache")
+    read = set(evenly_spread(200, NUM_READ_IMAGES).tolist())
+    changed = next(index for index in range(200) if index not in read)
+    (folder / f"{changed:03}.jpg").write_bytes((folder / f"{(changed + 5) % 200:03}.jpg").read_bytes())
+    again = features(Pooled(), FolderSource(folder, labeled=False), tmp_path / "cache")
+    assert not again.from_cache
+    torch.testing.assert_close(again.features[changed], first.features[(changed + 5) % 200])
 
 
 def test_an_image_that_changed_is_noticed(source: Source, tmp_path: Path, image_folder: Callable[..., Path]) -> None:

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from sslight.backbones import eval_mode, num_features, weights_fingerprint
-from sslight.data import BadImage, Source, UnreadableImage, data_fingerprint, decode, no_readable_image
+from sslight.data import (
+    BadImage,
+    Source,
+    UnreadableImage,
+    data_fingerprint,
+    decode,
+    files_fingerprint,
+    no_readable_image,
+)
 from sslight.evaluate.features.extract import EvalTransform, Extraction, feature_batches
 from sslight.files import write_whole
 from sslight.train.machine.distributed import barrier, from_first, gathered, rank_and_size
@@ -62,8 +70,8 @@ def cached_features(
     ValueError if no image can be read, or the backbone gives numbers that are not finite; OSError if the folder is full
     or cannot be written.
     """
-    place = folder / _key(backbone, source, transform, how)
     first = rank_and_size()[0] == 0
+    place = folder / from_first(_key(backbone, source, transform, how) if first else "")
     if from_first(first and _is_intact(place) and _is_as_readable(place, source, how)):
         return _load(place, from_cache=True)
     partial = Path(from_first(str(folder / f".{place.name}.{os.getpid()}.partial")))
@@ -102,7 +110,7 @@ def _key(backbone: nn.Module, source: Source, transform: EvalTransform, how: Ext
         "version": _VERSION,
         "backbone": [type(backbone).__name__, num_features(backbone)],
         "weights": weights_fingerprint(backbone),
-        "data": data_fingerprint(source).sha256,
+        "data": [data_fingerprint(source).sha256, files_fingerprint(source)],
         "transform": asdict(transform),
         "precision": how.precision,
         "max_pixels": how.limits.max_pixels,
