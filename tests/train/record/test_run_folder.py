@@ -1,6 +1,9 @@
 """What a run folder accepts, refuses and keeps."""
 
+import gc
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +34,17 @@ def test_resume_accepts_other_machines_and_refuses_other_mathematics(tiny: Setti
     run.check(tiny(resume=True, workers=3, log_every=7, checkpoint__every_steps=2))
     with pytest.raises(ValueError, match=r"lr was 0\.48 and is now 0\.2; views\.flip_prob was 0\.5 and is now 0\.0"):
         run.check(tiny(resume=True, lr=0.2, views__flip_prob=0.0))
+
+
+def test_two_processes_never_write_the_same_run(tiny: Settings, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create(tiny())
+    words = "from pathlib import Path; from sslight.train import RunFolder; RunFolder(Path.cwd())._claim()"
+    other = subprocess.run([sys.executable, "-c", words], cwd=run.path, capture_output=True, text=True, check=False)
+    assert "is being written by another process: wait for it to end, or choose another folder." in other.stderr
+    del run
+    gc.collect()
+    assert not subprocess.run([sys.executable, "-c", words], cwd=tmp_path / "run", check=True).returncode
 
 
 def test_metrics_after_a_checkpoint_are_dropped_with_a_line_cut_short(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """The run folder: what a run writes, and the rules that protect an earlier run."""
 
+import errno
+import fcntl
 import json
 import math
 import os
 import platform
 import sys
+import weakref
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,9 +111,11 @@ class RunFolder:
         """Make the folder, ``config.yaml`` and ``environment.json``. Raises ValueError if the file system refuses."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._claim()
             remove_partial_files(self.checkpoints)
             if not self.continues:
                 write_whole(self.config, to_yaml(settings))  # first: it marks the folder as this run's
+                self._claim()
                 write_whole(self.environment, json.dumps(_environment(), indent=2) + "\n")
                 # Left by a run with resume=auto that was killed before its first checkpoint.
                 for left in (self.metrics, *self.tensorboard.glob("events.out.tfevents.*")):
@@ -120,6 +125,21 @@ class RunFolder:
             raise ValueError(
                 f"output={self.path} cannot be written ({error.strerror}): choose another folder."
             ) from None
+
+    def _claim(self) -> None:
+        """Keep other processes from writing here as long as this object lives, where the file system has locks."""
+        try:
+            descriptor = os.open(self.config, os.O_RDWR)
+            weakref.finalize(self, os.close, descriptor)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return  # a new run
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ValueError(
+                    f"output={self.path} is being written by another process: wait for it to end, or choose another "
+                    "folder."
+                ) from None
 
     @property
     def newest_checkpoint(self) -> Path | None:
