@@ -88,3 +88,12 @@ def test_what_is_wrong_with_the_labeled_images_is_said_before_the_first_step(
         run_pretraining(tiny(data__train=sets["labelled"], data__val=str(tmp_path / "bad"), output=tmp_path / "third"))
     with pytest.raises(ValueError, match=r"^data\.multi_label=True would have no effect: only sslight finetune takes"):
         tiny(data__train=sets["flat"], data__labels=str(table), data__multi_label=True)
+
+
+def test_labels_of_one_class_measure_nothing(tiny: Settings, image_folder: Folder, tmp_path: Path) -> None:
+    folder = image_folder("flat", each=16)
+    rows = [f"{path.name},same" for path in sorted(folder.iterdir())]
+    (tmp_path / "same.csv").write_text("\n".join(["name,label", *rows]), encoding="utf-8")
+    labels = {"data__labels": str(tmp_path / "same.csv"), "probe__knn": True}
+    with pytest.raises(ValueError, match=r"data\.train has images of one class only, all of which are always right"):
+        run_pretraining(tiny(data__train=str(folder), **labels, steps=2))

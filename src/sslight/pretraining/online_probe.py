@@ -69,6 +69,9 @@ def training_and_labeled(settings: PretrainSettings) -> tuple[Source, Source | N
         source = bank = _labeled_if_it_can(settings, queries)
         if source.classes is None and queries is not None:
             bank, queries = queries, None
+    if bank.labels is not None and len(set(bank.labels.tolist())) < 2:
+        name = "probe.train" if probe.train else "data.val" if bank is not source else "data.train"
+        raise ValueError(f"{name} has images of one class only, all of which are always right: give at least two.")
     if len(bank) > probe.knn_bank:
         bank = SubsetSource(bank, select_subset(bank, probe.knn_bank / len(bank), settings.seed))
     return source, bank, queries
