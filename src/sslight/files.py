@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 PATIENCE = 600.0  # Seconds in which another process gets something done, or counts as gone
@@ -37,11 +38,16 @@ def whole_file(path: Path, mode: str, *, before_rename: Callable[[], None] | Non
 
 
 def check_new(path: Path, setting: str) -> None:
-    """Raise ValueError if a file that is to be written has no folder, or is there already."""
+    """Raise ValueError if a file that is to be written has no folder that can be written to, or is there already."""
     if not path.absolute().parent.is_dir():
         raise ValueError(f"{setting}={path}: there is no folder {path.parent}; make it first.")
     if path.exists():
         raise ValueError(f"{setting}={path} exists: name another file, or remove it.")
+    try:
+        with TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{setting}={path} cannot be written ({error.strerror}): choose another folder.") from None
 
 
 def unused(path: Path) -> Path:

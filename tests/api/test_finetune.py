@@ -55,6 +55,17 @@ def test_a_classifier_of_two_classes_of_drawn_images_learns(result: FinetuneResu
     assert not (result.output / "checkpoints").exists()
 
 
+def test_unreadable_training_images_are_told_and_so_is_a_class_that_has_no_other(tmp_path: Path) -> None:
+    for name, each in (("train", 40), ("val", 20)):
+        draw_stripes(tmp_path / name, each=each, seed=each)
+    (tmp_path / "train" / "gone").mkdir()
+    for number in range(2):
+        (tmp_path / "train" / "gone" / f"{number}.png").touch()
+    notes = fine_tuned(tmp_path, epochs=2, holdout=0).content["notes"]
+    assert "2 of the 82 images of data.train that are trained on left out as unreadable." in notes
+    assert "no training image of gone could be read, so it was not learned." in notes
+
+
 def test_the_file_says_all_that_a_device_needs_and_timm_loads_it(result: FinetuneResult) -> None:
     file = open_classifier(result.classifier)
     assert (file.classes, file.resize, file.info.image_size) == (("lying", "standing"), 32, 32)
@@ -499,6 +510,10 @@ def test_the_page_of_a_run_shows_its_matrix_and_pictures_of_its_worst_images(
             {"data": {"train": "{tmp}/train", "val": "{tmp}/bad"}, "holdout": 0, "batch_size": 4},
             "4 of the 8 images of data.val are unreadable, more than data.max_bad_share=0.01 allows ({tmp}/bad/a/000",
         ),
+        (
+            {"data": {"train": "{tmp}/single", "val": "{tmp}/val"}, "batch_size": 2},
+            "holdout=0.1 of the 2 images of data.train, one of each class, are all trained on: set holdout=0",
+        ),
         ({"holdout": 0.01}, "holdout=0.01 of the 8 images of data.train is no image: raise it, or set holdout=0"),
         (
             {"batch_size": 9, "holdout": 0},
@@ -514,6 +529,7 @@ def test_a_wrong_input_is_refused_and_nothing_is_written(
 ) -> None:
     for name, classes in (("train", ("a", "b")), ("val", ("a", "b")), ("other", ("a", "c")), ("one", ("a",))):
         image_folder(name, classes=classes, each=4)
+    image_folder("single", classes=("a", "b"), each=1)
     image_folder("flat", each=4)
     for file in image_folder("bad", classes=("a", "b"), each=4).glob("a/*"):
         file.write_bytes(b"")

@@ -227,6 +227,22 @@ def test_a_wrong_input_ends_in_a_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["text.onnx"]
 
 
+@pytest.mark.parametrize(
+    ("images", "given", "sentence"),
+    [
+        ("synthetic:2", {"network": "Teacher"}, "network=Teacher .*: network is student or teacher"),
+        ("synthetic:2", {"devices": "cuda:9"}, "devices=cuda:9: .* devices is auto, cpu or gpu"),
+        ([torch.zeros(3, 32, 32)], {}, "images are paths of files or folders, not pixels"),
+        (torch.zeros(1, 3, 32, 32), {}, "images are paths of files or folders, not pixels"),
+    ],
+)
+def test_what_a_function_does_not_know_is_refused(
+    images: Any, given: dict[str, Any], sentence: str, result: FinetuneResult
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        sslight.embed(images, result.output, **given)
+
+
 def test_a_file_with_one_network_has_no_teacher(result: FinetuneResult) -> None:
     with pytest.raises(ValueError, match=r"network=teacher: .* holds one network: leave network out"):
         sslight.embed("synthetic:2", result.output, network="teacher")

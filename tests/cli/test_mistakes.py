@@ -132,7 +132,7 @@ MISTAKES = [
     (f"evaluate knn runs/frist {LABELED}", "there is no file runs/frist: give a run folder, or a file of weights"),
     (f"evaluate knn runs/frist {LABELED}", "; did you mean runs/first?"),
     (f"evaluate knn runs {LABELED}", "runs is a folder without a run (config.yaml): give a run folder or a file of w"),
-    (f"evaluate knn notes.txt {LABELED}", "notes.txt is not a file of backbone weights: give a run folder, or"),
+    (f"evaluate knn notes.txt {LABELED}", "notes.txt is not a file of backbone weights, or is damaged: give a"),
     (f"evaluate knn resnet18 {LABELED}", "; did you mean timm:resnet18?"),
     ("import odd.pt output=b.safetensors", "odd.pt holds no weights: give a run folder, or a file of weights"),
     ("import runs/first output=b.safetensors", "runs/first was written by this program: use it directly."),

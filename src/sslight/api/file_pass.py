@@ -59,6 +59,10 @@ class OpenedFile:
 def open_file(
     checkpoint: str | Path, *, network: str = "student", image_size: int | None = None, devices: str = "auto"
 ) -> OpenedFile:
+    if network not in ("student", "teacher") or devices not in ("auto", "cpu", "gpu"):
+        raise ValueError(
+            f"network={network} devices={devices}: network is student or teacher, and devices is auto, cpu or gpu."
+        )
     path = Path(checkpoint).expanduser()
     path = path / CLASSIFIER_FILE if (path / CLASSIFIER_FILE).is_file() else path
     is_for_devices = path.suffix.lower() in RUNTIMES
@@ -155,6 +159,8 @@ def new_result(output: str | Path | None, suffixes: Sequence[str]) -> Path | Non
 
 def images_at(images: str | Path | Sequence[str | Path], tar_image: str | None) -> Source:
     paths = [images] if isinstance(images, str | Path) else images
+    if any(not isinstance(path, str | os.PathLike) for path in paths):
+        raise ValueError("images are paths of files or folders, not pixels: those go through sslight.load_backbone.")
     return build_image_source([os.fspath(path) for path in paths], setting="images", tar_image=tar_image)
 
 

@@ -137,8 +137,10 @@ def _split(sets: LabeledSets, settings: FinetuneSettings) -> tuple[npt.NDArray[n
             trained = np.union1d(trained, labels[:, never].argmax(0))
     held_out = np.setdiff1d(everything, trained)
     if settings.holdout and not len(held_out):
+        few = len(sets.train) <= len(sets.classes)
+        why = ", one of each class, are all trained on: set" if few else " is no image: raise it, or set"
         raise ValueError(
-            f"holdout={settings.holdout:g} of the {len(sets.train)} images of data.train is no image: raise it, or set "
+            f"holdout={settings.holdout:g} of the {len(sets.train)} images of data.train{why} "
             "holdout=0 to train on everything and keep the last epoch."
         )
     if settings.batch_size is not None and settings.batch_size > len(trained):

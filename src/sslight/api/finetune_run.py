@@ -57,7 +57,7 @@ from sslight.finetuning.task import build_fine_tuning_task, class_weights, mean_
 from sslight.intervals import standard_error
 from sslight.optim import classification_groups, cosine_schedule, set_rates
 from sslight.train import RunFolder, RunOptions, train
-from sslight.train.machine.distributed import own_share, sum_over_processes
+from sslight.train.machine.distributed import gathered, own_share, sum_over_processes
 from sslight.train.record.progress import Progress
 
 _STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS, _BATCH = 1500, 10, 100, 64
@@ -168,6 +168,7 @@ class Finetuning:
         )
         with closing(loader):
             found = train(task, fabric=fabric, loader=loader, run=run, options=options)
+        self._note_unreadable({image.index for images in gathered(loader.bad_images) for image in images})
         details: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": settings.lr, "steps": total}
         details |= {"head_init": settings.head_init, "freeze_norms": settings.freeze_norms}
         if found.measurements:
@@ -178,6 +179,15 @@ class Finetuning:
             details |= {"chosen_epoch": chosen_epoch, name: kept[name], "num_held_out": len(self.held_out)}
             details["best_" + name] = best
         return module, details
+
+    def _note_unreadable(self, positions: set[int]) -> None:
+        """Of the images trained on, in whose place others were."""
+        labels, number = self.sets.train_labels[self.trained], len(self.sets.classes)
+        before, after = class_counts(labels, number), class_counts(np.delete(labels, sorted(positions), 0), number)
+        self.sets.notes.extend(left_out_notes(len(positions), len(labels), "data.train that are trained on"))
+        lost = [name for name, had, has in zip(self.sets.classes, before, after, strict=True) if had and not has]
+        if lost:
+            self.sets.notes.append(f"no training image of {', '.join(lost)} could be read, so it was not learned.")
 
     def _fit_new_layer(self, classifier: Classifier, targets: Tensor, weights: Tensor | None) -> None:
         """Let the new layer start as logistic regression on features of the backbone (Kumar et al., ICLR 2022)."""

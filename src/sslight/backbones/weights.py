@@ -196,7 +196,7 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
     if is_safetensors:
         return _open_safetensors(path, backbone)
     if not is_torch_file(path):
-        raise ValueError(f"{path} is not a file of backbone weights: {_REMEDY}.")
+        raise ValueError(f"{path} is not a file of backbone weights, or is damaged: {_REMEDY}.")
     try:
         content = load_plain(path)
     except ValueError as error:
@@ -293,6 +293,8 @@ def _open_safetensors(path: Path, backbone: str | None) -> WeightsFile:
 def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:
     """A checkpoint of this program."""
     settings, tensors = content["settings"], tensors_in(content)
+    if "views" not in settings:
+        raise ValueError("it is of a run with labels that has not ended: the same command goes on with that")
     views = settings["views"]
     sizes = {"image_size": views["global_size"], "patch_size": settings["patch_size"]}
     notes = further_notes(settings.get("init_from"))
