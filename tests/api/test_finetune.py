@@ -62,8 +62,8 @@ def test_unreadable_training_images_are_told_and_so_is_a_class_that_has_no_other
     for number in range(2):
         (tmp_path / "train" / "gone" / f"{number}.png").touch()
     notes = fine_tuned(tmp_path, epochs=2, holdout=0).content["notes"]
-    assert "2 of the 82 images of data.train that are trained on left out as unreadable." in notes
-    assert "no training image of gone could be read, so it was not learned." in notes
+    assert "2 of the 82 images of the training part of data.train left out as unreadable." in notes
+    assert "classes without a readable training image, which were not learned: gone." in notes
 
 
 def test_the_file_says_all_that_a_device_needs_and_timm_loads_it(result: FinetuneResult) -> None:
@@ -92,6 +92,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
         patched.setattr(api, "mean_cross_entropy", stop_in_the_third_epoch)
         with pytest.raises(TrainingStopped):
             fine_tuned(tmp_path, output=tmp_path / "again", checkpoint={"every_steps": 7})
+    with pytest.raises(ValueError, match=r"last\.pt is a checkpoint of a run with labels: let it end"):
+        sslight.embed("synthetic:2", tmp_path / "again")
     again = fine_tuned(tmp_path, output=tmp_path / "again", checkpoint={"every_steps": 7})
     assert again.classifier.read_bytes() == whole.classifier.read_bytes()
     assert again.content["details"] == whole.content["details"]
@@ -512,7 +514,7 @@ def test_the_page_of_a_run_shows_its_matrix_and_pictures_of_its_worst_images(
         ),
         (
             {"data": {"train": "{tmp}/single", "val": "{tmp}/val"}, "batch_size": 2},
-            "holdout=0.1 of the 2 images of data.train, one of each class, are all trained on: set holdout=0",
+            "holdout=0.1: all 2 images of data.train are needed for their classes; set holdout=0",
         ),
         ({"holdout": 0.01}, "holdout=0.01 of the 8 images of data.train is no image: raise it, or set holdout=0"),
         (

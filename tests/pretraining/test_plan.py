@@ -107,10 +107,7 @@ def test_mobilenet_v2s_take_moco_in_short_runs_and_what_is_given_decides() -> No
         found = {choice.setting: choice.value for choice in choices}
         assert (settings.method, found["recipe"], settings.moco.queue_size) == ("moco", "moco_cnn_next_64", 4096)
         assert (settings.optim.name, settings.moco.koleo_weight) == ("muon", 0.03)
-        assert (found["optim.name"], found["moco.koleo_weight"]) == (
-            "muon",
-            0.03,
-        )  # shown
+        assert (found["optim.name"], found["moco.koleo_weight"]) == ("muon", 0.03)
         assert settings.lr == given.get("lr", 4.0)
         assert (settings.optim.min_lr, settings.optim.warmup_epochs) == pytest.approx((settings.lr / 400, 0.103))
         assert choices[0].because.startswith("MoCo with KoLeo and Muon: better than DINO in short runs of MobileNetV2s")

@@ -103,6 +103,7 @@ def test_a_run_leaves_the_promised_files(tiny: Settings) -> None:
     assert list((run / "tensorboard").glob("events.*"))
     assert result.backbone == run / "backbone.safetensors"
     assert {path.name for path in run.iterdir()} == {
+        ".lock",
         "config.yaml",
         "environment.json",
         "metrics.jsonl",
@@ -306,7 +307,7 @@ def test_what_is_rarely_meant_is_told_at_the_start(
 ) -> None:
     run_pretraining(tiny(method="moco", steps=8, epochs=None, batch_size=4, moco__queue_size=24))
     said = capsys.readouterr().err
-    assert "try moco.queue_size=20: in a queue of 24 keys each of the 40 images meets its own old keys" in said
+    assert "try moco.queue_size=20: with 40 images a queue of 24 keys often holds an older key of an image" in said
     assert "try lr" not in said
     wrong = {"optim__name": "adamw", "lr": 4.0, "optim__min_lr": 0.001, "output": tmp_path / "other"}
     run_pretraining(tiny(method="moco", steps=8, epochs=None, batch_size=4, moco__queue_size=20, **wrong))

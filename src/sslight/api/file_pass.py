@@ -158,7 +158,7 @@ def new_result(output: str | Path | None, suffixes: Sequence[str]) -> Path | Non
 
 
 def images_at(images: str | Path | Sequence[str | Path], tar_image: str | None) -> Source:
-    paths = [images] if isinstance(images, str | Path) else images
+    paths = [images] if isinstance(images, str | Path) else list(images)
     if any(not isinstance(path, str | os.PathLike) for path in paths):
         raise ValueError("images are paths of files or folders, not pixels: those go through sslight.load_backbone.")
     return build_image_source([os.fspath(path) for path in paths], setting="images", tar_image=tar_image)

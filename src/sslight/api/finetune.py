@@ -137,12 +137,11 @@ def _split(sets: LabeledSets, settings: FinetuneSettings) -> tuple[npt.NDArray[n
             trained = np.union1d(trained, labels[:, never].argmax(0))
     held_out = np.setdiff1d(everything, trained)
     if settings.holdout and not len(held_out):
-        few = len(sets.train) <= len(sets.classes)
-        why = ", one of each class, are all trained on: set" if few else " is no image: raise it, or set"
-        raise ValueError(
-            f"holdout={settings.holdout:g} of the {len(sets.train)} images of data.train{why} "
-            "holdout=0 to train on everything and keep the last epoch."
-        )
+        number, holdout = len(sets.train), f"holdout={settings.holdout:g}"
+        keep = "holdout=0 to train on everything and keep the last epoch."
+        if number <= len(sets.classes):
+            raise ValueError(f"{holdout}: all {number} images of data.train are needed for their classes; set {keep}")
+        raise ValueError(f"{holdout} of the {number} images of data.train is no image: raise it, or set {keep}")
     if settings.batch_size is not None and settings.batch_size > len(trained):
         raise ValueError(
             f"batch_size={settings.batch_size} is more than the {len(trained)} training images: set "

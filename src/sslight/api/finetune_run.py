@@ -181,13 +181,14 @@ class Finetuning:
         return module, details
 
     def _note_unreadable(self, positions: set[int]) -> None:
-        """Of the images trained on, in whose place others were."""
+        """Tell which training images were unreadable, and replaced by others."""
         labels, number = self.sets.train_labels[self.trained], len(self.sets.classes)
         before, after = class_counts(labels, number), class_counts(np.delete(labels, sorted(positions), 0), number)
-        self.sets.notes.extend(left_out_notes(len(positions), len(labels), "data.train that are trained on"))
+        self.sets.notes.extend(left_out_notes(len(positions), len(labels), "the training part of data.train"))
         lost = [name for name, had, has in zip(self.sets.classes, before, after, strict=True) if had and not has]
         if lost:
-            self.sets.notes.append(f"no training image of {', '.join(lost)} could be read, so it was not learned.")
+            names = ", ".join(lost)
+            self.sets.notes.append(f"classes without a readable training image, which were not learned: {names}.")
 
     def _fit_new_layer(self, classifier: Classifier, targets: Tensor, weights: Tensor | None) -> None:
         """Let the new layer start as logistic regression on features of the backbone (Kumar et al., ICLR 2022)."""

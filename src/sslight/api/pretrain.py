@@ -292,8 +292,8 @@ def _doubts(settings: PretrainSettings, num_images: int) -> list[str]:
     queue, batch = settings.moco.queue_size, settings.batch_size
     if settings.method == "moco" and queue > max(batch, num_images // 2):
         doubts.append(
-            f"try moco.queue_size={max(1, num_images // 2 // batch) * batch}: in a queue of {queue:,} keys each of the "
-            f"{num_images:,} images meets its own old keys as negatives"
+            f"try moco.queue_size={max(1, num_images // 2 // batch) * batch}: with {num_images:,} images a queue of "
+            f"{queue:,} keys often holds an older key of an image, as its negative"
         )
     return doubts
 

@@ -201,8 +201,11 @@ def open_weights(source: str | Path, *, backbone: str | None = None) -> WeightsF
         content = load_plain(path)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as plain weights ({error}): {_REMEDY}.") from None
+    is_checkpoint = isinstance(content, dict) and content.get("format") == CHECKPOINT_FORMAT
+    if is_checkpoint and isinstance(settings := content.get("settings"), dict) and "model" in settings:
+        raise ValueError(f"{path} is a checkpoint of a run with labels: let it end, and give what it writes then.")
     try:
-        if isinstance(content, dict) and content.get("format") == CHECKPOINT_FORMAT:
+        if is_checkpoint:
             return _open_checkpoint(content, path)
         tensors = tensors_in(content)
         if (original := parse_original(content, tensors)) is not None:
@@ -293,8 +296,6 @@ def _open_safetensors(path: Path, backbone: str | None) -> WeightsFile:
 def _open_checkpoint(content: Mapping[str, Any], path: Path) -> WeightsFile:
     """A checkpoint of this program."""
     settings, tensors = content["settings"], tensors_in(content)
-    if "views" not in settings:
-        raise ValueError("it is of a run with labels that has not ended: the same command goes on with that")
     views = settings["views"]
     sizes = {"image_size": views["global_size"], "patch_size": settings["patch_size"]}
     notes = further_notes(settings.get("init_from"))

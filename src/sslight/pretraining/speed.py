@@ -165,6 +165,7 @@ def step_speed(settings: PretrainSettings, source: Source, *, steps: int) -> Ste
             "steps": WARMUP_STEPS + steps,
             "profile": None,
             "epochs": None,
+            "freeze_backbone_epochs": 0,
             "optim": settings.optim.model_copy(update={"warmup_epochs": 0}),
             "checkpoint": CheckpointSettings(every_minutes=None, every_epochs=None),
             "log_every": WARMUP_STEPS + steps,

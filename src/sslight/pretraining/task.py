@@ -194,7 +194,7 @@ def _lighter(settings: PretrainSettings) -> str:
 
 def _remedy(settings: PretrainSettings, newest: Path | None) -> str:
     ways = ["a lower lr"]
-    if settings.method != "swav" and (settings.dino if settings.method == "dino" else settings.moco).koleo_weight > 1:
+    if settings.method != "swav" and (settings.dino if settings.method == "dino" else settings.moco).koleo_weight:
         ways.append(f"a lower {settings.method}.koleo_weight")
     if settings.precision != "32":
         ways.append("precision=32")

@@ -135,6 +135,9 @@ def test_a_plan_goes_on_from_weights_with_their_network_and_normalization(
     assert plan["settings"]["backbone"] == "test_resnet"
     assert plan["settings"]["views"]["mean"] == half
     assert plan["settings"]["freeze_norms"]
+    further = [word for word in words if not word.startswith("dino.") and word != "synthetic:40"]
+    plan = json.loads(sslight(monkeypatch, capsys, *further, "synthetic:400", "method=moco")[0])
+    assert plan["settings"]["freeze_backbone_epochs"] == 0.3  # longer than the steps that were timed
     _, said = sslight(monkeypatch, capsys, *words, "backbone=resnet18", code=2)
     assert "is of backbone=test_resnet: set that" in said
     bare = tmp_path / "bare.safetensors"

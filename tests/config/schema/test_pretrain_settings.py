@@ -122,7 +122,6 @@ def test_a_recipe_file_may_inherit_and_use_dotted_names(tmp_path: Path) -> None:
         (["lr=1", "lr=2"], "lr is given twice"),
         (["views.local_scale=[0.1"], "views.local_scale=[0.1 cannot be read as a value"),
         (["data.train="], "data.train= has no value"),
-        (["data.labels=labels.csv"], "data.labels=labels.csv would have no effect: no accuracy is measured"),
         (["batch_size=16", "lr=0.03"], "lr · batch_size / 256 = 0.001875 is not above optim.min_lr=0.0048"),
         (["lr=fast"], "lr=fast: input should be a valid number"),
         (["lr=-1"], "lr=-1: input should be greater than 0"),

@@ -1,6 +1,5 @@
 """What a run folder accepts, refuses and keeps."""
 
-import gc
 import json
 import subprocess
 import sys
@@ -38,13 +37,22 @@ def test_resume_accepts_other_machines_and_refuses_other_mathematics(tiny: Setti
 
 def test_two_processes_never_write_the_same_run(tiny: Settings, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    held = "import fcntl; f = open('.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", held], cwd=run.path, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="is being written by another process or an open notebook: let it end"):
+            run.create(tiny())
+        assert not run.config.exists()
+        other.communicate("\n")
     run.create(tiny())
-    words = "from pathlib import Path; from sslight.train import RunFolder; RunFolder(Path.cwd())._claim()"
-    other = subprocess.run([sys.executable, "-c", words], cwd=run.path, capture_output=True, text=True, check=False)
-    assert "is being written by another process: wait for it to end, or choose another folder." in other.stderr
-    del run
-    gc.collect()
-    assert not subprocess.run([sys.executable, "-c", words], cwd=tmp_path / "run", check=True).returncode
+    tries = "import fcntl; fcntl.lockf(open('.lock', 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    other_run = subprocess.run([sys.executable, "-c", tries], cwd=run.path, stderr=subprocess.PIPE, check=False)
+    assert other_run.returncode
+    assert b"BlockingIOError" in other_run.stderr
 
 
 def test_metrics_after_a_checkpoint_are_dropped_with_a_line_cut_short(tmp_path: Path) -> None:

@@ -301,7 +301,6 @@ class PretrainSettings(fields.Section):
                 "no table of labels is given",
             ),
             ("data.multi_label", self.data.multi_label is True, "only sslight finetune takes several labels an image"),
-            ("data.labels", no_knn and not probe.linear and self.data.subset is None, "no accuracy is measured"),
             (of_knn, no_knn, "no kNN accuracy is measured without data.val, probe.train or probe.knn=true"),
             ("data.val probe.train", probe.knn is False, "probe.knn=false"),
             ("dino.warmup_teacher_temp", not self.dino.warmup_teacher_temp_epochs, "dino.warmup_teacher_temp_epochs=0"),

@@ -22,6 +22,7 @@ from sslight.train.record.checkpoints import LAST, kept_checkpoints
 from sslight.train.record.loggers import check_loggers
 from sslight.train.task import RunSettings
 
+_LOCK = ".lock"
 # fmt: off
 _PACKAGES = (
     "sslight", "torch", "torchvision", "timm", "faster-coco-eval", "lightning-fabric", "numpy", "numba", "pillow",
@@ -41,7 +42,7 @@ class RunFolder:
 
     ``config.yaml`` (resolved settings, re-runnable), ``environment.json``, ``metrics.jsonl``,
     ``bad_images.csv``, ``backbone.safetensors``, ``checkpoints/`` and TensorBoard events; where a loss or a
-    gradient was not finite, ``nonfinite.jsonl``.
+    gradient was not finite, ``nonfinite.jsonl``; and ``.lock``, which is empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +69,7 @@ class RunFolder:
         check_loggers(settings.logger)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"output={self.path} is a file: give a folder.")
-        used = self.path.is_dir() and any(not entry.name.endswith(".partial") for entry in self.path.iterdir())
+        used = self.path.is_dir() and any(not entry.name.endswith((".partial", _LOCK)) for entry in self.path.iterdir())
         has_checkpoint = bool(kept_checkpoints(self.checkpoints))
         self.continues = settings.resume is True or (settings.resume == "auto" and has_checkpoint)
         if self.continues:
@@ -115,7 +116,6 @@ class RunFolder:
             remove_partial_files(self.checkpoints)
             if not self.continues:
                 write_whole(self.config, to_yaml(settings))  # first: it marks the folder as this run's
-                self._claim()
                 write_whole(self.environment, json.dumps(_environment(), indent=2) + "\n")
                 # Left by a run with resume=auto that was killed before its first checkpoint.
                 for left in (self.metrics, *self.tensorboard.glob("events.out.tfevents.*")):
@@ -129,16 +129,17 @@ class RunFolder:
     def _claim(self) -> None:
         """Keep other processes from writing here as long as this object lives, where the file system has locks."""
         try:
-            descriptor = os.open(self.config, os.O_RDWR)
-            weakref.finalize(self, os.close, descriptor)
+            descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return  # of another user's, in a shared folder
+        weakref.finalize(self, os.close, descriptor)
+        try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return  # a new run
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise ValueError(
-                    f"output={self.path} is being written by another process: wait for it to end, or choose another "
-                    "folder."
+                    f"output={self.path} is being written by another process or an open notebook: let it end, or "
+                    "choose another folder."
                 ) from None
 
     @property
