@@ -69,6 +69,7 @@ def test_a_whole_run_leaves_results_predictions_weights_and_a_sample(
     weights = safetensors.torch.load_file(output / "detector.safetensors")
     assert any(name.startswith("backbone.pyramid.") for name in weights)
     assert {path.name for path in output.iterdir()} == {
+        ".lock",
         "config.yaml",
         "environment.json",
         "metrics.jsonl",
