@@ -1,5 +1,6 @@
 """The plots of the pages about the runs; nothing is drawn where matplotlib is not installed."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ _OVER_TIME = {
     ),
     "mobilenetv2_035, CIFAR-100": (
         *("dino-c100-baseline", "dino-c100-sslight", "moco-c100-sslight", "swav-c100-sslight"),
-        *("dino-c100-koleo-0.03", "moco-c100-koleo-muon"),
+        *("dino-c100-koleo-0.03", "moco-c100-koleo-muon", "moco-c100-next"),
     ),
 }
 
@@ -62,7 +63,10 @@ def draw(plans: Sequence[Plan], kept: dict[str, Result], under_way: dict[str, li
 
 
 def draw_over_time(kept: dict[str, Result], path: Path) -> None:
-    """The kNN of training images over the minutes of a core, for runs that had one to themselves."""
+    """The kNN of training images over the minutes of a core, for runs that had one to themselves.
+
+    Dashed lines are of another processor than most of the runs had.
+    """
     drawn = {name for names in _OVER_TIME.values() for name in names}
     if not any(result["name"] in drawn and step_seconds(result) for result in kept.values()):
         return
@@ -73,6 +77,7 @@ def draw_over_time(kept: dict[str, Result], path: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
+    usual = Counter(result["processor"] for result in kept.values()).most_common(1)[0][0]
     figure, rows = plt.subplots(len(_OVER_TIME), 1, figsize=(10, 4 * len(_OVER_TIME)), layout="constrained")
     for axis, (title, names) in zip(rows, _OVER_TIME.items(), strict=True):
         for number, name in enumerate(names):
@@ -82,7 +87,8 @@ def draw_over_time(kept: dict[str, Result], path: Path) -> None:
                 assert seconds is not None
                 steps, knn = zip(*_points({"": [result["accuracies"]]}, "", 0, "knn_top1"), strict=True)
                 label = name if result is runs[0] else None
-                axis.plot([step * seconds / 60 for step in steps], knn, ".-", color=f"C{number}", label=label)
+                style = ".-" if result["processor"] == usual else ".--"
+                axis.plot([step * seconds / 60 for step in steps], knn, style, color=f"C{number}", label=label)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("minutes of one core")
         axis.set_ylabel("kNN of training images, %")
