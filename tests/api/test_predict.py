@@ -231,6 +231,7 @@ def test_a_wrong_input_ends_in_a_sentence(
     ("images", "given", "sentence"),
     [
         ("synthetic:2", {"network": "Teacher"}, "network=Teacher .*: network is student or teacher"),
+        ("synthetic:2", {"output": "/proc/x.csv"}, r"output=/proc/x\.csv cannot be written .*: choose another folder"),
         ("synthetic:2", {"devices": "cuda:9"}, "devices=cuda:9: .* devices is auto, cpu or gpu"),
         ([torch.zeros(3, 32, 32)], {}, "images are paths of files or folders, not pixels"),
         (torch.zeros(1, 3, 32, 32), {}, "images are paths of files or folders, not pixels"),
