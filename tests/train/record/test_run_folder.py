@@ -117,7 +117,7 @@ def test_auto_overwrites_neither_a_run_of_other_settings_nor_anything_else(
     with pytest.raises(ValueError, match=rf"resume=auto continues .* lr was 0\.2 and is now 0\.48.* run {another}\.$"):
         RunFolder(run.path).check(tiny(resume="auto"))
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter.txt").touch()
+    (tmp_path / "mine" / "uv.lock").touch()  # no lock of a run
     with pytest.raises(ValueError, match="mine is not empty: choose a new or an empty folder"):
         RunFolder(tmp_path / "mine").check(tiny(resume="auto"))
 

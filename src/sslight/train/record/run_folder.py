@@ -69,7 +69,8 @@ class RunFolder:
         check_loggers(settings.logger)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"output={self.path} is a file: give a folder.")
-        used = self.path.is_dir() and any(not entry.name.endswith((".partial", _LOCK)) for entry in self.path.iterdir())
+        names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
+        used = any(not name.endswith(".partial") for name in names - {_LOCK})
         has_checkpoint = bool(kept_checkpoints(self.checkpoints))
         self.continues = settings.resume is True or (settings.resume == "auto" and has_checkpoint)
         if self.continues:
